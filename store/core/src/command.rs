@@ -1,0 +1,140 @@
+//! What clients ask of the state machine, free of any wire format.
+//!
+//! Numbers that the wire leaves open (revisions, limits, lease ids) keep the
+//! wire's signed range: a negative value has etcd's meaning, never a panic.
+
+use bytes::Bytes;
+
+/// A command as it stands in the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    Put(Put),
+    DeleteRange(DeleteRange),
+    Txn(Txn),
+    Compact(Compaction),
+    LeaseGrant(LeaseGrant),
+    LeaseRevoke(LeaseRevoke),
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Put {
+    pub key: Bytes,
+    pub value: Bytes,
+    pub lease: i64,
+    pub prev_kv: bool,
+    pub ignore_value: bool,
+    pub ignore_lease: bool,
+}
+
+/// `range_end`: empty = the single `key`; `[0]` = every key >= `key`;
+/// otherwise keys in `[key, range_end)`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DeleteRange {
+    pub key: Bytes,
+    pub range_end: Bytes,
+    pub prev_kv: bool,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Range {
+    pub key: Bytes,
+    pub range_end: Bytes,
+    pub limit: i64,
+    pub revision: i64,
+    pub sort_order: SortOrder,
+    pub sort_target: SortTarget,
+    pub serializable: bool,
+    pub keys_only: bool,
+    pub count_only: bool,
+    pub min_mod_revision: i64,
+    pub max_mod_revision: i64,
+    pub min_create_revision: i64,
+    pub max_create_revision: i64,
+}
+
+/// The wire may carry any number; `Undefined` keeps it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SortOrder {
+    #[default]
+    None,
+    Ascend,
+    Descend,
+    Undefined(i32),
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SortTarget {
+    #[default]
+    Key,
+    Version,
+    Create,
+    Mod,
+    Value,
+    Undefined(i32),
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Txn {
+    pub compare: Vec<Compare>,
+    pub success: Vec<Operation>,
+    pub failure: Vec<Operation>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Compare {
+    pub key: Bytes,
+    pub range_end: Bytes,
+    pub op: CompareOp,
+    pub target: CompareTarget,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CompareOp {
+    #[default]
+    Equal,
+    Greater,
+    Less,
+    NotEqual,
+    Undefined(i32),
+}
+
+/// What is compared, with the operand. A wire message may name a target and
+/// carry the operand of another, or none; how etcd reads those is settled
+/// where wire types are translated, and what it cannot read is `Undefined`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CompareTarget {
+    Version(i64),
+    Create(i64),
+    Mod(i64),
+    Value(Bytes),
+    Lease(i64),
+    Undefined(i32),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Operation {
+    Range(Range),
+    Put(Put),
+    DeleteRange(DeleteRange),
+    Txn(Txn),
+    /// An operation whose union is not set on the wire.
+    Empty,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Compaction {
+    pub revision: i64,
+}
+
+/// `id` is never 0 here: the proposer chose one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeaseGrant {
+    pub id: i64,
+    /// Seconds.
+    pub ttl: i64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeaseRevoke {
+    pub id: i64,
+}
