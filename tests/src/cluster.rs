@@ -1,0 +1,310 @@
+//! Clusters of etcd-compatible server processes on loopback.
+//!
+//! Knows etcd's command line, signals and the client API. Must not know which
+//! server runs behind them: whatever passes here can be swapped for etcd.
+//!
+//! Members are numbered from 0. Ports stay the same over restarts.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use bytes::Bytes;
+use mizzen_proto::etcdserverpb::kv_client::KvClient;
+use mizzen_proto::etcdserverpb::maintenance_client::MaintenanceClient;
+use mizzen_proto::etcdserverpb::{RangeRequest, StatusRequest, StatusResponse};
+use tempfile::TempDir;
+use tonic::transport::{Channel, Endpoint};
+
+mod binary;
+mod member;
+mod ports;
+
+pub use binary::{find_tool, mizzen, reference};
+use member::Member;
+
+/// Bound of every wait in this module. Far above what a healthy server needs.
+const DEADLINE: Duration = Duration::from_secs(60);
+/// Pause between two looks at something that is waited for.
+const POLL: Duration = Duration::from_millis(20);
+/// Bound of one probing call, so that a hung member does not use up the deadline.
+const PROBE: Duration = Duration::from_secs(2);
+
+/// What to start.
+#[derive(Clone, Debug)]
+pub struct Options {
+    binary: PathBuf,
+    members: usize,
+    first_port: Option<u16>,
+    flags: Vec<String>,
+}
+
+impl Options {
+    /// Three members of `binary` on free ports.
+    pub fn new(binary: impl Into<PathBuf>) -> Self {
+        Self {
+            binary: binary.into(),
+            members: 3,
+            first_port: None,
+            flags: Vec::new(),
+        }
+    }
+
+    /// The number of members: 1, 3 or 5.
+    #[must_use]
+    pub fn members(mut self, members: usize) -> Self {
+        self.members = members;
+        self
+    }
+
+    /// Member `i` gets client port `first + 2i` and peer port `first + 2i + 1`.
+    #[must_use]
+    pub fn first_port(mut self, first: u16) -> Self {
+        self.first_port = Some(first);
+        self
+    }
+
+    /// One more argument for every member, in `--name=value` form.
+    #[must_use]
+    pub fn flag(mut self, flag: impl Into<String>) -> Self {
+        self.flags.push(flag.into());
+        self
+    }
+}
+
+/// A cluster in a temporary directory. Dropping it kills its processes, waits
+/// for them and removes the directory, unless the thread is panicking: then the
+/// directory stays and the ends of the logs are printed.
+#[derive(Debug)]
+pub struct Cluster {
+    members: Vec<Member>,
+    directory: TempDir,
+}
+
+impl Cluster {
+    /// Starts the members and waits until each answers a linearizable read.
+    ///
+    /// # Errors
+    /// A member exits or is not ready within a minute; the error holds the end of its log.
+    pub async fn start(options: Options) -> Result<Self> {
+        ensure!(
+            [1, 3, 5].contains(&options.members),
+            "{} members asked for",
+            options.members
+        );
+        let directory = tempfile::Builder::new().prefix("cluster-").tempdir()?;
+        let ports = match options.first_port {
+            Some(first) => (first..).take(2 * options.members).collect(),
+            None => ports::free(2 * options.members)?,
+        };
+        let addresses: Vec<member::Addresses> = ports
+            .chunks_exact(2)
+            .map(|pair| member::Addresses {
+                client: format!("127.0.0.1:{}", pair[0]),
+                peer: format!("127.0.0.1:{}", pair[1]),
+            })
+            .collect();
+        let mut cluster = Self {
+            members: Vec::new(),
+            directory,
+        };
+        for index in 0..options.members {
+            let member = Member::new(
+                &options.binary,
+                cluster.directory.path(),
+                index,
+                &addresses,
+                &options.flags,
+            );
+            cluster.members.push(member);
+        }
+        for member in &mut cluster.members {
+            member.spawn()?;
+        }
+        for index in 0..options.members {
+            cluster.wait_ready(index).await?;
+        }
+        Ok(cluster)
+    }
+
+    /// The number of members, running or not.
+    #[allow(clippy::len_without_is_empty, reason = "a cluster has members")]
+    pub fn len(&self) -> usize {
+        self.members.len()
+    }
+
+    /// The client address of a member, as `host:port`.
+    pub fn endpoint(&self, index: usize) -> &str {
+        &self.members[index].addresses().client
+    }
+
+    /// The client addresses of all members, as `host:port`.
+    pub fn endpoints(&self) -> Vec<String> {
+        (0..self.len())
+            .map(|index| self.endpoint(index).to_owned())
+            .collect()
+    }
+
+    /// A connection to one member, opened by its first call.
+    ///
+    /// # Errors
+    /// None for an address made here.
+    pub fn channel(&self, index: usize) -> Result<Channel> {
+        let uri = format!("http://{}", self.endpoint(index));
+        Ok(Endpoint::from_shared(uri)?.connect_lazy())
+    }
+
+    /// The process id of a running member.
+    pub fn pid(&self, index: usize) -> Option<u32> {
+        self.members[index].pid()
+    }
+
+    /// The file with all output of a member, over restarts.
+    pub fn log_path(&self, index: usize) -> &Path {
+        self.members[index].log_path()
+    }
+
+    /// The data directory of a member.
+    pub fn data_dir(&self, index: usize) -> &Path {
+        self.members[index].data_dir()
+    }
+
+    /// Kills a member with SIGKILL and waits for its end.
+    ///
+    /// # Errors
+    /// The member is not running.
+    pub fn kill(&mut self, index: usize) -> Result<()> {
+        self.members[index].kill()
+    }
+
+    /// Asks a member to stop with SIGTERM and waits for its end.
+    ///
+    /// # Errors
+    /// The member is not running, or still runs after a minute.
+    pub async fn terminate(&mut self, index: usize) -> Result<ExitStatus> {
+        let member = &mut self.members[index];
+        member.signal_term()?;
+        let started = Instant::now();
+        loop {
+            if let Some(status) = member.try_wait()? {
+                return Ok(status);
+            }
+            ensure!(
+                started.elapsed() < DEADLINE,
+                "member {index} runs on after SIGTERM{}",
+                member.log_tail()
+            );
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    /// Starts a stopped member on its data directory, without waiting for it.
+    ///
+    /// # Errors
+    /// The member is running, or the binary cannot be started.
+    pub fn spawn(&mut self, index: usize) -> Result<()> {
+        self.members[index].spawn()
+    }
+
+    /// Starts a stopped member on its data directory and waits until it is ready.
+    ///
+    /// # Errors
+    /// As [`spawn`](Self::spawn) and [`wait_ready`](Self::wait_ready).
+    pub async fn restart(&mut self, index: usize) -> Result<()> {
+        self.spawn(index)?;
+        self.wait_ready(index).await
+    }
+
+    /// Waits until a member answers a linearizable read.
+    ///
+    /// # Errors
+    /// It exits, or does not answer within a minute.
+    pub async fn wait_ready(&mut self, index: usize) -> Result<()> {
+        let mut client = KvClient::new(self.channel(index)?);
+        let started = Instant::now();
+        loop {
+            let request = RangeRequest {
+                key: Bytes::from_static(b"ready"),
+                count_only: true,
+                ..Default::default()
+            };
+            let failure = match tokio::time::timeout(PROBE, client.range(request)).await {
+                Ok(Ok(_)) => return Ok(()),
+                Ok(Err(status)) => status.to_string(),
+                Err(_) => "no answer".to_owned(),
+            };
+            let member = &mut self.members[index];
+            if let Some(status) = member.try_wait()? {
+                bail!("member {index} ended with {status}{}", member.log_tail());
+            }
+            if started.elapsed() > DEADLINE {
+                bail!(
+                    "member {index} is not ready: {failure}{}",
+                    member.log_tail()
+                );
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    /// The reply of one member to Maintenance Status.
+    ///
+    /// # Errors
+    /// The member does not answer.
+    pub async fn status(&self, index: usize) -> Result<StatusResponse> {
+        let mut client = MaintenanceClient::new(self.channel(index)?);
+        let reply = tokio::time::timeout(PROBE, client.status(StatusRequest {})).await;
+        Ok(reply.context("no answer to status")??.into_inner())
+    }
+
+    /// Waits until a running member says that it leads and gives its number. Of
+    /// several the one with the highest term counts: the others are out of date.
+    ///
+    /// # Errors
+    /// No leader within a minute.
+    pub async fn leader(&self) -> Result<usize> {
+        let started = Instant::now();
+        while started.elapsed() < DEADLINE {
+            let mut leader = None;
+            for index in (0..self.len()).filter(|&index| self.pid(index).is_some()) {
+                let Ok(status) = self.status(index).await else {
+                    continue;
+                };
+                let own_id = status.header.map(|header| header.member_id);
+                if own_id == Some(status.leader) {
+                    leader = leader.max(Some((status.raft_term, index)));
+                }
+            }
+            if let Some((_, index)) = leader {
+                return Ok(index);
+            }
+            tokio::time::sleep(POLL).await;
+        }
+        Err(anyhow!("no leader{}", self.log_tails()))
+    }
+
+    /// The ends of all logs with their paths, to be printed when a test fails.
+    pub fn log_tails(&self) -> String {
+        self.members.iter().map(Member::log_tail).collect()
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        for member in &mut self.members {
+            if member.pid().is_some() {
+                // It may have ended by itself meanwhile: nothing is left to stop then.
+                let _ = member.kill();
+            }
+        }
+        if std::thread::panicking() {
+            self.directory.disable_cleanup(true);
+            eprintln!(
+                "kept {}{}",
+                self.directory.path().display(),
+                self.log_tails()
+            );
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! Where the programs under test and their tools are.
+
+use std::env;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, ensure};
+
+/// The server under test: `MIZZEN_BIN`, or `mizzen` of the build that the calling
+/// program belongs to.
+///
+/// # Errors
+/// There is no such file.
+pub fn mizzen() -> Result<PathBuf> {
+    if let Some(path) = env::var_os("MIZZEN_BIN") {
+        return existing(path.into(), "MIZZEN_BIN");
+    }
+    let current = env::current_exe()?;
+    // A program is in the build's folder itself, a test one level below, in deps/.
+    current
+        .ancestors()
+        .skip(1)
+        .take(2)
+        .map(|folder| folder.join("mizzen"))
+        .find(|path| path.is_file())
+        .context("mizzen is not built: cargo build --release, or set MIZZEN_BIN")
+}
+
+/// The reference server: `ETCD_REFERENCE_BIN`, or `server` in the folder that
+/// `MIZZEN_REFERENCE_DIR` names, or `etcd` on the PATH.
+///
+/// # Errors
+/// There is none.
+pub fn reference() -> Result<PathBuf> {
+    if let Some(path) = env::var_os("ETCD_REFERENCE_BIN") {
+        return existing(path.into(), "ETCD_REFERENCE_BIN");
+    }
+    in_reference_dir("server")
+        .or_else(|| on_path("etcd"))
+        .context("no reference server: set ETCD_REFERENCE_BIN or MIZZEN_REFERENCE_DIR")
+}
+
+/// A tool beside the reference server, or on the PATH: every place that has it,
+/// the reference's first.
+pub fn find_tool(name: &str) -> Vec<PathBuf> {
+    in_reference_dir(name)
+        .into_iter()
+        .chain(on_path(name))
+        .collect()
+}
+
+fn in_reference_dir(name: &str) -> Option<PathBuf> {
+    let path = Path::new(&env::var_os("MIZZEN_REFERENCE_DIR")?).join(name);
+    path.is_file().then_some(path)
+}
+
+fn on_path(name: &str) -> Option<PathBuf> {
+    env::split_paths(&env::var_os("PATH")?)
+        .map(|folder| folder.join(name))
+        .find(|path| path.is_file())
+}
+
+fn existing(path: PathBuf, variable: &str) -> Result<PathBuf> {
+    ensure!(path.is_file(), "{variable}={}: no file", path.display());
+    Ok(path)
+}

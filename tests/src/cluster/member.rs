@@ -1,0 +1,145 @@
+//! One server process: its arguments, its life and its log.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+use anyhow::{Context as _, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
+
+/// Bytes of a log that a failure shows.
+const TAIL: u64 = 4096;
+
+#[derive(Clone, Debug)]
+pub(super) struct Addresses {
+    pub client: String,
+    pub peer: String,
+}
+
+#[derive(Debug)]
+pub(super) struct Member {
+    binary: PathBuf,
+    arguments: Vec<String>,
+    addresses: Addresses,
+    data_dir: PathBuf,
+    log_path: PathBuf,
+    child: Option<Child>,
+}
+
+impl Member {
+    /// Member `index` of those at `addresses`, not started yet.
+    pub fn new(
+        binary: &Path,
+        directory: &Path,
+        index: usize,
+        addresses: &[Addresses],
+        flags: &[String],
+    ) -> Self {
+        let name = name(index);
+        let data_dir = directory.join(&name);
+        let own = addresses[index].clone();
+        let peers: Vec<String> = addresses
+            .iter()
+            .enumerate()
+            .map(|(index, of)| format!("{}=http://{}", self::name(index), of.peer))
+            .collect();
+        let mut arguments = vec![
+            format!("--name={name}"),
+            format!("--data-dir={}", data_dir.display()),
+            format!("--listen-client-urls=http://{}", own.client),
+            format!("--advertise-client-urls=http://{}", own.client),
+            format!("--listen-peer-urls=http://{}", own.peer),
+            format!("--initial-advertise-peer-urls=http://{}", own.peer),
+            format!("--initial-cluster={}", peers.join(",")),
+            "--initial-cluster-state=new".to_owned(),
+            "--initial-cluster-token=mizzen-tests".to_owned(),
+        ];
+        arguments.extend_from_slice(flags);
+        Self {
+            binary: binary.to_owned(),
+            arguments,
+            addresses: own,
+            log_path: directory.join(format!("{name}.log")),
+            data_dir,
+            child: None,
+        }
+    }
+
+    pub fn addresses(&self) -> &Addresses {
+        &self.addresses
+    }
+
+    pub fn data_dir(&self) -> &Path {
+        &self.data_dir
+    }
+
+    pub fn log_path(&self) -> &Path {
+        &self.log_path
+    }
+
+    pub fn pid(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
+    pub fn spawn(&mut self) -> Result<()> {
+        if let Some(pid) = self.pid() {
+            bail!("already running as {pid}");
+        }
+        let log = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&self.log_path)?;
+        let child = Command::new(&self.binary)
+            .args(&self.arguments)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()
+            .with_context(|| format!("start {}", self.binary.display()))?;
+        self.child = Some(child);
+        Ok(())
+    }
+
+    /// The exit status if the process has ended; `None` while it runs.
+    pub fn try_wait(&mut self) -> Result<Option<ExitStatus>> {
+        let status = self.child.as_mut().context("not running")?.try_wait()?;
+        if status.is_some() {
+            self.child = None;
+        }
+        Ok(status)
+    }
+
+    pub fn kill(&mut self) -> Result<()> {
+        let mut child = self.child.take().context("not running")?;
+        child.kill()?;
+        child.wait()?;
+        Ok(())
+    }
+
+    pub fn signal_term(&self) -> Result<()> {
+        let child = self.child.as_ref().context("not running")?;
+        kill_process(Pid::from_child(child), Signal::TERM)?;
+        Ok(())
+    }
+
+    /// The end of the log under a heading with its path.
+    pub fn log_tail(&self) -> String {
+        let text = read_tail(&self.log_path).unwrap_or_else(|error| error.to_string());
+        format!("\n--- end of {}:\n{text}", self.log_path.display())
+    }
+}
+
+/// Names count from 1, as in etcd's documentation.
+fn name(index: usize) -> String {
+    format!("m{}", index + 1)
+}
+
+fn read_tail(path: &Path) -> std::io::Result<String> {
+    let mut file = File::open(path)?;
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(TAIL)))?;
+    let mut bytes = Vec::new();
+    file.take(TAIL).read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}

@@ -1,0 +1,4 @@
+//! Black-box tests: clusters of real processes and the clients that judge them.
+
+pub mod cluster;
+pub mod differential;
