@@ -1,0 +1,247 @@
+//! The engine of simulations and tests: ordered maps in memory.
+//!
+//! The maps are persistent, so a snapshot and the image of the last flush cost
+//! a few pointers each. All it does follows from its calls and its seed.
+
+use std::{
+    ops::{Bound, ControlFlow},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use mizzen_core::{Batch, Family, RowOp, View, ViewError};
+use parking_lot::Mutex;
+use rpds::RedBlackTreeMapSync;
+
+use crate::{Engine, EngineError, EngineHealth, EngineSize, Snapshot};
+
+/// What the engine does that its caller did not ask for. The default: nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MemOptions {
+    /// Decides by lot where the options below leave a choice.
+    pub seed: u64,
+    /// One write in this many is followed by a flush, as RocksDB may flush at
+    /// any time of its own accord. 0: never.
+    pub flush_one_in: u64,
+    /// One row in this many (present or not, and always the same) cannot be
+    /// read from memory. 0: none.
+    pub cold_one_in: u64,
+}
+
+#[derive(Clone, Default)]
+struct Rows {
+    families: [RedBlackTreeMapSync<Bytes, Bytes>; Family::ALL.len()],
+    bytes: u64,
+}
+
+impl Rows {
+    fn get(&self, family: Family, key: &[u8]) -> Option<&Bytes> {
+        self.families[family as usize].get(key)
+    }
+
+    /// Returns the bytes of the change.
+    fn apply(&mut self, op: &RowOp) -> u64 {
+        let (family, key, value) = match op {
+            RowOp::Put { family, key, value } => (*family, key, Some(value)),
+            RowOp::Delete { family, key } => (*family, key, None),
+        };
+        let row_bytes = |value: &Bytes| (key.len() + value.len()) as u64;
+        if let Some(old) = self.get(family, key) {
+            self.bytes -= row_bytes(old);
+        }
+        let rows = &mut self.families[family as usize];
+        match value {
+            Some(value) => {
+                self.bytes += row_bytes(value);
+                rows.insert_mut(key.clone(), value.clone());
+                row_bytes(value)
+            }
+            None => {
+                rows.remove_mut(key);
+                key.len() as u64
+            }
+        }
+    }
+}
+
+struct State {
+    rows: Rows,
+    flushed: Rows,
+    unflushed: u64,
+    lots: u64,
+}
+
+impl State {
+    fn flush(&mut self) {
+        self.flushed = self.rows.clone();
+        self.unflushed = 0;
+    }
+
+    /// True once in `one_in` calls, by lot.
+    fn lot(&mut self, one_in: u64) -> bool {
+        if one_in == 0 {
+            return false;
+        }
+        self.lots = self.lots.wrapping_add(1);
+        mix(self.lots).is_multiple_of(one_in)
+    }
+}
+
+pub struct MemEngine {
+    options: MemOptions,
+    state: Mutex<State>,
+}
+
+impl Default for MemEngine {
+    fn default() -> Self {
+        Self::new(MemOptions::default())
+    }
+}
+
+impl MemEngine {
+    pub fn new(options: MemOptions) -> Self {
+        Self::with_rows(options, Rows::default(), mix(options.seed))
+    }
+
+    fn with_rows(options: MemOptions, rows: Rows, lots: u64) -> Self {
+        Self {
+            options,
+            state: Mutex::new(State {
+                rows: rows.clone(),
+                flushed: rows,
+                unflushed: 0,
+                lots,
+            }),
+        }
+    }
+
+    /// The engine that the next process finds if this one ends now, by a crash
+    /// or without a flush. This engine stays as it is, cut off from that one.
+    pub fn crash(&self) -> Self {
+        let state = self.state.lock();
+        Self::with_rows(self.options, state.flushed.clone(), state.lots)
+    }
+}
+
+impl Engine for MemEngine {
+    type Snapshot = MemSnapshot;
+
+    fn write(&self, batch: &Batch) -> Result<(), EngineError> {
+        let mut state = self.state.lock();
+        for op in &batch.ops {
+            state.unflushed += state.rows.apply(op);
+        }
+        if state.lot(self.options.flush_one_in) {
+            state.flush();
+        }
+        Ok(())
+    }
+
+    fn snapshot(&self) -> MemSnapshot {
+        MemSnapshot {
+            rows: Arc::new(self.state.lock().rows.clone()),
+            options: self.options,
+            in_memory: false,
+        }
+    }
+
+    fn flush(&self) -> Result<(), EngineError> {
+        self.state.lock().flush();
+        Ok(())
+    }
+
+    fn persisted(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
+        Ok(self.state.lock().flushed.get(family, key).cloned())
+    }
+
+    fn size(&self) -> Result<EngineSize, EngineError> {
+        let state = self.state.lock();
+        Ok(EngineSize {
+            disk: state.flushed.bytes,
+            in_use: state.rows.bytes,
+            unflushed: state.unflushed,
+        })
+    }
+
+    fn health(&self) -> Result<EngineHealth, EngineError> {
+        Ok(EngineHealth::default())
+    }
+}
+
+#[derive(Clone)]
+pub struct MemSnapshot {
+    rows: Arc<Rows>,
+    options: MemOptions,
+    in_memory: bool,
+}
+
+impl MemSnapshot {
+    fn check_in_memory(&self, family: Family, key: &[u8]) -> Result<(), ViewError> {
+        if self.in_memory && self.options.cold_one_in > 0 {
+            let row = key
+                .iter()
+                .fold(self.options.seed ^ family as u64, |row, byte| {
+                    mix(row ^ u64::from(*byte))
+                });
+            if mix(row).is_multiple_of(self.options.cold_one_in) {
+                return Err(ViewError::WouldBlock);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Snapshot for MemSnapshot {
+    fn in_memory(&self) -> Self {
+        Self {
+            in_memory: true,
+            ..self.clone()
+        }
+    }
+
+    fn bulk(&self) -> Self {
+        Self {
+            in_memory: false,
+            ..self.clone()
+        }
+    }
+}
+
+impl View for MemSnapshot {
+    fn get(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>, ViewError> {
+        self.check_in_memory(family, key)?;
+        Ok(self.rows.get(family, key).cloned())
+    }
+
+    fn scan(
+        &self,
+        family: Family,
+        from: &[u8],
+        to: Option<&[u8]>,
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+    ) -> Result<(), ViewError> {
+        // An inverted range would panic below.
+        if to.is_some_and(|to| to <= from) {
+            return Ok(());
+        }
+        let to = to.map_or(Bound::Unbounded, Bound::Excluded);
+        for (key, value) in
+            self.rows.families[family as usize].range::<[u8], _>((Bound::Included(from), to))
+        {
+            self.check_in_memory(family, key)?;
+            if visit(key, value).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The finalizer of SplitMix64: every bit of the result depends on every bit
+/// of `x`.
+fn mix(x: u64) -> u64 {
+    let x = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    x ^ (x >> 31)
+}

@@ -1,0 +1,184 @@
+//! Reading a RocksDB as it was at one moment.
+
+use std::{ops::ControlFlow, sync::Arc};
+
+use bytes::Bytes;
+use mizzen_core::{Family, View, ViewError};
+use rocksdb::{ReadOptions, ReadTier};
+use self_cell::self_cell;
+
+use super::Database;
+use crate::Snapshot;
+
+/// How far a scan for [`Snapshot::bulk`] reads ahead, in bytes: few enough
+/// system calls, and no more than a flash disk answers at once.
+const BULK_READAHEAD: usize = 1 << 20;
+
+/// How a read treats the cache and the disk.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Access {
+    Normal,
+    InMemory,
+    Bulk,
+}
+
+/// A RocksDB snapshot with the options that read from it.
+struct Held<'db> {
+    /// The options point to it without saying so: they never leave this struct.
+    snapshot: rocksdb::Snapshot<'db>,
+    normal: ReadOptions,
+    in_memory: ReadOptions,
+}
+
+impl<'db> Held<'db> {
+    fn new(database: &'db Database) -> Self {
+        let snapshot = database.db().snapshot();
+        let [normal, in_memory] = [Access::Normal, Access::InMemory].map(|access| {
+            let mut options = read_options(access);
+            options.set_snapshot(&snapshot);
+            options
+        });
+        Self {
+            snapshot,
+            normal,
+            in_memory,
+        }
+    }
+}
+
+self_cell!(
+    struct Inner {
+        owner: Arc<Database>,
+        #[covariant]
+        dependent: Held,
+    }
+);
+
+#[derive(Clone)]
+pub struct RocksSnapshot {
+    inner: Arc<Inner>,
+    access: Access,
+}
+
+impl RocksSnapshot {
+    pub(super) fn new(database: Arc<Database>) -> Self {
+        let inner = Inner::new(database, |database| Held::new(database));
+        Self {
+            inner: Arc::new(inner),
+            access: Access::Normal,
+        }
+    }
+
+    fn database(&self) -> &Database {
+        self.inner.borrow_owner()
+    }
+
+    fn point_options(&self) -> &ReadOptions {
+        let held = self.inner.borrow_dependent();
+        if self.access == Access::InMemory {
+            &held.in_memory
+        } else {
+            &held.normal
+        }
+    }
+
+    fn failed(&self, error: &rocksdb::Error) -> ViewError {
+        match error.kind() {
+            rocksdb::ErrorKind::Incomplete if self.access == Access::InMemory => {
+                ViewError::WouldBlock
+            }
+            _ => ViewError::Failed(self.database().error("read", error).to_string()),
+        }
+    }
+}
+
+impl Snapshot for RocksSnapshot {
+    fn in_memory(&self) -> Self {
+        Self {
+            inner: self.inner.clone(),
+            access: Access::InMemory,
+        }
+    }
+
+    fn bulk(&self) -> Self {
+        Self {
+            inner: self.inner.clone(),
+            access: Access::Bulk,
+        }
+    }
+}
+
+impl View for RocksSnapshot {
+    fn get(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>, ViewError> {
+        let database = self.database();
+        let row =
+            database
+                .db()
+                .get_pinned_cf_opt(database.family(family), key, self.point_options());
+        let row = row.map_err(|error| self.failed(&error))?;
+        Ok(row.map(|value| Bytes::copy_from_slice(&value)))
+    }
+
+    fn multi_get(&self, family: Family, keys: &[&[u8]]) -> Result<Vec<Option<Bytes>>, ViewError> {
+        // RocksDB's batched form answers "found, empty" instead of "incomplete"
+        // for a block that is not in the cache.
+        if self.access == Access::InMemory || keys.len() < 2 {
+            return keys.iter().map(|key| self.get(family, key)).collect();
+        }
+        let database = self.database();
+        let family = database.family(family);
+        let rows = database.db().batched_multi_get_cf_opt(
+            family,
+            keys,
+            keys.is_sorted(),
+            self.point_options(),
+        );
+        let rows = rows.into_iter().map(|row| match row {
+            Ok(row) => Ok(row.map(|value| Bytes::copy_from_slice(&value))),
+            Err(error) => Err(self.failed(&error)),
+        });
+        rows.collect()
+    }
+
+    fn scan(
+        &self,
+        family: Family,
+        from: &[u8],
+        to: Option<&[u8]>,
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+    ) -> Result<(), ViewError> {
+        let mut options = read_options(self.access);
+        if let Some(to) = to {
+            if to <= from {
+                return Ok(());
+            }
+            options.set_iterate_upper_bound(to);
+        }
+        let snapshot = &self.inner.borrow_dependent().snapshot;
+        let mut rows = snapshot.raw_iterator_cf_opt(self.database().family(family), options);
+        rows.seek(from);
+        while let Some((key, value)) = rows.item() {
+            if visit(key, value).is_break() {
+                return Ok(());
+            }
+            rows.next();
+        }
+        rows.status().map_err(|error| self.failed(&error))
+    }
+}
+
+/// Block checksums are verified and the order of keys is total (there is no
+/// prefix extractor) by RocksDB's defaults. A scan within `to` reads ahead more
+/// and more as it goes on, from 8 KiB to 256 KiB, also by default.
+fn read_options(access: Access) -> ReadOptions {
+    let mut options = ReadOptions::default();
+    match access {
+        Access::Normal => {}
+        Access::InMemory => options.set_read_tier(ReadTier::BlockCache),
+        Access::Bulk => {
+            options.fill_cache(false);
+            options.set_readahead_size(BULK_READAHEAD);
+        }
+    }
+    options
+}
