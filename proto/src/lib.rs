@@ -34,8 +34,10 @@ pub mod v3electionpb {
     tonic::include_proto!("v3electionpb");
 }
 
-// Protocol between members: `pub mod peer` for the package `mizzen.peer.v1` of
-// `mizzen/peer.proto`.
+/// The protocol between members.
+pub mod peer {
+    tonic::include_proto!("mizzen.peer.v1");
+}
 
 /// The encoded `google.protobuf.FileDescriptorSet` of every compiled file, for
 /// enumerating services and messages at run time.

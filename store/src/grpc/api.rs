@@ -1,0 +1,206 @@
+//! The unary calls: wire request in, wire reply out. Knows no transport.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use mizzen_core::{Command, Compaction, Reply};
+use mizzen_engine::Engine;
+use mizzen_proto::etcdserverpb as wire;
+use prost::Message;
+use tokio::sync::mpsc;
+use tonic::Status;
+
+use super::{frame, status::status, translate};
+use crate::{
+    limits,
+    server::{Caller, Error, Server},
+    version,
+};
+
+pub struct Api<E: Engine> {
+    server: Arc<Server<E>>,
+}
+
+impl<E: Engine> Clone for Api<E> {
+    fn clone(&self) -> Self {
+        Self { server: self.server.clone() }
+    }
+}
+
+fn decode<T: Message + Default>(body: Bytes) -> Result<T, Status> {
+    T::decode(body).map_err(|error| Status::internal(format!("grpc: error unmarshalling request: {error}")))
+}
+
+impl<E: Engine> Api<E> {
+    pub fn new(server: Arc<Server<E>>) -> Self {
+        Self { server }
+    }
+
+    /// Carries out the unary call `path`. `None`: there is no such call here.
+    pub async fn unary(&self, path: &str, caller: &Caller, body: Bytes) -> Option<Result<Bytes, Status>> {
+        Some(match path {
+            "/etcdserverpb.KV/Range" => self.range(caller, body).await,
+            "/etcdserverpb.KV/Put" => self.put(caller, body).await,
+            "/etcdserverpb.KV/DeleteRange" => self.delete_range(caller, body).await,
+            "/etcdserverpb.KV/Txn" => self.txn(caller, body).await,
+            "/etcdserverpb.KV/Compact" => self.compact(caller, body).await,
+            "/etcdserverpb.Cluster/MemberList" => self.member_list(caller, body).await,
+            "/etcdserverpb.Maintenance/Status" => self.status(body).await,
+            "/etcdserverpb.Maintenance/Hash" => self.hash(caller, body).await,
+            "/etcdserverpb.Maintenance/HashKV" => self.hash_kv(caller, body).await,
+            "/etcdserverpb.Maintenance/Defragment" => self.defragment(body),
+            _ => return None,
+        })
+    }
+
+    /// Whether [`Api::unary`] knows `path`, without carrying it out.
+    pub fn is_unary(path: &str) -> bool {
+        matches!(
+            path,
+            "/etcdserverpb.KV/Range"
+                | "/etcdserverpb.KV/Put"
+                | "/etcdserverpb.KV/DeleteRange"
+                | "/etcdserverpb.KV/Txn"
+                | "/etcdserverpb.KV/Compact"
+                | "/etcdserverpb.Cluster/MemberList"
+                | "/etcdserverpb.Maintenance/Status"
+                | "/etcdserverpb.Maintenance/Hash"
+                | "/etcdserverpb.Maintenance/HashKV"
+                | "/etcdserverpb.Maintenance/Defragment"
+        )
+    }
+
+    /// All of the header but the revision.
+    fn header(&self) -> wire::ResponseHeader {
+        let group = self.server.group();
+        wire::ResponseHeader { cluster_id: group.cluster_id(), member_id: group.id(), revision: 0, raft_term: group.term() }
+    }
+
+    fn reply(&self, reply: Result<Reply, Error>) -> Result<Bytes, Status> {
+        reply.map(|reply| translate::reply(&reply, self.header())).map_err(status)
+    }
+
+    async fn range(&self, caller: &Caller, body: Bytes) -> Result<Bytes, Status> {
+        let request = translate::range(decode(body)?);
+        self.reply(self.server.range(caller, request).await.map(Reply::Range))
+    }
+
+    async fn put(&self, caller: &Caller, body: Bytes) -> Result<Bytes, Status> {
+        let command = Command::Put(translate::put(decode(body)?));
+        self.reply(self.server.write(caller, command).await)
+    }
+
+    async fn delete_range(&self, caller: &Caller, body: Bytes) -> Result<Bytes, Status> {
+        let command = Command::DeleteRange(translate::delete_range(decode(body)?));
+        self.reply(self.server.write(caller, command).await)
+    }
+
+    async fn txn(&self, caller: &Caller, body: Bytes) -> Result<Bytes, Status> {
+        let command = Command::Txn(translate::txn(decode(body)?));
+        self.reply(self.server.write(caller, command).await)
+    }
+
+    async fn compact(&self, caller: &Caller, body: Bytes) -> Result<Bytes, Status> {
+        let request: wire::CompactionRequest = decode(body)?;
+        let compaction = Compaction { revision: request.revision };
+        self.reply(self.server.compact(caller, compaction, request.physical).await)
+    }
+
+    async fn member_list(&self, caller: &Caller, body: Bytes) -> Result<Bytes, Status> {
+        let request: wire::MemberListRequest = decode(body)?;
+        if request.linearizable {
+            self.server.linearize(caller).await.map_err(status)?;
+        }
+        let members = self.server.members().await.map_err(status)?;
+        let members = members
+            .into_iter()
+            .map(|member| wire::Member {
+                id: member.id,
+                name: member.name,
+                peer_ur_ls: member.peer_urls,
+                client_ur_ls: member.client_urls,
+                is_learner: member.learner,
+            })
+            .collect();
+        // The header of cluster calls carries no revision, as etcd's.
+        Ok(wire::MemberListResponse { header: Some(self.header()), members }.encode_to_vec().into())
+    }
+
+    async fn status(&self, body: Bytes) -> Result<Bytes, Status> {
+        let _: wire::StatusRequest = decode(body)?;
+        let report = self.server.report().await.map_err(status)?;
+        let mut header = self.header();
+        header.revision = self.server.revision();
+        let mut errors = Vec::new();
+        if report.raft.leader.is_none() {
+            errors.push(Error::NoLeader.to_string());
+        }
+        let reply = wire::StatusResponse {
+            header: Some(header),
+            version: version::ETCD.to_owned(),
+            db_size: report.db_bytes,
+            leader: report.raft.leader.unwrap_or(0),
+            raft_index: report.raft.committed_index,
+            raft_term: report.raft.term,
+            raft_applied_index: report.raft.applied_index,
+            errors,
+            db_size_in_use: report.db_bytes_in_use,
+            is_learner: report.raft.learner,
+            storage_version: version::STORAGE.to_owned(),
+            db_size_quota: limits::QUOTA_BYTES,
+            downgrade_info: Some(wire::DowngradeInfo::default()),
+        };
+        Ok(reply.encode_to_vec().into())
+    }
+
+    async fn hash(&self, caller: &Caller, body: Bytes) -> Result<Bytes, Status> {
+        let _: wire::HashRequest = decode(body)?;
+        let hash = self.server.hash_kv(caller, 0).await.map_err(status)?;
+        let mut header = self.header();
+        header.revision = hash.revision;
+        Ok(wire::HashResponse { header: Some(header), hash: hash.hash }.encode_to_vec().into())
+    }
+
+    async fn hash_kv(&self, caller: &Caller, body: Bytes) -> Result<Bytes, Status> {
+        let request: wire::HashKvRequest = decode(body)?;
+        let hash = self.server.hash_kv(caller, request.revision).await.map_err(status)?;
+        let mut header = self.header();
+        header.revision = hash.revision;
+        let reply = wire::HashKvResponse {
+            header: Some(header),
+            hash: hash.hash,
+            compact_revision: hash.compact_revision,
+            hash_revision: hash.hash_revision,
+        };
+        Ok(reply.encode_to_vec().into())
+    }
+
+    /// There is nothing to defragment: space comes back by itself.
+    fn defragment(&self, body: Bytes) -> Result<Bytes, Status> {
+        let _: wire::DefragmentRequest = decode(body)?;
+        Ok(wire::DefragmentResponse { header: None }.encode_to_vec().into())
+    }
+
+    /// `KV/RangeStream`: chunks at one revision, as fast as the client takes
+    /// them.
+    pub async fn range_stream(&self, caller: &Caller, body: Bytes) -> Result<mpsc::Receiver<Result<Bytes, Status>>, Status> {
+        let request = translate::range(decode(body)?);
+        let mut chunks = self.server.range_stream(caller, request).await.map_err(|error| match error {
+            crate::server::RangeStreamError::Server(error) => status(error),
+            crate::server::RangeStreamError::Unsupported(text) => Status::unimplemented(text),
+        })?;
+        let (sender, messages) = mpsc::channel(1);
+        let header = self.header();
+        tokio::spawn(async move {
+            while let Some(chunk) = chunks.next().await {
+                let last = chunk.as_ref().map_or(true, |chunk| chunk.end.is_some());
+                let message = chunk.map(|chunk| frame::framed(&translate::range_chunk(&chunk, header))).map_err(status);
+                // A client that went away wants no more.
+                if sender.send(message).await.is_err() || last {
+                    return;
+                }
+            }
+        });
+        Ok(messages)
+    }
+}

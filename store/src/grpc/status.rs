@@ -1,0 +1,37 @@
+//! The status code of every refusal. Codes and texts are etcd's
+//! (api/v3rpc/rpctypes): clients match on them.
+
+use mizzen_core::Error as Refusal;
+use tonic::{Code, Status};
+
+use crate::server::Error;
+
+pub fn status(error: Error) -> Status {
+    Status::new(code(&error), error.to_string())
+}
+
+fn code(error: &Error) -> Code {
+    match error {
+        Error::Refused(refusal) => refusal_code(*refusal),
+        Error::RequestTooLarge => Code::InvalidArgument,
+        Error::TooManyRequests => Code::ResourceExhausted,
+        Error::NoLeader | Error::Timeout | Error::TimeoutLeaderFailure | Error::Stopped | Error::Learner => Code::Unavailable,
+        Error::Failed(_) => Code::DataLoss,
+    }
+}
+
+fn refusal_code(refusal: Refusal) -> Code {
+    match refusal {
+        Refusal::EmptyKey
+        | Refusal::KeyNotFound
+        | Refusal::ValueProvided
+        | Refusal::LeaseProvided
+        | Refusal::TooManyOps
+        | Refusal::DuplicateKey
+        | Refusal::InvalidSortOption => Code::InvalidArgument,
+        Refusal::Compacted | Refusal::FutureRevision | Refusal::LeaseTtlTooLarge => Code::OutOfRange,
+        Refusal::NoSpace => Code::ResourceExhausted,
+        Refusal::LeaseNotFound => Code::NotFound,
+        Refusal::LeaseExists => Code::FailedPrecondition,
+    }
+}

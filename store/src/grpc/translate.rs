@@ -1,0 +1,232 @@
+//! Wire requests as the state machine's commands, and its replies as wire
+//! bytes. Key-values pass through as they stand in the rows.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use mizzen_core::{
+    Compare, CompareOp, CompareTarget, DeleteRange, Operation, Put, Range, RangeChunk, RangeReply, Reply, SortOrder, SortTarget, Txn,
+};
+use mizzen_proto::etcdserverpb::{
+    self as wire, compare::CompareResult, compare::CompareTarget as WireTarget, compare::TargetUnion, request_op::Request,
+};
+use prost::{
+    Message,
+    encoding::{WireType, encode_key, encode_varint, encoded_len_varint},
+};
+
+pub fn range(request: wire::RangeRequest) -> Range {
+    Range {
+        key: request.key,
+        range_end: request.range_end,
+        limit: request.limit,
+        revision: request.revision,
+        sort_order: sort_order(request.sort_order),
+        sort_target: sort_target(request.sort_target),
+        serializable: request.serializable,
+        keys_only: request.keys_only,
+        count_only: request.count_only,
+        min_mod_revision: request.min_mod_revision,
+        max_mod_revision: request.max_mod_revision,
+        min_create_revision: request.min_create_revision,
+        max_create_revision: request.max_create_revision,
+    }
+}
+
+fn sort_order(order: i32) -> SortOrder {
+    use wire::range_request::SortOrder as Wire;
+    match Wire::try_from(order) {
+        Ok(Wire::None) => SortOrder::None,
+        Ok(Wire::Ascend) => SortOrder::Ascend,
+        Ok(Wire::Descend) => SortOrder::Descend,
+        Err(_) => SortOrder::Undefined(order),
+    }
+}
+
+fn sort_target(target: i32) -> SortTarget {
+    use wire::range_request::SortTarget as Wire;
+    match Wire::try_from(target) {
+        Ok(Wire::Key) => SortTarget::Key,
+        Ok(Wire::Version) => SortTarget::Version,
+        Ok(Wire::Create) => SortTarget::Create,
+        Ok(Wire::Mod) => SortTarget::Mod,
+        Ok(Wire::Value) => SortTarget::Value,
+        Err(_) => SortTarget::Undefined(target),
+    }
+}
+
+pub fn put(request: wire::PutRequest) -> Put {
+    Put {
+        key: request.key,
+        value: request.value,
+        lease: request.lease,
+        prev_kv: request.prev_kv,
+        ignore_value: request.ignore_value,
+        ignore_lease: request.ignore_lease,
+    }
+}
+
+pub fn delete_range(request: wire::DeleteRangeRequest) -> DeleteRange {
+    DeleteRange { key: request.key, range_end: request.range_end, prev_kv: request.prev_kv }
+}
+
+pub fn txn(request: wire::TxnRequest) -> Txn {
+    Txn {
+        compare: request.compare.into_iter().map(compare).collect(),
+        success: request.success.into_iter().map(operation).collect(),
+        failure: request.failure.into_iter().map(operation).collect(),
+    }
+}
+
+fn operation(op: wire::RequestOp) -> Operation {
+    match op.request {
+        Some(Request::RequestRange(request)) => Operation::Range(range(request)),
+        Some(Request::RequestPut(request)) => Operation::Put(put(request)),
+        Some(Request::RequestDeleteRange(request)) => Operation::DeleteRange(delete_range(request)),
+        Some(Request::RequestTxn(request)) => Operation::Txn(txn(request)),
+        None => Operation::Empty,
+    }
+}
+
+fn compare(compare: wire::Compare) -> Compare {
+    let op = match CompareResult::try_from(compare.result) {
+        Ok(CompareResult::Equal) => CompareOp::Equal,
+        Ok(CompareResult::Greater) => CompareOp::Greater,
+        Ok(CompareResult::Less) => CompareOp::Less,
+        Ok(CompareResult::NotEqual) => CompareOp::NotEqual,
+        Err(_) => CompareOp::Undefined(compare.result),
+    };
+    // The target decides; an operand of another kind counts as none, and none
+    // as zero or empty (etcd's txn.applyCompare).
+    let target = match (WireTarget::try_from(compare.target), compare.target_union) {
+        (Ok(WireTarget::Version), Some(TargetUnion::Version(operand))) => CompareTarget::Version(operand),
+        (Ok(WireTarget::Version), _) => CompareTarget::Version(0),
+        (Ok(WireTarget::Create), Some(TargetUnion::CreateRevision(operand))) => CompareTarget::Create(operand),
+        (Ok(WireTarget::Create), _) => CompareTarget::Create(0),
+        (Ok(WireTarget::Mod), Some(TargetUnion::ModRevision(operand))) => CompareTarget::Mod(operand),
+        (Ok(WireTarget::Mod), _) => CompareTarget::Mod(0),
+        (Ok(WireTarget::Value), Some(TargetUnion::Value(operand))) => CompareTarget::Value(operand),
+        (Ok(WireTarget::Value), _) => CompareTarget::Value(Bytes::new()),
+        (Ok(WireTarget::Lease), Some(TargetUnion::Lease(operand))) => CompareTarget::Lease(operand),
+        (Ok(WireTarget::Lease), _) => CompareTarget::Lease(0),
+        (Err(_), _) => CompareTarget::Undefined(compare.target),
+    };
+    Compare { key: compare.key, range_end: compare.range_end, op, target }
+}
+
+/// Protobuf's tag for a length-delimited field below 16.
+const fn delimited(field: u8) -> u8 {
+    field << 3 | WireType::LengthDelimited as u8
+}
+
+fn put_field(buffer: &mut BytesMut, field: u8, content: &[u8]) {
+    buffer.put_u8(delimited(field));
+    encode_varint(content.len() as u64, buffer);
+    buffer.put_slice(content);
+}
+
+fn put_varint_field(buffer: &mut BytesMut, field: u32, value: u64) {
+    if value != 0 {
+        encode_key(field, WireType::Varint, buffer);
+        encode_varint(value, buffer);
+    }
+}
+
+fn put_header(buffer: &mut BytesMut, header: &wire::ResponseHeader) {
+    buffer.put_u8(delimited(1));
+    encode_varint(header.encoded_len() as u64, buffer);
+    header.encode_raw(buffer);
+}
+
+/// A reply in the wire form of the response its request has. `header` is the
+/// whole header but the revision, which is the reply's.
+pub fn reply(reply: &Reply, header: wire::ResponseHeader) -> Bytes {
+    let mut buffer = BytesMut::with_capacity(reply_size(reply));
+    put_reply(&mut buffer, reply, header);
+    buffer.freeze()
+}
+
+/// Close enough that large replies are not moved while they are written.
+fn reply_size(reply: &Reply) -> usize {
+    const HEADS: usize = 64;
+    HEADS
+        + match reply {
+            Reply::Range(range) => range.kvs.bytes.len(),
+            Reply::Put { prev_kv, .. } => prev_kv.as_ref().map_or(0, |kv| kv.len() + 8),
+            Reply::DeleteRange { prev_kvs, .. } => prev_kvs.iter().map(|kv| kv.len() + 8).sum(),
+            Reply::Txn { responses, .. } => responses.iter().map(|response| reply_size(response) + 16).sum(),
+            Reply::Compact { .. } | Reply::LeaseGrant { .. } | Reply::LeaseRevoke { .. } => 0,
+        }
+}
+
+/// Numbers of `etcdserverpb` fields: `RangeResponse`, `PutResponse`,
+/// `DeleteRangeResponse`, `TxnResponse`, `LeaseGrantResponse` all begin with
+/// the header.
+fn put_reply(buffer: &mut BytesMut, reply: &Reply, mut header: wire::ResponseHeader) {
+    header.revision = reply.revision();
+    put_header(buffer, &header);
+    match reply {
+        Reply::Range(range) => put_range(buffer, range),
+        Reply::Put { prev_kv, .. } => {
+            if let Some(kv) = prev_kv {
+                put_field(buffer, 2, kv);
+            }
+        }
+        Reply::DeleteRange { deleted, prev_kvs, .. } => {
+            put_varint_field(buffer, 2, *deleted as u64);
+            for kv in prev_kvs {
+                put_field(buffer, 3, kv);
+            }
+        }
+        Reply::Txn { succeeded, responses, .. } => {
+            put_varint_field(buffer, 2, u64::from(*succeeded));
+            for response in responses {
+                put_response_op(buffer, response);
+            }
+        }
+        Reply::LeaseGrant { id, ttl, .. } => {
+            put_varint_field(buffer, 2, *id as u64);
+            put_varint_field(buffer, 3, *ttl as u64);
+        }
+        Reply::Compact { .. } | Reply::LeaseRevoke { .. } => {}
+    }
+}
+
+fn put_range(buffer: &mut BytesMut, range: &RangeReply) {
+    buffer.put_slice(&range.kvs.bytes);
+    put_varint_field(buffer, 3, u64::from(range.more));
+    put_varint_field(buffer, 4, range.count as u64);
+}
+
+/// One element of `TxnResponse.responses`. Headers inside a transaction carry
+/// the revision alone.
+fn put_response_op(buffer: &mut BytesMut, response: &Reply) {
+    let field = match response {
+        Reply::Range(_) => 1,
+        Reply::Put { .. } => 2,
+        Reply::DeleteRange { .. } => 3,
+        Reply::Txn { .. } => 4,
+        // No operation of a transaction answers with these.
+        Reply::Compact { .. } | Reply::LeaseGrant { .. } | Reply::LeaseRevoke { .. } => return,
+    };
+    let inner = self::reply(response, wire::ResponseHeader::default());
+    buffer.put_u8(delimited(3));
+    encode_varint((1 + encoded_len_varint(inner.len() as u64) + inner.len()) as u64, buffer);
+    put_field(buffer, field, &inner);
+}
+
+/// `RangeStreamResponse` holds a `RangeResponse` in its first field. Header,
+/// count and more stand in the last chunk only.
+pub fn range_chunk(chunk: &RangeChunk, mut header: wire::ResponseHeader) -> Bytes {
+    let mut inner = BytesMut::with_capacity(chunk.kvs.bytes.len() + 64);
+    if let Some(end) = &chunk.end {
+        header.revision = end.revision;
+        put_header(&mut inner, &header);
+    }
+    inner.put_slice(&chunk.kvs.bytes);
+    if let Some(end) = &chunk.end {
+        put_varint_field(&mut inner, 3, u64::from(end.more));
+        put_varint_field(&mut inner, 4, end.count as u64);
+    }
+    let mut buffer = BytesMut::with_capacity(inner.len() + 8);
+    put_field(&mut buffer, 1, &inner);
+    buffer.freeze()
+}

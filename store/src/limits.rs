@@ -1,0 +1,112 @@
+//! Every bound of a replica, with its reason. Beyond a bound a client gets a
+//! clear refusal; nothing grows with what clients send.
+
+use std::time::Duration;
+
+/// Largest request a client may send, bytes (etcd's --max-request-bytes).
+pub const REQUEST_BYTES: usize = 3 * 512 * 1024;
+
+/// What gRPC framing may add to the largest request, bytes (etcd's value).
+pub const GRPC_OVERHEAD_BYTES: usize = 512 * 1024;
+
+/// Largest reply a client is expected to take, bytes. etcd's clients lift
+/// their own limit to the same value.
+pub const REPLY_BYTES: usize = i32::MAX as usize;
+
+/// Operations in one list of a transaction (etcd's --max-txn-ops).
+pub const TXN_OPS: usize = 128;
+
+/// Streams one client connection may have open (HTTP/2
+/// SETTINGS_MAX_CONCURRENT_STREAMS). etcd leaves it at u32::MAX; a connection
+/// that needs more than this opens another one.
+pub const STREAMS_PER_CONNECTION: u32 = 100_000;
+
+/// Proposals waiting for their outcome on one member. Each holds at most one
+/// request; beyond it clients are told to come back.
+pub const PROPOSALS_IN_FLIGHT: usize = 16_384;
+
+/// Bytes of proposals waiting for their outcome on one member.
+pub const PROPOSAL_BYTES_IN_FLIGHT: usize = 256 * 1024 * 1024;
+
+/// Committed entries not yet applied beyond which new proposals are refused,
+/// so that a member that applies slowly does not fall behind without end
+/// (etcd's gap).
+pub const COMMIT_APPLY_GAP: u64 = 5_000;
+
+/// Entries applied and made visible together. Larger runs cost readers
+/// freshness, smaller ones cost a batch write each.
+pub const APPLY_RUN_ENTRIES: usize = 1_024;
+
+/// Bytes of proposals applied together: bounds the memory of one batch.
+pub const APPLY_RUN_BYTES: usize = 8 * 1024 * 1024;
+
+/// Bytes of entries read from the log at once, for replication and for apply.
+/// Far below the peers' message limit; one entry may be larger on its own.
+pub const RAFT_READ_BYTES: usize = 2 * 1024 * 1024;
+
+/// Entries in one replication message. With small entries this is what fills
+/// RAFT_READ_BYTES.
+pub const APPEND_ENTRIES: u64 = 4_096;
+
+/// Largest message between peers, bytes: one read of the log, whose last
+/// entry may be of the largest request.
+pub const PEER_MESSAGE_BYTES: usize = RAFT_READ_BYTES + REQUEST_BYTES + GRPC_OVERHEAD_BYTES;
+
+/// Replication messages sent to a follower and not answered.
+pub const APPENDS_IN_FLIGHT: usize = 64;
+
+/// Forwarded batches sent to the leader and not answered.
+pub const FORWARDS_IN_FLIGHT: usize = 64;
+
+/// Proposals in one forwarded batch.
+pub const FORWARD_BATCH: usize = 1_024;
+
+/// Bytes in one forwarded batch, unless its only proposal is larger.
+pub const FORWARD_BATCH_BYTES: usize = 1024 * 1024;
+
+/// What a coalescing connection holds back before it writes through, bytes.
+pub const COALESCE_BYTES: usize = 256 * 1024;
+
+/// Time to connect to a peer. Members are in one data centre or near.
+pub const PEER_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Rows a read may touch on an async worker, which it must not hold for long;
+/// what needs more goes to a thread of its own.
+pub const INLINE_ROWS: usize = 64;
+
+/// Keys in the first chunk of a streamed range, as etcd's.
+pub const RANGE_STREAM_FIRST_CHUNK: usize = 10;
+
+/// Bytes of keys and values a member is expected to hold (etcd's
+/// --quota-backend-bytes). Reported; nothing is refused for it yet.
+pub const QUOTA_BYTES: i64 = 2 * 1024 * 1024 * 1024;
+
+/// Reclaim work done at once after a compaction, in rows, before other work
+/// gets its turn.
+pub const RECLAIM_ROWS: usize = 1_000;
+
+/// How long rows may stay unflushed: bounds what a restart
+/// replays from the log.
+pub const FLUSH_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Connections served at once on one listener; further ones wait to be
+/// accepted.
+pub const CONNECTIONS: usize = 32_768;
+
+/// Bytes a client may send on one stream before it is read: one request of the
+/// default size never waits.
+pub const STREAM_WINDOW_BYTES: u32 = 2 * 1024 * 1024;
+
+/// Bytes a client may send on one connection before they are read.
+pub const CONNECTION_WINDOW_BYTES: u32 = 16 * 1024 * 1024;
+
+/// A connection on which nothing happens is pinged after this time (etcd's
+/// --grpc-keepalive-interval).
+pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2 * 60 * 60);
+
+/// And closed when no answer comes in this time (etcd's
+/// --grpc-keepalive-timeout).
+pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// An HTTP/1 client must have sent its headers by then.
+pub const HTTP1_HEADER_TIMEOUT: Duration = Duration::from_secs(10);

@@ -1,0 +1,167 @@
+//! openraft's log storage over our write-ahead log: translates types, and
+//! keeps the order openraft asks for. Holds no state of its own but the vote.
+
+use std::{
+    fmt::Debug,
+    io,
+    ops::{Bound, RangeBounds},
+    sync::Arc,
+};
+
+use openraft::{
+    RaftLogReader, RaftLogStorage,
+    storage::{IOFlushed, LogState},
+};
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+
+use super::types::{self, Entry, LogId, RaftLogId, RaftVote, TypeConfig};
+use crate::{limits, wal};
+
+#[derive(Clone)]
+pub struct LogStore {
+    wal: Arc<wal::Wal>,
+    vote: Arc<Mutex<Option<RaftVote>>>,
+    committed: Option<LogId>,
+}
+
+impl LogStore {
+    /// `applied`: what the rows of this member contain. Rows are written only
+    /// after the log is durable, so a log that ends before them has lost what
+    /// it had acknowledged.
+    pub fn new(wal: Arc<wal::Wal>, recovered: &wal::Recovered, applied: Option<LogId>) -> io::Result<Self> {
+        let vote = recovered.vote.as_ref().map(|vote| types::decode_vote(vote)).transpose().map_err(io::Error::other)?;
+        let last = recovered.last.map(|(term, index)| LogId { term, index });
+        if applied > last {
+            return Err(io::Error::other(format!("the rows are applied through {applied:?}, but the raft log ends at {last:?}: the log has lost acknowledged entries")));
+        }
+        // The committed index is written without a sync of its own, but never
+        // before its entries; a cut tail may still have taken them away.
+        let committed = recovered.committed.map(|(term, index)| LogId { term, index }).min(last);
+        Ok(Self { wal, vote: Arc::new(Mutex::new(vote)), committed })
+    }
+
+    async fn read(&self, start: u64, end: u64, max_bytes: usize) -> io::Result<Vec<Entry>> {
+        let records = match self.wal.read_in_memory(start..end, max_bytes) {
+            Some(records) => records,
+            None => {
+                let wal = self.wal.clone();
+                tokio::task::spawn_blocking(move || wal.read(start..end, max_bytes))
+                    .await
+                    .map_err(io::Error::other)?
+                    .map_err(io::Error::other)?
+            }
+        };
+        records
+            .into_iter()
+            .map(|record| types::entry(LogId { term: record.term, index: record.index }, record.payload).map_err(io::Error::other))
+            .collect()
+    }
+}
+
+fn bounds(range: &impl RangeBounds<u64>) -> (u64, u64) {
+    let start = match range.start_bound() {
+        Bound::Included(start) => *start,
+        Bound::Excluded(start) => start.saturating_add(1),
+        Bound::Unbounded => 0,
+    };
+    let end = match range.end_bound() {
+        Bound::Included(end) => end.saturating_add(1),
+        Bound::Excluded(end) => *end,
+        Bound::Unbounded => u64::MAX,
+    };
+    (start, end)
+}
+
+impl RaftLogReader<TypeConfig> for LogStore {
+    async fn try_get_log_entries<RB>(&mut self, range: RB) -> io::Result<Vec<Entry>>
+    where
+        RB: RangeBounds<u64> + Clone + Debug + Send,
+    {
+        let (start, end) = bounds(&range);
+        let mut entries = Vec::new();
+        let mut next = start;
+        // A read is bounded in bytes; openraft wants the whole range here, and
+        // asks for short ones only.
+        while next < end {
+            let part = self.read(next, end, limits::RAFT_READ_BYTES).await?;
+            let Some(last) = part.last() else { break };
+            next = last.log_id.index + 1;
+            entries.extend(part);
+        }
+        Ok(entries)
+    }
+
+    async fn read_vote(&mut self) -> io::Result<Option<RaftVote>> {
+        Ok(*self.vote.lock())
+    }
+
+    async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> io::Result<Vec<Entry>> {
+        self.read(start, end, limits::RAFT_READ_BYTES).await
+    }
+}
+
+impl RaftLogStorage<TypeConfig> for LogStore {
+    type LogReader = Self;
+
+    async fn get_log_state(&mut self) -> io::Result<LogState<TypeConfig>> {
+        let id = |(term, index)| LogId { term, index }.into();
+        let last_purged_log_id = self.wal.purged().map(id);
+        Ok(LogState { last_purged_log_id, last_log_id: self.wal.last().map(id).or(last_purged_log_id) })
+    }
+
+    async fn get_log_reader(&mut self) -> Self {
+        self.clone()
+    }
+
+    async fn save_vote(&mut self, vote: &RaftVote) -> io::Result<()> {
+        let (done, saved) = oneshot::channel();
+        self.wal
+            .save_vote(
+                types::encode_vote(vote),
+                Box::new(move |result| {
+                    // The receiver lives as long as this call; openraft never drops it.
+                    let _ = done.send(result);
+                }),
+            )
+            .map_err(io::Error::other)?;
+        saved.await.map_err(|_| io::Error::other("the raft log was closed"))??;
+        *self.vote.lock() = Some(*vote);
+        Ok(())
+    }
+
+    async fn save_committed(&mut self, committed: Option<RaftLogId>) -> io::Result<()> {
+        let Some(committed) = committed.map(LogId::from) else { return Ok(()) };
+        self.wal.save_committed((committed.term, committed.index)).map_err(io::Error::other)
+    }
+
+    async fn read_committed(&mut self) -> io::Result<Option<RaftLogId>> {
+        Ok(self.committed.map(RaftLogId::from))
+    }
+
+    async fn append<I>(&mut self, entries: I, callback: IOFlushed<TypeConfig>) -> io::Result<()>
+    where
+        I: IntoIterator<Item = Entry> + Send,
+        I::IntoIter: Send,
+    {
+        let records = entries
+            .into_iter()
+            .map(|entry| wal::Entry {
+                term: entry.log_id.leader_id.term,
+                index: entry.log_id.index,
+                payload: types::encode_payload(&entry.payload),
+            })
+            .collect();
+        self.wal.append(records, Box::new(move |result| callback.io_completed(result))).map_err(io::Error::other)
+    }
+
+    async fn truncate_after(&mut self, last: Option<RaftLogId>) -> io::Result<()> {
+        // Durable with the next batch; whoever depends on it waits for that
+        // batch, because records reach the disk in order.
+        self.wal.truncate_after(last.map(|last| last.index), Box::new(|_| ())).map_err(io::Error::other)
+    }
+
+    async fn purge(&mut self, upto: RaftLogId) -> io::Result<()> {
+        self.wal.purge((upto.leader_id.term, upto.index)).map_err(io::Error::other)
+    }
+}

@@ -1,0 +1,269 @@
+//! One Raft group's member: openraft and everything it needs, behind types of
+//! our own.
+//!
+//! Knows log ids, votes, membership and peers. Must not know what a key is:
+//! a proposal is bytes, and the rows belong to whoever implements [`Rows`].
+
+mod convert;
+mod log;
+mod machine;
+mod network;
+mod peer;
+mod rows;
+mod types;
+
+use std::{
+    collections::BTreeMap,
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use openraft::{
+    Config, ReadPolicy, SnapshotPolicy,
+    errors::{ClientWriteError, InitializeError, LinearizableReadError, RaftError},
+};
+use tokio::sync::watch;
+
+pub use machine::{Applied, BoxFuture, Committed, Rows};
+pub use network::{CLUSTER_ID_HEADER, Client, Dial, Peers, PlainDial, TO_HEADER};
+pub use peer::PeerService;
+pub use types::{LogId, Payload, PeerNode};
+
+use crate::{limits, wal};
+
+/// How a member takes part in its group.
+pub struct GroupConfig {
+    pub id: u64,
+    pub cluster_id: u64,
+    /// Time between two heartbeats of a leader.
+    pub heartbeat: Duration,
+    /// Time without a leader after which a follower stands for election, as
+    /// etcd means it.
+    pub election_timeout: Duration,
+}
+
+/// What became of a proposal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Submitted {
+    /// Committed, and applied on the leader.
+    Done,
+    /// Never appended: it may be proposed again, here or elsewhere.
+    Refused,
+    /// It may be applied now, later, or never.
+    Unknown,
+}
+
+/// Why the leader gave no read index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReadIndexError {
+    #[error("this member is not the leader")]
+    NotLeader,
+    #[error("no quorum answered")]
+    NoQuorum,
+    #[error("raft has stopped")]
+    Stopped,
+}
+
+/// A sight of the group from this member.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Status {
+    pub term: u64,
+    pub leader: Option<u64>,
+    /// Last entry of this member's log.
+    pub last_index: u64,
+    pub committed_index: u64,
+    pub applied_index: u64,
+    pub learner: bool,
+}
+
+pub struct Group {
+    config: GroupConfig,
+    raft: types::Raft,
+    peers: Peers,
+    wal: Arc<wal::Wal>,
+    hints: Arc<Hints>,
+}
+
+/// The newest metrics, cheap to read for every request. Hints only: what they
+/// say may be over.
+struct Hints {
+    term: AtomicU64,
+    /// 0: none.
+    leader: watch::Sender<u64>,
+    committed: AtomicU64,
+}
+
+impl Group {
+    /// Opens the group on this member; it takes part from here on.
+    pub async fn start(
+        config: GroupConfig,
+        wal: Arc<wal::Wal>,
+        recovered: &wal::Recovered,
+        rows: Arc<dyn Rows>,
+        peers: Peers,
+    ) -> io::Result<Arc<Self>> {
+        let machine = machine::Machine::new(rows, wal.clone())?;
+        let log = log::LogStore::new(wal.clone(), recovered, machine.applied().log_id)?;
+        let raft = types::Raft::new(config.id, Arc::new(raft_config(&config)?), peers.clone(), log, machine).await.map_err(io::Error::other)?;
+        let hints = Arc::new(Hints { term: AtomicU64::new(0), leader: watch::channel(0).0, committed: AtomicU64::new(0) });
+        tokio::spawn(follow(raft.clone(), hints.clone()));
+        Ok(Arc::new(Self { config, raft, peers, wal, hints }))
+    }
+
+    /// Writes the first membership into an empty log; nothing if the log has
+    /// one. Every first member does it with the same members.
+    pub async fn bootstrap(&self, members: BTreeMap<u64, PeerNode>) -> io::Result<()> {
+        match self.raft.initialize(members).await {
+            Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => Ok(()),
+            Err(error) => Err(io::Error::other(error)),
+        }
+    }
+
+    pub fn id(&self) -> u64 {
+        self.config.id
+    }
+
+    pub fn cluster_id(&self) -> u64 {
+        self.config.cluster_id
+    }
+
+    pub fn term(&self) -> u64 {
+        self.hints.term.load(Ordering::Relaxed)
+    }
+
+    /// The leader as this member last heard of it.
+    pub fn leader(&self) -> Option<u64> {
+        Some(*self.hints.leader.borrow()).filter(|leader| *leader != 0)
+    }
+
+    /// Changes of [`Group::leader`]; 0 stands for none.
+    pub fn watch_leader(&self) -> watch::Receiver<u64> {
+        self.hints.leader.subscribe()
+    }
+
+    pub fn is_leader(&self) -> bool {
+        self.leader() == Some(self.config.id)
+    }
+
+    pub fn committed_index(&self) -> u64 {
+        self.hints.committed.load(Ordering::Relaxed)
+    }
+
+    /// The client for `member`'s own calls, if it is a member.
+    pub fn peer(&self, member: u64) -> io::Result<Client> {
+        let metrics = self.raft.server_metrics();
+        let node = metrics.borrow().membership_config.membership().get_node(&member).cloned();
+        let node = node.ok_or_else(|| io::Error::other(format!("{member:x} is not a member")))?;
+        self.peers.client(member, &node)
+    }
+
+    pub fn status(&self) -> Status {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow();
+        Status {
+            term: metrics.current_term,
+            leader: metrics.current_leader,
+            last_index: metrics.last_log_index.unwrap_or(0),
+            committed_index: metrics.local_committed.map_or(0, |id| id.index),
+            applied_index: metrics.last_applied.map_or(0, |id| id.index),
+            learner: metrics.membership_config.membership().learner_ids().any(|id| id == self.config.id),
+        }
+    }
+
+    /// Members and whether each votes.
+    pub fn members(&self) -> BTreeMap<u64, (PeerNode, bool)> {
+        let metrics = self.raft.server_metrics();
+        let metrics = metrics.borrow();
+        let membership = metrics.membership_config.membership();
+        let voters: Vec<u64> = membership.voter_ids().collect();
+        membership.nodes().map(|(id, node)| (*id, (node.clone(), voters.contains(id)))).collect()
+    }
+
+    /// Proposes as the leader.
+    pub async fn propose(&self, payload: Payload) -> Submitted {
+        match self.raft.client_write(payload).await {
+            Ok(_) => Submitted::Done,
+            Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_))) => Submitted::Refused,
+            Err(_) => Submitted::Unknown,
+        }
+    }
+
+    /// As the leader: an index such that who has applied it has seen every
+    /// write acknowledged before this call. The quorum round that confirms it
+    /// is sent after the call.
+    pub async fn read_index(&self) -> Result<u64, ReadIndexError> {
+        match self.raft.get_read_linearizer(ReadPolicy::ReadIndex).await {
+            Ok(linearizer) => Ok(linearizer.read_log_id().index()),
+            Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(_))) => Err(ReadIndexError::NotLeader),
+            Err(RaftError::APIError(LinearizableReadError::QuorumNotEnough(_))) => Err(ReadIndexError::NoQuorum),
+            Err(RaftError::Fatal(_)) => Err(ReadIndexError::Stopped),
+        }
+    }
+
+    /// Resolves when the group has stopped on this member, with the reason.
+    pub async fn stopped(&self) -> String {
+        let mut metrics = self.raft.metrics();
+        loop {
+            if let Err(fatal) = &metrics.borrow().running_state {
+                return fatal.to_string();
+            }
+            if metrics.changed().await.is_err() {
+                return "raft has stopped".to_owned();
+            }
+        }
+    }
+
+    /// Stops taking part, and makes durable what the log still holds in memory.
+    pub async fn shutdown(&self) -> io::Result<()> {
+        self.raft.shutdown().await.map_err(io::Error::other)?;
+        let wal = self.wal.clone();
+        tokio::task::spawn_blocking(move || wal.close()).await.map_err(io::Error::other)?.map_err(io::Error::other)
+    }
+
+    fn raft(&self) -> &types::Raft {
+        &self.raft
+    }
+}
+
+/// Keeps the hints up to date until the group stops.
+async fn follow(raft: types::Raft, hints: Arc<Hints>) {
+    let mut metrics = raft.metrics();
+    loop {
+        {
+            let now = metrics.borrow_and_update();
+            hints.term.store(now.current_term, Ordering::Relaxed);
+            hints.committed.store(now.local_committed.map_or(0, |id| id.index), Ordering::Relaxed);
+            let leader = now.current_leader.unwrap_or(0);
+            hints.leader.send_if_modified(|known| std::mem::replace(known, leader) != leader);
+        }
+        if metrics.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// openraft adds a lease and a random wait before a follower stands for
+/// election: a maximum of half and a minimum of 0.3 of etcd's election timeout
+/// give a failover no slower than etcd's.
+fn raft_config(config: &GroupConfig) -> io::Result<Config> {
+    let election = u64::try_from(config.election_timeout.as_millis()).map_err(io::Error::other)?;
+    let heartbeat = u64::try_from(config.heartbeat.as_millis()).map_err(io::Error::other)?;
+    let raft = Config {
+        cluster_name: format!("{:x}", config.cluster_id),
+        heartbeat_interval: heartbeat,
+        election_timeout_min: election * 3 / 10,
+        election_timeout_max: election / 2,
+        max_payload_entries: limits::APPEND_ENTRIES,
+        snapshot_policy: SnapshotPolicy::Never,
+        max_in_snapshot_log_to_keep: u64::MAX,
+        enable_pre_vote: Some(true),
+        // A reverted log is lost data: never to be taken for normal.
+        allow_log_reversion: Some(false),
+        ..Config::default()
+    };
+    raft.validate().map_err(io::Error::other)
+}

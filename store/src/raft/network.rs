@@ -1,0 +1,254 @@
+//! This member as a client of its peers: openraft's messages over the peer
+//! protocol.
+
+use std::{collections::BTreeMap, future::Future, io, sync::Arc, time::Duration};
+
+use futures::{Stream, StreamExt};
+use mizzen_proto::peer::{self as wire, peer_client::PeerClient};
+use openraft::{
+    RaftNetworkFactory, RaftNetworkV2,
+    alias::{SnapshotOf, VoteOf},
+    errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Timeout, Unreachable},
+    network::RPCOption,
+    raft::{
+        AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendError, StreamAppendResult, TransferLeaderRequest,
+        TransferLeaderResponse, VoteRequest, VoteResponse,
+    },
+};
+use parking_lot::Mutex;
+use tonic::transport::Channel;
+
+use super::{
+    convert,
+    types::{PeerNode, TypeConfig},
+};
+use crate::limits;
+
+type BoxFuture<'a, T> = std::pin::Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+type BoxStream<'a, T> = std::pin::Pin<Box<dyn Stream<Item = T> + Send + 'a>>;
+
+/// How a peer's address becomes a connection. TLS and tests put theirs here.
+pub trait Dial: Send + Sync + 'static {
+    /// A channel that connects when it is first used and again when it broke.
+    fn dial(&self, peer_url: &str) -> io::Result<Channel>;
+}
+
+/// Plain TCP.
+pub struct PlainDial;
+
+impl Dial for PlainDial {
+    fn dial(&self, peer_url: &str) -> io::Result<Channel> {
+        let endpoint = tonic::transport::Endpoint::from_shared(peer_url.to_owned()).map_err(io::Error::other)?;
+        Ok(endpoint.connect_timeout(limits::PEER_CONNECT_TIMEOUT).tcp_nodelay(true).connect_lazy())
+    }
+}
+
+/// Identifies the cluster to its members: a message of another cluster is
+/// refused before it is read.
+pub const CLUSTER_ID_HEADER: &str = "mizzen-cluster-id";
+/// The member a message is meant for.
+pub const TO_HEADER: &str = "mizzen-to";
+
+/// Clients of the peer protocol, one connection per peer and purpose.
+#[derive(Clone)]
+pub struct Peers {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    dial: Box<dyn Dial>,
+    cluster_id: u64,
+    /// Connections of everything but replication and heartbeats, by member.
+    calls: Mutex<BTreeMap<u64, (PeerNode, Client)>>,
+}
+
+pub type Client = PeerClient<tonic::service::interceptor::InterceptedService<Channel, Stamp>>;
+
+/// Puts the cluster id and the addressee on every message.
+#[derive(Clone)]
+pub struct Stamp {
+    cluster_id: tonic::metadata::AsciiMetadataValue,
+    to: tonic::metadata::AsciiMetadataValue,
+}
+
+impl tonic::service::Interceptor for Stamp {
+    fn call(&mut self, mut request: tonic::Request<()>) -> Result<tonic::Request<()>, tonic::Status> {
+        request.metadata_mut().insert(CLUSTER_ID_HEADER, self.cluster_id.clone());
+        request.metadata_mut().insert(TO_HEADER, self.to.clone());
+        Ok(request)
+    }
+}
+
+impl Peers {
+    pub fn new(dial: Box<dyn Dial>, cluster_id: u64) -> Self {
+        Self { shared: Arc::new(Shared { dial, cluster_id, calls: Mutex::default() }) }
+    }
+
+    fn connect(&self, to: u64, node: &PeerNode) -> io::Result<Client> {
+        let url = node.peer_urls.first().ok_or_else(|| io::Error::other(format!("member {to:x} has no peer URL")))?;
+        let stamp = Stamp { cluster_id: self.shared.cluster_id.into(), to: to.into() };
+        Ok(PeerClient::with_interceptor(self.shared.dial.dial(url)?, stamp)
+            .max_decoding_message_size(limits::PEER_MESSAGE_BYTES)
+            .max_encoding_message_size(limits::PEER_MESSAGE_BYTES))
+    }
+
+    /// The client for calls of this member's own (read index, proposals).
+    pub fn client(&self, to: u64, node: &PeerNode) -> io::Result<Client> {
+        let mut calls = self.shared.calls.lock();
+        if let Some((known, client)) = calls.get(&to)
+            && known == node
+        {
+            return Ok(client.clone());
+        }
+        let client = self.connect(to, node)?;
+        calls.insert(to, (node.clone(), client.clone()));
+        Ok(client)
+    }
+}
+
+impl RaftNetworkFactory<TypeConfig> for Peers {
+    type Network = Network;
+
+    async fn new_client(&mut self, target: u64, node: &PeerNode) -> Network {
+        Network { client: self.connect(target, node).map_err(|error| error.to_string()), target, heartbeats: false }
+    }
+
+    async fn new_heartbeat_client(&mut self, target: u64, node: &PeerNode) -> Network {
+        Network { heartbeats: true, ..self.new_client(target, node).await }
+    }
+}
+
+/// One connection to one peer.
+pub struct Network {
+    client: Result<Client, String>,
+    target: u64,
+    /// Heartbeats come one by one: a call each is cheaper than a stream each.
+    heartbeats: bool,
+}
+
+/// A dead or refusing peer: openraft backs off. Anything else it tries again.
+fn rpc_error(status: tonic::Status) -> RPCError<TypeConfig> {
+    RPCError::Unreachable(Unreachable::new(&status))
+}
+
+fn malformed() -> RPCError<TypeConfig> {
+    RPCError::Network(NetworkError::from_string("malformed answer of a peer"))
+}
+
+impl Network {
+    fn client(&mut self) -> Result<&mut Client, RPCError<TypeConfig>> {
+        self.client.as_mut().map_err(|error| RPCError::Unreachable(Unreachable::from_string(error)))
+    }
+
+    async fn bounded<T>(
+        target: u64,
+        limit: Duration,
+        call: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>,
+    ) -> Result<T, RPCError<TypeConfig>> {
+        match tokio::time::timeout(limit, call).await {
+            Ok(answer) => answer.map(tonic::Response::into_inner).map_err(rpc_error),
+            Err(_) => Err(RPCError::Timeout(Timeout {
+                action: openraft::network::RPCTypes::AppendEntries,
+                id: target,
+                target,
+                timeout: limit,
+            })),
+        }
+    }
+}
+
+impl RaftNetworkV2<TypeConfig> for Network {
+    type SnapshotData = ();
+
+    async fn append_entries(
+        &mut self,
+        rpc: AppendEntriesRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<AppendEntriesResponse<TypeConfig>, RPCError<TypeConfig>> {
+        let target = self.target;
+        let answer = Self::bounded(target, option.hard_ttl(), self.client()?.append(convert::append_to_wire(rpc))).await?;
+        Ok(match convert::append_result_from_wire(answer).ok_or_else(malformed)? {
+            Ok(last) => AppendEntriesResponse::PartialSuccess(last),
+            Err(StreamAppendError::Conflict(_)) => AppendEntriesResponse::Conflict,
+            Err(StreamAppendError::HigherVote(vote)) => AppendEntriesResponse::HigherVote(vote),
+        })
+    }
+
+    fn stream_append<'s, S>(
+        &'s mut self,
+        input: S,
+        option: RPCOption,
+    ) -> BoxFuture<'s, Result<BoxStream<'s, Result<StreamAppendResult<TypeConfig>, RPCError<TypeConfig>>>, RPCError<TypeConfig>>>
+    where
+        S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + Unpin + 'static,
+    {
+        Box::pin(async move {
+            if self.heartbeats {
+                return self.append_each(input, option);
+            }
+            let requests = input.map(convert::append_to_wire);
+            let answers = self.client()?.stream_append(requests).await.map_err(rpc_error)?.into_inner();
+            let results = answers.map(|answer| match answer {
+                Ok(answer) => convert::append_result_from_wire(answer).ok_or_else(malformed),
+                Err(status) => Err(rpc_error(status)),
+            });
+            Ok(Box::pin(results) as BoxStream<'_, _>)
+        })
+    }
+
+    async fn vote(&mut self, rpc: VoteRequest<TypeConfig>, option: RPCOption) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
+        let target = self.target;
+        let answer = Self::bounded(target, option.hard_ttl(), self.client()?.vote(convert::vote_request_to_wire(rpc))).await?;
+        convert::vote_response_from_wire(answer).ok_or_else(malformed)
+    }
+
+    async fn pre_vote(&mut self, rpc: VoteRequest<TypeConfig>, option: RPCOption) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
+        let target = self.target;
+        let answer = Self::bounded(target, option.hard_ttl(), self.client()?.pre_vote(convert::vote_request_to_wire(rpc))).await?;
+        convert::vote_response_from_wire(answer).ok_or_else(malformed)
+    }
+
+    async fn full_snapshot(
+        &mut self,
+        _vote: VoteOf<TypeConfig>,
+        _snapshot: SnapshotOf<TypeConfig, ()>,
+        _cancel: impl Future<Output = ReplicationClosed> + Send + 'static,
+        _option: RPCOption,
+    ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
+        Err(StreamingError::Unreachable(Unreachable::from_string("snapshots are not taken: the raft log is kept whole")))
+    }
+
+    async fn transfer_leader(
+        &mut self,
+        rpc: TransferLeaderRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<TransferLeaderResponse<TypeConfig>, RPCError<TypeConfig>> {
+        let target = self.target;
+        let answer = Self::bounded(target, option.hard_ttl(), self.client()?.transfer_leader(convert::transfer_to_wire(&rpc))).await?;
+        if answer.refused.is_empty() {
+            return Ok(Ok(()));
+        }
+        Err(RPCError::Network(NetworkError::from_string(answer.refused)))
+    }
+}
+
+impl Network {
+    fn append_each<'s, S>(
+        &'s mut self,
+        input: S,
+        option: RPCOption,
+    ) -> Result<BoxStream<'s, Result<StreamAppendResult<TypeConfig>, RPCError<TypeConfig>>>, RPCError<TypeConfig>>
+    where
+        S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + Unpin + 'static,
+    {
+        let (target, limit) = (self.target, option.hard_ttl());
+        let client = self.client()?.clone();
+        Ok(Box::pin(input.then(move |rpc| {
+            let mut client = client.clone();
+            async move {
+                let answer = Self::bounded(target, limit, client.append(convert::append_to_wire(rpc))).await?;
+                convert::append_result_from_wire(answer).ok_or_else(malformed)
+            }
+        })))
+    }
+}

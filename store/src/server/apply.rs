@@ -1,0 +1,175 @@
+//! The one writer of this member's rows: applies committed runs in order and
+//! publishes what readers see.
+//!
+//! Everything here runs on one thread, so that no run waits for the disk on a
+//! thread that serves clients.
+
+use std::{io, sync::Arc};
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use mizzen_core::{Family, Overlay, State};
+use mizzen_engine::Engine;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::{
+    members,
+    proposal::{Body, Proposal},
+    waiters::Waiters,
+};
+use crate::raft::{Applied, BoxFuture, Committed, Rows};
+
+/// What readers see: one moment of the rows, with the state that goes with it.
+pub struct Published<S> {
+    pub state: State,
+    pub applied: Applied,
+    pub rows: S,
+}
+
+impl<S> Published<S> {
+    pub fn applied_index(&self) -> u64 {
+        self.applied.log_id.map_or(0, |id| id.index)
+    }
+}
+
+pub type SharedPublished<E> = Arc<ArcSwap<Published<<E as Engine>::Snapshot>>>;
+
+enum Job {
+    Run(Committed, oneshot::Sender<io::Result<()>>),
+    DropTombstones(Vec<(Bytes, i64)>, oneshot::Sender<io::Result<()>>),
+}
+
+/// Hands work to the applying thread. openraft sends one run at a time and the
+/// compactor one list of tombstones, so the queue never holds more than two.
+#[derive(Clone)]
+pub struct Applier {
+    jobs: mpsc::Sender<Job>,
+    applied: Applied,
+}
+
+impl Applier {
+    /// Starts the thread on what the rows contain. `fail` is called when the
+    /// rows cannot be read or written: nothing more can be applied then.
+    pub fn start<E: Engine>(engine: Arc<E>, waiters: Arc<Waiters>, fail: impl Fn(&io::Error) + Send + 'static) -> io::Result<(Self, SharedPublished<E>, watch::Receiver<u64>)> {
+        let rows = engine.snapshot();
+        let state = State::load(&rows).map_err(io::Error::other)?;
+        let applied = Applied::load(&rows).map_err(io::Error::other)?;
+        let published = Published { state, applied: applied.clone(), rows };
+        let (index, index_seen) = watch::channel(published.applied_index());
+        let published = Arc::new(ArcSwap::from_pointee(published));
+        let (jobs, queue) = mpsc::channel(2);
+        let thread = Thread { engine, waiters, published: published.clone(), index };
+        std::thread::Builder::new().name("apply".to_owned()).spawn(move || thread.work(queue, fail))?;
+        Ok((Self { jobs, applied }, published, index_seen))
+    }
+
+    async fn send(&self, job: impl FnOnce(oneshot::Sender<io::Result<()>>) -> Job) -> io::Result<()> {
+        let gone = || io::Error::other("the applying thread has stopped");
+        let (done, result) = oneshot::channel();
+        self.jobs.send(job(done)).await.map_err(|_| gone())?;
+        result.await.map_err(|_| gone())?
+    }
+
+    /// Removes the newest rows of keys that were deleted before a compaction.
+    /// Only this thread may: a key may be written again at any moment.
+    pub async fn drop_tombstones(&self, tombstones: Vec<(Bytes, i64)>) -> io::Result<()> {
+        self.send(|done| Job::DropTombstones(tombstones, done)).await
+    }
+}
+
+impl Rows for Applier {
+    fn applied(&self) -> io::Result<Applied> {
+        Ok(self.applied.clone())
+    }
+
+    fn apply(&self, run: Committed) -> BoxFuture<io::Result<()>> {
+        let this = self.clone();
+        Box::pin(async move { this.send(|done| Job::Run(run, done)).await })
+    }
+}
+
+struct Thread<E: Engine> {
+    engine: Arc<E>,
+    waiters: Arc<Waiters>,
+    published: SharedPublished<E>,
+    index: watch::Sender<u64>,
+}
+
+impl<E: Engine> Thread<E> {
+    fn work(self, mut queue: mpsc::Receiver<Job>, fail: impl Fn(&io::Error)) {
+        while let Some(job) = queue.blocking_recv() {
+            let (result, done) = match job {
+                Job::Run(run, done) => (self.run(run), done),
+                Job::DropTombstones(tombstones, done) => (self.drop_tombstones(&tombstones), done),
+            };
+            let failed = result.is_err();
+            if let Err(error) = &result {
+                fail(error);
+            }
+            // Whoever asked may be shutting down.
+            let _ = done.send(result);
+            if failed {
+                return;
+            }
+        }
+    }
+
+    fn run(&self, run: Committed) -> io::Result<()> {
+        let before = self.published.load();
+        let mut state = before.state.clone();
+        let mut overlay = Overlay::new(&before.rows);
+        let proposals = run.proposals.into_iter().map(Proposal::decode).collect::<Result<Vec<_>, _>>().map_err(io::Error::other)?;
+        prefetch(&mut overlay, &proposals)?;
+        let mut answers = Vec::with_capacity(proposals.len());
+        for proposal in &proposals {
+            match &proposal.body {
+                Body::Command(command) => {
+                    let outcome = mizzen_core::apply(&mut state, &mut overlay, command).map_err(io::Error::other)?;
+                    answers.push((proposal.id, outcome.reply));
+                }
+                Body::Attributes(attributes) => {
+                    members::apply(&mut overlay, attributes);
+                    answers.push((proposal.id, Ok(mizzen_core::Reply::Compact { revision: state.revision() })));
+                }
+            }
+        }
+        for (key, row) in run.applied.rows() {
+            overlay.put(Family::Meta, key, row);
+        }
+        (run.durable)()?;
+        self.engine.write(&overlay.into_batch()).map_err(io::Error::other)?;
+        self.publish(state, run.applied);
+        for (id, answer) in answers {
+            self.waiters.answer(id, answer);
+        }
+        (run.done)();
+        Ok(())
+    }
+
+    fn drop_tombstones(&self, tombstones: &[(Bytes, i64)]) -> io::Result<()> {
+        let before = self.published.load();
+        let mut overlay = Overlay::new(&before.rows);
+        mizzen_core::drop_tombstones(&before.state, &mut overlay, tombstones).map_err(io::Error::other)?;
+        self.engine.write(&overlay.into_batch()).map_err(io::Error::other)?;
+        self.publish(before.state.clone(), before.applied.clone());
+        Ok(())
+    }
+
+    fn publish(&self, state: State, applied: Applied) {
+        let published = Published { state, applied, rows: self.engine.snapshot() };
+        let index = published.applied_index();
+        self.published.store(Arc::new(published));
+        self.index.send_replace(index);
+    }
+}
+
+/// Reads in one go what the commands of a run will ask for.
+fn prefetch<V: mizzen_core::View>(overlay: &mut Overlay<'_, V>, proposals: &[Proposal]) -> io::Result<()> {
+    let mut keys = Vec::with_capacity(proposals.len());
+    for proposal in proposals {
+        if let Body::Command(command) = &proposal.body {
+            mizzen_core::prefetch_keys(command, &mut keys);
+        }
+    }
+    overlay.prefetch(Family::Head, &keys).map_err(io::Error::other)
+}

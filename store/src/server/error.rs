@@ -1,0 +1,35 @@
+//! Why a request was not served. The texts are etcd's: clients match on them.
+
+use mizzen_core::ViewError;
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// The state machine refused it.
+    #[error(transparent)]
+    Refused(#[from] mizzen_core::Error),
+    #[error("etcdserver: request is too large")]
+    RequestTooLarge,
+    #[error("etcdserver: too many requests")]
+    TooManyRequests,
+    #[error("etcdserver: no leader")]
+    NoLeader,
+    /// No outcome in time: the request may have been carried out.
+    #[error("etcdserver: request timed out")]
+    Timeout,
+    /// The same, and leadership was in doubt meanwhile.
+    #[error("etcdserver: request timed out, possibly due to previous leader failure")]
+    TimeoutLeaderFailure,
+    #[error("etcdserver: rpc not supported for learner")]
+    Learner,
+    #[error("etcdserver: server stopped")]
+    Stopped,
+    /// The rows of this member cannot be read; the member stops.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl From<ViewError> for Error {
+    fn from(error: ViewError) -> Self {
+        Self::Failed(error.to_string())
+    }
+}

@@ -1,0 +1,362 @@
+//! A replica: proposes, confirms reads, applies, and says how it is.
+//!
+//! Knows admission, leadership, read indexes and deadlines. Must not know wire
+//! types: requests come as the state machine's commands and leave as its
+//! replies.
+
+mod apply;
+mod compactor;
+mod error;
+mod forward;
+mod members;
+mod proposal;
+mod range_stream;
+mod read_index;
+mod view;
+mod waiters;
+
+use std::{collections::BTreeMap, future::Future, io, sync::Arc, time::Duration};
+
+use mizzen_core::{Command, Compaction, KvHash, Limits, Range, RangeReply, Reply, Txn, View, ViewError};
+use mizzen_engine::Engine;
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout_at},
+};
+
+pub use apply::Published;
+pub use error::Error;
+pub use members::Attributes;
+pub use range_stream::{Chunks, RangeStreamError};
+
+use crate::{
+    limits,
+    raft::{self, Group, GroupConfig, PeerNode, Submitted},
+    wal,
+};
+use apply::{Applier, SharedPublished};
+use forward::Forward;
+use proposal::{Body, Proposal};
+use read_index::ReadIndex;
+use waiters::{Answer, Waiters};
+
+/// Who asks, and on which terms.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Caller {
+    /// Refuse rather than answer without a leader.
+    pub require_leader: bool,
+}
+
+/// What a replica is started with.
+pub struct ServerConfig {
+    pub group: GroupConfig,
+    /// Members of a new cluster, this one among them; ignored when the log has
+    /// a membership already.
+    pub initial_members: BTreeMap<u64, PeerNode>,
+    pub name: String,
+    pub client_urls: Vec<String>,
+    pub limits: Limits,
+    pub request_bytes: usize,
+}
+
+/// One member as clients are told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    pub id: u64,
+    pub name: String,
+    pub peer_urls: Vec<String>,
+    pub client_urls: Vec<String>,
+    pub learner: bool,
+}
+
+pub struct Server<E: Engine> {
+    group: Arc<Group>,
+    engine: Arc<E>,
+    published: SharedPublished<E>,
+    waiters: Arc<Waiters>,
+    forward: Forward,
+    read_index: ReadIndex,
+    reclaimed: watch::Receiver<i64>,
+    limits: Limits,
+    request_bytes: usize,
+    /// How long a client waits for its proposal or read (etcd's rule: five
+    /// seconds for the work, and time for two elections).
+    request_limit: Duration,
+}
+
+/// What a member reports of itself.
+#[derive(Clone, Debug)]
+pub struct Report {
+    pub raft: raft::Status,
+    pub db_bytes: i64,
+    pub db_bytes_in_use: i64,
+}
+
+/// The log and rows of a member, opened and not yet serving.
+pub struct Storage<E> {
+    pub engine: Arc<E>,
+    pub wal: Arc<wal::Wal>,
+    pub recovered: wal::Recovered,
+}
+
+impl<E: Engine> Server<E> {
+    /// Starts the replica. `fail` is called at most once per background
+    /// worker, when rows or log can no longer be trusted: the process must end.
+    pub async fn start(
+        config: ServerConfig,
+        storage: Storage<E>,
+        peers: raft::Peers,
+        fail: impl Fn(&io::Error) + Clone + Send + 'static,
+    ) -> io::Result<Arc<Self>> {
+        let Storage { engine, wal, recovered } = storage;
+        let request_limit = Duration::from_secs(5) + 2 * config.group.election_timeout;
+        let waiters = Arc::new(Waiters::new(config.group.id, rand::random()));
+        let (applier, published, applied) = Applier::start(engine.clone(), waiters.clone(), fail.clone())?;
+        let group = Group::start(config.group, wal, &recovered, Arc::new(applier.clone()), peers).await?;
+        if !config.initial_members.is_empty() {
+            group.bootstrap(config.initial_members).await?;
+        }
+        let (reclaimed, reclaimed_seen) = watch::channel(0);
+        tokio::spawn(compactor::run(engine.clone(), applier, published.clone(), applied.clone(), reclaimed, fail.clone()));
+        tokio::spawn(flush(engine.clone(), fail));
+        let server = Arc::new(Self {
+            forward: Forward::start(group.clone()),
+            read_index: ReadIndex::start(group.clone(), applied, request_limit),
+            group,
+            engine,
+            published,
+            waiters,
+            reclaimed: reclaimed_seen,
+            limits: config.limits,
+            request_bytes: config.request_bytes,
+            request_limit,
+        });
+        Ok(server)
+    }
+
+    /// Returns when this member has applied what a quorum confirms to be
+    /// committed, and so cannot step back behind what it served before.
+    pub async fn ready(&self) -> Result<(), Error> {
+        loop {
+            match self.read_index.wait().await {
+                Err(Error::Timeout | Error::TimeoutLeaderFailure | Error::NoLeader) => {}
+                other => return other,
+            }
+        }
+    }
+
+    /// Announces this member's name and client URLs until the cluster knows.
+    pub async fn announce(&self, attributes: Attributes) -> Result<(), Error> {
+        loop {
+            match self.submit(Body::Attributes(attributes.clone())).await {
+                Err(Error::Timeout | Error::TimeoutLeaderFailure | Error::NoLeader | Error::TooManyRequests) => {}
+                other => return other.map(drop),
+            }
+        }
+    }
+
+    pub fn group(&self) -> &Arc<Group> {
+        &self.group
+    }
+
+    pub fn published(&self) -> Arc<Published<E::Snapshot>> {
+        self.published.load_full()
+    }
+
+    /// The store's revision as this member has it.
+    pub fn revision(&self) -> i64 {
+        self.published.load().state.revision()
+    }
+
+    fn admit(&self, caller: &Caller) -> Result<(), Error> {
+        if caller.require_leader && self.group.leader().is_none() {
+            return Err(Error::NoLeader);
+        }
+        Ok(())
+    }
+
+    /// Carries out a command that writes.
+    pub async fn write(&self, caller: &Caller, command: Command) -> Result<Reply, Error> {
+        self.admit(caller)?;
+        command.check(&self.limits)?;
+        match &command {
+            Command::Txn(txn) if txn.is_read_only() => self.read_txn(txn.clone()).await,
+            _ => Ok(self.submit(Body::Command(command)).await??),
+        }
+    }
+
+    async fn read_txn(&self, txn: Txn) -> Result<Reply, Error> {
+        if !txn.is_serializable() {
+            self.read_index.wait().await?;
+        }
+        self.read(txn, |txn, state, view| mizzen_core::read_only_txn(state, view, txn)).await
+    }
+
+    pub async fn range(&self, caller: &Caller, range: Range) -> Result<RangeReply, Error> {
+        self.admit(caller)?;
+        range.check()?;
+        if !range.serializable {
+            self.read_index.wait().await?;
+        }
+        self.read(range, |range, state, view| mizzen_core::range(state, view, range)).await
+    }
+
+    /// A range in chunks, all at the revision it begins at.
+    pub async fn range_stream(&self, caller: &Caller, range: Range) -> Result<Chunks<E>, RangeStreamError> {
+        self.admit(caller)?;
+        range.check().map_err(Error::from)?;
+        if !range.serializable {
+            self.read_index.wait().await?;
+        }
+        Chunks::new(self.published.clone(), &range, self.request_bytes)
+    }
+
+    /// Waits until this member's rows hold every write acknowledged so far.
+    pub async fn linearize(&self, caller: &Caller) -> Result<(), Error> {
+        self.admit(caller)?;
+        self.read_index.wait().await
+    }
+
+    /// Compacts at once; with `physical`, returns when the space is given back.
+    pub async fn compact(&self, caller: &Caller, compaction: Compaction, physical: bool) -> Result<Reply, Error> {
+        self.admit(caller)?;
+        let reply = self.submit(Body::Command(Command::Compact(compaction))).await??;
+        if physical {
+            let mut reclaimed = self.reclaimed.clone();
+            reclaimed.wait_for(|done| *done >= compaction.revision).await.map_err(|_| Error::Stopped)?;
+        }
+        Ok(reply)
+    }
+
+    /// Hash of the history up to `revision` (0: the newest).
+    pub async fn hash_kv(&self, caller: &Caller, revision: i64) -> Result<KvHash, Error> {
+        self.admit(caller)?;
+        self.read_at_leisure(revision, |revision, state, view| mizzen_core::hash_kv(state, view, *revision)).await
+    }
+
+    /// Answers from memory if that is quick; otherwise on a thread that may
+    /// wait for the disk.
+    async fn read<Q, T>(&self, question: Q, answer: impl Fn(&Q, &mizzen_core::State, &dyn View) -> ReadResult<T> + Send + 'static) -> Result<T, Error>
+    where
+        Q: Send + 'static,
+        T: Send + 'static,
+    {
+        let published = self.published.load_full();
+        {
+            let brief = view::Brief::new(mizzen_engine::in_memory(&published.rows), limits::INLINE_ROWS);
+            match answer(&question, &published.state, &brief) {
+                Err(ViewError::WouldBlock) => {}
+                other => return Ok(other??),
+            }
+        }
+        Self::aside(published, question, answer).await
+    }
+
+    async fn read_at_leisure<Q, T>(&self, question: Q, answer: impl Fn(&Q, &mizzen_core::State, &dyn View) -> ReadResult<T> + Send + 'static) -> Result<T, Error>
+    where
+        Q: Send + 'static,
+        T: Send + 'static,
+    {
+        Self::aside(self.published.load_full(), question, answer).await
+    }
+
+    async fn aside<Q, T>(
+        published: Arc<Published<E::Snapshot>>,
+        question: Q,
+        answer: impl Fn(&Q, &mizzen_core::State, &dyn View) -> ReadResult<T> + Send + 'static,
+    ) -> Result<T, Error>
+    where
+        Q: Send + 'static,
+        T: Send + 'static,
+    {
+        let read = tokio::task::spawn_blocking(move || answer(&question, &published.state, &published.rows));
+        let answer = read.await.map_err(|_| Error::Stopped)?;
+        Ok(answer??)
+    }
+
+    /// Proposes and waits for the outcome. Proposes again only what no member
+    /// appended.
+    async fn submit(&self, body: Body) -> Result<Answer, Error> {
+        if self.group.committed_index().saturating_sub(self.published.load().applied_index()) > limits::COMMIT_APPLY_GAP {
+            return Err(Error::TooManyRequests);
+        }
+        let deadline = Instant::now() + self.request_limit;
+        let mut waiter = self.waiters.register()?;
+        let payload = Proposal { id: waiter.id(), body }.encode();
+        if payload.0.len() > self.request_bytes {
+            return Err(Error::RequestTooLarge);
+        }
+        waiter.hold(payload.0.len())?;
+        let mut leader = self.group.watch_leader();
+        let first_leader = *leader.borrow_and_update();
+        let outcome = async {
+            loop {
+                let submitted = if self.group.is_leader() { self.group.propose(payload.clone()).await } else { self.forward.propose(payload.clone()).await? };
+                match submitted {
+                    Submitted::Refused => read_index::retry(&mut leader, deadline).await?,
+                    // Applied on the leader, and soon here; or perhaps never.
+                    Submitted::Done | Submitted::Unknown => return waiter.answer().await,
+                }
+            }
+        };
+        match timeout_at(deadline, outcome).await {
+            Ok(Err(Error::Timeout)) | Err(_) if self.group.leader() != Some(first_leader) => Err(Error::TimeoutLeaderFailure),
+            Ok(outcome) => outcome,
+            Err(_) => Err(Error::Timeout),
+        }
+    }
+
+    /// Members with what they announced, by id.
+    pub async fn members(&self) -> Result<Vec<Member>, Error> {
+        let members = self.group.members();
+        self.read_at_leisure(members, |members, _, view| {
+            let mut list = Vec::with_capacity(members.len());
+            for (id, (node, voter)) in members {
+                let said = members::attributes(view, *id)?;
+                let (name, client_urls) = said.map_or_else(Default::default, |said| (said.name, said.client_urls));
+                list.push(Member { id: *id, name, peer_urls: node.peer_urls.clone(), client_urls, learner: !voter });
+            }
+            Ok(Ok(list))
+        })
+        .await
+    }
+
+    pub async fn report(&self) -> Result<Report, Error> {
+        let engine = self.engine.clone();
+        let size = tokio::task::spawn_blocking(move || engine.size()).await.map_err(|_| Error::Stopped)?;
+        let size = size.map_err(|error| Error::Failed(error.to_string()))?;
+        let bytes = |bytes| i64::try_from(bytes).unwrap_or(i64::MAX);
+        Ok(Report { raft: self.group.status(), db_bytes: bytes(size.disk_bytes), db_bytes_in_use: bytes(size.in_use_bytes) })
+    }
+
+    /// Leaves the group and makes the rows durable.
+    pub async fn stop(&self) -> io::Result<()> {
+        self.group.shutdown().await?;
+        let engine = self.engine.clone();
+        tokio::task::spawn_blocking(move || engine.flush()).await.map_err(io::Error::other)?.map_err(io::Error::other)
+    }
+
+    /// Resolves when the replica can no longer work, with the reason.
+    pub fn stopped(&self) -> impl Future<Output = String> + use<E> {
+        let group = self.group.clone();
+        async move { group.stopped().await }
+    }
+}
+
+type ReadResult<T> = Result<Result<T, mizzen_core::Error>, ViewError>;
+
+/// Bounds what a restart replays from the log.
+async fn flush<E: Engine>(engine: Arc<E>, fail: impl Fn(&io::Error) + Send) {
+    loop {
+        tokio::time::sleep(limits::FLUSH_INTERVAL).await;
+        let engine = engine.clone();
+        let flushed = match tokio::task::spawn_blocking(move || engine.flush()).await {
+            Ok(flushed) => flushed.map_err(io::Error::other),
+            Err(error) => Err(io::Error::other(error)),
+        };
+        if let Err(error) = flushed {
+            fail(&error);
+            return;
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! A large range in chunks: memory for one chunk, whatever the range holds.
+
+use mizzen_core::{RangeChunk, RangeCursor};
+use mizzen_engine::Engine;
+
+use super::{apply::SharedPublished, error::Error};
+use crate::limits;
+
+#[derive(Debug, thiserror::Error)]
+pub enum RangeStreamError {
+    #[error(transparent)]
+    Server(#[from] Error),
+    /// etcd streams no such range either.
+    #[error("{0}")]
+    Unsupported(String),
+}
+
+/// The chunks of one range, each read from the rows as they are then: no
+/// snapshot is held for a slow client. A compaction beyond the revision ends
+/// the stream with that refusal.
+pub struct Chunks<E: Engine> {
+    published: SharedPublished<E>,
+    /// `None` after the end.
+    cursor: Option<RangeCursor>,
+    keys: usize,
+    bytes: usize,
+}
+
+impl<E: Engine> Chunks<E> {
+    pub(super) fn new(published: SharedPublished<E>, range: &mizzen_core::Range, bytes: usize) -> Result<Self, RangeStreamError> {
+        let cursor = RangeCursor::new(&published.load().state, range).map_err(|error| match error {
+            mizzen_core::RangeStreamError::Refused(refusal) => RangeStreamError::Server(refusal.into()),
+            other => RangeStreamError::Unsupported(other.to_string()),
+        })?;
+        Ok(Self { published, cursor: Some(cursor), keys: limits::RANGE_STREAM_FIRST_CHUNK, bytes })
+    }
+
+    /// The next chunk; `None` after the last.
+    pub async fn next(&mut self) -> Option<Result<RangeChunk, Error>> {
+        let mut cursor = self.cursor.take()?;
+        let (published, keys, bytes) = (self.published.load_full(), self.keys, self.bytes);
+        let read = tokio::task::spawn_blocking(move || {
+            let chunk = cursor.next_chunk(&published.state, &published.rows, keys, bytes);
+            (cursor, chunk)
+        });
+        let (cursor, chunk) = match read.await {
+            Ok(read) => read,
+            Err(_) => return Some(Err(Error::Stopped)),
+        };
+        // The first chunk is small, to be there soon; later ones are bounded by
+        // bytes.
+        self.keys = usize::MAX;
+        if !cursor.is_finished() {
+            self.cursor = Some(cursor);
+        }
+        Some(match chunk {
+            Ok(Ok(chunk)) => Ok(chunk),
+            Ok(Err(refusal)) => Err(refusal.into()),
+            Err(error) => Err(error.into()),
+        })
+    }
+}
