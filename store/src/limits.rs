@@ -110,3 +110,7 @@ pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// An HTTP/1 client must have sent its headers by then.
 pub const HTTP1_HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Threads for reads that need the disk or take long. More would only queue
+/// at the disk; each holds at most one reply.
+pub const BLOCKING_THREADS: usize = 16;

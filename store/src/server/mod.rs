@@ -18,7 +18,7 @@ mod waiters;
 use std::{collections::BTreeMap, future::Future, io, sync::Arc, time::Duration};
 
 use mizzen_core::{Command, Compaction, KvHash, Limits, Range, RangeReply, Reply, Txn, View, ViewError};
-use mizzen_engine::Engine;
+use mizzen_engine::{Engine, Snapshot};
 use tokio::{
     sync::watch,
     time::{Instant, timeout_at},
@@ -53,8 +53,6 @@ pub struct ServerConfig {
     /// Members of a new cluster, this one among them; ignored when the log has
     /// a membership already.
     pub initial_members: BTreeMap<u64, PeerNode>,
-    pub name: String,
-    pub client_urls: Vec<String>,
     pub limits: Limits,
     pub request_bytes: usize,
 }
@@ -243,7 +241,7 @@ impl<E: Engine> Server<E> {
     {
         let published = self.published.load_full();
         {
-            let brief = view::Brief::new(mizzen_engine::in_memory(&published.rows), limits::INLINE_ROWS);
+            let brief = view::Brief::new(published.rows.in_memory(), limits::INLINE_ROWS);
             match answer(&question, &published.state, &brief) {
                 Err(ViewError::WouldBlock) => {}
                 other => return Ok(other??),
@@ -326,7 +324,7 @@ impl<E: Engine> Server<E> {
         let size = tokio::task::spawn_blocking(move || engine.size()).await.map_err(|_| Error::Stopped)?;
         let size = size.map_err(|error| Error::Failed(error.to_string()))?;
         let bytes = |bytes| i64::try_from(bytes).unwrap_or(i64::MAX);
-        Ok(Report { raft: self.group.status(), db_bytes: bytes(size.disk_bytes), db_bytes_in_use: bytes(size.in_use_bytes) })
+        Ok(Report { raft: self.group.status(), db_bytes: bytes(size.disk), db_bytes_in_use: bytes(size.in_use) })
     }
 
     /// Leaves the group and makes the rows durable.

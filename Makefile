@@ -1,0 +1,47 @@
+# The two commands: `make run` and `make test`. Both do their own set-up.
+
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/mizzen
+export CARGO_TARGET_DIR ?= $(CACHE)/target
+TOOLS := $(CACHE)/tools
+REFERENCE := $(CACHE)/reference
+export PATH := $(TOOLS)/bin:$(REFERENCE):$(PATH)
+BIN := $(CARGO_TARGET_DIR)/release
+
+.PHONY: run stop test build packages tools reference lint
+
+## Builds and starts three replicas on this machine, and says how to use them.
+run: build
+	@MIZZEN=$(BIN)/mizzen store/run.sh start
+
+## Stops what `make run` started; the data stays in run/.
+stop:
+	@store/run.sh stop
+
+build: packages
+	cargo build --release --locked -p mizzen-store
+
+## Everything that must hold before a change lands.
+test: packages tools reference lint
+	cargo test --release --locked --workspace
+
+lint: packages tools
+	cargo fmt --all --check
+	cargo clippy --release --locked --workspace --all-targets -- -D warnings
+	tests/deny.sh
+
+# What compiling RocksDB and the test clients takes from Debian.
+packages:
+	@tests/packages.sh
+
+tools: $(TOOLS)/bin/cargo-deny
+
+$(TOOLS)/bin/cargo-deny:
+	CARGO_TARGET_DIR=$(TOOLS)/target cargo install --locked --version 0.20.2 --root $(TOOLS) cargo-deny
+
+# etcd itself, the other side of the comparisons. Needs Go.
+reference: $(REFERENCE)/server
+
+$(REFERENCE)/server: tests/reference/go.mod
+	@mkdir -p $(REFERENCE)
+	@if command -v go >/dev/null; then cd tests/reference && GOBIN=$(REFERENCE) go install tool && touch $(REFERENCE)/server; \
+	else echo "skipped: comparisons with etcd (no go on PATH)"; fi
