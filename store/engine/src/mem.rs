@@ -245,3 +245,144 @@ fn mix(x: u64) -> u64 {
     let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     x ^ (x >> 31)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn batch(n: u64) -> Batch {
+        let mut batch = Batch::default();
+        batch.put(Family::Head, "n", Bytes::copy_from_slice(&n.to_be_bytes()));
+        batch.put(Family::Log, Bytes::copy_from_slice(&n.to_be_bytes()), "row");
+        batch
+    }
+
+    fn survivors(engine: &MemEngine) -> usize {
+        engine.crash().snapshot().rows.families[Family::Log as usize].size()
+    }
+
+    #[test]
+    fn a_crash_keeps_what_was_flushed_and_nothing_else() {
+        let engine = MemEngine::default();
+        engine.write(&batch(1)).expect("writes");
+        engine.flush().expect("flushes");
+        engine.write(&batch(2)).expect("writes");
+        let before = engine.snapshot();
+        let after = engine.crash();
+        assert_eq!(
+            after.snapshot().get(Family::Head, b"n"),
+            Ok(Some(Bytes::copy_from_slice(&1u64.to_be_bytes())))
+        );
+        assert_eq!(
+            after.snapshot().get(Family::Log, &2u64.to_be_bytes()),
+            Ok(None)
+        );
+        assert_eq!(
+            before.get(Family::Log, &2u64.to_be_bytes()),
+            Ok(Some("row".into()))
+        );
+        // A writer of the old life reaches nobody.
+        engine.write(&batch(3)).expect("writes");
+        engine.flush().expect("flushes");
+        assert_eq!(
+            after.snapshot().get(Family::Log, &3u64.to_be_bytes()),
+            Ok(None)
+        );
+    }
+
+    #[test]
+    fn automatic_flushes_follow_the_seed() {
+        let history = |seed| {
+            let engine = MemEngine::new(MemOptions {
+                seed,
+                flush_one_in: 4,
+                ..MemOptions::default()
+            });
+            let flushed = (1..=100).map(|n| {
+                engine.write(&batch(n)).expect("writes");
+                survivors(&engine)
+            });
+            flushed.collect::<Vec<_>>()
+        };
+        let flushes =
+            |history: &[usize]| history.windows(2).filter(|pair| pair[0] != pair[1]).count();
+        let [one, two] = [1, 2].map(history);
+        assert_eq!(one, history(1));
+        assert_ne!(one, two);
+        for history in [one, two] {
+            assert!((10..=45).contains(&flushes(&history)), "{history:?}");
+            // Each flush took everything written before it.
+            assert!(history.iter().enumerate().all(|(at, kept)| *kept <= at + 1));
+            assert!(history.iter().enumerate().any(|(at, kept)| *kept == at + 1));
+        }
+    }
+
+    #[test]
+    fn cold_rows_are_the_same_ones_each_time_and_only_in_memory() {
+        let engine = MemEngine::new(MemOptions {
+            seed: 7,
+            cold_one_in: 3,
+            ..MemOptions::default()
+        });
+        (1..=60).for_each(|n| engine.write(&batch(n)).expect("writes"));
+        let snapshot = engine.snapshot();
+        let memory = snapshot.in_memory();
+        let cold = |view: &MemSnapshot| {
+            (1..=60u64)
+                .filter(|n| view.get(Family::Log, &n.to_be_bytes()) == Err(ViewError::WouldBlock))
+                .count()
+        };
+        assert!((10..=30).contains(&cold(&memory)), "{}", cold(&memory));
+        assert_eq!(cold(&memory), cold(&engine.snapshot().in_memory()));
+        assert_eq!((cold(&snapshot), cold(&memory.bulk())), (0, 0));
+        let scan = |view: &MemSnapshot| {
+            view.scan(
+                Family::Log,
+                b"",
+                None,
+                &mut |_, _| ControlFlow::Continue(()),
+            )
+        };
+        assert_eq!(
+            (scan(&memory), scan(&snapshot)),
+            (Err(ViewError::WouldBlock), Ok(()))
+        );
+    }
+
+    #[test]
+    fn sizes_count_rows_once() {
+        let engine = MemEngine::default();
+        let size = |engine: &MemEngine| engine.size().expect("measures");
+        (0..3).for_each(|_| engine.write(&batch(1)).expect("writes"));
+        let rows = 1 + 8 + 8 + 3;
+        assert_eq!(
+            size(&engine),
+            EngineSize {
+                disk: 0,
+                in_use: rows,
+                unflushed: 3 * rows
+            }
+        );
+        engine.flush().expect("flushes");
+        assert_eq!(
+            size(&engine),
+            EngineSize {
+                disk: rows,
+                in_use: rows,
+                unflushed: 0
+            }
+        );
+        let mut delete = Batch::default();
+        delete.delete(Family::Head, "n");
+        delete.delete(Family::Head, "absent");
+        engine.write(&delete).expect("writes");
+        assert_eq!(
+            size(&engine),
+            EngineSize {
+                disk: rows,
+                in_use: rows - 9,
+                unflushed: 7
+            }
+        );
+    }
+}

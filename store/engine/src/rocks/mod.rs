@@ -299,3 +299,36 @@ fn classify(kind: rocksdb::ErrorKind, message: &str) -> EngineErrorKind {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rocksdb::ErrorKind;
+
+    use super::*;
+
+    #[test]
+    fn kinds_of_errors_are_told_apart() {
+        let full = "IO error: No space left on device: While appending to file: /d/000012.sst: No space left on device";
+        let quota = "IO error: While appending to file: /d/000012.sst: Disk quota exceeded";
+        let locked = "IO error: While lock file: /d/LOCK: Resource temporarily unavailable";
+        let ours = "IO error: lock hold by current process, acquire time 1 acquiring thread 2: /d/LOCK: No locks available";
+        let damaged = "Corruption: block checksum mismatch: stored = 1, computed = 2 in /d/000012.sst offset 0 size 40";
+        let other =
+            "IO error: While open a file for random read: /d/000012.sst: Input/output error";
+        for (kind, text, expected) in [
+            (ErrorKind::IOError, full, EngineErrorKind::NoSpace),
+            (ErrorKind::IOError, quota, EngineErrorKind::NoSpace),
+            (ErrorKind::IOError, locked, EngineErrorKind::Locked),
+            (ErrorKind::IOError, ours, EngineErrorKind::Locked),
+            (ErrorKind::Corruption, damaged, EngineErrorKind::Corruption),
+            (ErrorKind::IOError, other, EngineErrorKind::Io),
+            (
+                ErrorKind::InvalidArgument,
+                "Invalid argument: ",
+                EngineErrorKind::Other,
+            ),
+        ] {
+            assert_eq!(classify(kind, text), expected, "{text}");
+        }
+    }
+}
