@@ -1,0 +1,66 @@
+//! Members' logs and ends: a fatal line, or a process that ended though
+//! nobody asked it to, fails the run.
+
+use super::Finding;
+use crate::history::History;
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+
+/// Signs of a crash in the logs of Go and Rust programs.
+const FATAL: [&str; 11] = [
+    "\"level\":\"fatal\"",
+    "\"level\":\"panic\"",
+    "\"level\":\"dpanic\"",
+    "fatal error: ",
+    "SIGSEGV",
+    "[signal SIG",
+    "panicked at",
+    "fatal runtime error",
+    "has overflowed its stack",
+    "memory allocation of",
+    "data race",
+];
+const LONGEST: usize = 400;
+
+pub fn check(history: &History, logs: &Path) -> Finding {
+    let mut finding = Finding::new("logs-and-exits");
+    let unasked = history.exits.iter().filter(|e| !e.asked);
+    for exit in unasked.clone() {
+        finding.violation(format!("the process of m{} ended by itself: {}", exit.member, exit.status), &[]);
+    }
+    let members = history.meta.as_ref().map_or(0, |m| m.members);
+    let mut lines = 0;
+    for member in 0..members {
+        let path = logs.join(format!("m{member}.log"));
+        match scan(&path) {
+            Ok((count, fatal)) => {
+                lines += count;
+                for line in fatal {
+                    finding.violation(format!("m{member}.log: {line}"), &[]);
+                }
+            }
+            Err(e) => finding.incomplete(format!("{}: {e}", path.display())),
+        }
+    }
+    finding.summary = format!("lines={lines} exits={} unasked={}", history.exits.len(), unasked.count());
+    finding
+}
+
+fn scan(path: &Path) -> std::io::Result<(u64, Vec<String>)> {
+    let mut lines = 0;
+    let mut fatal = Vec::new();
+    for (number, line) in BufReader::new(File::open(path)?).split(b'\n').enumerate() {
+        let line = line?;
+        lines += 1;
+        if is_fatal(&String::from_utf8_lossy(&line)) {
+            let text: String = String::from_utf8_lossy(&line).chars().take(LONGEST).collect();
+            fatal.push(format!("line {}: {text}", number + 1));
+        }
+    }
+    Ok((lines, fatal))
+}
+
+pub fn is_fatal(line: &str) -> bool {
+    line.starts_with("panic: ") || FATAL.iter().any(|sign| line.contains(sign))
+}

@@ -1,0 +1,235 @@
+//! Revision-ordered replay: every reply against the sequential model.
+//!
+//! Every revision must be the work of exactly one write, without a gap or
+//! a repeat, and every reply must be what one machine would have answered at
+//! the revision in its header. Linear in the history but for sorting, whatever
+//! the number of keys and clients.
+
+use super::model::{Effect, Model, canonical, describe};
+use super::resolve::{Evidence, Shown};
+use super::watch::Watches;
+use super::Finding;
+use crate::history::History;
+use crate::history::op::{FailClass, Op, Outcome, Reply, Request};
+use crate::history::record::Event;
+use std::collections::BTreeMap;
+
+pub struct Replayed {
+    pub findings: Vec<Finding>,
+    /// Unknown-outcome writes (by index) and the revision each one made.
+    pub placed: Vec<(usize, i64)>,
+}
+
+struct Replay<'a> {
+    ops: &'a [Op],
+    model: Model,
+    evidence: Evidence<'a>,
+    watches: Watches<'a>,
+    writes: Finding,
+    revisions: Finding,
+    replies: Finding,
+    placed: Vec<(usize, i64)>,
+    compared: u64,
+}
+
+pub fn replay(history: &History) -> Replayed {
+    let ops = &history.ops;
+    let mut replies = Finding::new("replies");
+    let head = head(history, &mut replies);
+    let (acked, reads) = schedule(ops, head, &mut replies);
+    let mut r = Replay {
+        ops,
+        model: Model::default(),
+        evidence: Evidence::new(history),
+        watches: Watches::new(history),
+        writes: Finding::new("acknowledged-writes"),
+        revisions: Finding::new("revisions"),
+        replies,
+        placed: Vec::new(),
+        compared: 0,
+    };
+    for rev in 1..=head {
+        if rev > 1 {
+            r.step(rev, acked.get(&rev).map_or(&[][..], Vec::as_slice));
+        }
+        for &i in reads.get(&rev).into_iter().flatten() {
+            r.read(&ops[i]);
+        }
+    }
+    r.finish(head, acked.values().map(Vec::len).sum())
+}
+
+/// The highest revision, held below what the writes of this history can make.
+fn head(history: &History, replies: &mut Finding) -> i64 {
+    let may_write = |op: &&Op| op.made_revision() || matches!(op.out, Outcome::Unknown { .. });
+    let bound = 1 + history.ops.iter().filter(may_write).count() as i64;
+    let mut head = 1;
+    for op in &history.ops {
+        let Some(rev) = op.revision() else { continue };
+        if rev < 1 || rev > bound {
+            replies.violation(format!("header revision {rev}, but all writes together make revisions 1 to {bound}"), &[op.id]);
+        } else {
+            head = head.max(rev);
+        }
+    }
+    let watched = history.watches.iter().flat_map(|w| &w.events).map(|e| e.kv.modified).max().unwrap_or(1);
+    head.max(watched.min(bound))
+}
+
+type ByRevision = BTreeMap<i64, Vec<usize>>;
+
+/// Which operations made each revision, and which are compared with its state.
+fn schedule(ops: &[Op], head: i64, replies: &mut Finding) -> (ByRevision, ByRevision) {
+    let (mut acked, mut reads) = (ByRevision::new(), ByRevision::new());
+    for (i, op) in ops.iter().enumerate() {
+        let Some(rev) = op.revision() else { continue };
+        let at = match &op.req {
+            Request::Range(q) if q.rev > 0 => q.rev,
+            _ => rev,
+        };
+        if at > rev {
+            replies.violation(format!("a read at revision {at} succeeded with header revision {rev}"), &[op.id]);
+        } else if (1..=head).contains(&at) {
+            let list = if op.made_revision() { &mut acked } else { &mut reads };
+            list.entry(at).or_default().push(i);
+        }
+    }
+    (acked, reads)
+}
+
+impl Replay<'_> {
+    /// Moves the model from `rev - 1` to `rev`.
+    fn step(&mut self, rev: i64, acked: &[usize]) {
+        let events = match acked {
+            [] => self.unacknowledged(rev),
+            [one] => self.acknowledged(rev, *one),
+            [first, ..] => {
+                let ids: Vec<u64> = acked.iter().map(|&i| self.ops[i].id).collect();
+                let why = format!("revision {rev} was given to {} acknowledged writes; all but one of them are lost", ids.len());
+                self.writes.violation(why, &ids);
+                self.acknowledged(rev, *first)
+            }
+        };
+        self.model.rev = rev;
+        self.watches.compare(rev, &events);
+    }
+
+    fn acknowledged(&mut self, rev: i64, i: usize) -> Vec<Event> {
+        let op = &self.ops[i];
+        let shown = self.evidence.watched.get(&rev).copied();
+        let effect = self.model.preview(&op.req);
+        self.compare(op, &effect.reply, rev);
+        if let Some(shown) = shown
+            && canonical(shown) != canonical(&effect.events)
+        {
+            let why = format!(
+                "this write was acknowledged at revision {rev} as {}, but a watch shows there {}",
+                describe(&effect.events),
+                describe(shown)
+            );
+            self.writes.violation(why, &[op.id]);
+            self.model.force(rev, shown);
+            return shown.to_vec();
+        }
+        self.model.force(rev, &effect.events);
+        effect.events
+    }
+
+    /// A revision that no acknowledged write explains.
+    fn unacknowledged(&mut self, rev: i64) -> Vec<Event> {
+        let shown = self.evidence.at(rev, &self.model);
+        if let Some(i) = self.evidence.take(&shown, &self.model) {
+            self.placed.push((i, rev));
+            let Effect { events, .. } = self.model.preview(&self.ops[i].req);
+            self.model.force(rev, &events);
+            return events;
+        }
+        match shown {
+            Shown::All(events) => {
+                self.revisions.violation(self.unexplained(rev, &events), &self.suspects(&events));
+                self.model.force(rev, &events);
+                events
+            }
+            Shown::Some(pairs) => {
+                let events: Vec<Event> =
+                    pairs.into_iter().map(|kv| Event { kv: kv.clone(), delete: false, prev: None }).collect();
+                self.revisions.violation(self.unexplained(rev, &events), &self.suspects(&events));
+                self.model.force(rev, &events);
+                events
+            }
+            Shown::Nothing => {
+                if self.evidence.unplaced() == 0 {
+                    self.revisions.violation(format!("gap: no write made revision {rev}"), &[]);
+                } else {
+                    self.revisions.incomplete(format!(
+                        "no evidence for revision {rev}; some unknown-outcome write may have made it"
+                    ));
+                }
+                Vec::new()
+            }
+        }
+    }
+
+    fn unexplained(&self, rev: i64, events: &[Event]) -> String {
+        let suspects = self.suspects(events);
+        let failed = |id: &u64| {
+            self.ops.iter().any(|o| o.id == *id && matches!(o.out, Outcome::Fail { class, .. } if class != FailClass::Read))
+        };
+        let hint = if suspects.iter().any(failed) {
+            "a write reported as failed took effect"
+        } else if !suspects.is_empty() {
+            "one write took effect twice, or not as it was asked"
+        } else {
+            "no operation asked for this"
+        };
+        format!("revision {rev} did {}, which no write of unknown outcome explains: {hint}", describe(events))
+    }
+
+    fn suspects(&self, events: &[Event]) -> Vec<u64> {
+        events.iter().filter(|e| !e.delete).take(1).flat_map(|e| self.evidence.writers_of(&e.kv)).collect()
+    }
+
+    /// A reply that made no revision, against the state it names.
+    fn read(&mut self, op: &Op) {
+        if matches!(op.req, Request::Compact { .. }) {
+            return;
+        }
+        let effect = self.model.preview(&op.req);
+        let rev = self.model.rev;
+        self.compare(op, &effect.reply, rev);
+    }
+
+    fn compare(&mut self, op: &Op, expected: &Reply, rev: i64) {
+        let Outcome::Ok { reply, .. } = &op.out else { return };
+        self.compared += 1;
+        if reply != expected {
+            let why = format!("at revision {rev} the reply must be {} but was {}", text(expected), text(reply));
+            self.replies.violation(why, &[op.id]);
+        }
+    }
+
+    fn finish(mut self, head: i64, acked: usize) -> Replayed {
+        let applied = self.placed.len();
+        let unexplained = self.revisions.total + self.revisions.gaps.len();
+        self.writes.summary = format!("acknowledged={acked} lost={}", self.writes.total);
+        self.revisions.summary = format!(
+            "head={head} by-acknowledged={acked} by-unknown={applied} unknown-without-effect={} unexplained={unexplained}",
+            self.evidence.unplaced()
+        );
+        self.replies.summary = format!("compared={}", self.compared);
+        let watch = self.watches.finish(head);
+        Replayed { findings: vec![self.writes, self.revisions, self.replies, watch], placed: self.placed }
+    }
+}
+
+/// A reply in a form short enough for one line.
+fn text(reply: &Reply) -> String {
+    const LONGEST: usize = 600;
+    let mut text = serde_json::to_string(reply).unwrap_or_else(|e| e.to_string());
+    if text.len() > LONGEST {
+        let cut = (0..=LONGEST).rev().find(|&i| text.is_char_boundary(i)).unwrap_or(0);
+        text.truncate(cut);
+        text.push('…');
+    }
+    text
+}

@@ -1,0 +1,132 @@
+//! Clients: one connection to one member each, every call recorded.
+//!
+//! A client never retries and never moves to another member, so one recorded
+//! operation is one request that the server saw at most once.
+
+pub mod outcome;
+pub mod stats;
+pub mod wire;
+
+use crate::clock::Clock;
+use crate::cluster::View;
+use crate::history::file::Sink;
+use crate::history::op::{FailClass, Load, Op, Outcome, Reply, Request};
+use crate::history::record::Record;
+use anyhow::{Context, Result};
+use mizzen_proto::etcdserverpb as pb;
+use mizzen_proto::etcdserverpb::kv_client::KvClient;
+use stats::Stats;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Response, Status};
+
+const CONNECT: Duration = Duration::from_secs(1);
+/// Scans of a whole run fit; tonic's default of 4 MiB is too small for them.
+const MAX_REPLY: usize = 256 << 20;
+
+/// What all clients of a run share.
+pub struct Bench {
+    pub clock: Clock,
+    pub view: Arc<View>,
+    pub sink: Sink,
+    pub stats: Arc<Stats>,
+    /// How long a client waits for a reply.
+    pub timeout: Duration,
+    next_op: AtomicU64,
+}
+
+impl Bench {
+    pub fn new(clock: Clock, view: Arc<View>, sink: Sink, stats: Arc<Stats>, timeout: Duration) -> Bench {
+        Bench { clock, view, sink, stats, timeout, next_op: AtomicU64::new(0) }
+    }
+
+    /// A connection to a member, made when it is first used and again after
+    /// it broke.
+    pub fn channel(&self, member: usize) -> Result<Channel> {
+        let url = self.view.urls.get(member).with_context(|| format!("no member {member}"))?;
+        Ok(Endpoint::from_shared(url.clone())?.connect_timeout(CONNECT).tcp_nodelay(true).connect_lazy())
+    }
+}
+
+pub struct Client {
+    pub id: u32,
+    member: usize,
+    kv: KvClient<Channel>,
+    bench: Arc<Bench>,
+}
+
+impl Client {
+    pub fn new(bench: &Arc<Bench>, id: u32, member: usize) -> Result<Client> {
+        let kv = KvClient::new(bench.channel(member)?).max_decoding_message_size(MAX_REPLY);
+        Ok(Client { id, member, kv, bench: Arc::clone(bench) })
+    }
+
+    pub fn member(&self) -> usize {
+        self.member
+    }
+
+    /// The highest revision that any client has seen.
+    pub fn head(&self) -> i64 {
+        self.bench.stats.head()
+    }
+
+    /// Sends one request, records it and returns what came of it.
+    pub async fn call(&mut self, load: Load, req: Request) -> Outcome {
+        let patience = self.bench.timeout;
+        self.call_within(load, req, patience).await
+    }
+
+    pub async fn call_within(&mut self, load: Load, req: Request, patience: Duration) -> Outcome {
+        let bench = Arc::clone(&self.bench);
+        let id = bench.next_op.fetch_add(1, Ordering::Relaxed);
+        let incarnation = bench.view.incarnation(self.member);
+        let start = bench.clock.now();
+        let out = match tokio::time::timeout(patience, self.send(&req)).await {
+            Ok(Ok((rev, reply))) => Outcome::Ok { rev, reply },
+            Ok(Err(status)) => outcome::classify(&status, req.is_read()),
+            Err(_) if req.is_read() => Outcome::Fail { class: FailClass::Read, error: "client timeout".into() },
+            Err(_) => Outcome::Unknown { error: "client timeout".into() },
+        };
+        let end = bench.clock.now();
+        let op = Op { id, client: self.id, member: self.member, incarnation, load, start, end, req, out: out.clone() };
+        bench.stats.count(&op);
+        bench.sink.record(Record::Op(op)).await;
+        out
+    }
+
+    async fn send(&mut self, req: &Request) -> Result<(i64, Reply), Status> {
+        match req {
+            Request::Range(r) => {
+                let (rev, reply) = open(self.kv.range(wire::range_request(r)).await?, |r| r.header.as_ref());
+                Ok((rev, Reply::Range(wire::range_reply(reply))))
+            }
+            Request::Put(r) => {
+                let (rev, reply) = open(self.kv.put(wire::put_request(r)).await?, |r| r.header.as_ref());
+                Ok((rev, Reply::Put(wire::put_reply(reply))))
+            }
+            Request::Delete(r) => {
+                let (rev, reply) = open(self.kv.delete_range(wire::delete_request(r)).await?, |r| r.header.as_ref());
+                Ok((rev, Reply::Delete(wire::delete_reply(reply))))
+            }
+            Request::Txn(t) => {
+                let (rev, reply) = open(self.kv.txn(wire::txn_request(t)).await?, |r| r.header.as_ref());
+                Ok((rev, wire::txn_reply(reply)))
+            }
+            Request::Compact { rev } => {
+                let request = pb::CompactionRequest { revision: *rev, ..pb::CompactionRequest::default() };
+                let (rev, _) = open(self.kv.compact(request).await?, |r| r.header.as_ref());
+                Ok((rev, Reply::Compact))
+            }
+        }
+    }
+}
+
+/// A reply and its header revision; zero when the header is missing, which no
+/// checker accepts.
+fn open<T>(response: Response<T>, header: impl Fn(&T) -> Option<&pb::ResponseHeader>) -> (i64, T) {
+    let reply = response.into_inner();
+    let rev = header(&reply).map_or(0, |h| h.revision);
+    (rev, reply)
+}

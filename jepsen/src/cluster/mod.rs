@@ -1,0 +1,203 @@
+//! A cluster of real processes of one binary, on loopback.
+//!
+//! Knows processes, ports, data directories and signals. Must not know
+//! workloads, checks or why a process is stopped.
+
+pub mod member;
+pub mod ports;
+
+use crate::clock::Clock;
+use crate::history::file::Sink;
+use crate::history::record::{Exit, Record};
+use anyhow::{Context, Result};
+use member::Member;
+use ports::Ports;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+/// A member that ended by itself is started again this often before the run
+/// is given up.
+const SELF_EXITS: u32 = 5;
+const TERM_PATIENCE: Duration = Duration::from_secs(20);
+
+/// What clients may see of the cluster without a lock.
+pub struct View {
+    pub urls: Vec<String>,
+    incarnations: Vec<AtomicU32>,
+    pids: Vec<AtomicU32>,
+}
+
+impl View {
+    /// Process ids of the last started processes, to tell which member
+    /// opened a connection.
+    pub fn pids(&self) -> Vec<(usize, u32)> {
+        self.pids.iter().map(|p| p.load(Ordering::SeqCst)).enumerate().filter(|(_, pid)| *pid != 0).collect()
+    }
+
+    pub fn members(&self) -> usize {
+        self.urls.len()
+    }
+
+    /// Counts the starts of a member; zero before the first.
+    pub fn incarnation(&self, member: usize) -> u32 {
+        self.incarnations.get(member).map_or(0, |n| n.load(Ordering::SeqCst))
+    }
+}
+
+pub struct Config {
+    pub binary: PathBuf,
+    pub members: usize,
+    /// Holds `data/` and `logs/`.
+    pub dir: PathBuf,
+    /// Peers reach each other through the link proxies.
+    pub proxied: bool,
+    /// Further flags for every member.
+    pub server_args: Vec<String>,
+}
+
+pub struct Cluster {
+    members: Vec<Member>,
+    view: Arc<View>,
+    clock: Clock,
+    sink: Sink,
+    self_exits: Vec<u32>,
+}
+
+impl Cluster {
+    /// Prepares directories and command lines; starts nothing.
+    pub fn new(config: &Config, ports: &Ports, clock: Clock, sink: Sink) -> Result<Cluster> {
+        let logs = config.dir.join("logs");
+        std::fs::create_dir_all(&logs).with_context(|| format!("create {}", logs.display()))?;
+        let members: Vec<Member> = (0..config.members)
+            .map(|i| {
+                let data = data_dir(&config.dir, i);
+                let url = format!("http://127.0.0.1:{}", ports.client(i));
+                let args = arguments(config, ports, i, &data);
+                Member::new(i, config.binary.clone(), url, data, logs.join(format!("m{i}.log")), args)
+            })
+            .collect();
+        let view = Arc::new(View {
+            urls: members.iter().map(|m| m.client_url.clone()).collect(),
+            incarnations: members.iter().map(|_| AtomicU32::new(0)).collect(),
+            pids: members.iter().map(|_| AtomicU32::new(0)).collect(),
+        });
+        let self_exits = vec![0; members.len()];
+        Ok(Cluster { members, view, clock, sink, self_exits })
+    }
+
+    pub fn view(&self) -> Arc<View> {
+        Arc::clone(&self.view)
+    }
+
+    pub fn member(&self, i: usize) -> Result<&Member> {
+        self.members.get(i).with_context(|| format!("no member {i}"))
+    }
+
+    pub fn member_mut(&mut self, i: usize) -> Result<&mut Member> {
+        self.members.get_mut(i).with_context(|| format!("no member {i}"))
+    }
+
+    pub fn running(&self) -> Vec<usize> {
+        self.members.iter().filter(|m| m.running()).map(|m| m.index).collect()
+    }
+
+    /// One character for each member: up, paused or down.
+    pub fn sketch(&self) -> String {
+        let mark = |m: &Member| match (m.running(), m.paused()) {
+            (true, false) => 'U',
+            (true, true) => 'P',
+            (false, _) => '-',
+        };
+        self.members.iter().map(mark).collect()
+    }
+
+    pub fn start(&mut self, i: usize) -> Result<()> {
+        let now = self.clock.now();
+        let counter = self.view.incarnations.get(i).with_context(|| format!("no member {i}"))?;
+        let n = counter.fetch_add(1, Ordering::SeqCst) + 1;
+        let member = self.member_mut(i)?;
+        member.start(&format!("start {n} at {now} ns"))?;
+        let pid = member.pid().unwrap_or(0);
+        if let Some(p) = self.view.pids.get(i) {
+            p.store(pid, Ordering::SeqCst);
+        }
+        Ok(())
+    }
+
+    pub fn start_all(&mut self) -> Result<()> {
+        (0..self.members.len()).filter(|i| !self.members[*i].running()).collect::<Vec<_>>().into_iter().try_for_each(|i| self.start(i))
+    }
+
+    /// SIGKILL to all of these with nothing in between, then waits for them.
+    /// Returns how many ended by that signal.
+    pub async fn kill(&mut self, targets: &[usize]) -> Result<u32> {
+        for &i in targets {
+            self.member(i)?.send_kill()?;
+        }
+        let mut killed = 0;
+        for &i in targets {
+            let status = self.member_mut(i)?.wait_gone().await?;
+            killed += u32::from(status.signal() == Some(9));
+            self.exited(i, true, status).await;
+        }
+        Ok(killed)
+    }
+
+    /// SIGTERM and wait. True when the process ended by itself with status 0
+    /// or by that signal.
+    pub async fn stop(&mut self, i: usize) -> Result<bool> {
+        let stopped = self.member_mut(i)?.stop(TERM_PATIENCE).await?;
+        self.exited(i, true, stopped.status).await;
+        Ok(!stopped.killed && (stopped.status.success() || stopped.status.signal() == Some(15)))
+    }
+
+    /// Records processes that ended though nobody asked, and starts them
+    /// again. An error means that a member does not stay up at all.
+    pub async fn watch_over(&mut self) -> Result<()> {
+        for i in 0..self.members.len() {
+            let Some(status) = self.member_mut(i)?.reap()? else { continue };
+            self.exited(i, false, status).await;
+            self.self_exits[i] += 1;
+            let log = self.members[i].log.display().to_string();
+            anyhow::ensure!(self.self_exits[i] < SELF_EXITS, "member {i} keeps ending ({status}); see {log}");
+            self.start(i)?;
+        }
+        Ok(())
+    }
+
+    async fn exited(&self, member: usize, asked: bool, status: ExitStatus) {
+        let exit = Exit { member, at: self.clock.now(), asked, status: status.to_string() };
+        self.sink.record(Record::Exit(exit)).await;
+    }
+}
+
+pub fn data_dir(dir: &Path, member: usize) -> PathBuf {
+    dir.join("data").join(format!("m{member}"))
+}
+
+fn arguments(config: &Config, ports: &Ports, i: usize, data: &Path) -> Vec<String> {
+    let client = format!("http://127.0.0.1:{}", ports.client(i));
+    let advertised = |j: usize| {
+        let port = if config.proxied { ports.proxy(j) } else { ports.peer(j) };
+        format!("http://127.0.0.1:{port}")
+    };
+    let initial: Vec<String> = (0..config.members).map(|j| format!("m{j}={}", advertised(j))).collect();
+    let flags = [
+        ("name", format!("m{i}")),
+        ("data-dir", data.display().to_string()),
+        ("listen-client-urls", client.clone()),
+        ("advertise-client-urls", client),
+        ("listen-peer-urls", format!("http://127.0.0.1:{}", ports.peer(i))),
+        ("initial-advertise-peer-urls", advertised(i)),
+        ("initial-cluster", initial.join(",")),
+        ("initial-cluster-state", "new".to_string()),
+        ("initial-cluster-token", format!("jepsen-{}", ports.client(0))),
+    ];
+    let mut args: Vec<String> = flags.into_iter().map(|(flag, value)| format!("--{flag}={value}")).collect();
+    args.extend(config.server_args.iter().cloned());
+    args
+}

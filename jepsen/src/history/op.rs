@@ -1,0 +1,311 @@
+//! The operations of a history: what was asked, what came back, when.
+//!
+//! These types mirror the etcd KV API but know nothing of gRPC. They are the
+//! raw evidence: nothing is dropped or corrected between the wire and here.
+
+use crate::clock::Nanos;
+use serde::{Deserialize, Serialize};
+
+fn is_false(b: &bool) -> bool {
+    !*b
+}
+
+fn is_zero(n: &i64) -> bool {
+    *n == 0
+}
+
+/// One key-value pair as the server showed it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kv {
+    #[serde(rename = "k")]
+    pub key: String,
+    #[serde(rename = "v")]
+    pub value: String,
+    #[serde(rename = "c")]
+    pub create: i64,
+    #[serde(rename = "m")]
+    pub modified: i64,
+    #[serde(rename = "n")]
+    pub version: i64,
+    #[serde(rename = "l", default, skip_serializing_if = "is_zero")]
+    pub lease: i64,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RangeReq {
+    pub key: String,
+    /// Empty for a single key; "\0" for every key from `key` on.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub end: String,
+    /// Zero reads at the head.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub rev: i64,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub limit: i64,
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub serializable: bool,
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub count_only: bool,
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub keys_only: bool,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PutReq {
+    pub key: String,
+    pub value: String,
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub prev: bool,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeleteReq {
+    pub key: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub end: String,
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub prev: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Cmp {
+    Equal,
+    Greater,
+    Less,
+    NotEqual,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Target {
+    Version(i64),
+    Create(i64),
+    Mod(i64),
+    Value(String),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Compare {
+    pub key: String,
+    pub cmp: Cmp,
+    pub target: Target,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TxnOp {
+    Range(RangeReq),
+    Put(PutReq),
+    Delete(DeleteReq),
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TxnReq {
+    #[serde(rename = "if")]
+    pub compare: Vec<Compare>,
+    pub then: Vec<TxnOp>,
+    #[serde(rename = "else")]
+    pub or_else: Vec<TxnOp>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Request {
+    Range(RangeReq),
+    Put(PutReq),
+    Delete(DeleteReq),
+    Txn(TxnReq),
+    Compact { rev: i64 },
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RangeReply {
+    pub kvs: Vec<Kv>,
+    pub count: i64,
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub more: bool,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PutReply {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prev: Option<Kv>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeleteReply {
+    pub deleted: i64,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub prev: Vec<Kv>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TxnOpReply {
+    Range(RangeReply),
+    Put(PutReply),
+    Delete(DeleteReply),
+    /// A response the API does not allow here; kept as text.
+    Odd(String),
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TxnReply {
+    pub succeeded: bool,
+    pub replies: Vec<TxnOpReply>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Reply {
+    Range(RangeReply),
+    Put(PutReply),
+    Delete(DeleteReply),
+    Txn(TxnReply),
+    Compact,
+}
+
+/// Why an operation certainly had no effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FailClass {
+    /// The revision asked for is below the compaction floor.
+    Compacted,
+    /// The revision asked for does not exist yet.
+    Future,
+    /// No connection: the request was never sent.
+    Refused,
+    /// The server refused it before proposing it.
+    Rejected,
+    /// A read that ended in any other error: reads have no effect.
+    Read,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    Ok { rev: i64, reply: Reply },
+    Fail { class: FailClass, error: String },
+    /// It may have taken effect, once, at any time after the invocation.
+    Unknown { error: String },
+}
+
+/// Which part of a run issued an operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Load {
+    /// Start of the run: the store must be empty.
+    Initial,
+    Register,
+    Set,
+    Append,
+    ReadWrite,
+    History,
+    Compaction,
+    /// Scans that stand in for a watch when resolving unknown outcomes.
+    Evidence,
+    /// After healing: every operation must succeed.
+    Final,
+}
+
+impl Load {
+    pub fn name(self) -> &'static str {
+        match self {
+            Load::Initial => "initial",
+            Load::Register => "register",
+            Load::Set => "set",
+            Load::Append => "append",
+            Load::ReadWrite => "readwrite",
+            Load::History => "history",
+            Load::Compaction => "compaction",
+            Load::Evidence => "evidence",
+            Load::Final => "final",
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Op {
+    pub id: u64,
+    pub client: u32,
+    /// Index of the member that was asked.
+    pub member: usize,
+    /// Which process of that member was running at the invocation.
+    #[serde(rename = "gen")]
+    pub incarnation: u32,
+    pub load: Load,
+    pub start: Nanos,
+    pub end: Nanos,
+    pub req: Request,
+    pub out: Outcome,
+}
+
+impl Op {
+    /// Header revision of a successful reply.
+    pub fn revision(&self) -> Option<i64> {
+        match &self.out {
+            Outcome::Ok { rev, .. } => Some(*rev),
+            Outcome::Fail { .. } | Outcome::Unknown { .. } => None,
+        }
+    }
+
+    /// True for a successful reply that says it created a revision.
+    pub fn made_revision(&self) -> bool {
+        let Outcome::Ok { reply, .. } = &self.out else { return false };
+        match reply {
+            Reply::Put(_) => true,
+            Reply::Delete(d) => d.deleted > 0,
+            Reply::Txn(t) => t.replies.iter().any(|r| match r {
+                TxnOpReply::Put(_) => true,
+                TxnOpReply::Delete(d) => d.deleted > 0,
+                TxnOpReply::Range(_) | TxnOpReply::Odd(_) => false,
+            }),
+            Reply::Range(_) | Reply::Compact => false,
+        }
+    }
+
+    /// Serializable reads may be stale; everything else is linearizable.
+    pub fn linearizable(&self) -> bool {
+        match &self.req {
+            Request::Range(r) => !r.serializable,
+            _ => true,
+        }
+    }
+}
+
+impl Request {
+    pub fn is_read(&self) -> bool {
+        match self {
+            Request::Range(_) => true,
+            Request::Txn(t) => t
+                .then
+                .iter()
+                .chain(&t.or_else)
+                .all(|o| matches!(o, TxnOp::Range(_))),
+            Request::Put(_) | Request::Delete(_) | Request::Compact { .. } => false,
+        }
+    }
+
+    /// Linearizable read of the whole key space at the head.
+    pub fn scan(rev: i64) -> Request {
+        Request::Range(RangeReq {
+            key: "\0".into(),
+            end: "\0".into(),
+            rev,
+            ..RangeReq::default()
+        })
+    }
+}
+
+/// The end of the range that holds every key with this prefix (ASCII only).
+pub fn prefix_end(prefix: &str) -> String {
+    let mut bytes = prefix.as_bytes().to_vec();
+    while let Some(last) = bytes.pop() {
+        if last < 0x7f {
+            bytes.push(last + 1);
+            break;
+        }
+    }
+    if bytes.is_empty() { "\0".into() } else { String::from_utf8(bytes).unwrap_or_else(|_| "\0".into()) }
+}

@@ -1,0 +1,284 @@
+//! One run from the start of the cluster to the end of its processes. Leaves
+//! a directory with the history and the logs; judges nothing.
+
+use crate::cli::RunArgs;
+use crate::client::Bench;
+use crate::client::stats::Stats;
+use crate::clock::Clock;
+use crate::cluster::ports::Ports;
+use crate::cluster::{self, Cluster};
+use crate::evidence::Collected;
+use crate::evidence::scan::Scanner;
+use crate::evidence::watch::{self, Watcher};
+use crate::finale;
+use crate::history::file::Writer;
+use crate::history::record::{Meta, Phase, Record, WatchNote};
+use crate::nemesis::kind::Kind;
+use crate::nemesis::probe::Probe;
+use crate::nemesis::{Nemesis, Now, Plan};
+use crate::net::link::Links;
+use crate::net::proxy;
+use crate::progress::Progress;
+use crate::seed;
+use crate::workload::{self, Actor, Shared};
+use anyhow::{Context, Result, bail};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::sync::Mutex;
+use tokio::task::{JoinHandle, JoinSet};
+
+/// How long a new cluster may take to answer.
+const BOOT: Duration = Duration::from_secs(60);
+/// How long all members may take to answer after the last fault was undone.
+const HEAL: Duration = Duration::from_secs(60);
+/// Load goes on this long after healing, so that it shows in the history.
+const SETTLE: Duration = Duration::from_secs(2);
+const DEFAULT_TIME: Duration = Duration::from_secs(60);
+/// With a number of faults and no time given, the run ends here at the latest.
+const LONGEST: Duration = Duration::from_secs(3600);
+const MONITOR: Duration = Duration::from_millis(100);
+/// The id of the client that compacts.
+const COMPACTOR: u32 = 3_000_000;
+
+pub const HISTORY: &str = "history.jsonl";
+pub const LOGS: &str = "logs";
+
+/// Everything of a run that is going on.
+struct Stage {
+    args: RunArgs,
+    kinds: Vec<Kind>,
+    seed: u64,
+    bench: Arc<Bench>,
+    cluster: Arc<Mutex<Cluster>>,
+    links: Option<Links>,
+    probe: Probe,
+    now: Arc<Now>,
+    collected: Arc<Collected>,
+    /// Given up: a member does not stay up.
+    broken: Arc<Mutex<Option<String>>>,
+}
+
+/// Runs, and returns once all processes ended and the history is on disk.
+pub async fn run(args: &RunArgs, seed: u64, dir: &Path) -> Result<()> {
+    let kinds = args.kinds().map_err(anyhow::Error::msg)?;
+    let binary = args.binary.canonicalize().with_context(|| format!("no binary {}", args.binary.display()))?;
+    std::fs::create_dir_all(dir).with_context(|| format!("create {}", dir.display()))?;
+    let (sink, writer) = Writer::create(&dir.join(HISTORY))?;
+    let ports = Ports::claim()?;
+    let clock = Clock::start();
+    let proxied = kinds.iter().any(|k| k.needs_proxy());
+    let members = usize::from(args.members);
+    let config = cluster::Config { binary, members, dir: dir.to_path_buf(), proxied, server_args: args.server_args.clone() };
+    let cluster = Cluster::new(&config, &ports, clock, sink.clone())?;
+    let view = cluster.view();
+    let links = proxied.then(|| Links::new(members));
+    if let Some(links) = &links {
+        for m in 0..members {
+            proxy::start(m, ports.proxy(m), ports.peer(m), links.clone(), Arc::clone(&view)).await?;
+        }
+    }
+    let bench = Arc::new(Bench::new(clock, view, sink, Arc::new(Stats::default()), args.timeout));
+    let stage = Stage {
+        args: args.clone(),
+        kinds,
+        seed,
+        probe: Probe::new(&bench),
+        bench,
+        cluster: Arc::new(Mutex::new(cluster)),
+        links,
+        now: Arc::new(Now::default()),
+        collected: Arc::new(Collected::new(members)),
+        broken: Arc::default(),
+    };
+    let progress = tokio::spawn(stage.progress().run());
+    let outcome = tokio::select! {
+        outcome = stage.play() => outcome,
+        signal = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted").context(format!("{signal:?}"))),
+    };
+    progress.abort();
+    let _ended = progress.await.is_err();
+    let stopped = stage.shut_down().await;
+    drop(stage);
+    let lines = tokio::task::spawn_blocking(|| writer.finish()).await??;
+    eprintln!("history: {lines} records in {}", dir.join(HISTORY).display());
+    outcome.and(stopped)
+}
+
+impl Stage {
+    fn progress(&self) -> Progress {
+        Progress {
+            clock: self.bench.clock,
+            stats: Arc::clone(&self.bench.stats),
+            now: Arc::clone(&self.now),
+            cluster: Arc::clone(&self.cluster),
+        }
+    }
+
+    async fn play(&self) -> Result<()> {
+        self.boot().await?;
+        let monitor = self.monitor();
+        let played = self.acts().await;
+        monitor.abort();
+        let _ended = monitor.await.is_err();
+        if let Some(why) = self.broken.lock().await.take() {
+            bail!(why);
+        }
+        played
+    }
+
+    async fn acts(&self) -> Result<()> {
+        let watched = self.start_evidence().await?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let load = self.start_load(&stop)?;
+        self.phase(Phase::LoadStart).await;
+        self.faults(&stop).await?;
+        let healthy = self.heal().await?;
+        tokio::time::sleep(SETTLE).await;
+        stop.store(true, Ordering::Relaxed);
+        load.join_all().await;
+        self.phase(Phase::LoadEnd).await;
+        self.finish(watched, healthy).await
+    }
+
+    async fn phase(&self, phase: Phase) {
+        self.bench.sink.record(Record::Phase { at: self.bench.clock.now(), phase }).await;
+    }
+
+    async fn boot(&self) -> Result<()> {
+        self.cluster.lock().await.start_all()?;
+        let late = self.probe.unhealthy(BOOT).await;
+        if !late.is_empty() {
+            bail!("members {late:?} of the new cluster do not answer; see the logs");
+        }
+        let meta = Meta {
+            command: self.args.repeat(self.seed),
+            binary: self.args.binary.display().to_string(),
+            version: self.probe.version(0).await,
+            seed: self.seed,
+            members: self.bench.view.members(),
+            clients: self.args.clients,
+            workload: self.args.workload.name().into(),
+            faults: self.kinds.iter().map(|k| k.name().to_string()).collect(),
+            times: self.args.times,
+        };
+        self.bench.sink.record(Record::Meta(meta)).await;
+        if !finale::initial(&self.bench).await? {
+            bail!("the first read of the new cluster failed");
+        }
+        Ok(())
+    }
+
+    /// Notices members that end by themselves.
+    fn monitor(&self) -> JoinHandle<()> {
+        let (cluster, broken) = (Arc::clone(&self.cluster), Arc::clone(&self.broken));
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(MONITOR).await;
+                if let Err(e) = cluster.lock().await.watch_over().await {
+                    *broken.lock().await = Some(format!("{e:#}"));
+                    return;
+                }
+            }
+        })
+    }
+
+    /// A watch on each member, or one scanner where there is no watch.
+    async fn start_evidence(&self) -> Result<JoinSet<()>> {
+        let mut collectors = JoinSet::new();
+        let members = self.bench.view.members();
+        if watch::supported(&self.bench, 0).await {
+            for member in 0..members {
+                let watcher = Watcher { bench: Arc::clone(&self.bench), member, collected: Arc::clone(&self.collected) };
+                collectors.spawn(watcher.run());
+            }
+        } else {
+            let at = self.bench.clock.now();
+            self.bench.sink.record(Record::WatchNote { member: 0, at, note: WatchNote::Unimplemented }).await;
+            collectors.spawn(Scanner::new(&self.bench, &self.collected)?.run());
+        }
+        Ok(collectors)
+    }
+
+    fn start_load(&self, stop: &Arc<AtomicBool>) -> Result<JoinSet<()>> {
+        let mut load = JoinSet::new();
+        let shared = Arc::new(Shared::new(self.seed, self.args.clients));
+        let pace = (self.args.rate > 0).then(|| Duration::from_secs(1) * self.args.clients / self.args.rate);
+        for id in 0..self.args.clients {
+            let actor = Actor::new(&self.bench, &shared, id)?;
+            load.spawn(actor.run(self.args.workload, pace, Arc::clone(stop)));
+        }
+        if self.args.workload.compacts() {
+            let actor = Actor::new(&self.bench, &shared, COMPACTOR)?;
+            load.spawn(workload::compaction::run(actor, Arc::clone(&self.collected), Arc::clone(stop)));
+        }
+        Ok(load)
+    }
+
+    /// Until the time is over, or all faults asked for are done.
+    async fn faults(&self, stop: &Arc<AtomicBool>) -> Result<()> {
+        let halt = Arc::new(AtomicBool::new(false));
+        let counted = self.args.times > 0 && !self.kinds.is_empty();
+        let time = self.args.time.unwrap_or(if counted { LONGEST } else { DEFAULT_TIME });
+        let nemesis = Nemesis {
+            bench: Arc::clone(&self.bench),
+            cluster: Arc::clone(&self.cluster),
+            links: self.links.clone(),
+            probe: self.probe.clone(),
+            rng: seed::stream(self.seed, "fault", 0),
+            plan: Plan { kinds: self.kinds.clone(), interval: self.args.interval, times: self.args.times },
+            now: Arc::clone(&self.now),
+            stop: Arc::clone(&halt),
+        };
+        let mut task = tokio::spawn(nemesis.run());
+        let deadline = tokio::time::Instant::now() + time;
+        while tokio::time::Instant::now() < deadline && !stop.load(Ordering::Relaxed) {
+            if self.broken.lock().await.is_some() || (task.is_finished() && counted) {
+                break;
+            }
+            tokio::time::sleep(MONITOR).await;
+        }
+        halt.store(true, Ordering::Relaxed);
+        (&mut task).await?
+    }
+
+    /// Undoes whatever may be left; true once every member answers.
+    async fn heal(&self) -> Result<bool> {
+        if let Some(links) = &self.links {
+            links.heal();
+        }
+        self.cluster.lock().await.start_all()?;
+        self.phase(Phase::Healed).await;
+        let late = self.probe.unhealthy(HEAL).await;
+        self.phase(if late.is_empty() { Phase::AllHealthy } else { Phase::Unhealthy }).await;
+        Ok(late.is_empty())
+    }
+
+    async fn finish(&self, mut collectors: JoinSet<()>, healthy: bool) -> Result<()> {
+        let head = if healthy { finale::operations(&self.bench).await? } else { 0 };
+        if head > 0 {
+            finale::hashes(&self.bench, head).await?;
+        }
+        self.collected.set_goal(head.max(self.bench.stats.head()));
+        while let Some(ended) = collectors.join_next().await {
+            ended?;
+        }
+        Ok(())
+    }
+
+    async fn shut_down(&self) -> Result<()> {
+        let mut cluster = self.cluster.lock().await;
+        for m in cluster.running() {
+            cluster.stop(m).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Where a run's files go when the command line does not say.
+pub fn default_dir(args: &RunArgs, seed: u64) -> PathBuf {
+    let fault = args.fault.replace(',', "+");
+    let name = format!("{}-{fault}-{seed}-{}", args.workload.name(), std::process::id());
+    std::env::temp_dir().join("mizzen-jepsen").join(name)
+}

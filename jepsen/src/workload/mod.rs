@@ -1,0 +1,181 @@
+//! Workloads: what clients ask. Each writes below its own prefix and gives
+//! every written value a name used only once, so that a value seen anywhere
+//! points back to the one operation that wrote it.
+//!
+//! Workloads choose requests; they judge nothing.
+
+pub mod append;
+pub mod compaction;
+pub mod history_reads;
+pub mod read_write;
+pub mod register;
+pub mod set;
+
+use crate::client::{Bench, Client};
+use crate::history::op::{FailClass, Load, Outcome, RangeReq, Reply, Request, TxnOp, TxnOpReply, TxnReq};
+use anyhow::Result;
+use rand::Rng;
+use rand::rngs::StdRng;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+use tokio::time::{Instant, sleep, sleep_until};
+
+/// A client whose connection was refused waits this long.
+const REFUSED: Duration = Duration::from_millis(100);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Register,
+    Set,
+    Append,
+    ReadWrite,
+    History,
+    /// All of them, and compactions.
+    Mixed,
+}
+
+impl std::str::FromStr for Kind {
+    type Err = String;
+
+    fn from_str(s: &str) -> Result<Kind, String> {
+        match s {
+            "register" => Ok(Kind::Register),
+            "set" => Ok(Kind::Set),
+            "append" => Ok(Kind::Append),
+            "readwrite" => Ok(Kind::ReadWrite),
+            "history" => Ok(Kind::History),
+            "mixed" => Ok(Kind::Mixed),
+            _ => Err("register, set, append, readwrite, history or mixed".into()),
+        }
+    }
+}
+
+impl Kind {
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Register => "register",
+            Kind::Set => "set",
+            Kind::Append => "append",
+            Kind::ReadWrite => "readwrite",
+            Kind::History => "history",
+            Kind::Mixed => "mixed",
+        }
+    }
+
+    /// True when revisions are compacted away during the run.
+    pub fn compacts(self) -> bool {
+        matches!(self, Kind::Mixed | Kind::History)
+    }
+}
+
+/// Counters by which the clients of a run agree on the keys in use.
+pub struct Shared {
+    pub seed: u64,
+    pub registers: register::Keys,
+    pub set_epoch: AtomicU64,
+    pub append_epoch: AtomicU64,
+}
+
+impl Shared {
+    pub fn new(seed: u64, clients: u32) -> Shared {
+        Shared {
+            seed,
+            registers: register::Keys::new(clients),
+            set_epoch: AtomicU64::new(0),
+            append_epoch: AtomicU64::new(0),
+        }
+    }
+}
+
+/// One client with its choices.
+pub struct Actor {
+    pub client: Client,
+    pub rng: StdRng,
+    pub shared: Arc<Shared>,
+    written: u64,
+    refused: bool,
+}
+
+impl Actor {
+    pub fn new(bench: &Arc<Bench>, shared: &Arc<Shared>, id: u32) -> Result<Actor> {
+        let member = id as usize % bench.view.members();
+        Ok(Actor {
+            client: Client::new(bench, id, member)?,
+            rng: crate::seed::stream(shared.seed, "client", u64::from(id)),
+            shared: Arc::clone(shared),
+            written: 0,
+            refused: false,
+        })
+    }
+
+    /// A value nobody else writes and this client never writes again.
+    pub fn unique(&mut self) -> String {
+        self.written += 1;
+        format!("{}.{}", self.client.id, self.written)
+    }
+
+    pub async fn call(&mut self, load: Load, req: Request) -> Option<Reply> {
+        match self.client.call(load, req).await {
+            Outcome::Ok { reply, .. } => Some(reply),
+            Outcome::Fail { class, .. } => {
+                self.refused |= class == FailClass::Refused;
+                None
+            }
+            Outcome::Unknown { .. } => None,
+        }
+    }
+
+    /// A range, by itself or as the only operation of a transaction.
+    pub async fn read(&mut self, load: Load, range: RangeReq) -> Option<crate::history::op::RangeReply> {
+        if !range.serializable && range.rev == 0 && self.rng.random_ratio(1, 8) {
+            let txn = TxnReq { then: vec![TxnOp::Range(range)], ..TxnReq::default() };
+            return match self.call(load, Request::Txn(txn)).await? {
+                Reply::Txn(t) => t.replies.into_iter().find_map(|r| match r {
+                    TxnOpReply::Range(r) => Some(r),
+                    _ => None,
+                }),
+                _ => None,
+            };
+        }
+        match self.call(load, Request::Range(range)).await? {
+            Reply::Range(r) => Some(r),
+            _ => None,
+        }
+    }
+
+    async fn step(&mut self, kind: Kind) {
+        match kind {
+            Kind::Register => register::step(self).await,
+            Kind::Set => set::step(self).await,
+            Kind::Append => append::step(self).await,
+            Kind::ReadWrite => read_write::step(self).await,
+            Kind::History => match self.rng.random_range(0..3u8) {
+                0 => read_write::step(self).await,
+                _ => history_reads::step(self).await,
+            },
+            Kind::Mixed => match self.rng.random_range(0..20u8) {
+                0..9 => register::step(self).await,
+                9..12 => set::step(self).await,
+                12..15 => append::step(self).await,
+                15..18 => read_write::step(self).await,
+                _ => history_reads::step(self).await,
+            },
+        }
+    }
+
+    /// Works until told to stop, with at least `pace` from step to step.
+    pub async fn run(mut self, kind: Kind, pace: Option<Duration>, stop: Arc<std::sync::atomic::AtomicBool>) {
+        let mut due = Instant::now();
+        while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+            self.step(kind).await;
+            if std::mem::take(&mut self.refused) {
+                sleep(REFUSED).await;
+            }
+            if let Some(pace) = pace {
+                due = (due + pace).max(Instant::now());
+                sleep_until(due).await;
+            }
+        }
+    }
+}
