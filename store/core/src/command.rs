@@ -52,7 +52,8 @@ pub struct Range {
     pub max_create_revision: i64,
 }
 
-/// The wire may carry any number; `Undefined` keeps it.
+/// The wire may carry any number; `Undefined` keeps one that has no name, and
+/// only such a one. So do the other enumerations.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SortOrder {
     #[default]
@@ -138,3 +139,30 @@ pub struct LeaseGrant {
 pub struct LeaseRevoke {
     pub id: i64,
 }
+
+/// Numbers of the wire's enumerations, both ways.
+macro_rules! numbered {
+    ($type:ident: $($name:ident = $number:literal),+) => {
+        impl From<i32> for $type {
+            fn from(number: i32) -> Self {
+                match number {
+                    $($number => Self::$name,)+
+                    _ => Self::Undefined(number),
+                }
+            }
+        }
+
+        impl From<$type> for i32 {
+            fn from(value: $type) -> Self {
+                match value {
+                    $($type::$name => $number,)+
+                    $type::Undefined(number) => number,
+                }
+            }
+        }
+    };
+}
+
+numbered!(SortOrder: None = 0, Ascend = 1, Descend = 2);
+numbered!(SortTarget: Key = 0, Version = 1, Create = 2, Mod = 3, Value = 4);
+numbered!(CompareOp: Equal = 0, Greater = 1, Less = 2, NotEqual = 3);

@@ -1,6 +1,8 @@
 //! Why the state machine refuses a command. The texts are etcd's: clients
 //! match on them. The wire modules add the status code.
 
+use crate::view::ViewError;
+
 /// A refusal. Nothing was changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum Error {
@@ -30,4 +32,32 @@ pub enum Error {
     LeaseExists,
     #[error("etcdserver: too large lease TTL")]
     LeaseTtlTooLarge,
+}
+
+/// Why something inside the state machine stopped.
+#[derive(Debug)]
+pub(crate) enum Stop {
+    Refused(Error),
+    View(ViewError),
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Self {
+        Stop::Refused(error)
+    }
+}
+
+impl From<ViewError> for Stop {
+    fn from(error: ViewError) -> Self {
+        Stop::View(error)
+    }
+}
+
+/// A refusal is an answer; a failing view is none.
+pub(crate) fn answered<T>(result: Result<T, Stop>) -> Result<Result<T, Error>, ViewError> {
+    match result {
+        Ok(value) => Ok(Ok(value)),
+        Err(Stop::Refused(error)) => Ok(Err(error)),
+        Err(Stop::View(error)) => Err(error),
+    }
 }

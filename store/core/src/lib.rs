@@ -7,33 +7,43 @@
 //! data: row changes collected in an [`Overlay`], a reply, and events.
 
 mod apply;
+mod check;
 mod codec;
 mod command;
 mod compaction;
+mod cursor;
 mod error;
 mod hash;
-mod kv;
-mod limits;
+pub mod kv;
+mod lease;
+pub mod limits;
+mod overlap;
 mod overlay;
 mod range;
+mod read;
 mod reply;
 pub mod rows;
 mod state;
 mod txn;
 mod view;
+mod wire;
+mod write;
 
 pub use apply::{Event, EventKind, Outcome, apply, prefetch_keys};
 pub use codec::DecodeError;
 pub use command::{
-    Command, Compare, CompareOp, CompareTarget, Compaction, DeleteRange, LeaseGrant, LeaseRevoke, Operation, Put, Range, SortOrder,
+    Command, Compaction, Compare, CompareOp, CompareTarget, DeleteRange, LeaseGrant, LeaseRevoke, Operation, Put, Range, SortOrder,
     SortTarget, Txn,
 };
-pub use compaction::{Reclaim, reclaim};
+pub use compaction::{Reclaim, drop_tombstones, reclaim};
+pub use cursor::{RangeChunk, RangeCursor, RangeEnd, RangeStreamError};
 pub use error::Error;
 pub use hash::{KvHash, hash_kv};
+pub use lease::{lease_keys, lease_ttl, leases};
 pub use limits::Limits;
 pub use overlay::Overlay;
-pub use range::{RangeCursor, range, read_only_txn};
+pub use range::range;
 pub use reply::{EncodedKvs, RangeReply, Reply};
 pub use state::State;
+pub use txn::read_only_txn;
 pub use view::{Batch, Family, RowOp, View, ViewError};

@@ -13,22 +13,81 @@ use bytes::Bytes;
 
 use crate::view::{Batch, Family, RowOp, View, ViewError};
 
+/// The rows of one family: present, or known to be absent.
+type Rows = BTreeMap<Bytes, Option<Bytes>>;
+
 pub struct Overlay<'a, V: ?Sized> {
     base: &'a V,
-    changes: [BTreeMap<Bytes, Option<Bytes>>; 3],
+    changes: [Rows; 3],
+    /// Rows of the base read ahead. Only looked up by key.
+    prefetched: [Rows; 3],
+    /// While a change that may be taken back goes on: what each row's change
+    /// was before, newest last.
+    undo: Option<Vec<Undo>>,
+}
+
+struct Undo {
+    family: Family,
+    key: Bytes,
+    /// `None`: the row was not changed.
+    before: Option<Option<Bytes>>,
 }
 
 impl<'a, V: View + ?Sized> Overlay<'a, V> {
     pub fn new(base: &'a V) -> Self {
-        Self { base, changes: Default::default() }
+        Self { base, changes: Default::default(), prefetched: Default::default(), undo: None }
     }
 
     pub fn put(&mut self, family: Family, key: Bytes, value: Bytes) {
-        self.changes[family as usize].insert(key, Some(value));
+        self.change(family, key, Some(value));
     }
 
     pub fn delete(&mut self, family: Family, key: Bytes) {
-        self.changes[family as usize].insert(key, None);
+        self.change(family, key, None);
+    }
+
+    fn change(&mut self, family: Family, key: Bytes, value: Option<Bytes>) {
+        let changes = &mut self.changes[family as usize];
+        match &mut self.undo {
+            Some(undo) => {
+                let before = changes.insert(key.clone(), value);
+                undo.push(Undo { family, key, before });
+            }
+            None => {
+                changes.insert(key, value);
+            }
+        }
+    }
+
+    /// Reads the rows of `keys` from the base at once. Later reads of them cost
+    /// nothing. For keys that the next commands will read, see
+    /// [`prefetch_keys`](crate::prefetch_keys).
+    pub fn prefetch(&mut self, family: Family, keys: &[Bytes]) -> Result<(), ViewError> {
+        let wanted: Vec<&[u8]> = keys.iter().map(Bytes::as_ref).collect();
+        let rows = self.base.multi_get(family, &wanted)?;
+        self.prefetched[family as usize].extend(keys.iter().cloned().zip(rows));
+        Ok(())
+    }
+
+    /// From here on changes can be taken back.
+    pub(crate) fn begin(&mut self) {
+        self.undo = Some(Vec::new());
+    }
+
+    /// Keeps the changes made since [`Overlay::begin`].
+    pub(crate) fn commit(&mut self) {
+        self.undo = None;
+    }
+
+    /// Takes back the changes made since [`Overlay::begin`].
+    pub(crate) fn rollback(&mut self) {
+        for Undo { family, key, before } in self.undo.take().into_iter().flatten().rev() {
+            let changes = &mut self.changes[family as usize];
+            match before {
+                Some(change) => changes.insert(key, change),
+                None => changes.remove(&key),
+            };
+        }
     }
 
     /// Number of changed rows, over all families.
@@ -57,8 +116,9 @@ impl<'a, V: View + ?Sized> Overlay<'a, V> {
 
 impl<V: View + ?Sized> View for Overlay<'_, V> {
     fn get(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>, ViewError> {
-        match self.changes[family as usize].get(key) {
-            Some(change) => Ok(change.clone()),
+        let known = self.changes[family as usize].get(key).or_else(|| self.prefetched[family as usize].get(key));
+        match known {
+            Some(row) => Ok(row.clone()),
             None => self.base.get(family, key),
         }
     }

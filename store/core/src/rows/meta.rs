@@ -1,0 +1,131 @@
+//! Family `Meta`, the part that the state machine owns: keys beginning with
+//! [`OWNER`]. The second byte of a key tells the kind of row.
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use super::{FORMAT, Revision, flags};
+use crate::{
+    state::State,
+    wire::{Reader, put_zigzag},
+};
+
+/// First byte of the keys of the state machine's rows. Append only: 0x02 is
+/// the Raft glue's.
+pub const OWNER: u8 = 0x01;
+
+const LEASE: u8 = 0x01;
+const ATTACHMENT: u8 = 0x02;
+
+/// Key of the row that holds the store's revision and compaction floor.
+pub const STATE: &[u8] = &[OWNER, 0x00];
+/// Key of the row that tells how far this replica has reclaimed compacted
+/// rows. Local to a replica: no part of the replicated state.
+pub const RECLAIM: &[u8] = &[OWNER, 0x03];
+
+/// Revisions stay below, so that counting on never overflows.
+const REVISION_END: i64 = 1 << 62;
+
+/// How far the rows of compacted revisions are reclaimed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reclaimed {
+    /// The compaction that was being carried out; -1 before the first.
+    pub target: i64,
+    /// The first revision that was not looked at for it.
+    pub next: Revision,
+}
+
+impl Default for Reclaimed {
+    fn default() -> Self {
+        Self { target: -1, next: Revision::default() }
+    }
+}
+
+pub(crate) fn encode_state(state: &State) -> Bytes {
+    let mut out = BytesMut::with_capacity(16);
+    out.put_u8(FORMAT);
+    put_zigzag(&mut out, state.revision);
+    put_zigzag(&mut out, state.compact_revision);
+    out.freeze()
+}
+
+pub(crate) fn decode_state(row: &[u8]) -> Option<State> {
+    let mut reader = start(row)?;
+    let state = State { revision: reader.zigzag()?, compact_revision: reader.zigzag()? };
+    let sound = (1..REVISION_END).contains(&state.revision) && (-1..=state.revision).contains(&state.compact_revision);
+    (sound && reader.is_empty()).then_some(state)
+}
+
+pub fn encode_reclaimed(reclaimed: &Reclaimed) -> Bytes {
+    let mut out = BytesMut::with_capacity(24);
+    out.put_u8(FORMAT);
+    put_zigzag(&mut out, reclaimed.target);
+    put_zigzag(&mut out, reclaimed.next.main);
+    put_zigzag(&mut out, reclaimed.next.sub.into());
+    out.freeze()
+}
+
+pub fn decode_reclaimed(row: &[u8]) -> Option<Reclaimed> {
+    let mut reader = start(row)?;
+    let target = reader.zigzag()?;
+    let next = Revision::new(reader.zigzag()?, reader.zigzag()?.try_into().ok()?);
+    (next.main >= 0 && reader.is_empty()).then_some(Reclaimed { target, next })
+}
+
+/// Key of a lease's row. Leases sort by id as unsigned numbers.
+pub fn lease_key(id: i64) -> Bytes {
+    Bytes::copy_from_slice(&keyed(LEASE, id))
+}
+
+/// The first key of all leases, and the first after them.
+pub const LEASES: (&[u8], &[u8]) = (&[OWNER, LEASE], &[OWNER, LEASE + 1]);
+
+pub fn decode_lease_key(key: &[u8]) -> Option<i64> {
+    let (prefix, id) = key.split_at_checked(2)?;
+    (prefix == LEASES.0).then_some(i64::from_be_bytes(id.try_into().ok()?))
+}
+
+/// `ttl` in seconds.
+pub fn encode_lease(ttl: i64) -> Bytes {
+    let mut out = BytesMut::with_capacity(11);
+    out.put_u8(FORMAT);
+    put_zigzag(&mut out, ttl);
+    out.freeze()
+}
+
+/// The time to live in seconds.
+pub fn decode_lease(row: &[u8]) -> Option<i64> {
+    let mut reader = start(row)?;
+    let ttl = reader.zigzag()?;
+    reader.is_empty().then_some(ttl)
+}
+
+/// Key of the row that says that `key` is attached to the lease. The row's
+/// value is [`attachment`].
+pub fn attachment_key(lease: i64, key: &[u8]) -> Bytes {
+    let mut out = BytesMut::with_capacity(10 + key.len());
+    out.put_slice(&keyed(ATTACHMENT, lease));
+    out.put_slice(key);
+    out.freeze()
+}
+
+/// Value of every attachment row.
+pub fn attachment() -> Bytes {
+    Bytes::from_static(&[FORMAT])
+}
+
+/// What the keys of all attachments of a lease begin with.
+pub(crate) fn attachment_prefix(lease: i64) -> [u8; 10] {
+    keyed(ATTACHMENT, lease)
+}
+
+fn keyed(kind: u8, id: i64) -> [u8; 10] {
+    let mut key = [OWNER, kind, 0, 0, 0, 0, 0, 0, 0, 0];
+    key[2..].copy_from_slice(&id.to_be_bytes());
+    key
+}
+
+fn start(row: &[u8]) -> Option<Reader<'_>> {
+    let mut reader = Reader::new(row);
+    flags(reader.byte()?, 0)?;
+    Some(reader)
+}

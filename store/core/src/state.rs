@@ -1,0 +1,55 @@
+//! What the state machine keeps in memory: two numbers.
+
+use bytes::Bytes;
+
+use crate::{
+    error::Error,
+    overlay::Overlay,
+    rows::{meta, required},
+    view::{Family, View, ViewError},
+};
+
+/// The revision and the compaction floor that belong to a view. Reads take
+/// both together: a state newer or older than its view answers wrongly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct State {
+    pub(crate) revision: i64,
+    pub(crate) compact_revision: i64,
+}
+
+impl State {
+    /// As etcd's before its first write: revision 1, never compacted.
+    const EMPTY: State = State { revision: 1, compact_revision: -1 };
+
+    /// The state that the view's rows hold.
+    pub fn load<V: View + ?Sized>(view: &V) -> Result<Self, ViewError> {
+        match view.get(Family::Meta, meta::STATE)? {
+            Some(row) => required(meta::decode_state(&row), "state"),
+            None => Ok(Self::EMPTY),
+        }
+    }
+
+    pub(crate) fn save<V: View + ?Sized>(&self, overlay: &mut Overlay<'_, V>) {
+        overlay.put(Family::Meta, Bytes::from_static(meta::STATE), meta::encode_state(self));
+    }
+
+    /// The revision of the last change; 1 if there was none.
+    pub fn revision(&self) -> i64 {
+        self.revision
+    }
+
+    /// The revision of the last compaction, below which nothing can be read;
+    /// -1 if there was none.
+    pub fn compact_revision(&self) -> i64 {
+        self.compact_revision
+    }
+
+    /// The revision that a read asking for `revision` sees.
+    pub(crate) fn readable(&self, revision: i64) -> Result<i64, Error> {
+        if revision > self.revision {
+            return Err(Error::FutureRevision);
+        }
+        let at = if revision <= 0 { self.revision } else { revision };
+        if at < self.compact_revision { Err(Error::Compacted) } else { Ok(at) }
+    }
+}

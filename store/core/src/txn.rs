@@ -1,0 +1,194 @@
+//! Transactions: compares choose a branch, the operations of the branch are
+//! checked, then carried out one after the other.
+//!
+//! Compares and checks of all levels see the state before the transaction.
+//! Operations see what earlier ones of the transaction did.
+
+use std::{cmp::Ordering, ops::ControlFlow};
+
+use crate::{
+    command::{Compare, CompareOp, CompareTarget, Operation, Put, Range, Txn},
+    error::{Error, Stop, answered},
+    kv, lease, range,
+    read::{self, Live, Reader, Span},
+    reply::Reply,
+    rows::required,
+    state::State,
+    view::{View, ViewError},
+    write::Writer,
+};
+
+/// A transaction whose compares have been decided, on all levels.
+struct Chosen<'t> {
+    succeeded: bool,
+    operations: &'t [Operation],
+    /// Of the nested transactions among the operations, in order.
+    nested: Vec<Chosen<'t>>,
+}
+
+/// Applies a transaction whose form has been checked.
+pub(crate) fn apply<V: View + ?Sized>(writer: &mut Writer<'_, '_, V>, txn: &Txn) -> Result<Reply, Stop> {
+    let chosen = {
+        let overlay = &*writer.overlay;
+        let chosen = choose(&Reader::new(overlay, &writer.before, writer.before.revision), txn)?;
+        admit(overlay, &writer.before, &chosen)?;
+        chosen
+    };
+    // A put that keeps the value of a key deleted by an earlier operation is
+    // refused halfway.
+    writer.overlay.begin();
+    match carry_out(writer, &chosen) {
+        Ok(responses) => {
+            writer.overlay.commit();
+            Ok(Reply::Txn { revision: writer.seen().revision, succeeded: chosen.succeeded, responses })
+        }
+        Err(stop) => {
+            writer.overlay.rollback();
+            Err(stop)
+        }
+    }
+}
+
+/// Answers a transaction that [`Txn::is_read_only`]. Any other is not for a
+/// view to answer: that fails.
+pub fn read_only_txn<V: View + ?Sized>(state: &State, view: &V, txn: &Txn) -> Result<Result<Reply, Error>, ViewError> {
+    answered(read(state, view, txn))
+}
+
+fn read<V: View + ?Sized>(state: &State, view: &V, txn: &Txn) -> Result<Reply, Stop> {
+    let chosen = choose(&Reader::new(view, state, state.revision), txn)?;
+    admit(view, state, &chosen)?;
+    let mut responses = Vec::with_capacity(chosen.operations.len());
+    for operation in chosen.operations {
+        let Operation::Range(request) = operation else {
+            return Err(ViewError::Failed("a transaction with writes has to come through the log".into()).into());
+        };
+        responses.push(Reply::Range(range::run(state, view, request)?));
+    }
+    Ok(Reply::Txn { revision: state.revision, succeeded: chosen.succeeded, responses })
+}
+
+fn choose<'t, V: View + ?Sized>(reader: &Reader<'_, V>, txn: &'t Txn) -> Result<Chosen<'t>, ViewError> {
+    let mut succeeded = true;
+    for compare in &txn.compare {
+        if !holds(reader, compare)? {
+            succeeded = false;
+            break;
+        }
+    }
+    let operations = if succeeded { &txn.success } else { &txn.failure };
+    let mut nested = Vec::new();
+    for operation in operations {
+        if let Operation::Txn(txn) = operation {
+            nested.push(choose(reader, txn)?);
+        }
+    }
+    Ok(Chosen { succeeded, operations, nested })
+}
+
+/// Refuses a transaction that cannot be carried out in full.
+fn admit<V: View + ?Sized>(view: &V, state: &State, chosen: &Chosen<'_>) -> Result<(), Stop> {
+    let mut nested = chosen.nested.iter();
+    for operation in chosen.operations {
+        match operation {
+            Operation::Range(request) => admit_range(state, request)?,
+            Operation::Put(put) => admit_put(view, state, put)?,
+            Operation::Txn(_) => nested.next().map_or(Ok(()), |chosen| admit(view, state, chosen))?,
+            Operation::DeleteRange(_) | Operation::Empty => {}
+        }
+    }
+    Ok(())
+}
+
+/// Unlike a range by itself, one in a transaction may not ask for a negative
+/// revision, except -1 as long as nothing was compacted.
+fn admit_range(state: &State, request: &Range) -> Result<(), Error> {
+    if request.revision == 0 {
+        Ok(())
+    } else if request.revision > state.revision {
+        Err(Error::FutureRevision)
+    } else if request.revision < state.compact_revision {
+        Err(Error::Compacted)
+    } else {
+        Ok(())
+    }
+}
+
+fn admit_put<V: View + ?Sized>(view: &V, state: &State, put: &Put) -> Result<(), Stop> {
+    lease::check(view, put.lease)?;
+    let needs_key = put.ignore_value || put.ignore_lease;
+    if needs_key && read::newest(view, state, &put.key)?.is_none_or(|newest| newest.rest.is_none()) {
+        return Err(Error::KeyNotFound.into());
+    }
+    Ok(())
+}
+
+fn carry_out<V: View + ?Sized>(writer: &mut Writer<'_, '_, V>, chosen: &Chosen<'_>) -> Result<Vec<Reply>, Stop> {
+    let mut responses = Vec::with_capacity(chosen.operations.len());
+    let mut nested = chosen.nested.iter();
+    for operation in chosen.operations {
+        match operation {
+            Operation::Range(request) => {
+                let seen = writer.seen();
+                responses.push(Reply::Range(range::run(&seen, writer.overlay, request)?));
+            }
+            Operation::Put(put) => responses.push(writer.put(put)?),
+            Operation::DeleteRange(delete) => responses.push(writer.delete_range(delete)?),
+            Operation::Txn(_) => {
+                if let Some(chosen) = nested.next() {
+                    let responses_within = carry_out(writer, chosen)?;
+                    // etcd leaves the header of a nested reply without revision.
+                    responses.push(Reply::Txn { revision: 0, succeeded: chosen.succeeded, responses: responses_within });
+                }
+            }
+            Operation::Empty => {}
+        }
+    }
+    Ok(responses)
+}
+
+/// Whether a compare holds for every living key it names. If there is none, it
+/// looks at a key-value of zeroes, except that no value equals, or differs
+/// from, that of a missing key.
+fn holds<V: View + ?Sized>(reader: &Reader<'_, V>, compare: &Compare) -> Result<bool, ViewError> {
+    let mut any = false;
+    let mut all = true;
+    reader.scan(Span::new(&compare.key, &compare.range_end), |live| {
+        any = true;
+        all = holds_for(reader, compare, live)?;
+        Ok(if all { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+    })?;
+    match &compare.target {
+        _ if any => Ok(all),
+        CompareTarget::Value(_) => Ok(false),
+        _ => Ok(holds_with(compare, &kv::Fields::default())),
+    }
+}
+
+fn holds_for<V: View + ?Sized>(reader: &Reader<'_, V>, compare: &Compare, live: Live<'_>) -> Result<bool, ViewError> {
+    match &compare.target {
+        CompareTarget::Value(_) => live.whole(reader.view, |rest| {
+            let fields = required(kv::Fields::decode(rest), "log")?;
+            Ok(holds_with(compare, &fields))
+        })?,
+        _ => Ok(holds_with(compare, &live.fields()?)),
+    }
+}
+
+fn holds_with(compare: &Compare, fields: &kv::Fields<'_>) -> bool {
+    let ordering = match &compare.target {
+        CompareTarget::Version(operand) => fields.version.cmp(operand),
+        CompareTarget::Create(operand) => fields.create_revision.cmp(operand),
+        CompareTarget::Mod(operand) => fields.mod_revision.cmp(operand),
+        CompareTarget::Value(operand) => fields.value.cmp(operand),
+        CompareTarget::Lease(operand) => fields.lease.cmp(operand),
+        CompareTarget::Undefined(_) => Ordering::Equal,
+    };
+    match compare.op {
+        CompareOp::Equal => ordering.is_eq(),
+        CompareOp::Greater => ordering.is_gt(),
+        CompareOp::Less => ordering.is_lt(),
+        CompareOp::NotEqual => ordering.is_ne(),
+        CompareOp::Undefined(_) => true,
+    }
+}

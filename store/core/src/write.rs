@@ -1,0 +1,193 @@
+//! Changes of one revision: the rows they write and the events they make.
+
+use std::ops::ControlFlow;
+
+use bytes::Bytes;
+
+use crate::{
+    apply::{Event, EventKind},
+    command::{DeleteRange, Put},
+    error::{Error, Stop},
+    kv,
+    overlay::Overlay,
+    read::{self, Newest, Reader, Span},
+    reply::Reply,
+    rows::{
+        Revision,
+        chain::Chain,
+        head::{self, HeadRow},
+        log, meta, required,
+    },
+    state::State,
+    view::{Family, View, ViewError},
+};
+
+/// Collects the changes that one command makes.
+pub(crate) struct Writer<'w, 'a, V: ?Sized> {
+    pub(crate) overlay: &'w mut Overlay<'a, V>,
+    /// The state before the command.
+    pub(crate) before: State,
+    changes: u32,
+    events: Vec<Event>,
+}
+
+impl<'w, 'a, V: View + ?Sized> Writer<'w, 'a, V> {
+    pub(crate) fn new(overlay: &'w mut Overlay<'a, V>, before: State) -> Self {
+        Self { overlay, before, changes: 0, events: Vec::new() }
+    }
+
+    /// The state as the next operation of the command sees it: with the new
+    /// revision as soon as there is a change.
+    pub(crate) fn seen(&self) -> State {
+        let revision = if self.changes == 0 { self.before.revision } else { self.before.revision + 1 };
+        State { revision, ..self.before }
+    }
+
+    /// Makes the changes the state's, if there are any.
+    pub(crate) fn finish(self, state: &mut State) -> Vec<Event> {
+        let seen = self.seen();
+        if seen != *state {
+            *state = seen;
+            state.save(self.overlay);
+        }
+        self.events
+    }
+
+    fn next(&self) -> Revision {
+        Revision::new(self.before.revision + 1, self.changes)
+    }
+
+    pub(crate) fn put(&mut self, put: &Put) -> Result<Reply, Stop> {
+        let newest = read::newest(self.overlay, &self.before, &put.key)?;
+        let alive = newest.as_ref().and_then(|newest| newest.rest.clone());
+        if alive.is_none() && (put.ignore_value || put.ignore_lease) {
+            return Err(Error::KeyNotFound.into());
+        }
+        let own = self.next();
+        let old = match &alive {
+            Some(rest) => required(kv::Fields::decode(rest), "head")?,
+            None => kv::Fields { create_revision: own.main, ..kv::Fields::default() },
+        };
+        let fields = kv::Fields {
+            create_revision: old.create_revision,
+            mod_revision: own.main,
+            version: old.version.saturating_add(1),
+            value: if put.ignore_value { old.value } else { &put.value },
+            lease: if put.ignore_lease { old.lease } else { put.lease },
+        };
+        self.attach(&put.key, old.lease, fields.lease);
+        self.write_put(own, &put.key, &fields, newest)?;
+        let prev_kv = alive.filter(|_| put.prev_kv).map(|rest| kv::key_value(&put.key, &rest));
+        Ok(Reply::Put { revision: own.main, prev_kv })
+    }
+
+    fn write_put(&mut self, own: Revision, key: &Bytes, fields: &kv::Fields<'_>, newest: Option<Newest>) -> Result<(), ViewError> {
+        let prev = self.before_command(key, newest.as_ref())?;
+        let (chain, links) = Chain::extend(newest.map(|newest| (newest.revision, newest.chain)), own);
+        let (row, rest_at) = log::encode_put(own, &links, key, fields);
+        self.overlay.put(Family::Head, key.clone(), head::encode_put(own.sub, &chain, fields));
+        let event = Event {
+            kind: EventKind::Put,
+            key: row.slice(rest_at - key.len()..rest_at),
+            kv: row.slice(rest_at..),
+            prev,
+            mod_revision: own.main,
+        };
+        self.write_log(own, row, event);
+        Ok(())
+    }
+
+    /// Deletes the living keys of a range in ascending order.
+    pub(crate) fn delete_range(&mut self, delete: &DeleteRange) -> Result<Reply, ViewError> {
+        let mut prev_kvs = Vec::new();
+        let mut deleted = 0;
+        for (key, row) in self.living(Span::new(&delete.key, &delete.range_end))? {
+            let Some(newest) = read::newest_of_row(self.overlay, &self.before, &row)? else {
+                continue;
+            };
+            let Some(rest) = newest.rest.clone() else {
+                continue;
+            };
+            if delete.prev_kv {
+                prev_kvs.push(kv::key_value(&key, &rest));
+            }
+            self.delete(key, &rest, newest)?;
+            deleted += 1;
+        }
+        Ok(Reply::DeleteRange { revision: self.seen().revision, deleted, prev_kvs })
+    }
+
+    /// Deletes a key that lives, if it does.
+    pub(crate) fn delete_key(&mut self, key: Bytes) -> Result<(), ViewError> {
+        self.delete_range(&DeleteRange { key, ..DeleteRange::default() }).map(drop)
+    }
+
+    /// Keys and head rows of what lives in `span`.
+    fn living(&self, span: Span<'_>) -> Result<Vec<(Bytes, Bytes)>, ViewError> {
+        let mut rows = Vec::new();
+        match span {
+            Span::Key(key) => {
+                let row = self.overlay.get(Family::Head, key)?;
+                rows.extend(row.map(|row| (Bytes::copy_from_slice(key), row)));
+            }
+            Span::Keys { from, to } => self.overlay.scan(Family::Head, from, to, &mut |key, row| {
+                if !HeadRow::is_tombstone(row) {
+                    rows.push((Bytes::copy_from_slice(key), Bytes::copy_from_slice(row)));
+                }
+                ControlFlow::Continue(())
+            })?,
+        }
+        Ok(rows)
+    }
+
+    fn delete(&mut self, key: Bytes, rest: &[u8], newest: Newest) -> Result<(), ViewError> {
+        let own = self.next();
+        let prev = self.before_command(&key, Some(&newest))?;
+        let old = required(kv::Fields::decode(rest), "head")?;
+        self.attach(&key, old.lease, 0);
+        let (chain, links) = Chain::extend(Some((newest.revision, newest.chain)), own);
+        let row = log::encode_delete(own, &links, &key);
+        let event = Event {
+            kind: EventKind::Delete,
+            key: row.slice(row.len() - key.len()..),
+            kv: kv::deletion(own.main),
+            prev,
+            mod_revision: own.main,
+        };
+        self.overlay.put(Family::Head, key, head::encode_tombstone(own, &chain));
+        self.write_log(own, row, event);
+        Ok(())
+    }
+
+    fn write_log(&mut self, own: Revision, row: Bytes, event: Event) {
+        self.overlay.put(Family::Log, Bytes::copy_from_slice(&log::encode_key(own)), row);
+        self.events.push(event);
+        self.changes += 1;
+    }
+
+    /// What lived of a key before the command, given its newest version now.
+    fn before_command(&self, key: &[u8], newest: Option<&Newest>) -> Result<Option<Bytes>, ViewError> {
+        match newest {
+            Some(newest) if newest.revision.main > self.before.revision => {
+                let overlay = &*self.overlay;
+                let reader = Reader::new(overlay, &self.seen(), self.before.revision);
+                reader.get(key, |live| live.whole(overlay, Bytes::copy_from_slice))
+            }
+            Some(newest) => Ok(newest.rest.clone()),
+            None => Ok(None),
+        }
+    }
+
+    /// Moves a key from one lease to another; 0 is none.
+    fn attach(&mut self, key: &[u8], old: i64, new: i64) {
+        if old == new {
+            return;
+        }
+        if old != 0 {
+            self.overlay.delete(Family::Meta, meta::attachment_key(old, key));
+        }
+        if new != 0 {
+            self.overlay.put(Family::Meta, meta::attachment_key(new, key), meta::attachment());
+        }
+    }
+}
