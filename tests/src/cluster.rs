@@ -78,6 +78,7 @@ impl Options {
 /// directory stays and the ends of the logs are printed.
 #[derive(Debug)]
 pub struct Cluster {
+    binary: PathBuf,
     members: Vec<Member>,
     directory: TempDir,
 }
@@ -106,12 +107,13 @@ impl Cluster {
             })
             .collect();
         let mut cluster = Self {
+            binary: options.binary,
             members: Vec::new(),
             directory,
         };
         for index in 0..options.members {
             let member = Member::new(
-                &options.binary,
+                &cluster.binary,
                 cluster.directory.path(),
                 index,
                 &addresses,
@@ -126,6 +128,23 @@ impl Cluster {
             cluster.wait_ready(index).await?;
         }
         Ok(cluster)
+    }
+
+    /// Runs a test against a cluster of its own. If it fails, the directory stays
+    /// and the ends of the logs are printed, as when it panics.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start), or the test's own.
+    pub async fn run(
+        options: Options,
+        test: impl AsyncFnOnce(&mut Self) -> Result<()>,
+    ) -> Result<()> {
+        let mut cluster = Self::start(options).await?;
+        let result = test(&mut cluster).await;
+        if result.is_err() {
+            cluster.keep();
+        }
+        result
     }
 
     /// The number of members, running or not.
@@ -284,9 +303,26 @@ impl Cluster {
         Err(anyhow!("no leader{}", self.log_tails()))
     }
 
-    /// The ends of all logs with their paths, to be printed when a test fails.
+    /// The ends of all logs with their paths.
     pub fn log_tails(&self) -> String {
         self.members.iter().map(Member::log_tail).collect()
+    }
+
+    fn keep(&mut self) {
+        self.directory.disable_cleanup(true);
+        eprintln!("{}", self.failure_report());
+        eprintln!("kept: {}", self.directory.path().display());
+    }
+
+    /// What a failed test prints: the ends of the logs, and how to run it again.
+    pub fn failure_report(&self) -> String {
+        let thread = std::thread::current();
+        format!(
+            "{}\nreproduce: MIZZEN_BIN={} cargo test --release -p mizzen-tests {}",
+            self.log_tails(),
+            self.binary.display(),
+            thread.name().unwrap_or_default()
+        )
     }
 }
 
@@ -299,12 +335,7 @@ impl Drop for Cluster {
             }
         }
         if std::thread::panicking() {
-            self.directory.disable_cleanup(true);
-            eprintln!(
-                "kept {}{}",
-                self.directory.path().display(),
-                self.log_tails()
-            );
+            self.keep();
         }
     }
 }

@@ -9,38 +9,102 @@ use std::{
 };
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ lies in the workspace").to_owned()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("tests/ lies in the workspace")
+        .to_owned()
 }
 
 /// Names of the crates that `package` reaches by normal dependencies.
 fn reached(package: &str, features: &[&str]) -> BTreeSet<String> {
     let output = Command::new(env!("CARGO"))
         .current_dir(root())
-        .args(["tree", "--locked", "--offline", "--edges", "normal", "--prefix", "none", "--format", "{p}", "--package", package])
+        .args([
+            "tree",
+            "--locked",
+            "--offline",
+            "--edges",
+            "normal",
+            "--prefix",
+            "none",
+            "--format",
+            "{p}",
+            "--package",
+            package,
+        ])
         .args(features)
         .output()
         .expect("cargo runs");
-    assert!(output.status.success(), "cargo tree: {}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "cargo tree: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     let names = String::from_utf8(output.stdout).expect("cargo prints UTF-8");
-    names.lines().filter_map(|line| line.split(' ').next()).map(str::to_owned).collect()
+    names
+        .lines()
+        .filter_map(|line| line.split(' ').next())
+        .map(str::to_owned)
+        .collect()
 }
 
 #[test]
 fn the_state_machine_reaches_no_io_clock_or_chance() {
     let reached = reached("mizzen-core", &[]);
-    assert!(reached.contains("bytes"), "the graph was not read: {reached:?}");
-    let forbidden = ["tokio", "rocksdb", "librocksdb-sys", "tonic", "hyper", "openraft", "rand", "rand_core", "getrandom", "fastrand", "chrono", "time", "libc", "rustix", "mio", "parking_lot", "prost"];
-    let found: Vec<_> = forbidden.into_iter().filter(|name| reached.contains(*name)).collect();
+    assert!(
+        reached.contains("bytes"),
+        "the graph was not read: {reached:?}"
+    );
+    let forbidden = [
+        "tokio",
+        "rocksdb",
+        "librocksdb-sys",
+        "tonic",
+        "hyper",
+        "openraft",
+        "rand",
+        "rand_core",
+        "getrandom",
+        "fastrand",
+        "chrono",
+        "time",
+        "libc",
+        "rustix",
+        "mio",
+        "parking_lot",
+        "prost",
+    ];
+    let found: Vec<_> = forbidden
+        .into_iter()
+        .filter(|name| reached.contains(*name))
+        .collect();
     assert!(found.is_empty(), "mizzen-core reaches {found:?}");
 }
 
 #[test]
 fn the_state_machine_names_no_io_clock_or_chance() {
-    let forbidden = ["std::time", "std::fs", "std::io", "std::net", "std::thread", "std::env", "std::process", "HashMap", "HashSet", "RandomState", "f32", "f64"];
+    let forbidden = [
+        "std::time",
+        "std::fs",
+        "std::io",
+        "std::net",
+        "std::thread",
+        "std::env",
+        "std::process",
+        "HashMap",
+        "HashSet",
+        "RandomState",
+        "f32",
+        "f64",
+    ];
     for file in sources(&root().join("store/core/src")) {
         for (line, text) in code_lines(&file) {
             for word in forbidden {
-                assert!(!names(&text, word), "{}:{line} names {word}", file.display());
+                assert!(
+                    !names(&text, word),
+                    "{}:{line} names {word}",
+                    file.display()
+                );
             }
         }
     }
@@ -49,8 +113,14 @@ fn the_state_machine_names_no_io_clock_or_chance() {
 #[test]
 fn the_in_memory_engine_needs_no_rocksdb() {
     let reached = reached("mizzen-engine", &["--no-default-features"]);
-    assert!(reached.contains("mizzen-core"), "the graph was not read: {reached:?}");
-    assert!(!reached.contains("rocksdb"), "without its feature the engine package still reaches rocksdb");
+    assert!(
+        reached.contains("mizzen-core"),
+        "the graph was not read: {reached:?}"
+    );
+    assert!(
+        !reached.contains("rocksdb"),
+        "without its feature the engine package still reaches rocksdb"
+    );
 }
 
 /// What each module of the store may name. A new arrow is a decision: it
@@ -75,18 +145,32 @@ fn module_arrows_point_one_way() {
     let mut seen = BTreeSet::new();
     for file in sources(&src) {
         let inside = file.strip_prefix(&src).expect("sources lie in src");
-        let module = inside.iter().next().expect("a file has a name").to_string_lossy();
+        let module = inside
+            .iter()
+            .next()
+            .expect("a file has a name")
+            .to_string_lossy();
         let module = module.trim_end_matches(".rs");
         if matches!(module, "main" | "lib") {
             continue;
         }
-        let may = allowed.get(module).unwrap_or_else(|| panic!("module {module} is not in the table of arrows"));
+        let may = allowed
+            .get(module)
+            .unwrap_or_else(|| panic!("module {module} is not in the table of arrows"));
         seen.insert(module.to_owned());
         for other in mentioned(&file) {
-            assert!(other == module || may.contains(&other.as_str()), "{}: {module} must not know {other}", file.display());
+            assert!(
+                other == module || may.contains(&other.as_str()),
+                "{}: {module} must not know {other}",
+                file.display()
+            );
         }
     }
-    assert_eq!(seen.len(), allowed.len(), "the table names modules that are gone: {seen:?}");
+    assert_eq!(
+        seen.len(),
+        allowed.len(),
+        "the table names modules that are gone: {seen:?}"
+    );
 }
 
 /// Which module may name which outside crate: everything else must not.
@@ -101,12 +185,21 @@ fn outside_crates_stay_where_they_belong() {
     let src = root().join("store/src");
     for file in sources(&src) {
         let inside = file.strip_prefix(&src).expect("sources lie in src");
-        let module = inside.iter().next().expect("a file has a name").to_string_lossy();
+        let module = inside
+            .iter()
+            .next()
+            .expect("a file has a name")
+            .to_string_lossy();
         let module = module.trim_end_matches(".rs");
         for (line, text) in code_lines(&file) {
             for (name, may) in owners {
-                let uses = text.contains(&format!("{name}::")) || text.contains(&format!("use {name}"));
-                assert!(!uses || may.contains(&module), "{}:{line}: {module} must not name {name}", file.display());
+                let uses =
+                    text.contains(&format!("{name}::")) || text.contains(&format!("use {name}"));
+                assert!(
+                    !uses || may.contains(&module),
+                    "{}:{line}: {module} must not name {name}",
+                    file.display()
+                );
             }
         }
     }
@@ -114,7 +207,10 @@ fn outside_crates_stay_where_they_belong() {
 
 /// Top-level modules that a file names by `crate::`, in paths and in groups.
 fn mentioned(file: &Path) -> BTreeSet<String> {
-    let text: String = code_lines(file).into_iter().map(|(_, text)| text + "\n").collect();
+    let text: String = code_lines(file)
+        .into_iter()
+        .map(|(_, text)| text + "\n")
+        .collect();
     let mut found = BTreeSet::new();
     for (at, _) in text.match_indices("crate::") {
         let rest = &text[at + "crate::".len()..];
@@ -123,7 +219,11 @@ fn mentioned(file: &Path) -> BTreeSet<String> {
             None => vec![rest],
         };
         for path in group {
-            let name: String = path.trim_start().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+            let name: String = path
+                .trim_start()
+                .chars()
+                .take_while(|c| c.is_alphanumeric() || *c == '_')
+                .collect();
             found.insert(name);
         }
     }
@@ -164,24 +264,34 @@ fn names(text: &str, word: &str) -> bool {
 
 /// Lines without comments, up to the file's own tests.
 fn code_lines(file: &Path) -> Vec<(usize, String)> {
-    let text = fs::read_to_string(file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+    let text =
+        fs::read_to_string(file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
     text.lines()
         .enumerate()
         .take_while(|(_, line)| line.trim() != "#[cfg(test)]")
-        .map(|(number, line)| (number + 1, line.split("//").next().unwrap_or_default().to_owned()))
+        .map(|(number, line)| {
+            (
+                number + 1,
+                line.split("//").next().unwrap_or_default().to_owned(),
+            )
+        })
         .collect()
 }
 
 /// All Rust sources below a folder but its tests.
 fn sources(folder: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
-    for entry in fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display())) {
+    for entry in
+        fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()))
+    {
         let path = entry.expect("the folder can be listed").path();
         if path.is_dir() {
             if path.file_name().is_some_and(|name| name != "tests") {
                 files.extend(sources(&path));
             }
-        } else if path.extension().is_some_and(|extension| extension == "rs") && path.file_name().is_some_and(|name| name != "tests.rs") {
+        } else if path.extension().is_some_and(|extension| extension == "rs")
+            && path.file_name().is_some_and(|name| name != "tests.rs")
+        {
             files.push(path);
         }
     }
@@ -191,7 +301,10 @@ fn sources(folder: &Path) -> Vec<PathBuf> {
 
 #[test]
 fn the_scanner_sees_what_it_looks_for() {
-    assert_eq!(top_level("a::b, c::{d, e}, f};"), ["a::b", " c::{d, e}", " f"]);
+    assert_eq!(
+        top_level("a::b, c::{d, e}, f};"),
+        ["a::b", " c::{d, e}", " f"]
+    );
     assert!(names("use std::time::Instant;", "std::time"));
     assert!(!names("let timestamp_f64x = 1;", "f64"));
 }

@@ -1,0 +1,315 @@
+//! The commands of etcdctl against each member of a three-replica cluster, with
+//! every etcdctl that is there: an old client (3.4) and the current one (3.7).
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use mizzen_tests::cluster::{self, Cluster, Options};
+use serde_json::Value;
+
+const VERSIONS: [&str; 2] = ["3.4", "3.7"];
+
+/// One etcdctl bound to one member.
+struct Etcdctl {
+    program: PathBuf,
+    endpoint: String,
+}
+
+struct Printed {
+    success: bool,
+    stdout: String,
+    stderr: String,
+}
+
+impl Etcdctl {
+    fn run(&self, arguments: &[&str], input: &str) -> Result<Printed> {
+        let mut child = Command::new(&self.program)
+            .arg(format!("--endpoints={}", self.endpoint))
+            .args(arguments)
+            // 3.4 needs to be told; later versions know no other API.
+            .env("ETCDCTL_API", "3")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("run {}", self.program.display()))?;
+        let mut stdin = child.stdin.take().context("stdin")?;
+        stdin.write_all(input.as_bytes())?;
+        drop(stdin);
+        let output = child.wait_with_output()?;
+        Ok(Printed {
+            success: output.status.success(),
+            stdout: String::from_utf8(output.stdout)?,
+            stderr: String::from_utf8(output.stderr)?,
+        })
+    }
+
+    fn command(&self, arguments: &[&str]) -> String {
+        format!(
+            "ETCDCTL_API=3 {} --endpoints={} {}",
+            self.program.display(),
+            self.endpoint,
+            arguments.join(" ")
+        )
+    }
+
+    /// The output of a command that must succeed.
+    fn output(&self, arguments: &[&str], input: &str) -> Result<String> {
+        let printed = self.run(arguments, input)?;
+        ensure!(
+            printed.success,
+            "{}: {}",
+            self.command(arguments),
+            printed.stderr
+        );
+        Ok(printed.stdout)
+    }
+
+    fn prints(&self, arguments: &[&str], input: &str, expected: &str) -> Result<()> {
+        let stdout = self.output(arguments, input)?;
+        ensure!(
+            stdout == expected,
+            "{} printed {stdout:?}, expected {expected:?}",
+            self.command(arguments)
+        );
+        Ok(())
+    }
+
+    fn json(&self, arguments: &[&str]) -> Result<Value> {
+        let arguments = [arguments, &["-w", "json"]].concat();
+        Ok(serde_json::from_str(&self.output(&arguments, "")?)?)
+    }
+
+    fn fails(&self, arguments: &[&str], expected: &str) -> Result<()> {
+        let printed = self.run(arguments, "")?;
+        let last = printed.stderr.lines().last().unwrap_or_default();
+        ensure!(
+            !printed.success && last == format!("Error: {expected}"),
+            "{} printed {:?}, expected error {expected:?}",
+            self.command(arguments),
+            printed.stderr
+        );
+        Ok(())
+    }
+}
+
+/// The version of an etcdctl, as `major.minor`.
+fn version(program: &Path) -> Result<String> {
+    let output = Command::new(program)
+        .arg("version")
+        .env("ETCDCTL_API", "3")
+        .output()?;
+    let text = String::from_utf8(output.stdout)?;
+    let full = text
+        .lines()
+        .find_map(|line| line.strip_prefix("etcdctl version: "))
+        .with_context(|| format!("{} version printed {text:?}", program.display()))?;
+    Ok(full.split('.').take(2).collect::<Vec<_>>().join("."))
+}
+
+#[tokio::test]
+async fn every_etcdctl_on_every_member() -> Result<()> {
+    let mut programs = Vec::new();
+    for program in cluster::find_tool("etcdctl") {
+        programs.push((version(&program)?, program));
+    }
+    let mut chosen = Vec::new();
+    for wanted in VERSIONS {
+        match programs.iter().find(|(version, _)| version == wanted) {
+            Some((_, program)) => chosen.push((wanted, program)),
+            None => {
+                println!("skipped: no etcdctl {wanted} on the PATH or in MIZZEN_REFERENCE_DIR");
+            }
+        }
+    }
+    if chosen.is_empty() {
+        return Ok(());
+    }
+    Cluster::run(Options::new(cluster::mizzen()?), async |cluster| {
+        for (version, program) in chosen {
+            for endpoint in cluster.endpoints() {
+                let etcdctl = Etcdctl {
+                    program: program.clone(),
+                    endpoint,
+                };
+                smoke(&etcdctl, cluster)?;
+            }
+            ensure_equal_hashes(program, cluster)?;
+            println!("etcdctl {version}: {} members", cluster.len());
+        }
+        Ok(())
+    })
+    .await
+}
+
+fn smoke(etcdctl: &Etcdctl, cluster: &Cluster) -> Result<()> {
+    keys(etcdctl)?;
+    transaction(etcdctl)?;
+    compaction(etcdctl)?;
+    status(etcdctl)?;
+    members(etcdctl, cluster)
+}
+
+fn keys(etcdctl: &Etcdctl) -> Result<()> {
+    etcdctl.prints(&["put", "smoke/a", "1"], "", "OK\n")?;
+    etcdctl.prints(
+        &["put", "smoke/a", "2", "--prev-kv"],
+        "",
+        "OK\nsmoke/a\n1\n",
+    )?;
+    etcdctl.prints(&["put", "smoke/b", "from\nstdin"], "", "OK\n")?;
+    etcdctl.prints(&["get", "smoke/a"], "", "smoke/a\n2\n")?;
+    etcdctl.prints(&["get", "smoke/missing"], "", "")?;
+    etcdctl.prints(
+        &["get", "smoke/", "--prefix", "--keys-only"],
+        "",
+        "smoke/a\n\nsmoke/b\n\n",
+    )?;
+    etcdctl.prints(
+        &["get", "smoke/", "--prefix", "--order=DESCEND", "--limit=1"],
+        "",
+        "smoke/b\nfrom\nstdin\n",
+    )?;
+    etcdctl.prints(
+        &["get", "smoke/a", "--print-value-only", "--consistency=s"],
+        "",
+        "2\n",
+    )?;
+    etcdctl.fails(&["get", ""], "etcdserver: key is not provided")?;
+    etcdctl.prints(
+        &["del", "smoke/", "--prefix", "--prev-kv"],
+        "",
+        "2\nsmoke/a\n2\nsmoke/b\nfrom\nstdin\n",
+    )?;
+    etcdctl.prints(&["del", "smoke/a"], "", "0\n")
+}
+
+fn transaction(etcdctl: &Etcdctl) -> Result<()> {
+    etcdctl.prints(&["put", "smoke/k", "v"], "", "OK\n")?;
+    let request = "value(\"smoke/k\") = \"v\"\n\nput smoke/k w\nget smoke/k\n\nget smoke/k\n\n";
+    etcdctl.prints(&["txn"], request, "SUCCESS\n\nOK\n\nsmoke/k\nw\n")?;
+    etcdctl.prints(&["txn"], request, "FAILURE\n\nsmoke/k\nw\n")?;
+    etcdctl.prints(&["del", "smoke/k"], "", "1\n")
+}
+
+fn compaction(etcdctl: &Etcdctl) -> Result<()> {
+    etcdctl.prints(&["put", "smoke/k", "v"], "", "OK\n")?;
+    let reply = etcdctl.json(&["get", "smoke/k"])?;
+    let revision = reply["header"]["revision"].as_i64().context("revision")?;
+    let kv = &reply["kvs"][0];
+    ensure!(
+        kv["mod_revision"] == revision && kv["key"] == "c21va2Uvaw==" && kv["value"] == "dg==",
+        "get -w json printed {reply}"
+    );
+    let at = revision.to_string();
+    etcdctl.prints(
+        &["compaction", &at],
+        "",
+        &format!("compacted revision {revision}\n"),
+    )?;
+    let compacted = "etcdserver: mvcc: required revision has been compacted";
+    etcdctl.fails(&["compaction", &at], compacted)?;
+    let below = format!("--rev={}", revision - 1);
+    etcdctl.fails(&["get", "smoke/k", &below], compacted)?;
+    etcdctl.fails(
+        &["compaction", &(revision + 1000).to_string()],
+        "etcdserver: mvcc: required revision is a future revision",
+    )?;
+    let rev = format!("--rev={revision}");
+    etcdctl.prints(&["get", "smoke/k", &rev], "", "smoke/k\nv\n")?;
+    etcdctl.prints(&["del", "smoke/k"], "", "1\n")
+}
+
+fn status(etcdctl: &Etcdctl) -> Result<()> {
+    let reply = etcdctl.json(&["endpoint", "status"])?;
+    ensure!(
+        reply[0]["Endpoint"] == etcdctl.endpoint,
+        "status printed {reply}"
+    );
+    let status = &reply[0]["Status"];
+    let positive = [
+        "dbSize",
+        "dbSizeInUse",
+        "leader",
+        "raftIndex",
+        "raftTerm",
+        "raftAppliedIndex",
+    ];
+    for field in positive {
+        ensure!(
+            status[field].as_u64().is_some_and(|number| number > 0),
+            "{field} in {reply}"
+        );
+    }
+    ensure!(
+        status["version"]
+            .as_str()
+            .is_some_and(|version| version.starts_with("3.7.")),
+        "version in {reply}"
+    );
+    let health = etcdctl.run(&["endpoint", "health"], "")?;
+    // 3.4 prints this to the standard error output.
+    let text = health.stdout + &health.stderr;
+    ensure!(
+        health.success && text.contains(&format!("{} is healthy", etcdctl.endpoint)),
+        "health printed {text}"
+    );
+    Ok(())
+}
+
+fn members(etcdctl: &Etcdctl, cluster: &Cluster) -> Result<()> {
+    let list = etcdctl.output(&["member", "list"], "")?;
+    ensure!(
+        list.lines().count() == cluster.len(),
+        "member list printed {list}"
+    );
+    for (index, endpoint) in cluster.endpoints().iter().enumerate() {
+        let (name, client) = (format!("m{}", index + 1), format!("http://{endpoint}"));
+        let found = list.lines().any(|line| {
+            let fields: Vec<&str> = line.split(", ").collect();
+            matches!(fields[..], [id, "started", listed, _, url, "false"]
+                if u64::from_str_radix(id, 16).is_ok() && listed == name && url == client)
+        });
+        ensure!(found, "no {name} at {client} in {list}");
+    }
+    Ok(())
+}
+
+fn ensure_equal_hashes(program: &Path, cluster: &Cluster) -> Result<()> {
+    let mut hashes = Vec::new();
+    for endpoint in cluster.endpoints() {
+        let etcdctl = Etcdctl {
+            program: program.to_owned(),
+            endpoint,
+        };
+        // A linearizable read: the member has applied all writes from here on.
+        etcdctl.output(&["get", "smoke/k"], "")?;
+        let line = etcdctl.output(&["endpoint", "hashkv"], "")?;
+        let Some(("", rest)) = line.split_once(&format!("{}, ", etcdctl.endpoint)) else {
+            bail!(
+                "{} printed {line:?}",
+                etcdctl.command(&["endpoint", "hashkv"])
+            );
+        };
+        let hash: u32 = rest
+            .split([',', '\n'])
+            .next()
+            .unwrap_or_default()
+            .trim()
+            .parse()
+            .with_context(|| format!("hash in {line:?}"))?;
+        let reply = etcdctl.json(&["endpoint", "hashkv"])?;
+        ensure!(
+            reply[0]["HashKV"]["hash"] == hash,
+            "{line:?}, but as JSON {reply}"
+        );
+        hashes.push(hash);
+    }
+    ensure!(
+        hashes.windows(2).all(|pair| pair[0] == pair[1]),
+        "hashes differ: {hashes:?}"
+    );
+    Ok(())
+}

@@ -1,0 +1,31 @@
+//! Runs the Go suite in `go/` against a three-replica cluster. It needs `go` on
+//! the PATH and is skipped, with a word about it, where there is none.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context as _, Result, ensure};
+use mizzen_tests::cluster::{self, Cluster, Options};
+
+#[tokio::test]
+async fn go_client() -> Result<()> {
+    if cluster::find_tool("go").is_empty() {
+        println!("skipped: go is not on the PATH");
+        return Ok(());
+    }
+    Cluster::run(Options::new(cluster::mizzen()?), async |cluster| {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("go");
+        let output = Command::new("go")
+            .args(["test", "-count=1", "./..."])
+            .current_dir(folder)
+            .env("MIZZEN_TEST_ENDPOINTS", cluster.endpoints().join(","))
+            .output()
+            .context("run go")?;
+        let printed =
+            String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "go test failed:\n{printed}");
+        print!("{printed}");
+        Ok(())
+    })
+    .await
+}
