@@ -33,6 +33,8 @@ pub trait Engine: Send + Sync + 'static {
     /// Makes the changes of `batch`, in their order. They are visible together
     /// when this returns, and not durable before a flush. May block while the
     /// engine catches up with flushes and compactions ([`Engine::health`]).
+    /// An error is final, and its cause (a failed flush most often) may lie
+    /// further back.
     fn write(&self, batch: &Batch) -> Result<(), EngineError>;
 
     /// The rows as they are now. Cheap, yet not free: take one per applied
@@ -44,7 +46,7 @@ pub trait Engine: Send + Sync + 'static {
     /// the rows as they were after some batch.
     fn flush(&self) -> Result<(), EngineError>;
 
-    /// The row as a power loss at this moment would leave it. The engine may
+    /// The row (`None`: no row) as a power loss at this moment would leave it. The engine may
     /// have flushed on its own, so this can be newer than the last
     /// [`Engine::flush`], never older.
     fn persisted(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>, EngineError>;

@@ -120,8 +120,8 @@ impl View for RocksSnapshot {
     }
 
     fn multi_get(&self, family: Family, keys: &[&[u8]]) -> Result<Vec<Option<Bytes>>, ViewError> {
-        // RocksDB's batched form answers "found, empty" instead of "incomplete"
-        // for a block that is not in the cache.
+        // RocksDB's batched form reads blocks from the disk whatever its read
+        // tier says: it must not be used where a read may not block.
         if self.access == Access::InMemory || keys.len() < 2 {
             return keys.iter().map(|key| self.get(family, key)).collect();
         }
