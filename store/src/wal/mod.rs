@@ -55,13 +55,18 @@ use state::{Item, Settings, Shared, State};
 use view::after;
 use writer::{Position, Writer};
 
-/// Identity of an entry: the term it was proposed in and its position in the log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct LogId {
-    /// Raft term.
-    pub term: u64,
-    /// Raft index.
-    pub index: u64,
+/// Identity of an entry: the term it was proposed in and its index in the log. Callers have types
+/// of their own for it, so that at the interface it is the pair (term, index).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct LogId {
+    term: u64,
+    index: u64,
+}
+
+impl LogId {
+    fn pair(self) -> (u64, u64) {
+        (self.term, self.index)
+    }
 }
 
 /// One log entry. Indexes are below `u64::MAX`.
@@ -104,7 +109,7 @@ pub struct Options {
     /// Seed of the header checksums of a log that is created; random if absent.
     pub salt: Option<u64>,
     /// Called when the log stops for good; meant to end the process.
-    pub on_fatal: Option<FatalHook>,
+    pub on_failure: Option<FatalHook>,
 }
 
 impl Default for Options {
@@ -116,22 +121,31 @@ impl Default for Options {
             idle_after: limits::IDLE_AFTER,
             execution: Execution::Threads,
             salt: None,
-            on_fatal: None,
+            on_failure: None,
         }
     }
 }
 
-/// What opening a log found. All of it is durable.
+impl Options {
+    /// Sets what is called with the error when the log stops for good; meant to end the process.
+    #[must_use]
+    pub fn on_failure(mut self, hook: impl Fn(&WalError) + Send + Sync + 'static) -> Self {
+        self.on_failure = Some(Arc::new(hook));
+        self
+    }
+}
+
+/// What opening a log found. All of it is durable. Pairs are (term, index).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Recovered {
     /// The last vote saved.
     pub vote: Option<Bytes>,
     /// A committed id that was saved, not necessarily the last one; never after `last`.
-    pub committed: Option<LogId>,
+    pub committed: Option<(u64, u64)>,
     /// The last purged entry.
-    pub purged: Option<LogId>,
+    pub purged: Option<(u64, u64)>,
     /// The last entry, or the last purged one if no entry is left.
-    pub last: Option<LogId>,
+    pub last: Option<(u64, u64)>,
     /// The directory was empty and the log has just been created.
     pub created: bool,
 }
@@ -175,9 +189,9 @@ impl Wal {
         let found = recovery::recover(&*fs, options.segment_bytes, salt)?;
         let recovered = Recovered {
             vote: found.position.state.vote.clone(),
-            committed: found.position.committed,
-            purged: found.view.purged(),
-            last: found.view.last(),
+            committed: found.position.committed.map(LogId::pair),
+            purged: found.view.purged().map(LogId::pair),
+            last: found.view.last().map(LogId::pair),
             created: found.created,
         };
         let settings = Settings {
@@ -186,7 +200,7 @@ impl Wal {
             tail_bytes: options.tail_bytes,
             queue_bytes: options.queue_bytes,
             idle_after: options.idle_after,
-            on_fatal: options.on_fatal,
+            on_failure: options.on_failure,
             stepped: options.execution == Execution::Stepped,
         };
         let shared = Arc::new(Shared::new(
@@ -196,7 +210,7 @@ impl Wal {
             found.disk,
             found.keeper,
         ));
-        shared.lock().committed = recovered.committed;
+        shared.lock().committed = found.position.committed;
         let wal = Self::start(
             shared,
             found.position,
@@ -231,13 +245,12 @@ impl Wal {
 
     /// Appends entries that follow the last one without a gap (a log that never had an entry may
     /// start at any index). They are readable on return; `done` is called when they are durable.
-    /// Returns the number of the operation.
     ///
     /// # Errors
     /// [`WalError::QueueFull`] past the hard limit of the queue. The caller is the core of a Raft
     /// node, which may neither block nor skip an entry: admission has to keep
     /// [`Wal::queued_bytes`] well below, and this error ends the node rather than its memory.
-    pub fn append(&self, entries: Vec<Entry>, done: Done) -> Result<u64, WalError> {
+    pub fn append(&self, entries: Vec<Entry>, done: Done) -> Result<(), WalError> {
         let cost = self.check_entries(&entries)?;
         let mut guard = self.shared.accept()?;
         let state = &mut *guard;
@@ -259,12 +272,9 @@ impl Wal {
         for entry in &entries {
             state.view.push(entry.clone());
         }
-        Ok(self.shared.submit(
-            state,
-            entries.into_iter().map(Item::Entry),
-            cost,
-            Some(done),
-        ))
+        let items = entries.into_iter().map(Item::Entry);
+        self.shared.submit(state, items, cost, Some(done));
+        Ok(())
     }
 
     fn check_entries(&self, entries: &[Entry]) -> Result<usize, WalError> {
@@ -290,7 +300,7 @@ impl Wal {
     }
 
     /// Saves a vote, in order with the entries; `done` is called when it is durable.
-    pub fn save_vote(&self, vote: Bytes, done: Done) -> Result<u64, WalError> {
+    pub fn save_vote(&self, vote: Bytes, done: Done) -> Result<(), WalError> {
         if vote.len() > limits::MAX_VOTE_BYTES {
             return Err(invalid(format!(
                 "a vote of {} bytes, the limit is {}",
@@ -299,18 +309,17 @@ impl Wal {
             )));
         }
         let mut state = self.shared.accept()?;
-        Ok(self.shared.submit(
-            &mut state,
-            [Item::Vote(vote)],
-            limits::ITEM_OVERHEAD_BYTES,
-            Some(done),
-        ))
+        let cost = limits::ITEM_OVERHEAD_BYTES;
+        self.shared
+            .submit(&mut state, [Item::Vote(vote)], cost, Some(done));
+        Ok(())
     }
 
     /// Saves the committed id without a sync of its own: it goes with the next batch, or with the
     /// idle marker. An id that is not in the log (yet), or before the last one, is ignored: what is
     /// recovered must be true of the log that is recovered.
-    pub fn save_committed(&self, committed: LogId) -> Result<(), WalError> {
+    pub fn save_committed(&self, (term, index): (u64, u64)) -> Result<(), WalError> {
+        let committed = LogId { term, index };
         let mut guard = self.shared.accept()?;
         let state = &mut *guard;
         let later = after(Some(committed)) > after(state.committed);
@@ -323,7 +332,7 @@ impl Wal {
 
     /// Drops all entries after `last_kept`; all that are not purged if `None`. `done` is called when
     /// that is durable. Dropping a committed entry is refused.
-    pub fn truncate_after(&self, last_kept: Option<u64>, done: Done) -> Result<u64, WalError> {
+    pub fn truncate_after(&self, last_kept: Option<u64>, done: Done) -> Result<(), WalError> {
         let mut guard = self.shared.accept()?;
         let state = &mut *guard;
         let last = match last_kept {
@@ -337,28 +346,27 @@ impl Wal {
             )));
         }
         state.view.truncate(last);
-        let sequence = self.shared.submit(
-            state,
-            [Item::Truncate(last)],
-            limits::ITEM_OVERHEAD_BYTES,
-            Some(done),
-        );
+        let cost = limits::ITEM_OVERHEAD_BYTES;
+        let sequence = self
+            .shared
+            .submit(state, [Item::Truncate(last)], cost, Some(done));
         self.shared.note_cut(state, sequence, after(last));
-        Ok(sequence)
+        Ok(())
     }
 
     /// Forgets all entries through `upto`, at once for readers. If that is beyond the last entry
     /// (after a snapshot was received), the log becomes empty and goes on after `upto`. Segments are
     /// reused or removed in the background once the purge is durable. An `upto` that is already
     /// purged changes nothing.
-    pub fn purge(&self, upto: LogId) -> Result<u64, WalError> {
+    pub fn purge(&self, (term, index): (u64, u64)) -> Result<(), WalError> {
+        let upto = LogId { term, index };
         let mut guard = self.shared.accept()?;
         let state = &mut *guard;
         if upto.index == u64::MAX {
             return Err(invalid("the largest index cannot be purged".to_owned()));
         }
         if after(Some(upto)) <= after(state.view.purged()) {
-            return Ok(state.submitted);
+            return Ok(());
         }
         if state
             .view
@@ -373,18 +381,16 @@ impl Wal {
         if after(state.committed) < after(Some(upto)) {
             state.committed = Some(upto);
         }
-        Ok(self.shared.submit(
-            state,
-            [Item::Purge(upto)],
-            limits::ITEM_OVERHEAD_BYTES,
-            None,
-        ))
+        let cost = limits::ITEM_OVERHEAD_BYTES;
+        self.shared.submit(state, [Item::Purge(upto)], cost, None);
+        Ok(())
     }
 
     /// Calls `done` when everything queued before is durable.
-    pub fn barrier(&self, done: Done) -> Result<u64, WalError> {
+    pub fn barrier(&self, done: Done) -> Result<(), WalError> {
         let mut state = self.shared.accept()?;
-        Ok(self.shared.submit(&mut state, [], 0, Some(done)))
+        self.shared.submit(&mut state, [], 0, Some(done));
+        Ok(())
     }
 
     /// Entries of `range` from its start on, of at most `max_bytes` of payload but at least one,
@@ -395,6 +401,18 @@ impl Wal {
     /// [`WalError::Purged`] if the start is purged; damage and failures of the file system.
     pub fn read(&self, range: Range<u64>, max_bytes: usize) -> Result<Vec<Entry>, WalError> {
         self.shared.read(range.start, range.end, max_bytes)
+    }
+
+    /// Whether entries from `index` on are served from memory at this moment. A hint: reading them
+    /// later may need the disk after all.
+    pub fn is_in_memory(&self, index: u64) -> bool {
+        self.shared.lock().view.tail_first() <= index
+    }
+
+    /// As [`Wal::read`] if that needs no IO: if the start of the range is in the in-memory tail, or
+    /// after the end of the log.
+    pub fn read_in_memory(&self, range: Range<u64>, max_bytes: usize) -> Option<Vec<Entry>> {
+        self.shared.read_tail(range.start, range.end, max_bytes)
     }
 
     /// The term of an entry in the log, or of the last purged one. Needs no IO.
@@ -408,18 +426,18 @@ impl Wal {
     }
 
     /// The last entry, or the last purged one if the log is empty.
-    pub fn last(&self) -> Option<LogId> {
-        self.shared.lock().view.last()
+    pub fn last(&self) -> Option<(u64, u64)> {
+        self.shared.lock().view.last().map(LogId::pair)
     }
 
     /// The last purged entry.
-    pub fn purged(&self) -> Option<LogId> {
-        self.shared.lock().view.purged()
+    pub fn purged(&self) -> Option<(u64, u64)> {
+        self.shared.lock().view.purged().map(LogId::pair)
     }
 
     /// The last committed id saved.
-    pub fn committed(&self) -> Option<LogId> {
-        self.shared.lock().committed
+    pub fn committed(&self) -> Option<(u64, u64)> {
+        self.shared.lock().committed.map(LogId::pair)
     }
 
     /// Bytes queued and not yet durable, overheads included. One atomic read.

@@ -25,6 +25,24 @@ struct Output {
 }
 
 impl Output {
+    fn new(next: u64, budget: usize) -> Self {
+        Self {
+            entries: Vec::new(),
+            next,
+            budget,
+            full: false,
+        }
+    }
+
+    fn push_tail(&mut self, state: &State, end: u64) {
+        let tail = state.view.tail_from(self.next);
+        for entry in tail.take_while(|entry| entry.index < end) {
+            if !self.push(entry.clone()) {
+                break;
+            }
+        }
+    }
+
     /// Adds the next entry unless the budget forbids it; the first one always fits.
     fn push(&mut self, entry: Entry) -> bool {
         self.full = !self.entries.is_empty() && entry.payload.len() > self.budget;
@@ -41,12 +59,7 @@ impl Shared {
     /// Entries from `from` up to, not including, `end`, of at most `max_bytes` of payload, but at
     /// least one.
     pub fn read(&self, from: u64, end: u64, max_bytes: usize) -> Result<Vec<Entry>, WalError> {
-        let mut out = Output {
-            entries: Vec::new(),
-            next: from,
-            budget: max_bytes,
-            full: false,
-        };
+        let mut out = Output::new(from, max_bytes);
         let mut truncations = None;
         while !out.full {
             let state = self.lock();
@@ -57,11 +70,7 @@ impl Shared {
             match source(&state, &out, end)? {
                 Source::End => break,
                 Source::Tail => {
-                    state
-                        .view
-                        .tail_from(out.next)
-                        .take_while(|entry| entry.index < end)
-                        .all(|entry| out.push(entry.clone()));
+                    out.push_tail(&state, end);
                     break;
                 }
                 Source::Disk(start) => {
@@ -81,6 +90,17 @@ impl Shared {
             }
         }
         Ok(out.entries)
+    }
+
+    /// The same from the tail alone; `None` if `from` is in the segments, or purged.
+    pub fn read_tail(&self, from: u64, end: u64, max_bytes: usize) -> Option<Vec<Entry>> {
+        let state = self.lock();
+        let mut out = Output::new(from, max_bytes);
+        if from < state.view.tail_first() || from < after(state.view.purged()) {
+            return None;
+        }
+        out.push_tail(&state, end);
+        Some(out.entries)
     }
 
     /// Reads entries of one segment, batch by batch, each verified by its checksum.

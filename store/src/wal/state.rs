@@ -118,7 +118,7 @@ pub(super) struct Settings {
     pub tail_bytes: usize,
     pub queue_bytes: usize,
     pub idle_after: Duration,
-    pub on_fatal: Option<FatalHook>,
+    pub on_failure: Option<FatalHook>,
     /// No threads: the owner steps the writer.
     pub stepped: bool,
 }
@@ -361,7 +361,7 @@ impl Shared {
             state.poisoned = Some(error.clone());
         }
         tracing::error!(%error, "the Raft log stopped");
-        if let Some(hook) = &self.settings.on_fatal {
+        if let Some(hook) = &self.settings.on_failure {
             hook(&error);
         }
         self.wake_all();

@@ -18,16 +18,16 @@ fn an_entry_is_readable_at_once_and_after_reopening() {
     assert_eq!((wal.durable_index(), calls.tags()), (Some(2), vec![1]));
     wal.save_vote(Bytes::from_static(b"vote"), calls.done(2))
         .expect("vote");
-    wal.save_committed(id(1, 2)).expect("committed");
+    wal.save_committed((1, 2)).expect("committed");
     wal.close().expect("close");
     assert_eq!(calls.tags(), vec![1, 2]);
     let (wal, recovered) = open(&fs.crash(1));
     let vote = Some(Bytes::from_static(b"vote"));
     let expected = Recovered {
         vote,
-        committed: Some(id(1, 2)),
+        committed: Some((1, 2)),
         purged: None,
-        last: Some(id(1, 2)),
+        last: Some((1, 2)),
         created: false,
     };
     assert_eq!(recovered, expected);
@@ -59,7 +59,7 @@ fn threads_acknowledge_in_order_and_close_drains() {
     assert_eq!(calls.tags(), (1..=500).collect::<Vec<_>>());
     assert_eq!(wal.queued_bytes(), 0);
     let (wal, recovered) = open(&fs.crash(3));
-    assert_eq!(recovered.last, Some(id(1, 500)));
+    assert_eq!(recovered.last, Some((1, 500)));
     assert_eq!(all(&wal).len(), 500);
     let _ = Duration::ZERO;
 }

@@ -8,11 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use super::{Done, Entry, Execution, LogFs, LogId, MemFs, Options, Recovered, Wal, WalError};
-
-fn id(term: u64, index: u64) -> LogId {
-    LogId { term, index }
-}
+use super::{Done, Entry, Execution, LogFs, MemFs, Options, Recovered, Wal, WalError};
 
 fn entry(term: u64, index: u64, payload: impl AsRef<[u8]>) -> Entry {
     Entry {
