@@ -46,4 +46,4 @@ pub use range::range;
 pub use reply::{EncodedKvs, RangeReply, Reply};
 pub use state::State;
 pub use txn::read_only_txn;
-pub use view::{Batch, Family, RowOp, View, ViewError};
+pub use view::{Batch, Family, RowOp, View, ViewError, Visit};

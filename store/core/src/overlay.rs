@@ -11,7 +11,7 @@ use std::{
 
 use bytes::Bytes;
 
-use crate::view::{Batch, Family, RowOp, View, ViewError};
+use crate::view::{Batch, Family, RowOp, View, ViewError, Visit};
 
 /// The rows of one family: present, or known to be absent.
 type Rows = BTreeMap<Bytes, Option<Bytes>>;
@@ -123,13 +123,7 @@ impl<V: View + ?Sized> View for Overlay<'_, V> {
         }
     }
 
-    fn scan(
-        &self,
-        family: Family,
-        from: &[u8],
-        to: Option<&[u8]>,
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
-    ) -> Result<(), ViewError> {
+    fn scan(&self, family: Family, from: &[u8], to: Option<&[u8]>, visit: Visit<'_>) -> Result<(), ViewError> {
         if to.is_some_and(|to| to <= from) {
             return Ok(());
         }

@@ -52,3 +52,18 @@ pub enum Reply {
         revision: i64,
     },
 }
+
+impl Reply {
+    /// The store's revision, for the reply's header.
+    pub fn revision(&self) -> i64 {
+        match self {
+            Reply::Range(range) => range.revision,
+            Reply::Put { revision, .. }
+            | Reply::DeleteRange { revision, .. }
+            | Reply::Txn { revision, .. }
+            | Reply::Compact { revision }
+            | Reply::LeaseGrant { revision, .. }
+            | Reply::LeaseRevoke { revision } => *revision,
+        }
+    }
+}

@@ -32,6 +32,9 @@ pub enum ViewError {
     Failed(String),
 }
 
+/// Is called with the key and the value of a row; says whether to go on.
+pub type Visit<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>;
+
 /// A consistent, immutable sight of the rows.
 pub trait View {
     fn get(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>, ViewError>;
@@ -43,13 +46,7 @@ pub trait View {
 
     /// Visits the rows with `from <= key < to` (`None`: to the end of the
     /// family) in ascending order of key until the visitor breaks.
-    fn scan(
-        &self,
-        family: Family,
-        from: &[u8],
-        to: Option<&[u8]>,
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
-    ) -> Result<(), ViewError>;
+    fn scan(&self, family: Family, from: &[u8], to: Option<&[u8]>, visit: Visit<'_>) -> Result<(), ViewError>;
 }
 
 /// One change of one row.
