@@ -143,8 +143,9 @@ fn open(config: &Config, fail: impl Fn(&io::Error) + Send + Sync + 'static) -> i
     let member = config.data_dir.join("member");
     std::fs::create_dir_all(&member)?;
     let engine = RocksEngine::open(&member.join("rows"), &EngineOptions::default()).map_err(io::Error::other)?;
-    let log = wal::RealFs::open(&config.wal_dir.clone().unwrap_or_else(|| member.join("raft-log")))?;
-    let options = wal::Options::default().on_failure(move |error| fail(&io::Error::other(error.to_string())));
+    let log = wal::RealFs::open(config.wal_dir.clone().unwrap_or_else(|| member.join("raft-log")))?;
+    let on_fatal: wal::FatalHook = Arc::new(move |error| fail(&io::Error::other(error.to_string())));
+    let options = wal::Options { on_fatal: Some(on_fatal), ..wal::Options::default() };
     let (wal, recovered) = wal::Wal::open(Arc::new(log), options).map_err(io::Error::other)?;
     Ok(Storage { engine: Arc::new(engine), wal: Arc::new(wal), recovered })
 }

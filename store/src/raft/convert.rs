@@ -2,10 +2,7 @@
 //! lacks a part it must have, or carries what is no entry.
 
 use mizzen_proto::peer as wire;
-use openraft::{
-    Vote,
-    raft::{AppendEntriesRequest, StreamAppendError, StreamAppendResult, TransferLeaderRequest, VoteRequest, VoteResponse},
-};
+use openraft::raft::{AppendEntriesRequest, StreamAppendError, StreamAppendResult, TransferLeaderRequest, VoteRequest, VoteResponse};
 
 use super::types::{self, LogId, RaftLogId, RaftVote, TypeConfig};
 

@@ -9,8 +9,8 @@ use std::{
 };
 
 use openraft::{
-    RaftLogReader, RaftLogStorage,
-    storage::{IOFlushed, LogState},
+    RaftLogReader,
+    storage::{IOFlushed, LogState, RaftLogStorage},
 };
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
@@ -31,28 +31,24 @@ impl LogStore {
     /// it had acknowledged.
     pub fn new(wal: Arc<wal::Wal>, recovered: &wal::Recovered, applied: Option<LogId>) -> io::Result<Self> {
         let vote = recovered.vote.as_ref().map(|vote| types::decode_vote(vote)).transpose().map_err(io::Error::other)?;
-        let last = recovered.last.map(|(term, index)| LogId { term, index });
+        let last = recovered.last.map(LogId::from);
         if applied > last {
             return Err(io::Error::other(format!("the rows are applied through {applied:?}, but the raft log ends at {last:?}: the log has lost acknowledged entries")));
         }
-        // The committed index is written without a sync of its own, but never
-        // before its entries; a cut tail may still have taken them away.
-        let committed = recovered.committed.map(|(term, index)| LogId { term, index }).min(last);
+        // Never beyond the last entry: the log sees to that when it is opened.
+        let committed = recovered.committed.map(LogId::from);
         Ok(Self { wal, vote: Arc::new(Mutex::new(vote)), committed })
     }
 
     async fn read(&self, start: u64, end: u64, max_bytes: usize) -> io::Result<Vec<Entry>> {
-        let records = match self.wal.read_in_memory(start..end, max_bytes) {
-            Some(records) => records,
-            None => {
-                let wal = self.wal.clone();
-                tokio::task::spawn_blocking(move || wal.read(start..end, max_bytes))
-                    .await
-                    .map_err(io::Error::other)?
-                    .map_err(io::Error::other)?
-            }
+        let records = if self.wal.is_in_memory(start) {
+            self.wal.read(start..end, max_bytes)
+        } else {
+            let wal = self.wal.clone();
+            tokio::task::spawn_blocking(move || wal.read(start..end, max_bytes)).await.map_err(io::Error::other)?
         };
         records
+            .map_err(io::Error::other)?
             .into_iter()
             .map(|record| types::entry(LogId { term: record.term, index: record.index }, record.payload).map_err(io::Error::other))
             .collect()
@@ -105,9 +101,8 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     type LogReader = Self;
 
     async fn get_log_state(&mut self) -> io::Result<LogState<TypeConfig>> {
-        let id = |(term, index)| LogId { term, index }.into();
-        let last_purged_log_id = self.wal.purged().map(id);
-        Ok(LogState { last_purged_log_id, last_log_id: self.wal.last().map(id).or(last_purged_log_id) })
+        let id = |id: (u64, u64)| LogId::from(id).into();
+        Ok(LogState { last_purged_log_id: self.wal.purged().map(id), last_log_id: self.wal.last().map(id) })
     }
 
     async fn get_log_reader(&mut self) -> Self {
@@ -116,15 +111,11 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 
     async fn save_vote(&mut self, vote: &RaftVote) -> io::Result<()> {
         let (done, saved) = oneshot::channel();
-        self.wal
-            .save_vote(
-                types::encode_vote(vote),
-                Box::new(move |result| {
-                    // The receiver lives as long as this call; openraft never drops it.
-                    let _ = done.send(result);
-                }),
-            )
-            .map_err(io::Error::other)?;
+        let done = Box::new(move |result| {
+            // The receiver lives as long as this call; openraft never drops it.
+            let _ = done.send(result);
+        });
+        self.wal.save_vote(types::encode_vote(vote), done).map_err(io::Error::other)?;
         saved.await.map_err(|_| io::Error::other("the raft log was closed"))??;
         *self.vote.lock() = Some(*vote);
         Ok(())
@@ -132,7 +123,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 
     async fn save_committed(&mut self, committed: Option<RaftLogId>) -> io::Result<()> {
         let Some(committed) = committed.map(LogId::from) else { return Ok(()) };
-        self.wal.save_committed((committed.term, committed.index)).map_err(io::Error::other)
+        self.wal.save_committed(committed.into()).map_err(io::Error::other)
     }
 
     async fn read_committed(&mut self) -> io::Result<Option<RaftLogId>> {
@@ -152,16 +143,17 @@ impl RaftLogStorage<TypeConfig> for LogStore {
                 payload: types::encode_payload(&entry.payload),
             })
             .collect();
-        self.wal.append(records, Box::new(move |result| callback.io_completed(result))).map_err(io::Error::other)
+        let done = Box::new(move |result| callback.io_completed(result));
+        self.wal.append(records, done).map(drop).map_err(io::Error::other)
     }
 
     async fn truncate_after(&mut self, last: Option<RaftLogId>) -> io::Result<()> {
         // Durable with the next batch; whoever depends on it waits for that
         // batch, because records reach the disk in order.
-        self.wal.truncate_after(last.map(|last| last.index), Box::new(|_| ())).map_err(io::Error::other)
+        self.wal.truncate_after(last.map(|last| last.index), Box::new(|_| ())).map(drop).map_err(io::Error::other)
     }
 
     async fn purge(&mut self, upto: RaftLogId) -> io::Result<()> {
-        self.wal.purge((upto.leader_id.term, upto.index)).map_err(io::Error::other)
+        self.wal.purge(LogId::from(upto).into()).map(drop).map_err(io::Error::other)
     }
 }

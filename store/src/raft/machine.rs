@@ -5,7 +5,10 @@ use std::{future::Future, io, pin::Pin, sync::Arc};
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
-use openraft::{EntryPayload, RaftSnapshotBuilder, RaftStateMachine, storage::EntryResponder};
+use openraft::{
+    EntryPayload, RaftSnapshotBuilder,
+    storage::{EntryResponder, RaftStateMachine},
+};
 
 use super::types::{self, LogId, RaftLogId, SnapshotMeta, StoredMembership, TypeConfig};
 use crate::{limits, wal};

@@ -24,6 +24,7 @@ use std::{
 
 use openraft::{
     Config, ReadPolicy, SnapshotPolicy,
+    async_runtime::watch::WatchReceiver as _,
     errors::{ClientWriteError, InitializeError, LinearizableReadError, RaftError},
 };
 use tokio::sync::watch;
@@ -156,14 +157,14 @@ impl Group {
     /// The client for `member`'s own calls, if it is a member.
     pub fn peer(&self, member: u64) -> io::Result<Client> {
         let metrics = self.raft.server_metrics();
-        let node = metrics.borrow().membership_config.membership().get_node(&member).cloned();
+        let node = metrics.borrow_watched().membership_config.membership().get_node(&member).cloned();
         let node = node.ok_or_else(|| io::Error::other(format!("{member:x} is not a member")))?;
         self.peers.client(member, &node)
     }
 
     pub fn status(&self) -> Status {
         let metrics = self.raft.metrics();
-        let metrics = metrics.borrow();
+        let metrics = metrics.borrow_watched();
         Status {
             term: metrics.current_term,
             leader: metrics.current_leader,
@@ -177,7 +178,7 @@ impl Group {
     /// Members and whether each votes.
     pub fn members(&self) -> BTreeMap<u64, (PeerNode, bool)> {
         let metrics = self.raft.server_metrics();
-        let metrics = metrics.borrow();
+        let metrics = metrics.borrow_watched();
         let membership = metrics.membership_config.membership();
         let voters: Vec<u64> = membership.voter_ids().collect();
         membership.nodes().map(|(id, node)| (*id, (node.clone(), voters.contains(id)))).collect()
@@ -208,7 +209,7 @@ impl Group {
     pub async fn stopped(&self) -> String {
         let mut metrics = self.raft.metrics();
         loop {
-            if let Err(fatal) = &metrics.borrow().running_state {
+            if let Err(fatal) = &metrics.borrow_watched().running_state {
                 return fatal.to_string();
             }
             if metrics.changed().await.is_err() {

@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, future::Future, io, sync::Arc, time::Duration};
 
 use futures::{Stream, StreamExt};
-use mizzen_proto::peer::{self as wire, peer_client::PeerClient};
+use mizzen_proto::peer::peer_client::PeerClient;
 use openraft::{
     RaftNetworkFactory, RaftNetworkV2,
     alias::{SnapshotOf, VoteOf},

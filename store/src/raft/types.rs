@@ -15,7 +15,6 @@ openraft::declare_raft_types!(
         Node = PeerNode,
         Term = u64,
         LeaderId = leader_id_std::LeaderId<u64, u64>,
-        Responder<T> = openraft::impls::OneshotResponder<Self, T> where T: Send + 'static,
         AsyncRuntime = openraft::impls::TokioRuntime,
 );
 
@@ -59,18 +58,8 @@ impl From<RaftLogId> for LogId {
 
 impl From<LogId> for RaftLogId {
     fn from(id: LogId) -> Self {
-        openraft::LogId { leader_id: leader_id_std::CommittedLeaderId::new(id.term), index: id.index }
+        openraft::LogId { leader_id: id.term.into(), index: id.index }
     }
-}
-
-/// What an entry of the log says.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum EntryKind {
-    /// The first entry of a leader's term.
-    Blank,
-    Normal(Bytes),
-    /// A membership change, encoded.
-    Membership(Bytes),
 }
 
 const KIND_BLANK: u8 = 0;
@@ -102,6 +91,19 @@ pub fn decode_membership(bytes: &[u8]) -> Result<RaftMembership, DecodeError> {
     let wrong = DecodeError { what: "membership" };
     let Ok(repr) = serde_json::from_slice::<MembershipRepr>(bytes) else { return Err(wrong) };
     Membership::new(repr.configs, repr.nodes).map_err(|_| wrong)
+}
+
+/// Term and index, as the log names its entries.
+impl From<(u64, u64)> for LogId {
+    fn from((term, index): (u64, u64)) -> Self {
+        Self { term, index }
+    }
+}
+
+impl From<LogId> for (u64, u64) {
+    fn from(id: LogId) -> Self {
+        (id.term, id.index)
+    }
 }
 
 /// The log's form of an entry: its kind, then its content.

@@ -36,7 +36,7 @@ pub fn apply<V: View + ?Sized>(overlay: &mut Overlay<'_, V>, attributes: &Attrib
 }
 
 /// What `member` announced, if it has.
-pub fn attributes(view: &impl View, member: u64) -> Result<Option<Attributes>, ViewError> {
+pub fn attributes<V: View + ?Sized>(view: &V, member: u64) -> Result<Option<Attributes>, ViewError> {
     let Some(row) = view.get(Family::Meta, &key(member))? else { return Ok(None) };
     Attributes::decode(&row).map(Some).map_err(|error| ViewError::Failed(format!("the row of member {member:x} is damaged: {error}")))
 }
