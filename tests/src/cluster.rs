@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use bytes::Bytes;
 use mizzen_proto::etcdserverpb::kv_client::KvClient;
 use mizzen_proto::etcdserverpb::maintenance_client::MaintenanceClient;
@@ -87,7 +87,7 @@ impl Cluster {
     /// Starts the members and waits until each answers a linearizable read.
     ///
     /// # Errors
-    /// A member exits or is not ready within a minute; the error holds the end of its log.
+    /// A member exits or is not ready within a minute. The logs are printed and kept.
     pub async fn start(options: Options) -> Result<Self> {
         ensure!(
             [1, 3, 5].contains(&options.members),
@@ -121,13 +121,23 @@ impl Cluster {
             );
             cluster.members.push(member);
         }
-        for member in &mut cluster.members {
-            member.spawn()?;
+        match cluster.launch().await {
+            Ok(()) => Ok(cluster),
+            Err(error) => {
+                cluster.keep();
+                Err(error)
+            }
         }
-        for index in 0..options.members {
-            cluster.wait_ready(index).await?;
+    }
+
+    async fn launch(&mut self) -> Result<()> {
+        for index in 0..self.len() {
+            self.spawn(index)?;
         }
-        Ok(cluster)
+        for index in 0..self.len() {
+            self.wait_ready(index).await?;
+        }
+        Ok(())
     }
 
     /// Runs a test against a cluster of its own. If it fails, the directory stays
@@ -211,8 +221,7 @@ impl Cluster {
             }
             ensure!(
                 started.elapsed() < DEADLINE,
-                "member {index} runs on after SIGTERM{}",
-                member.log_tail()
+                "member {index} runs on after SIGTERM"
             );
             tokio::time::sleep(POLL).await;
         }
@@ -255,13 +264,10 @@ impl Cluster {
             };
             let member = &mut self.members[index];
             if let Some(status) = member.try_wait()? {
-                bail!("member {index} ended with {status}{}", member.log_tail());
+                bail!("member {index} ended with {status}");
             }
             if started.elapsed() > DEADLINE {
-                bail!(
-                    "member {index} is not ready: {failure}{}",
-                    member.log_tail()
-                );
+                bail!("member {index} is not ready: {failure}");
             }
             tokio::time::sleep(POLL).await;
         }
@@ -300,7 +306,7 @@ impl Cluster {
             }
             tokio::time::sleep(POLL).await;
         }
-        Err(anyhow!("no leader{}", self.log_tails()))
+        bail!("no leader")
     }
 
     /// The ends of all logs with their paths.
