@@ -1,6 +1,12 @@
-//! Tests of the log. The callbacks are collected; nothing sleeps.
+//! Tests of the log. Everything but `threads` is one thread and deterministic; nothing sleeps.
 
 mod basic;
+mod crash;
+mod damage;
+mod failure;
+mod model;
+mod script;
+mod threads;
 
 use std::io;
 use std::sync::Arc;
@@ -8,7 +14,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use super::{Done, Entry, Execution, LogFs, MemFs, Options, Recovered, Wal, WalError};
+use super::{Done, Entry, Execution, Fault, LogFs, MemFs, Options, Recovered, Wal, WalError};
 
 fn entry(term: u64, index: u64, payload: impl AsRef<[u8]>) -> Entry {
     Entry {
@@ -18,6 +24,7 @@ fn entry(term: u64, index: u64, payload: impl AsRef<[u8]>) -> Entry {
     }
 }
 
+/// Small segments and a small tail, so that a few entries rotate, evict and recycle.
 fn stepped() -> Options {
     Options {
         segment_bytes: 2048,
@@ -46,12 +53,13 @@ fn run(wal: &Wal) {
 
 /// Everything in the log.
 fn all(wal: &Wal) -> Vec<Entry> {
-    match wal.first_index() {
-        Some(first) => wal
-            .read(first..u64::MAX, usize::MAX)
-            .expect("entries are readable"),
-        None => Vec::new(),
-    }
+    try_all(wal).expect("entries are readable")
+}
+
+fn try_all(wal: &Wal) -> Result<Vec<Entry>, WalError> {
+    wal.first_index().map_or(Ok(Vec::new()), |first| {
+        wal.read(first..u64::MAX, usize::MAX)
+    })
 }
 
 /// Results of callbacks, in the order in which they were called.
@@ -68,15 +76,38 @@ impl Calls {
         self.0.lock().iter().map(|call| call.0).collect()
     }
 
+    /// Tags of the calls that were told of success, which must come before any failure.
+    fn acknowledged(&self) -> Vec<u64> {
+        let calls = self.0.lock();
+        let good: Vec<_> = calls.iter().take_while(|call| call.1.is_ok()).collect();
+        let all_good = calls.iter().filter(|call| call.1.is_ok()).count();
+        assert_eq!(
+            good.len(),
+            all_good,
+            "something was acknowledged after a failure"
+        );
+        good.iter().map(|call| call.0).collect()
+    }
+
     fn errors(&self) -> Vec<String> {
-        self.0
-            .lock()
+        let calls = self.0.lock();
+        calls
             .iter()
-            .filter_map(|call| call.1.as_ref().err().map(ToString::to_string))
+            .filter_map(|call| call.1.as_ref().err())
+            .map(ToString::to_string)
             .collect()
     }
 }
 
-fn names(fs: &MemFs) -> Vec<String> {
-    fs.list().expect("the directory lists")
+/// SplitMix64.
+struct Rng(u64);
+
+impl Rng {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % bound
+    }
 }

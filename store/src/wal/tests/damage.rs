@@ -1,0 +1,244 @@
+//! Every byte of a log flipped; files missing, shortened, exchanged.
+
+use super::script::Contents;
+use super::*;
+
+/// A log over several segments with each kind of record, and its contents batch by batch.
+fn small_log() -> (MemFs, Wal, Vec<Contents>) {
+    let fs = MemFs::new();
+    let (wal, _) = open(&fs);
+    let mut now = Contents::default();
+    let mut history = vec![];
+    let mut term = 1;
+    for round in 0..8_u64 {
+        let next = now.next_index();
+        for index in next..next + 3 {
+            let new = entry(term, index, vec![round as u8; 60 + 40 * round as usize]);
+            now.append(&new);
+            wal.append(vec![new], ignore()).expect("append");
+        }
+        run(&wal);
+        history.push(now.clone());
+        let vote = Bytes::from(format!("vote {round}"));
+        now.vote = Some(vote.clone());
+        wal.save_vote(vote, ignore()).expect("vote");
+        wal.save_committed((term, next)).expect("committed");
+        if round == 3 {
+            term += 1;
+            now.truncate(Some(next + 1));
+            wal.truncate_after(Some(next + 1), ignore())
+                .expect("truncate");
+        }
+        wal.wait_sequence(wal.submitted_sequence())
+            .expect("durable");
+        history.push(now.clone());
+        if round == 5 {
+            now.purge((1, 2));
+            wal.purge((1, 2)).expect("purge");
+        }
+    }
+    wal.wait_sequence(wal.submitted_sequence())
+        .expect("durable");
+    (fs, wal, history)
+}
+
+fn contents(fs: &MemFs) -> Result<Contents, WalError> {
+    let (wal, recovered) = try_open(fs)?;
+    Contents::of(&wal, &recovered)
+}
+
+fn names(fs: &MemFs) -> Vec<String> {
+    let mut names = fs.list().expect("the directory lists");
+    names.sort();
+    names
+}
+
+fn expect_refusal(result: Result<Contents, WalError>, name: &str, context: &str) {
+    let text = match result {
+        Ok(contents) => panic!("{context}: opened with {contents:?}"),
+        Err(error) => error.to_string(),
+    };
+    assert!(text.contains(name), "{context}: {text}");
+}
+
+/// Flips bits of every byte of every file; `accept` judges what is recovered.
+fn flip_everything(fs: &MemFs, accept: impl Fn(&Contents) -> bool) -> (usize, usize) {
+    let (mut opened, mut refused) = (0, 0);
+    for name in names(fs) {
+        let bytes = fs.contents(&name).expect("the file is there");
+        for at in 0..bytes.len() {
+            for mask in [0x01, 0x80, 0xff] {
+                let context = format!("flip {mask:#x} of {name} at {at}");
+                let flipped = fs.duplicate();
+                let mut damaged = bytes.clone();
+                damaged[at] ^= mask;
+                flipped.replace(&name, damaged);
+                match contents(&flipped) {
+                    Ok(contents) => {
+                        assert!(accept(&contents), "{context}: opened with {contents:?}");
+                        opened += 1;
+                    }
+                    Err(error) => {
+                        let text = error.to_string();
+                        assert!(text.contains(&name), "{context}: {text}");
+                        refused += 1;
+                    }
+                }
+            }
+        }
+    }
+    (opened, refused)
+}
+
+#[test]
+fn a_flipped_byte_of_a_closed_log_is_harmless_or_refused() {
+    let (fs, wal, history) = small_log();
+    assert!(wal.segments() >= 3, "{} segments", wal.segments());
+    wal.close().expect("close");
+    let expected = history.last().expect("there is a state");
+    let (opened, refused) = flip_everything(&fs, |contents| contents == expected);
+    assert!(
+        opened > 0 && refused > 3 * 3000,
+        "opened {opened}, refused {refused}"
+    );
+}
+
+#[test]
+fn a_flipped_byte_of_a_killed_log_costs_at_most_its_last_batch() {
+    let (fs, wal, history) = small_log();
+    drop(wal);
+    let [.., before, last] = &history[..] else {
+        panic!("there are two states")
+    };
+    assert_ne!(before, last);
+    let (_, refused) = flip_everything(&fs, |contents| contents == last || contents == before);
+    assert!(refused > 3 * 3000, "refused {refused}");
+}
+
+#[test]
+fn a_flipped_byte_after_recovery_is_refused_even_in_the_last_batch() {
+    let (fs, wal, history) = small_log();
+    drop(wal);
+    let fs = fs.crash(9);
+    let (wal, _) = open(&fs);
+    run(&wal); // Writes the idle marker.
+    let (_, refused) = flip_everything(&fs, |contents| Some(contents) == history.last());
+    assert!(refused > 3 * 3000, "refused {refused}");
+}
+
+#[test]
+fn a_missing_segment_is_refused() {
+    let (fs, wal, _) = small_log();
+    wal.close().expect("close");
+    let segments: Vec<_> = names(&fs)
+        .into_iter()
+        .filter(|name| !name.starts_with("spare"))
+        .collect();
+    let (prepared, used) = segments.split_last().expect("there are segments");
+    for name in used {
+        let damaged = fs.duplicate();
+        damaged.remove(name).expect("remove");
+        expect_refusal(contents(&damaged), name, &format!("without {name}"));
+    }
+    let damaged = fs.duplicate();
+    damaged.remove(prepared).expect("remove");
+    assert!(
+        contents(&damaged).is_ok(),
+        "the prepared segment holds nothing"
+    );
+}
+
+#[test]
+fn no_segment_but_a_spare_is_refused() {
+    let fs = MemFs::new();
+    fs.replace("spare-0000000000000001.wal", vec![0; 2048]);
+    expect_refusal(contents(&fs), "0000000000000001.wal", "spare alone");
+}
+
+#[test]
+fn files_of_wrong_size_order_or_log_are_refused() {
+    let (fs, wal, _) = small_log();
+    wal.close().expect("close");
+    let segments: Vec<_> = names(&fs)
+        .into_iter()
+        .filter(|name| !name.starts_with("spare"))
+        .collect();
+    let (first, second) = (&segments[0], &segments[1]);
+    for len in [0, 10, 64, 2000, 2047, 2049] {
+        let mut bytes = fs.contents(first).expect("file");
+        bytes.resize(len, 0);
+        let damaged = fs.duplicate();
+        damaged.replace(first, bytes);
+        expect_refusal(
+            contents(&damaged),
+            first,
+            &format!("{first} of {len} bytes"),
+        );
+    }
+    let damaged = fs.duplicate();
+    damaged.replace(second, fs.contents(first).expect("file"));
+    expect_refusal(contents(&damaged), second, "a segment under another's name");
+
+    let other = MemFs::new();
+    let options = Options {
+        salt: Some(8),
+        ..stepped()
+    };
+    let (wal, _) = Wal::open(Arc::new(other.clone()), options).expect("open");
+    for index in 1..20 {
+        wal.append(vec![entry(1, index, [0; 300])], ignore())
+            .expect("append");
+        run(&wal);
+    }
+    let damaged = fs.duplicate();
+    damaged.replace(second, other.contents(second).expect("file"));
+    expect_refusal(contents(&damaged), second, "a segment of another log");
+}
+
+#[test]
+fn an_unknown_version_is_refused_by_its_number() {
+    let (fs, wal, _) = small_log();
+    wal.close().expect("close");
+    let name = &names(&fs)[0];
+    let mut bytes = fs.contents(name).expect("file");
+    bytes[8] = 2;
+    fs.replace(name, bytes);
+    let error = contents(&fs).expect_err("refused");
+    assert!(
+        matches!(error, WalError::UnsupportedVersion { version: 2, .. }),
+        "{error}"
+    );
+    assert!(error.to_string().contains(name), "{error}");
+}
+
+#[test]
+fn damage_found_by_a_read_names_the_file() {
+    let (fs, wal, _) = small_log();
+    let first = wal.first_index().expect("not empty");
+    let name = &names(&fs)[0];
+    let file = fs.open(name).expect("open");
+    let mut byte = [0];
+    file.read_at(300, &mut byte).expect("read");
+    file.write_at(300, &[byte[0] ^ 1]).expect("write");
+    let error = wal.read(first..first + 5, usize::MAX).expect_err("damage");
+    assert!(error.to_string().contains(name), "{error}");
+}
+
+/// What a client wrote is not taken for a header, even if it is a copy of one.
+#[test]
+fn a_payload_that_looks_like_a_batch_is_only_a_payload() {
+    let (fs, wal, _) = small_log();
+    let donor = fs.contents(&names(&fs)[0]).expect("file");
+    drop(wal);
+    let other = MemFs::new();
+    let options = || Options {
+        salt: Some(99),
+        ..stepped()
+    };
+    let (wal, _) = Wal::open(Arc::new(other.clone()), options()).expect("open");
+    wal.append(vec![entry(1, 1, &donor[..1500])], ignore())
+        .expect("append");
+    wal.wait_durable(1).expect("durable");
+    let (wal, _) = Wal::open(Arc::new(other.crash(2)), options()).expect("open");
+    assert_eq!(wal.last(), Some((1, 1)));
+}
