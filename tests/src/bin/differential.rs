@@ -126,9 +126,18 @@ async fn main() -> Result<ExitCode> {
     }
 
     println!("seeds {seed} to {}", seed + settings.sequences - 1);
-    let report = run(&sides[0], &sides[1], &settings).await?;
-    println!("{report}");
-    if report.findings.is_empty() {
+    let report = run(&sides[0], &sides[1], &settings).await;
+    let passed = match &report {
+        Ok(report) => {
+            println!("{report}");
+            report.findings.is_empty()
+        }
+        Err(error) => {
+            println!("{error:#}");
+            false
+        }
+    };
+    if passed {
         return Ok(ExitCode::SUCCESS);
     }
     for cluster in &started {

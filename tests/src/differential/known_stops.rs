@@ -1,19 +1,29 @@
-//! The transactions that end an etcd process.
+//! The requests that end an etcd process.
 //!
-//! Up to 3.7.1, a put with `ignore_value` or `ignore_lease` needs its key only
-//! when the transaction is checked; if an earlier operation of the same
-//! transaction deleted the key, applying the put indexes an empty list, on
-//! every member and again at every restart. The check for duplicate keys
-//! prevents that for every delete except one whose `range_end` is `"\0"`, which
-//! it takes for an empty interval.
+//! The check for duplicate keys in a transaction takes a delete whose
+//! `range_end` is `"\0"` for one of an empty interval, so a later put of a key
+//! that it deleted is let through. Two things follow, up to 3.7.1, on every
+//! member and again at every restart:
+//!
+//! - The put has `ignore_value` or `ignore_lease`, and the key existed when the
+//!   transaction was checked: applying the put indexes an empty list.
+//! - A compaction at exactly the revision of such a transaction keeps the
+//!   tombstone and removes the pair put after it, which the index still lists:
+//!   the next read of the key finds no pair and ends the process.
 
 use bytes::Bytes;
-use mizzen_proto::etcdserverpb::{RequestOp, TxnRequest, request_op::Request};
+use mizzen_proto::etcdserverpb::{PutRequest, RequestOp, TxnRequest, request_op::Request};
 
 /// Whether the transaction may stop an etcd, on any path through it and with
 /// any stored keys. Never false for a transaction that does.
 pub fn stops_etcd(txn: &TxnRequest) -> bool {
-    walk_txn(txn, None).is_err()
+    walk_txn(txn, None, |put| put.ignore_value || put.ignore_lease).is_err()
+}
+
+/// Whether a compaction at the revision of this transaction may stop an etcd.
+/// Never false where it does.
+pub fn forbids_compaction(txn: &TxnRequest) -> bool {
+    walk_txn(txn, None, |_| true).is_err()
 }
 
 /// Clears the flags that make [`stops_etcd`] true, if it is.
@@ -40,32 +50,40 @@ fn clear_flags(ops: &mut [RequestOp]) {
     }
 }
 
-/// A put that needs its key may follow an open delete of that key.
+/// A put that counts may follow an open delete of its key.
 struct PutAfterOpenDelete;
 
 /// The least key from which an open delete may have run so far.
 type DeletedFrom = Option<Bytes>;
 
 /// Walks both branches, since which one runs depends on stored keys.
-fn walk_txn(txn: &TxnRequest, before: DeletedFrom) -> Result<DeletedFrom, PutAfterOpenDelete> {
-    let success = walk_ops(&txn.success, before.clone())?;
-    let failure = walk_ops(&txn.failure, before)?;
+fn walk_txn(
+    txn: &TxnRequest,
+    before: DeletedFrom,
+    counts: fn(&PutRequest) -> bool,
+) -> Result<DeletedFrom, PutAfterOpenDelete> {
+    let success = walk_ops(&txn.success, before.clone(), counts)?;
+    let failure = walk_ops(&txn.failure, before, counts)?;
     Ok(least(success, failure))
 }
 
-fn walk_ops(ops: &[RequestOp], before: DeletedFrom) -> Result<DeletedFrom, PutAfterOpenDelete> {
+fn walk_ops(
+    ops: &[RequestOp],
+    before: DeletedFrom,
+    counts: fn(&PutRequest) -> bool,
+) -> Result<DeletedFrom, PutAfterOpenDelete> {
     let mut deleted_from = before;
     for op in ops {
         match &op.request {
             Some(Request::RequestDeleteRange(delete)) if delete.range_end.as_ref() == b"\0" => {
                 deleted_from = least(deleted_from, Some(delete.key.clone()));
             }
-            Some(Request::RequestPut(put)) if put.ignore_value || put.ignore_lease => {
+            Some(Request::RequestPut(put)) if counts(put) => {
                 if deleted_from.as_ref().is_some_and(|from| put.key >= *from) {
                     return Err(PutAfterOpenDelete);
                 }
             }
-            Some(Request::RequestTxn(txn)) => deleted_from = walk_txn(txn, deleted_from)?,
+            Some(Request::RequestTxn(txn)) => deleted_from = walk_txn(txn, deleted_from, counts)?,
             _ => {}
         }
     }
@@ -81,7 +99,7 @@ fn least(a: DeletedFrom, b: DeletedFrom) -> DeletedFrom {
 
 #[cfg(test)]
 mod tests {
-    use mizzen_proto::etcdserverpb::{DeleteRangeRequest, PutRequest};
+    use mizzen_proto::etcdserverpb::DeleteRangeRequest;
 
     use super::*;
 
@@ -142,6 +160,21 @@ mod tests {
             vec![delete("a", "\0")],
             vec![put("c")]
         )])));
+    }
+
+    #[test]
+    fn finds_a_plain_put_behind_an_open_delete() {
+        let plain = || {
+            op(Request::RequestPut(PutRequest {
+                key: "c".into(),
+                ..PutRequest::default()
+            }))
+        };
+        let request = txn(vec![delete("b", "\0"), plain()]);
+        assert!(forbids_compaction(&request));
+        assert!(!stops_etcd(&request));
+        assert!(!forbids_compaction(&txn(vec![plain(), delete("b", "\0")])));
+        assert!(!forbids_compaction(&txn(vec![delete("d", "\0"), plain()])));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use tonic::Code;
 
 use super::generate::Generator;
 use super::operation::Operation;
-use super::sequence::{Finding, Pair, Stop, Tally, run_sequence};
+use super::sequence::{Finding, Pair, Stop, Tally, place, run_sequence};
 use super::side::Side;
 
 /// Starts over after an interruption at most so often in a row.
@@ -36,6 +36,16 @@ pub struct Settings {
     pub command: String,
 }
 
+impl Settings {
+    /// The command that runs one sequence alone from a revision.
+    fn reproduce(&self, seed: u64, start_revision: i64) -> String {
+        format!(
+            "{} --seed {seed} --sequences 1 --shortest {} --start-revision {start_revision}",
+            self.command, self.shortest
+        )
+    }
+}
+
 /// What a run did and found.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
@@ -44,6 +54,8 @@ pub struct Report {
     pub answers: BTreeMap<(&'static str, String), u64>,
     /// Transactions that stop an etcd, refused by the candidate as specified.
     pub refused: u64,
+    /// Compactions not sent, since they would stop the reference.
+    pub left_out: u64,
     /// Sorted ranges whose equal-ranking pairs came in another order.
     pub reordered: u64,
     /// Sequences started over because a member was unavailable.
@@ -61,6 +73,7 @@ impl Report {
     fn add(&mut self, tally: Tally) {
         self.sequences += 1;
         self.refused += tally.refused;
+        self.left_out += tally.left_out;
         self.reordered += tally.reordered;
         for (answer, count) in tally.answers {
             *self.answers.entry(answer).or_default() += count;
@@ -76,11 +89,12 @@ impl fmt::Display for Report {
         write!(
             f,
             "{} sequences without a difference, {} operations compared, {} refused by the \
-             candidate alone, {} ranges ordered otherwise among equals, {} interruptions, \
-             {} sequences with differences",
+             candidate alone, {} compactions left out, {} ranges ordered otherwise among \
+             equals, {} interruptions, {} sequences with differences",
             self.sequences,
             self.operations(),
             self.refused,
+            self.left_out,
             self.reordered,
             self.interrupted,
             self.findings.len(),
@@ -118,7 +132,14 @@ pub async fn run(reference: &Side, candidate: &Side, settings: &Settings) -> Res
             Some(only) => only.clone(),
             None => (0..generator.length()).collect(),
         };
-        let finding = match attempt(pair, &generator, &indices, settings, &mut report).await? {
+        let attempted = attempt(pair, &generator, &indices, settings, &mut report).await;
+        let attempted = attempted.with_context(|| {
+            format!(
+                "reproduce: {}",
+                settings.reproduce(seed, settings.start_revision)
+            )
+        })?;
+        let finding = match attempted {
             Ok(tally) => {
                 report.add(tally);
                 continue;
@@ -173,21 +194,15 @@ async fn describe(
     seed: u64,
     settings: &Settings,
 ) -> String {
-    let place = match finding.index {
-        Some(index) => format!("operation {index}"),
-        None => "the final comparison".to_owned(),
-    };
-    let command = format!(
-        "{} --seed {seed} --sequences 1 --shortest {} --start-revision {}",
-        settings.command, settings.shortest, finding.start
-    );
+    let command = settings.reproduce(seed, finding.start);
     let reached = indices
         .iter()
         .copied()
         .filter(|index| finding.index.is_none_or(|last| *index <= last))
         .collect();
     let mut text = format!(
-        "DIFFERENCE in sequence {seed} at {place}\n{}\nreproduce: {command}",
+        "DIFFERENCE in sequence {seed} {}\n{}\nreproduce: {command}",
+        place(finding.index),
         finding.account
     );
     match shrink(pair, generator, reached, settings).await {

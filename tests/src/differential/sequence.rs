@@ -1,7 +1,7 @@
 //! One sequence: equal empty state on both sides, operations one at a time,
 //! comparison of everything that is left.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures::future::join_all;
 use mizzen_proto::etcdserverpb::{
@@ -12,6 +12,7 @@ use tonic::Code;
 
 use super::compare::{Comparison, compare};
 use super::generate::{Generator, Step, View};
+use super::known_stops;
 use super::operation::{Failure, Operation, Outcome, readable};
 use super::side::{Member, Side};
 use super::values::{LEASES, grantable_leases};
@@ -62,6 +63,8 @@ pub struct Tally {
     pub answers: BTreeMap<(&'static str, String), u64>,
     /// Operations sent to the candidate only.
     pub refused: u64,
+    /// Compactions left out, since they would stop the reference.
+    pub left_out: u64,
     /// Sorted ranges whose equal-ranking pairs came in another order.
     pub reordered: u64,
 }
@@ -86,6 +89,7 @@ pub async fn run_sequence(
             current: start,
             compacted: start,
         },
+        not_compacted: BTreeSet::new(),
         tally: Tally::default(),
     };
     for &index in indices {
@@ -103,6 +107,8 @@ pub async fn run_sequence(
 struct Sequence<'a> {
     pair: Pair<'a>,
     view: View,
+    /// Revisions at which a compaction would stop the reference.
+    not_compacted: BTreeSet<i64>,
     tally: Tally,
 }
 
@@ -114,6 +120,12 @@ impl Sequence<'_> {
         operation: Operation,
     ) -> Result<(), Stop> {
         if is_lease_operation(&operation) && !self.pair.leases {
+            return Ok(());
+        }
+        if let Operation::Compact(compaction) = &operation
+            && self.not_compacted.contains(&compaction.revision)
+        {
+            self.tally.left_out += 1;
             return Ok(());
         }
         let reference = self.pair.reference.member(draw);
@@ -134,8 +146,14 @@ impl Sequence<'_> {
             if let Some(header) = reply.header() {
                 self.view.current = self.view.current.max(header.revision);
             }
-            if let Operation::Compact(compaction) = operation {
-                self.view.compacted = self.view.compacted.max(compaction.revision);
+            match operation {
+                Operation::Compact(compaction) => {
+                    self.view.compacted = self.view.compacted.max(compaction.revision);
+                }
+                Operation::Txn(txn) if known_stops::forbids_compaction(&txn) => {
+                    self.not_compacted.insert(self.view.current);
+                }
+                _ => {}
             }
         }
         Ok(())
@@ -155,7 +173,12 @@ impl Sequence<'_> {
             if let Err(failure) = outcome
                 && failure.is_interruption()
             {
-                let doing = format!("{} on {}", operation.method(), member.endpoint());
+                let doing = format!(
+                    "{} on {} {}",
+                    operation.method(),
+                    member.endpoint(),
+                    place(index)
+                );
                 return Err(Stop::Interrupted(doing, failure.clone()));
             }
         }
@@ -332,6 +355,14 @@ impl Sequence<'_> {
             }
         }
         Ok(first.unwrap_or_default())
+    }
+}
+
+/// Where in a sequence.
+pub fn place(index: Option<usize>) -> String {
+    match index {
+        Some(index) => format!("at operation {index}"),
+        None => "in the final comparison".to_owned(),
     }
 }
 

@@ -89,11 +89,10 @@ fn draw(rng: &mut StdRng) -> Result<(Request<()>, Bytes, bool)> {
     };
     let mut request = Request::builder()
         .method(method)
-        .uri(format!("http://fuzz{path}"))
-        .header(
-            "te",
-            one(rng, &["trailers", "trailers", "trailers", "deflate"]),
-        );
+        .uri(format!("http://fuzz{path}"));
+    if rng.random_bool(0.8) {
+        request = request.header("te", "trailers");
+    }
     if !content_type.is_empty() {
         request = request.header("content-type", content_type);
     }
@@ -183,7 +182,10 @@ async fn send(endpoint: &str, request: Request<()>, body: Bytes, ends: bool) -> 
     let connection = tokio::spawn(connection);
     let answer = async {
         let (response, mut sending) = client.send_request(request, false)?;
-        sending.send_data(body, ends)?;
+        // A member may refuse the call before it has the body.
+        if sending.send_data(body, ends).is_err() {
+            return Ok("refused early".to_owned());
+        }
         answer(response).await
     }
     .await;
