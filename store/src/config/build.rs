@@ -1,0 +1,409 @@
+//! From settings to a configuration: what is refused, etcd's checks in etcd's
+//! words, and what follows from the rest.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, UdpSocket},
+    path::PathBuf,
+    time::Duration,
+};
+
+use super::{
+    Config, InitialClusterState,
+    error::Error,
+    gates::GATES,
+    identity, log_config,
+    notice::Notice,
+    peers,
+    settings::{Setting, Settings, Source},
+    table::{COMPACTION_MODES, Support},
+    url::{self, Url},
+    value::Value,
+};
+use crate::limits;
+
+const DEFAULT_NAME: &str = "default";
+const DEFAULT_PEER_URL: &str = "http://localhost:2380";
+
+/// Longest election timeout, milliseconds (etcd's value).
+const MAX_ELECTION_MS: u64 = 50_000;
+
+pub(super) fn config(settings: &Settings, mut notices: Vec<Notice>) -> Result<Config, Error> {
+    let log = log_config::read(settings)?;
+    refuse_unsupported(settings)?;
+    note_without_effect(settings, &mut notices);
+    check_urls(settings)?;
+    check_timing(settings)?;
+    let advertise_client_urls = advertised_to_clients(settings)?;
+    let mode = settings.text("auto-compaction-mode");
+    if !COMPACTION_MODES.contains(&mode) {
+        return Err(Error::invalid(if mode.is_empty() {
+            "undefined auto-compaction-mode".to_owned()
+        } else {
+            format!("unknown auto-compaction-mode {mode:?}")
+        }));
+    }
+    let compact_hash_check = settings.int("compact-hash-check-time");
+    if compact_hash_check <= 0 {
+        return Err(Error::invalid(format!(
+            "--compact-hash-check-time must be >0 (set to {compact_hash_check}ns)"
+        )));
+    }
+    let name = settings.text("name").to_owned();
+    if name == DEFAULT_NAME {
+        notices.push(Notice::DefaultName { name: name.clone() });
+    }
+
+    let initial_advertise_peer_urls = advertised_to_peers(settings, &mut notices);
+    let state = match settings.text("initial-cluster-state") {
+        "existing" => InitialClusterState::Existing,
+        _ => InitialClusterState::New,
+    };
+    let initial_cluster = initial_cluster(settings, &name, &initial_advertise_peer_urls)?;
+    check_bootstrap(
+        &name,
+        state,
+        &initial_advertise_peer_urls,
+        &initial_cluster,
+        settings,
+    )?;
+    let token = settings.text("initial-cluster-token").to_owned();
+    let identity = identity::identify(&initial_cluster, &name, &token)?;
+
+    let data_dir = match settings.text("data-dir") {
+        "" => {
+            let dir = format!("{name}.etcd");
+            notices.push(Notice::DefaultDataDir { dir: dir.clone() });
+            dir
+        }
+        dir => dir.to_owned(),
+    };
+    let wal_dir = Some(settings.text("wal-dir"))
+        .filter(|dir| !dir.is_empty())
+        .map(PathBuf::from);
+    Ok(Config {
+        name,
+        data_dir: data_dir.into(),
+        wal_dir,
+        listen_peer_urls: settings.urls("listen-peer-urls").to_vec(),
+        listen_client_urls: settings.urls("listen-client-urls").to_vec(),
+        initial_advertise_peer_urls: strings(&initial_advertise_peer_urls),
+        advertise_client_urls: strings(&advertise_client_urls),
+        initial_cluster: initial_cluster
+            .iter()
+            .map(|(name, urls)| (name.clone(), strings(urls)))
+            .collect(),
+        initial_cluster_state: state,
+        initial_cluster_token: token,
+        identity,
+        heartbeat_interval: Duration::from_millis(settings.uint("heartbeat-interval")),
+        election_timeout: Duration::from_millis(settings.uint("election-timeout")),
+        quota_backend_bytes: quota(settings.int("quota-backend-bytes")),
+        max_request_bytes: size(settings, "max-request-bytes")?,
+        max_txn_ops: size(settings, "max-txn-ops")?,
+        max_concurrent_streams: streams(settings),
+        log,
+        notices,
+    })
+}
+
+/// Refuses every flag that is known, not implemented and not at its default.
+fn refuse_unsupported(settings: &Settings) -> Result<(), Error> {
+    let mut refusals: Vec<String> = Vec::new();
+    for setting in settings.iter().filter(|setting| !setting.is_default()) {
+        match (setting.flag.name, setting.flag.support, &setting.value) {
+            // Checked with the outputs of the log, in etcd's words.
+            ("logger", ..) => {}
+            // etcd's own reason, word for word.
+            ("discovery-fallback", Support::Refused(reason), _) => refusals.push(reason.to_owned()),
+            ("auto-compaction-mode", _, Value::Text(mode))
+                if !COMPACTION_MODES.contains(&mode.as_str()) => {}
+            (name, Support::Refused(reason), _) => refusals.push(format!(
+                "--{name}{} is not supported: {reason}",
+                origin(setting)
+            )),
+            ("feature-gates", _, Value::Gates(gates)) => {
+                for gate in GATES
+                    .iter()
+                    .filter(|gate| gates.get(gate.name) != Some(&gate.default))
+                {
+                    if let Support::Refused(reason) = gate.support {
+                        refusals.push(format!(
+                            "feature gate {}={} is not supported: {reason}",
+                            gate.name, !gate.default
+                        ));
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    if refusals.is_empty() {
+        Ok(())
+    } else {
+        Err(Error::invalid(refusals.join("; ")))
+    }
+}
+
+fn origin(setting: &Setting) -> String {
+    match setting.source {
+        Source::Environment => format!(" (set by {})", setting.flag.environment()),
+        Source::File => format!(
+            " (set by {} in the configuration file)",
+            setting.flag.file.unwrap_or(setting.flag.name)
+        ),
+        Source::Default | Source::CommandLine => String::new(),
+    }
+}
+
+fn note_without_effect(settings: &Settings, notices: &mut Vec<Notice>) {
+    for setting in settings
+        .iter()
+        .filter(|setting| setting.source != Source::Default)
+    {
+        if let Some(text) = setting.flag.deprecated {
+            notices.push(Notice::Deprecated(text));
+        }
+        match (&setting.value, setting.flag.support) {
+            (_, Support::Accepted(reason)) if !setting.is_default() => {
+                notices.push(Notice::NoEffect {
+                    flag: setting.flag.name,
+                    reason,
+                })
+            }
+            (Value::Gates(gates), _) => {
+                for gate in GATES
+                    .iter()
+                    .filter(|gate| gates.get(gate.name) != Some(&gate.default))
+                {
+                    if let Support::Accepted(reason) = gate.support {
+                        notices.push(Notice::GateWithoutEffect {
+                            gate: gate.name,
+                            reason,
+                        });
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+fn check_urls(settings: &Settings) -> Result<(), Error> {
+    for name in ["listen-peer-urls", "listen-client-urls"] {
+        let urls = settings.urls(name);
+        refuse_schemes(name, urls)?;
+        if let Some(url) = urls
+            .iter()
+            .find(|url| url.host() != "localhost" && !is_ip(url.host()))
+        {
+            return Err(Error::invalid(format!(
+                "expected IP in URL for binding ({url})"
+            )));
+        }
+    }
+    for (name, form) in [
+        ("initial-advertise-peer-urls", r#"must be "host:port""#),
+        (
+            "advertise-client-urls",
+            r#"must be in the format "host:port", "unix:/path/to/socket" or "unixs:/path/to/socket""#,
+        ),
+    ] {
+        let urls = settings.urls(name);
+        refuse_schemes(name, urls)?;
+        if let Some(url) = urls.iter().find(|url| url.host().is_empty()) {
+            return Err(Error::invalid(format!(
+                "--{name} {:?} {form} (unexpected empty host ({url}))",
+                url::join(urls)
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// An address, if need be with the zone of a link-local one.
+fn is_ip(host: &str) -> bool {
+    host.split('%')
+        .next()
+        .unwrap_or(host)
+        .parse::<IpAddr>()
+        .is_ok()
+}
+
+fn refuse_schemes(name: &str, urls: &[Url]) -> Result<(), Error> {
+    if let Some(url) = urls.iter().find(|url| url.is_secure()) {
+        return Err(Error::invalid(format!(
+            "--{name} has {url}, which is not supported: TLS is not implemented yet"
+        )));
+    }
+    if let Some(url) = urls.iter().find(|url| url.is_unix()) {
+        return Err(Error::invalid(format!(
+            "--{name} has {url}, which is not supported: Unix sockets are not implemented yet"
+        )));
+    }
+    Ok(())
+}
+
+fn check_timing(settings: &Settings) -> Result<(), Error> {
+    let heartbeat = settings.uint("heartbeat-interval");
+    let election = settings.uint("election-timeout");
+    let text = if heartbeat == 0 {
+        format!("--heartbeat-interval must be >0 (set to {heartbeat}ms)")
+    } else if election == 0 {
+        format!("--election-timeout must be >0 (set to {election}ms)")
+    } else if heartbeat.saturating_mul(5) > election {
+        format!(
+            "--election-timeout[{election}ms] should be at least as 5 times as --heartbeat-interval[{heartbeat}ms]"
+        )
+    } else if election > MAX_ELECTION_MS {
+        format!(
+            "--election-timeout[{election}ms] is too long, and should be set less than {MAX_ELECTION_MS}ms"
+        )
+    } else {
+        return Ok(());
+    };
+    Err(Error::invalid(text))
+}
+
+/// The client URLs to advertise. Listening elsewhere than by default needs
+/// them given, or clients would be sent to the wrong place. As in etcd the
+/// configuration file is not held to that.
+fn advertised_to_clients(settings: &Settings) -> Result<Vec<Url>, Error> {
+    let from_file = settings.is_from_file("listen-client-urls");
+    if settings.is_set("listen-client-urls")
+        && !from_file
+        && !settings.is_set("advertise-client-urls")
+    {
+        return Err(Error::invalid(
+            "--advertise-client-urls is required when --listen-client-urls is set explicitly",
+        ));
+    }
+    Ok(settings.urls("advertise-client-urls").to_vec())
+}
+
+/// The peer URLs to advertise. If they are the default while the member
+/// listens on every interface, localhost is replaced by the host's address.
+fn advertised_to_peers(settings: &Settings, notices: &mut Vec<Notice>) -> Vec<Url> {
+    let urls = settings.urls("initial-advertise-peer-urls");
+    let listen = settings.urls("listen-peer-urls").first();
+    let default = matches!(urls, [url] if url.as_str() == DEFAULT_PEER_URL);
+    let Some(port) = listen
+        .filter(|url| default && url.host() == "0.0.0.0")
+        .and_then(Url::port)
+    else {
+        return urls.to_vec();
+    };
+    let host =
+        default_host().and_then(|host| Ok((host, Url::parse(&format!("http://{host}:{port}"))?)));
+    match host {
+        Ok((host, url)) => {
+            notices.push(Notice::DefaultHost {
+                host: host.to_string(),
+            });
+            vec![url]
+        }
+        Err(reason) => {
+            notices.push(Notice::NoDefaultHost { reason });
+            urls.to_vec()
+        }
+    }
+}
+
+/// The address this host sends from by default. Connecting a datagram socket
+/// chooses a route and sends nothing; the destination is reserved for
+/// documentation (RFC 5737).
+fn default_host() -> Result<IpAddr, String> {
+    let address = UdpSocket::bind("0.0.0.0:0").and_then(|socket| {
+        socket.connect("192.0.2.1:9")?;
+        socket.local_addr()
+    });
+    address
+        .map(|address| address.ip())
+        .map_err(|error| error.to_string())
+}
+
+/// The initial cluster as given; else this member alone.
+fn initial_cluster(
+    settings: &Settings,
+    name: &str,
+    advertised: &[Url],
+) -> Result<BTreeMap<String, Vec<Url>>, Error> {
+    match settings.text("initial-cluster") {
+        // etcd's own default names the default URL even where another one
+        // was detected, and only follows the name.
+        "" if name == DEFAULT_NAME => Ok(BTreeMap::from([(
+            name.to_owned(),
+            settings.urls("initial-advertise-peer-urls").to_vec(),
+        )])),
+        "" => Ok(BTreeMap::from([(name.to_owned(), advertised.to_vec())])),
+        given => url::parse_cluster(given).map_err(Error::invalid),
+    }
+}
+
+fn check_bootstrap(
+    name: &str,
+    state: InitialClusterState,
+    advertised: &[Url],
+    cluster: &BTreeMap<String, Vec<Url>>,
+    settings: &Settings,
+) -> Result<(), Error> {
+    let Some(listed) = cluster.get(name) else {
+        return Err(Error::invalid(format!(
+            "couldn't find local name {name:?} in the initial cluster configuration"
+        )));
+    };
+    for urls in cluster.values() {
+        refuse_schemes("initial-cluster", urls)?;
+    }
+    if state == InitialClusterState::New {
+        peers::advertised_match(name, advertised, listed, peers::resolve)
+            .map_err(|text| Error::invalid(hint(text, settings)))?;
+    }
+    let mut all: Vec<&str> = cluster.values().flatten().map(Url::as_str).collect();
+    let count = all.len();
+    all.sort_unstable();
+    all.dedup();
+    if all.len() != count {
+        return Err(Error::invalid(format!(
+            "initial cluster {} has duplicate url",
+            url::print_cluster(cluster)
+        )));
+    }
+    Ok(())
+}
+
+/// Adds what was most likely forgotten, as etcd does in its log.
+fn hint(mut text: String, settings: &Settings) -> String {
+    for name in ["initial-cluster", "initial-advertise-peer-urls"] {
+        if !settings.is_set(name) {
+            text.push_str(&format!("; forgot to set --{name}?"));
+        }
+    }
+    text
+}
+
+/// 0 is the default quota, a negative number none.
+fn quota(bytes: i64) -> Option<u64> {
+    match bytes {
+        0 => u64::try_from(limits::QUOTA_BYTES).ok(),
+        bytes => u64::try_from(bytes).ok(),
+    }
+}
+
+fn size(settings: &Settings, name: &str) -> Result<usize, Error> {
+    let value = settings.uint(name);
+    usize::try_from(value).map_err(|_| Error::invalid(format!("--{name} is too large ({value})")))
+}
+
+/// etcd's default is no limit at all; here a limit of its own stands in for
+/// it, and only a given value replaces that.
+fn streams(settings: &Settings) -> u32 {
+    match settings.is_set("max-concurrent-streams") {
+        false => limits::STREAMS_PER_CONNECTION,
+        true => u32::try_from(settings.uint("max-concurrent-streams")).unwrap_or(u32::MAX),
+    }
+}
+
+fn strings(urls: &[Url]) -> Vec<String> {
+    urls.iter().map(|url| url.as_str().to_owned()).collect()
+}

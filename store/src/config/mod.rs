@@ -1,0 +1,137 @@
+//! The configuration of the executable: etcd 3.7.1's flags, environment and
+//! configuration file, with etcd's defaults, checks and error texts.
+//!
+//! Knows what operators write and what follows from it, ids of the first
+//! members included. Must not know how any of it is used: no sockets are
+//! opened, no directories made. The environment and the arguments come in as
+//! parameters.
+
+mod build;
+mod data_dir;
+mod error;
+mod file;
+mod gates;
+mod help;
+pub mod identity;
+mod log_config;
+mod notice;
+mod peers;
+mod settings;
+pub mod table;
+mod url;
+mod value;
+
+#[cfg(test)]
+mod tests;
+
+use std::{collections::BTreeMap, ffi::OsString, path::PathBuf, time::Duration};
+
+use self::settings::{Request, Settings, variable};
+pub use self::{
+    data_dir::{check_data_dir, check_wal_dir},
+    error::Error,
+    identity::{Identity, InitialMember},
+    log_config::{LogConfig, LogFormat, LogLevel, LogOutput},
+    notice::Notice,
+    url::{Scheme, Url, parse_cluster},
+    value::Kind,
+};
+
+/// Whether the initial members start a cluster or this one joins one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InitialClusterState {
+    New,
+    Existing,
+}
+
+/// How this member runs. Every field is checked.
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub name: String,
+    pub data_dir: PathBuf,
+    /// Where the Raft log goes if not into `data_dir`.
+    pub wal_dir: Option<PathBuf>,
+    /// At least one; `http` with an IP address or `localhost`.
+    pub listen_peer_urls: Vec<Url>,
+    /// At least one; `http` with an IP address or `localhost`.
+    pub listen_client_urls: Vec<Url>,
+    /// Sorted, in their printed form.
+    pub initial_advertise_peer_urls: Vec<String>,
+    /// Sorted, in their printed form.
+    pub advertise_client_urls: Vec<String>,
+    /// Peer URLs of the first members by name. Contains this member.
+    pub initial_cluster: BTreeMap<String, Vec<String>>,
+    pub initial_cluster_state: InitialClusterState,
+    pub initial_cluster_token: String,
+    /// The ids that follow from `initial_cluster` and its token. They are the
+    /// cluster's only if `initial_cluster_state` is `New`.
+    pub identity: Identity,
+    pub heartbeat_interval: Duration,
+    /// At least five heartbeats, at most 50 seconds.
+    pub election_timeout: Duration,
+    /// Bytes of keys and values; `None` is no limit.
+    pub quota_backend_bytes: Option<u64>,
+    /// Largest request of a client, bytes.
+    pub max_request_bytes: usize,
+    /// Operations in one list of a transaction.
+    pub max_txn_ops: usize,
+    /// Streams of one client connection.
+    pub max_concurrent_streams: u32,
+    pub log: LogConfig,
+    /// To be logged once the log is open.
+    pub notices: Vec<Notice>,
+}
+
+/// What the command line asks for.
+#[derive(Debug)]
+pub enum Parsed {
+    Run(Box<Config>),
+    /// To be printed to stdout before the process ends with success.
+    Print(String),
+}
+
+/// Reads the arguments after the program's name, the environment, and the
+/// configuration file if one of them names it; the file then stands alone.
+pub fn parse(
+    arguments: impl IntoIterator<Item = OsString>,
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+) -> Result<Parsed, Error> {
+    let environment = etcd_variables(environment)?;
+    let mut settings = Settings::new();
+    if settings.read_arguments(arguments)? == Request::Help {
+        return Ok(Parsed::Print(help::help()));
+    }
+    if settings.bool("version") {
+        return Ok(Parsed::Print(help::version()));
+    }
+    let mut notices = Vec::new();
+    let file = match settings.text("config-file") {
+        "" => variable(&environment, "ETCD_CONFIG_FILE").map(PathBuf::from),
+        path => Some(PathBuf::from(path)),
+    };
+    match file {
+        Some(path) => {
+            settings = Settings::new();
+            file::read(&path, &mut settings, &mut notices)?;
+        }
+        None => settings.read_environment(&environment, &mut notices)?,
+    }
+    Ok(Parsed::Run(Box::new(build::config(&settings, notices)?)))
+}
+
+/// The variables meant for this program.
+fn etcd_variables(
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+) -> Result<Vec<(String, String)>, Error> {
+    let mut variables = Vec::new();
+    for (key, value) in environment {
+        let Some(key) = key.to_str().filter(|key| key.starts_with("ETCD_")) else {
+            continue;
+        };
+        let value = value
+            .into_string()
+            .map_err(|_| Error::invalid(format!("the value of {key} is not valid UTF-8")))?;
+        variables.push((key.to_owned(), value));
+    }
+    Ok(variables)
+}

@@ -1,0 +1,269 @@
+//! Every flag of etcd 3.7.1 as data: its type, its default, where it stands in
+//! a configuration file, and what it means here.
+//!
+//! A flag that an operator relies on is never ignored in silence: it works, or
+//! the member refuses to start. Only flags that tune the insides of etcd and
+//! promise nothing that can be observed are accepted without effect, each with
+//! its reason, and the log says so.
+
+use super::value::Kind;
+
+/// What happens when a flag is not at its default.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Support {
+    /// It works; the text is for `--help`.
+    Used(&'static str),
+    /// It has no effect and needs none, for this reason.
+    Accepted(&'static str),
+    /// The member does not start, for this reason.
+    Refused(&'static str),
+}
+
+/// One flag.
+#[derive(Debug)]
+pub struct Flag {
+    pub name: &'static str,
+    pub kind: Kind,
+    /// As it would be written on the command line.
+    pub default: &'static str,
+    pub support: Support,
+    /// Its place in a configuration file, keys joined by dots; `None` if etcd
+    /// does not read it from one.
+    pub file: Option<&'static str>,
+    /// What etcd logs when it is given, for flags on their way out.
+    pub deprecated: Option<&'static str>,
+}
+
+impl Flag {
+    /// Read from another place in the configuration file than its name says.
+    const fn at(mut self, path: &'static str) -> Self {
+        self.file = Some(path);
+        self
+    }
+
+    const fn not_in_file(mut self) -> Self {
+        self.file = None;
+        self
+    }
+
+    const fn deprecated(mut self, text: &'static str) -> Self {
+        self.deprecated = Some(text);
+        self
+    }
+
+    /// The environment variable that sets it.
+    pub fn environment(&self) -> String {
+        format!("ETCD_{}", self.name.to_ascii_uppercase().replace('-', "_"))
+    }
+}
+
+const fn flag(name: &'static str, kind: Kind, default: &'static str, support: Support) -> Flag {
+    Flag {
+        name,
+        kind,
+        default,
+        support,
+        file: Some(name),
+        deprecated: None,
+    }
+}
+
+const fn used(name: &'static str, kind: Kind, default: &'static str, about: &'static str) -> Flag {
+    flag(name, kind, default, Support::Used(about))
+}
+
+const fn accepted(
+    name: &'static str,
+    kind: Kind,
+    default: &'static str,
+    reason: &'static str,
+) -> Flag {
+    flag(name, kind, default, Support::Accepted(reason))
+}
+
+const fn refused(
+    name: &'static str,
+    kind: Kind,
+    default: &'static str,
+    reason: &'static str,
+) -> Flag {
+    flag(name, kind, default, Support::Refused(reason))
+}
+
+/// A flag of old releases that etcd itself accepts and ignores.
+const fn legacy(name: &'static str) -> Flag {
+    flag(
+        name,
+        Kind::Legacy,
+        "",
+        Support::Accepted("no longer supported by etcd either"),
+    )
+    .not_in_file()
+}
+
+const TLS: &str = "TLS is not implemented yet";
+const AUTH: &str = "authentication is not implemented yet";
+const DISCOVERY: &str = "discovery is not implemented; give every member in --initial-cluster";
+const TRACING: &str = "it means nothing without --enable-distributed-tracing, which is refused";
+const BBOLT: &str = "it tunes bbolt, which is not the storage engine here";
+const RAFTHTTP: &str = "it tunes etcd's peer transport, which is not the one used here";
+const SNAPSHOTS: &str =
+    "log and snapshots are bounded by bytes here, and followers catch up from either";
+const FILES: &str = "no such files are kept here";
+const RECLAIM: &str = "compacted revisions are reclaimed in the background at a rate of its own";
+
+pub const CLUSTER_STATES: &[&str] = &["new", "existing"];
+pub const COMPACTION_MODES: &[&str] = &["periodic", "revision"];
+const V2_STAGES: &[&str] = &[
+    "write-only",
+    "write-only-skip-check",
+    "write-only-drop-data",
+    "gone",
+];
+
+use Kind::{AllowAll, Bool, Duration, Gates, Int, OneOf, Text, Uint, Uint32, Urls, Words};
+
+#[rustfmt::skip]
+pub const FLAGS: &[Flag] = &[
+    // Member.
+    used("name", Text, "default", "Name of this member, as in --initial-cluster."),
+    used("data-dir", Text, "", "Directory of the data. Empty means ${name}.etcd."),
+    used("wal-dir", Text, "", "Directory of the Raft log, if it is not to be in the data directory."),
+    accepted("snapshot-count", Uint, "10000", SNAPSHOTS),
+    used("heartbeat-interval", Uint, "100", "Milliseconds between heartbeats of the leader."),
+    used("election-timeout", Uint, "1000", "Milliseconds without a leader after which followers elect one."),
+    accepted("initial-election-tick-advance", Bool, "true", "the first election does not wait for ticks here"),
+    used("listen-peer-urls", Urls, "http://localhost:2380", "URLs to listen on for peers."),
+    used("listen-client-urls", Urls, "http://localhost:2379", "URLs to listen on for clients."),
+    refused("listen-client-http-urls", Urls, "", "a listener of its own for HTTP is not implemented yet"),
+    accepted("max-snapshots", Uint, "5", FILES)
+        .deprecated("--max-snapshots is deprecated in 3.6 and will be decommissioned in 3.8."),
+    accepted("max-wals", Uint, "5", FILES),
+    refused("memory-mlock", Bool, "false", "locking memory is not implemented"),
+    used("quota-backend-bytes", Int, "0", "Bytes of keys and values the member may hold. 0 means 2 GiB, a negative number no limit."),
+    accepted("backend-bbolt-freelist-type", Text, "", BBOLT),
+    accepted("backend-batch-interval", Duration, "0s", BBOLT),
+    accepted("backend-batch-limit", Int, "0", BBOLT),
+    used("max-txn-ops", Uint, "128", "Operations permitted in one list of a transaction."),
+    used("max-request-bytes", Uint, "1572864", "Largest request accepted, bytes."),
+    used("max-concurrent-streams", Uint32, "4294967295", "Streams a client may have open on one connection. Not given, it is 100000."),
+    accepted("grpc-keepalive-min-time", Duration, "5s", "clients are not punished for pinging often"),
+    refused("grpc-keepalive-interval", Duration, "2h0m0s", "the interval is fixed for now"),
+    refused("grpc-keepalive-timeout", Duration, "20s", "the timeout is fixed for now"),
+    refused("socket-reuse-port", Bool, "false", "SO_REUSEPORT is not implemented").at("socket-options.reuse-port"),
+    accepted("socket-reuse-address", Bool, "false", "listeners always set SO_REUSEADDR").at("socket-options.reuse-address"),
+    accepted("enable-grpc-gateway", Bool, "true", "the JSON gateway is not served yet, so there is none to turn off"),
+    accepted("raft-read-timeout", Duration, "5s", RAFTHTTP).not_in_file(),
+    accepted("raft-write-timeout", Duration, "5s", RAFTHTTP).not_in_file(),
+    used("feature-gates", Gates, "", "Name=true,... for etcd's feature gates; those not implemented are refused."),
+    // Cluster.
+    used("initial-advertise-peer-urls", Urls, "http://localhost:2380", "URLs the other members reach this one at."),
+    used("initial-cluster", Text, "", "name=url,... of every first member. Empty means this member alone."),
+    used("initial-cluster-state", OneOf(CLUSTER_STATES), "new", "new, or existing to join a running cluster."),
+    used("initial-cluster-token", Text, "etcd-cluster", "Text that keeps clusters with equal URLs apart."),
+    used("advertise-client-urls", Urls, "http://localhost:2379", "URLs clients are told to reach this member at."),
+    refused("discovery-token", Text, "", DISCOVERY).at("discovery-config.token"),
+    refused("discovery-endpoints", Words, "", DISCOVERY).at("discovery-config.client.endpoints"),
+    refused("discovery-dial-timeout", Duration, "2s", DISCOVERY).at("discovery-config.client.dial-timeout"),
+    refused("discovery-request-timeout", Duration, "5s", DISCOVERY).at("discovery-config.client.request-timeout"),
+    refused("discovery-keepalive-time", Duration, "2s", DISCOVERY).at("discovery-config.client.keepalive-time"),
+    refused("discovery-keepalive-timeout", Duration, "6s", DISCOVERY).at("discovery-config.client.keepalive-timeout"),
+    refused("discovery-insecure-transport", Bool, "true", DISCOVERY).at("discovery-config.client.secure.insecure-transport"),
+    refused("discovery-insecure-skip-tls-verify", Bool, "false", DISCOVERY).at("discovery-config.client.secure.insecure-skip-tls-verify"),
+    refused("discovery-cert", Text, "", DISCOVERY).at("discovery-config.client.secure.cert"),
+    refused("discovery-key", Text, "", DISCOVERY).at("discovery-config.client.secure.key"),
+    refused("discovery-cacert", Text, "", DISCOVERY).at("discovery-config.client.secure.cacert"),
+    refused("discovery-user", Text, "", DISCOVERY).at("discovery-config.client.auth.username"),
+    refused("discovery-password", Text, "", DISCOVERY).at("discovery-config.client.auth.password"),
+    refused("discovery-fallback", OneOf(&["exit", "proxy"]), "exit", "v2 proxy is deprecated, and --discovery-fallback can't be configured as \"proxy\"").not_in_file(),
+    refused("discovery-srv", Text, "", DISCOVERY),
+    refused("discovery-srv-name", Text, "", DISCOVERY),
+    accepted("strict-reconfig-check", Bool, "true", "reconfigurations that would lose the quorum are always refused"),
+    accepted("pre-vote", Bool, "true", "a member that returns never disrupts a leader its peers still hear"),
+    refused("auto-compaction-retention", Text, "0", "automatic compaction is not implemented yet"),
+    refused("auto-compaction-mode", Text, "periodic", "automatic compaction is not implemented yet"),
+    accepted("v2-deprecation", OneOf(V2_STAGES), "write-only", "etcd ignores it as well")
+        .deprecated("--v2-deprecation is deprecated and scheduled for removal in v3.8. The default value is enforced, ignoring user input."),
+    // Security.
+    refused("cert-file", Text, "", TLS).at("client-transport-security.cert-file"),
+    refused("key-file", Text, "", TLS).at("client-transport-security.key-file"),
+    refused("client-cert-auth", Bool, "false", TLS).at("client-transport-security.client-cert-auth"),
+    refused("client-cert-file", Text, "", TLS).at("client-transport-security.client-cert-file"),
+    refused("client-key-file", Text, "", TLS).at("client-transport-security.client-key-file"),
+    refused("client-crl-file", Text, "", TLS).not_in_file(),
+    refused("client-cert-allowed-hostname", Words, "", TLS).at("client-transport-security.allowed-hostname"),
+    refused("trusted-ca-file", Text, "", TLS).at("client-transport-security.trusted-ca-file"),
+    refused("auto-tls", Bool, "false", TLS).at("client-transport-security.auto-tls"),
+    refused("peer-cert-file", Text, "", TLS).at("peer-transport-security.cert-file"),
+    refused("peer-key-file", Text, "", TLS).at("peer-transport-security.key-file"),
+    refused("peer-client-cert-auth", Bool, "false", TLS).at("peer-transport-security.client-cert-auth"),
+    refused("peer-client-cert-file", Text, "", TLS).at("peer-transport-security.client-cert-file"),
+    refused("peer-client-key-file", Text, "", TLS).at("peer-transport-security.client-key-file"),
+    refused("peer-trusted-ca-file", Text, "", TLS).at("peer-transport-security.trusted-ca-file"),
+    refused("peer-cert-allowed-cn", Words, "", TLS).at("peer-transport-security.allowed-cn"),
+    refused("peer-cert-allowed-hostname", Words, "", TLS).at("peer-transport-security.allowed-hostname"),
+    refused("peer-auto-tls", Bool, "false", TLS).at("peer-transport-security.auto-tls"),
+    refused("self-signed-cert-validity", Uint, "1", TLS),
+    refused("peer-crl-file", Text, "", TLS).not_in_file(),
+    refused("peer-skip-client-san-verification", Bool, "false", TLS).at("peer-transport-security.skip-client-san-verification"),
+    refused("cipher-suites", Words, "", TLS),
+    refused("tls-min-version", Text, "TLS1.2", TLS),
+    refused("tls-max-version", Text, "", TLS),
+    refused("cors", AllowAll, "*", "origins cannot be restricted yet"),
+    refused("host-whitelist", AllowAll, "*", "host names cannot be restricted yet"),
+    // Authentication.
+    refused("auth-token", Text, "simple", AUTH),
+    refused("bcrypt-cost", Uint, "10", AUTH),
+    refused("auth-token-ttl", Uint, "300", AUTH),
+    // Monitoring.
+    accepted("enable-pprof", Bool, "false", "it serves profiles of the Go runtime, which is not used here"),
+    refused("metrics", Text, "basic", "extensive metrics are not implemented yet"),
+    refused("listen-metrics-urls", Urls, "", "a listener of its own for metrics is not implemented yet"),
+    // Logging.
+    refused("logger", Text, "zap", "only the value zap is known"),
+    used("log-outputs", Words, "default", "default, stderr, stdout or file paths, separated by commas."),
+    used("log-level", Text, "info", "debug, info, warn, error, panic or fatal."),
+    used("log-format", Text, "json", "json or console. Not given, it is text on a terminal and json elsewhere."),
+    refused("enable-log-rotation", Bool, "false", "log rotation is not implemented; rotate the file with copy and truncate"),
+    accepted("log-rotation-config-json", Text, r#"{"maxsize": 100, "maxage": 0, "maxbackups": 0, "localtime": false, "compress": false}"#,
+        "it means nothing without --enable-log-rotation, which is refused"),
+    accepted("warning-unary-request-duration", Duration, "300ms", "slow requests are not logged"),
+    // Distributed tracing.
+    refused("enable-distributed-tracing", Bool, "false", "distributed tracing is not implemented"),
+    accepted("distributed-tracing-address", Text, "localhost:4317", TRACING),
+    accepted("distributed-tracing-service-name", Text, "etcd", TRACING),
+    accepted("distributed-tracing-instance-id", Text, "", TRACING),
+    accepted("distributed-tracing-sampling-rate", Int, "0", TRACING),
+    // Features.
+    refused("corrupt-check-time", Duration, "0s", "periodic corruption checks are not implemented yet"),
+    accepted("compact-hash-check-time", Duration, "1m0s", "it means nothing without the gate CompactHashCheck, which is refused"),
+    accepted("compaction-batch-limit", Int, "0", RECLAIM),
+    accepted("compaction-sleep-interval", Duration, "0s", RECLAIM),
+    refused("watch-progress-notify-interval", Duration, "0s", "the interval cannot be set yet"),
+    accepted("warning-apply-duration", Duration, "100ms", "slow requests are not logged"),
+    accepted("bootstrap-defrag-threshold-megabytes", Uint, "0", "there is no file to defragment; free space is reclaimed all the time"),
+    refused("max-learners", Int, "1", "the number of learners cannot be set yet"),
+    accepted("downgrade-check-time", Duration, "5s", "it only paces etcd's own check"),
+    accepted("snapshot-catchup-entries", Uint, "5000", SNAPSHOTS),
+    // Unsafe.
+    refused("force-new-cluster", Bool, "false", "recovery from a lost quorum is not implemented yet"),
+    accepted("unsafe-no-fsync", Bool, "false", "writes are always made durable, which is the safe side"),
+    // The command itself.
+    used("config-file", Text, "", "YAML file; all other flags and the environment are then ignored.").not_in_file(),
+    used("version", Bool, "false", "Print the version and exit.").not_in_file(),
+    legacy("cluster-active-size"),
+    legacy("cluster-remove-delay"),
+    legacy("cluster-sync-interval"),
+    legacy("config"),
+    legacy("force"),
+    legacy("max-result-buffer"),
+    legacy("max-retry-attempts"),
+    legacy("peer-heartbeat-interval"),
+    legacy("peer-election-timeout"),
+    legacy("retry-interval"),
+    legacy("snapshot"),
+    legacy("v"),
+    legacy("vv"),
+    legacy("test.coverprofile"),
+    legacy("test.outputdir"),
+];
