@@ -78,10 +78,10 @@ fn walk_ops(
             Some(Request::RequestDeleteRange(delete)) if delete.range_end.as_ref() == b"\0" => {
                 deleted_from = least(deleted_from, Some(delete.key.clone()));
             }
-            Some(Request::RequestPut(put)) if counts(put) => {
-                if deleted_from.as_ref().is_some_and(|from| put.key >= *from) {
-                    return Err(PutAfterOpenDelete);
-                }
+            Some(Request::RequestPut(put))
+                if counts(put) && deleted_from.as_ref().is_some_and(|from| put.key >= *from) =>
+            {
+                return Err(PutAfterOpenDelete);
             }
             Some(Request::RequestTxn(txn)) => deleted_from = walk_txn(txn, deleted_from, counts)?,
             _ => {}

@@ -214,7 +214,9 @@ async fn describe(
                 finding.account
             ));
         }
-        None => text.push_str("\nnot seen again when the sequence was run again"),
+        None => {
+            text.push_str("\nnot seen when the sequence was run again, or a member did not answer")
+        }
     }
     text
 }

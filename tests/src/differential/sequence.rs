@@ -226,6 +226,16 @@ impl Sequence<'_> {
         let candidate = self.pair.candidate.member(draw);
         let operation = Operation::Txn(txn);
         let answer = candidate.call(&operation).await;
+        if let Err(failure) = &answer
+            && failure.is_interruption()
+        {
+            let doing = format!(
+                "refused Txn on {} {}",
+                candidate.endpoint(),
+                place(Some(index))
+            );
+            return Err(Stop::Interrupted(doing, failure.clone()));
+        }
         let expected: Outcome = Err(Failure {
             code: Code::InvalidArgument,
             message: "etcdserver: key not found".to_owned(),

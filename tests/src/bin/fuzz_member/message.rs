@@ -82,14 +82,15 @@ impl Sender {
     }
 
     /// Whether the message, if it means anything, could change a canary or stop
-    /// an etcd. What does not decode here is refused by a member too, but an
-    /// etcd has another decoder, and stopping it is no finding.
+    /// an etcd. What does not decode here, an etcd may still take: to its
+    /// decoder a field of the wrong type is an unknown one.
     fn must_not_send(&self, method: &str, message: &Bytes) -> bool {
         let message = message.clone();
         match method {
             "Put" => PutRequest::decode(message).is_ok_and(|put| touches_canary(&put.key, b"")),
-            "DeleteRange" => DeleteRangeRequest::decode(message)
-                .is_ok_and(|delete| touches_canary(&delete.key, &delete.range_end)),
+            "DeleteRange" => DeleteRangeRequest::decode(message).map_or(self.is_etcd, |delete| {
+                touches_canary(&delete.key, &delete.range_end)
+            }),
             "Txn" => TxnRequest::decode(message).map_or(self.is_etcd, |txn| {
                 txn_touches_canary(&txn) || (self.is_etcd && known_stops::forbids_compaction(&txn))
             }),
