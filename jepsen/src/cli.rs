@@ -64,6 +64,9 @@ pub struct RunArgs {
     /// Where history, logs and report go. It must not exist yet.
     #[arg(long)]
     pub out: Option<PathBuf>,
+    /// Resolve unknown outcomes by scans, as for a server without a watch.
+    #[arg(long)]
+    pub no_watch: bool,
     /// A further flag for every member; may be repeated.
     #[arg(long = "server-arg", allow_hyphen_values = true)]
     pub server_args: Vec<String>,
@@ -74,7 +77,9 @@ pub struct RunArgs {
 
 /// Milliseconds, seconds or minutes: 500ms, 3s, 2m.
 pub fn duration(text: &str) -> Result<Duration, String> {
-    let split = text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len());
+    let split = text
+        .find(|c: char| c.is_ascii_alphabetic())
+        .unwrap_or(text.len());
     let (number, unit) = text.split_at(split);
     let factor = match unit {
         "ms" => 0.001,
@@ -83,7 +88,9 @@ pub fn duration(text: &str) -> Result<Duration, String> {
         "h" => 3600.0,
         _ => return Err(format!("unknown unit {unit:?}; use ms, s, m or h")),
     };
-    let number: f64 = number.parse().map_err(|_| format!("not a number: {number:?}"))?;
+    let number: f64 = number
+        .parse()
+        .map_err(|_| format!("not a number: {number:?}"))?;
     Duration::try_from_secs_f64(number * factor).map_err(|e| e.to_string())
 }
 
@@ -113,6 +120,7 @@ impl RunArgs {
             format!("--rate {}", self.rate),
             format!("--timeout {}", plain(self.timeout)),
         ]);
+        words.extend(self.no_watch.then(|| "--no-watch".to_string()));
         words.extend(self.server_args.iter().map(|a| format!("--server-arg={a}")));
         words.push(format!("--seed {seed}"));
         words.join(" ")
@@ -136,9 +144,13 @@ mod tests {
     #[test]
     fn the_repeating_command_parses_to_the_same_run() {
         let words = "jepsen run --binary /bin/x --fault kill-all,pause-leader --times 20 --interval 3s --server-arg=--snapshot-count=100";
-        let Command::Run(first) = Cli::try_parse_from(words.split(' ')).unwrap().command else { panic!("not a run") };
+        let Command::Run(first) = Cli::try_parse_from(words.split(' ')).unwrap().command else {
+            panic!("not a run")
+        };
         let again = first.repeat(7);
-        let Command::Run(second) = Cli::try_parse_from(again.split(' ')).unwrap().command else { panic!("not a run") };
+        let Command::Run(second) = Cli::try_parse_from(again.split(' ')).unwrap().command else {
+            panic!("not a run")
+        };
         assert_eq!(second.repeat(7), again);
         assert_eq!(second.seed, Some(7));
         assert_eq!(second.server_args, first.server_args);

@@ -3,7 +3,9 @@
 //! revision. Judged by the checkers.
 
 use crate::client::{Bench, Client};
-use crate::history::op::{Cmp, Compare, DeleteReq, Load, Outcome, PutReq, RangeReq, Request, Target, TxnOp, TxnReq};
+use crate::history::op::{
+    Cmp, Compare, DeleteReq, Load, Outcome, PutReq, RangeReq, Request, Target, TxnOp, TxnReq,
+};
 use crate::history::record::{Hash, Record};
 use anyhow::Result;
 use mizzen_proto::etcdserverpb as pb;
@@ -25,7 +27,9 @@ fn client(bench: &Arc<Bench>, member: usize) -> Result<Client> {
 
 /// One read: the store of a new cluster must be empty, at revision 1.
 pub async fn initial(bench: &Arc<Bench>) -> Result<bool> {
-    let out = client(bench, 0)?.call_within(Load::Initial, Request::scan(0), PATIENCE).await;
+    let out = client(bench, 0)?
+        .call_within(Load::Initial, Request::scan(0), PATIENCE)
+        .await;
     Ok(matches!(out, Outcome::Ok { .. }))
 }
 
@@ -52,10 +56,21 @@ pub async fn operations(bench: &Arc<Bench>) -> Result<i64> {
 
 fn requests(member: usize) -> Vec<Request> {
     let key = format!("final/{member}");
-    let put = |value: &str| PutReq { key: key.clone(), value: format!("final.{member}.{value}"), prev: true };
-    let get = RangeReq { key: key.clone(), ..RangeReq::default() };
+    let put = |value: &str| PutReq {
+        key: key.clone(),
+        value: format!("final.{member}.{value}"),
+        prev: true,
+    };
+    let get = RangeReq {
+        key: key.clone(),
+        ..RangeReq::default()
+    };
     let guarded = TxnReq {
-        compare: vec![Compare { key: key.clone(), cmp: Cmp::Equal, target: Target::Version(1) }],
+        compare: vec![Compare {
+            key: key.clone(),
+            cmp: Cmp::Equal,
+            target: Target::Version(1),
+        }],
         then: vec![TxnOp::Put(put("b")), TxnOp::Range(get.clone())],
         or_else: Vec::new(),
     };
@@ -63,7 +78,11 @@ fn requests(member: usize) -> Vec<Request> {
         Request::Put(put("a")),
         Request::Range(get.clone()),
         Request::Txn(guarded),
-        Request::Delete(DeleteReq { key: key.clone(), prev: true, ..DeleteReq::default() }),
+        Request::Delete(DeleteReq {
+            key: key.clone(),
+            prev: true,
+            ..DeleteReq::default()
+        }),
         Request::Put(put("c")),
         Request::Range(get),
     ]
@@ -71,7 +90,10 @@ fn requests(member: usize) -> Vec<Request> {
 
 fn stale_scan() -> Request {
     match Request::scan(0) {
-        Request::Range(r) => Request::Range(RangeReq { serializable: true, ..r }),
+        Request::Range(r) => Request::Range(RangeReq {
+            serializable: true,
+            ..r
+        }),
         other => other,
     }
 }
@@ -83,7 +105,9 @@ pub async fn hashes(bench: &Arc<Bench>, rev: i64) -> Result<()> {
         for member in 0..bench.view.members() {
             all.push(hash(bench, member, rev).await?);
         }
-        let done = all.iter().all(|h| h.error.is_none() && h.compact == all[0].compact);
+        let done = all
+            .iter()
+            .all(|h| h.error.is_none() && h.compact == all[0].compact);
         let hopeless = all.iter().any(|h| h.unimplemented);
         if done || hopeless || round + 1 == HASH_ROUNDS {
             for hash in all {
@@ -98,13 +122,33 @@ pub async fn hashes(bench: &Arc<Bench>, rev: i64) -> Result<()> {
 
 async fn hash(bench: &Arc<Bench>, member: usize, rev: i64) -> Result<Hash> {
     let mut client = MaintenanceClient::new(bench.channel(member)?);
-    let reply = timeout(PATIENCE, client.hash_kv(pb::HashKvRequest { revision: rev })).await;
+    let reply = timeout(
+        PATIENCE,
+        client.hash_kv(pb::HashKvRequest { revision: rev }),
+    )
+    .await;
     let at = bench.clock.now();
-    let failed = |error: String, unimplemented| Hash { member, at, rev, compact: 0, hash: 0, error: Some(error), unimplemented };
+    let failed = |error: String, unimplemented| Hash {
+        member,
+        at,
+        rev,
+        compact: 0,
+        hash: 0,
+        error: Some(error),
+        unimplemented,
+    };
     Ok(match reply {
         Ok(Ok(reply)) => {
             let reply = reply.into_inner();
-            Hash { member, at, rev, compact: reply.compact_revision, hash: reply.hash, error: None, unimplemented: false }
+            Hash {
+                member,
+                at,
+                rev,
+                compact: reply.compact_revision,
+                hash: reply.hash,
+                error: None,
+                unimplemented: false,
+            }
         }
         Ok(Err(status)) => failed(status.to_string(), status.code() == Code::Unimplemented),
         Err(_) => failed("client timeout".into(), false),

@@ -34,13 +34,24 @@ fn drive(args: &RunArgs) -> Result<Verdict> {
         Some(seed) => seed,
         None => SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs(),
     };
-    let dir = args.out.clone().unwrap_or_else(|| run::default_dir(args, seed));
+    let dir = args
+        .out
+        .clone()
+        .unwrap_or_else(|| run::default_dir(args, seed));
     ensure!(!dir.exists(), "{} exists already", dir.display());
     println!("repeat with: {}", args.repeat(seed));
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
     let ran = runtime.block_on(run::run(args, seed, &dir));
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
-    ran.with_context(|| format!("the run failed; what there is of it is in {}", dir.display()))?;
+    ran.with_context(|| {
+        format!(
+            "the run failed; what there is of it is in {}",
+            dir.display()
+        )
+    })?;
     let verdict = judge(&dir)?;
     let data = dir.join("data");
     if verdict == Verdict::Pass && !args.keep_data {

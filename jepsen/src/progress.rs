@@ -44,7 +44,9 @@ impl Progress {
             let end = if terminal { "\x1b[K\r" } else { "\n" };
             let mut out = std::io::stderr().lock();
             // Nothing can be done about a closed terminal.
-            let _closed = write!(out, "{line}{end}").and_then(|()| out.flush()).is_err();
+            let _closed = write!(out, "{line}{end}")
+                .and_then(|()| out.flush())
+                .is_err();
         }
     }
 

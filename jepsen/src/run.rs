@@ -21,7 +21,7 @@ use crate::net::proxy;
 use crate::progress::Progress;
 use crate::seed;
 use crate::workload::{self, Actor, Shared};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -55,7 +55,6 @@ struct Stage {
     links: Option<Links>,
     probe: Probe,
     now: Arc<Now>,
-    collected: Arc<Collected>,
     /// Given up: a member does not stay up.
     broken: Arc<Mutex<Option<String>>>,
 }
@@ -63,23 +62,49 @@ struct Stage {
 /// Runs, and returns once all processes ended and the history is on disk.
 pub async fn run(args: &RunArgs, seed: u64, dir: &Path) -> Result<()> {
     let kinds = args.kinds().map_err(anyhow::Error::msg)?;
-    let binary = args.binary.canonicalize().with_context(|| format!("no binary {}", args.binary.display()))?;
+    let members = usize::from(args.members);
+    let proxied = kinds.iter().any(|k| k.needs_proxy());
+    ensure!(
+        !proxied || members > 2,
+        "faults of the network need at least three members"
+    );
+    let binary = args
+        .binary
+        .canonicalize()
+        .with_context(|| format!("no binary {}", args.binary.display()))?;
     std::fs::create_dir_all(dir).with_context(|| format!("create {}", dir.display()))?;
     let (sink, writer) = Writer::create(&dir.join(HISTORY))?;
     let ports = Ports::claim()?;
     let clock = Clock::start();
-    let proxied = kinds.iter().any(|k| k.needs_proxy());
-    let members = usize::from(args.members);
-    let config = cluster::Config { binary, members, dir: dir.to_path_buf(), proxied, server_args: args.server_args.clone() };
+    let config = cluster::Config {
+        binary,
+        members,
+        dir: dir.to_path_buf(),
+        proxied,
+        server_args: args.server_args.clone(),
+    };
     let cluster = Cluster::new(&config, &ports, clock, sink.clone())?;
     let view = cluster.view();
     let links = proxied.then(|| Links::new(members));
     if let Some(links) = &links {
         for m in 0..members {
-            proxy::start(m, ports.proxy(m), ports.peer(m), links.clone(), Arc::clone(&view)).await?;
+            proxy::start(
+                m,
+                ports.proxy(m),
+                ports.peer(m),
+                links.clone(),
+                Arc::clone(&view),
+            )
+            .await?;
         }
     }
-    let bench = Arc::new(Bench::new(clock, view, sink, Arc::new(Stats::default()), args.timeout));
+    let bench = Arc::new(Bench::new(
+        clock,
+        view,
+        sink,
+        Arc::new(Stats::default()),
+        args.timeout,
+    ));
     let stage = Stage {
         args: args.clone(),
         kinds,
@@ -89,7 +114,6 @@ pub async fn run(args: &RunArgs, seed: u64, dir: &Path) -> Result<()> {
         cluster: Arc::new(Mutex::new(cluster)),
         links,
         now: Arc::new(Now::default()),
-        collected: Arc::new(Collected::new(members)),
         broken: Arc::default(),
     };
     let progress = tokio::spawn(stage.progress().run());
@@ -102,7 +126,10 @@ pub async fn run(args: &RunArgs, seed: u64, dir: &Path) -> Result<()> {
     let stopped = stage.shut_down().await;
     drop(stage);
     let lines = tokio::task::spawn_blocking(|| writer.finish()).await??;
-    eprintln!("history: {lines} records in {}", dir.join(HISTORY).display());
+    eprintln!(
+        "history: {lines} records in {}",
+        dir.join(HISTORY).display()
+    );
     outcome.and(stopped)
 }
 
@@ -129,9 +156,9 @@ impl Stage {
     }
 
     async fn acts(&self) -> Result<()> {
-        let watched = self.start_evidence().await?;
+        let (collected, collectors) = self.start_evidence().await?;
         let stop = Arc::new(AtomicBool::new(false));
-        let load = self.start_load(&stop)?;
+        let load = self.start_load(&stop, &collected)?;
         self.phase(Phase::LoadStart).await;
         self.faults(&stop).await?;
         let healthy = self.heal().await?;
@@ -139,11 +166,17 @@ impl Stage {
         stop.store(true, Ordering::Relaxed);
         load.join_all().await;
         self.phase(Phase::LoadEnd).await;
-        self.finish(watched, healthy).await
+        self.finish(&collected, collectors, healthy).await
     }
 
     async fn phase(&self, phase: Phase) {
-        self.bench.sink.record(Record::Phase { at: self.bench.clock.now(), phase }).await;
+        self.bench
+            .sink
+            .record(Record::Phase {
+                at: self.bench.clock.now(),
+                phase,
+            })
+            .await;
     }
 
     async fn boot(&self) -> Result<()> {
@@ -185,33 +218,57 @@ impl Stage {
     }
 
     /// A watch on each member, or one scanner where there is no watch.
-    async fn start_evidence(&self) -> Result<JoinSet<()>> {
+    async fn start_evidence(&self) -> Result<(Arc<Collected>, JoinSet<()>)> {
         let mut collectors = JoinSet::new();
         let members = self.bench.view.members();
-        if watch::supported(&self.bench, 0).await {
+        let watched = !self.args.no_watch && watch::supported(&self.bench, 0).await;
+        let collected = Arc::new(Collected::new(if watched { members } else { 1 }));
+        if watched {
             for member in 0..members {
-                let watcher = Watcher { bench: Arc::clone(&self.bench), member, collected: Arc::clone(&self.collected) };
+                let watcher = Watcher {
+                    bench: Arc::clone(&self.bench),
+                    member,
+                    collected: Arc::clone(&collected),
+                };
                 collectors.spawn(watcher.run());
             }
         } else {
-            let at = self.bench.clock.now();
-            self.bench.sink.record(Record::WatchNote { member: 0, at, note: WatchNote::Unimplemented }).await;
-            collectors.spawn(Scanner::new(&self.bench, &self.collected)?.run());
+            if !self.args.no_watch {
+                let at = self.bench.clock.now();
+                self.bench
+                    .sink
+                    .record(Record::WatchNote {
+                        member: 0,
+                        at,
+                        note: WatchNote::Unimplemented,
+                    })
+                    .await;
+            }
+            collectors.spawn(Scanner::new(&self.bench, &collected)?.run());
         }
-        Ok(collectors)
+        Ok((collected, collectors))
     }
 
-    fn start_load(&self, stop: &Arc<AtomicBool>) -> Result<JoinSet<()>> {
+    fn start_load(
+        &self,
+        stop: &Arc<AtomicBool>,
+        collected: &Arc<Collected>,
+    ) -> Result<JoinSet<()>> {
         let mut load = JoinSet::new();
         let shared = Arc::new(Shared::new(self.seed, self.args.clients));
-        let pace = (self.args.rate > 0).then(|| Duration::from_secs(1) * self.args.clients / self.args.rate);
+        let pace = (self.args.rate > 0)
+            .then(|| Duration::from_secs(1) * self.args.clients / self.args.rate);
         for id in 0..self.args.clients {
             let actor = Actor::new(&self.bench, &shared, id)?;
             load.spawn(actor.run(self.args.workload, pace, Arc::clone(stop)));
         }
         if self.args.workload.compacts() {
             let actor = Actor::new(&self.bench, &shared, COMPACTOR)?;
-            load.spawn(workload::compaction::run(actor, Arc::clone(&self.collected), Arc::clone(stop)));
+            load.spawn(workload::compaction::run(
+                actor,
+                Arc::clone(collected),
+                Arc::clone(stop),
+            ));
         }
         Ok(load)
     }
@@ -220,14 +277,21 @@ impl Stage {
     async fn faults(&self, stop: &Arc<AtomicBool>) -> Result<()> {
         let halt = Arc::new(AtomicBool::new(false));
         let counted = self.args.times > 0 && !self.kinds.is_empty();
-        let time = self.args.time.unwrap_or(if counted { LONGEST } else { DEFAULT_TIME });
+        let time = self
+            .args
+            .time
+            .unwrap_or(if counted { LONGEST } else { DEFAULT_TIME });
         let nemesis = Nemesis {
             bench: Arc::clone(&self.bench),
             cluster: Arc::clone(&self.cluster),
             links: self.links.clone(),
             probe: self.probe.clone(),
             rng: seed::stream(self.seed, "fault", 0),
-            plan: Plan { kinds: self.kinds.clone(), interval: self.args.interval, times: self.args.times },
+            plan: Plan {
+                kinds: self.kinds.clone(),
+                interval: self.args.interval,
+                times: self.args.times,
+            },
             now: Arc::clone(&self.now),
             stop: Arc::clone(&halt),
         };
@@ -251,16 +315,30 @@ impl Stage {
         self.cluster.lock().await.start_all()?;
         self.phase(Phase::Healed).await;
         let late = self.probe.unhealthy(HEAL).await;
-        self.phase(if late.is_empty() { Phase::AllHealthy } else { Phase::Unhealthy }).await;
+        self.phase(if late.is_empty() {
+            Phase::AllHealthy
+        } else {
+            Phase::Unhealthy
+        })
+        .await;
         Ok(late.is_empty())
     }
 
-    async fn finish(&self, mut collectors: JoinSet<()>, healthy: bool) -> Result<()> {
-        let head = if healthy { finale::operations(&self.bench).await? } else { 0 };
+    async fn finish(
+        &self,
+        collected: &Collected,
+        mut collectors: JoinSet<()>,
+        healthy: bool,
+    ) -> Result<()> {
+        let head = if healthy {
+            finale::operations(&self.bench).await?
+        } else {
+            0
+        };
         if head > 0 {
             finale::hashes(&self.bench, head).await?;
         }
-        self.collected.set_goal(head.max(self.bench.stats.head()));
+        collected.set_goal(head.max(self.bench.stats.head()));
         while let Some(ended) = collectors.join_next().await {
             ended?;
         }
@@ -279,6 +357,10 @@ impl Stage {
 /// Where a run's files go when the command line does not say.
 pub fn default_dir(args: &RunArgs, seed: u64) -> PathBuf {
     let fault = args.fault.replace(',', "+");
-    let name = format!("{}-{fault}-{seed}-{}", args.workload.name(), std::process::id());
+    let name = format!(
+        "{}-{fault}-{seed}-{}",
+        args.workload.name(),
+        std::process::id()
+    );
     std::env::temp_dir().join("mizzen-jepsen").join(name)
 }

@@ -8,7 +8,9 @@ use rand::rngs::StdRng;
 pub fn stream(seed: u64, name: &str, number: u64) -> StdRng {
     // FNV-1a over name and number; the generator itself mixes further.
     let bytes = name.bytes().chain(number.to_le_bytes());
-    let salt = bytes.fold(0xcbf2_9ce4_8422_2325u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
+    let salt = bytes.fold(0xcbf2_9ce4_8422_2325u64, |h, b| {
+        (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3)
+    });
     StdRng::seed_from_u64(seed ^ salt)
 }
 

@@ -25,7 +25,9 @@ impl Rising {
     /// The highest value of a step before `at`; zero if there is none.
     fn before(&self, at: Nanos) -> i64 {
         let n = self.steps.partition_point(|(t, _)| *t < at);
-        n.checked_sub(1).and_then(|i| self.steps.get(i)).map_or(0, |(_, v)| *v)
+        n.checked_sub(1)
+            .and_then(|i| self.steps.get(i))
+            .map_or(0, |(_, v)| *v)
     }
 }
 
@@ -40,13 +42,35 @@ struct Known {
 
 pub fn check(history: &History) -> Finding {
     let ops = &history.ops;
-    let compactions = || ops.iter().filter_map(|op| if let Request::Compact { rev } = op.req { Some((op, rev)) } else { None });
+    let compactions = || {
+        ops.iter().filter_map(|op| {
+            if let Request::Compact { rev } = op.req {
+                Some((op, rev))
+            } else {
+                None
+            }
+        })
+    };
     let done = |op: &Op| matches!(op.out, Outcome::Ok { .. });
     let failed = |op: &Op| matches!(op.out, Outcome::Fail { .. });
     let known = Known {
-        must: Rising::new(compactions().filter(|(op, _)| done(op)).map(|(op, rev)| (op.end, rev)).collect()),
-        may: Rising::new(compactions().filter(|(op, _)| !failed(op)).map(|(op, rev)| (op.start, rev)).collect()),
-        head: Rising::new(ops.iter().filter_map(|op| op.revision().map(|rev| (op.end, rev))).collect()),
+        must: Rising::new(
+            compactions()
+                .filter(|(op, _)| done(op))
+                .map(|(op, rev)| (op.end, rev))
+                .collect(),
+        ),
+        may: Rising::new(
+            compactions()
+                .filter(|(op, _)| !failed(op))
+                .map(|(op, rev)| (op.start, rev))
+                .collect(),
+        ),
+        head: Rising::new(
+            ops.iter()
+                .filter_map(|op| op.revision().map(|rev| (op.end, rev)))
+                .collect(),
+        ),
     };
     let mut finding = Finding::new("compaction");
     let mut borders = 0;
@@ -61,7 +85,11 @@ pub fn check(history: &History) -> Finding {
             finding.violation(why, &[op.id]);
         }
     }
-    finding.summary = format!("compactions={} reads-of-the-past={}", compactions().filter(|(op, _)| done(op)).count(), borders - compactions().count());
+    finding.summary = format!(
+        "compactions={} reads-of-the-past={}",
+        compactions().filter(|(op, _)| done(op)).count(),
+        borders - compactions().count()
+    );
     finding
 }
 
@@ -75,12 +103,12 @@ fn class(op: &Op) -> Option<FailClass> {
 fn compact(op: &Op, rev: i64, known: &Known) -> Option<String> {
     let must = known.must.before(op.start);
     match (&op.out, class(op)) {
-        (Outcome::Ok { rev: head, .. }, _) if rev > *head => {
-            Some(format!("revision {rev} was compacted though the head was {head}"))
-        }
-        (Outcome::Ok { .. }, _) if rev <= must => {
-            Some(format!("revision {rev} was compacted though the floor was {must} already"))
-        }
+        (Outcome::Ok { rev: head, .. }, _) if rev > *head => Some(format!(
+            "revision {rev} was compacted though the head was {head}"
+        )),
+        (Outcome::Ok { .. }, _) if rev <= must => Some(format!(
+            "revision {rev} was compacted though the floor was {must} already"
+        )),
         (_, Some(class)) => refused(op, rev, rev, class, known),
         _ => None,
     }
@@ -90,9 +118,9 @@ fn compact(op: &Op, rev: i64, known: &Known) -> Option<String> {
 fn read(op: &Op, rev: i64, known: &Known) -> Option<String> {
     let must = known.must.before(op.start);
     match (&op.out, class(op)) {
-        (Outcome::Ok { .. }, _) if rev < must && op.linearizable() => {
-            Some(format!("revision {rev} was read though revisions below {must} were compacted before"))
-        }
+        (Outcome::Ok { .. }, _) if rev < must && op.linearizable() => Some(format!(
+            "revision {rev} was read though revisions below {must} were compacted before"
+        )),
         (_, Some(class)) => refused(op, rev, rev + 1, class, known),
         _ => None,
     }
@@ -104,12 +132,12 @@ fn refused(op: &Op, rev: i64, least: i64, class: FailClass, known: &Known) -> Op
     let may = known.may.before(op.end);
     let head = known.head.before(op.start);
     match class {
-        FailClass::Compacted if may < least => {
-            Some(format!("revision {rev} is called compacted; the highest compaction asked for so far is {may}"))
-        }
-        FailClass::Future if rev <= head && op.linearizable() => {
-            Some(format!("revision {rev} is called a future one; revision {head} was visible before"))
-        }
+        FailClass::Compacted if may < least => Some(format!(
+            "revision {rev} is called compacted; the highest compaction asked for so far is {may}"
+        )),
+        FailClass::Future if rev <= head && op.linearizable() => Some(format!(
+            "revision {rev} is called a future one; revision {head} was visible before"
+        )),
         _ => None,
     }
 }

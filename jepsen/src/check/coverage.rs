@@ -14,7 +14,13 @@ pub fn check(history: &History) -> Finding {
     };
     let installed = |f: &&Fault| f.injected == Injected::Installed;
     for kind in &meta.faults {
-        let of_kind = || history.faults.iter().filter(|f| f.kind == *kind).filter(installed);
+        let of_kind = || {
+            history
+                .faults
+                .iter()
+                .filter(|f| f.kind == *kind)
+                .filter(installed)
+        };
         let aims = kind.parse::<Kind>().is_ok_and(Kind::aims_at_leader);
         if of_kind().next().is_none() {
             finding.incomplete(format!("{kind} was promised and never seen to be in place"));
@@ -24,13 +30,20 @@ pub fn check(history: &History) -> Finding {
     }
     let done = history.faults.iter().filter(installed).count();
     if done < meta.times as usize {
-        finding.incomplete(format!("{} faults were promised, {done} were seen to be in place", meta.times));
+        finding.incomplete(format!(
+            "{} faults were promised, {done} were seen to be in place",
+            meta.times
+        ));
     }
     let under_fault = during(&history.ops, &Windows::of(&history.faults));
     if !meta.faults.is_empty() && under_fault == 0 {
         finding.incomplete("no operation ran during a fault".into());
     }
-    finding.summary = format!("installed={done} of {} {}", history.faults.len(), tally(&history.faults));
+    finding.summary = format!(
+        "installed={done} of {} {}",
+        history.faults.len(),
+        tally(&history.faults)
+    );
     finding
 }
 
@@ -40,7 +53,12 @@ fn tally(faults: &[Fault]) -> String {
     kinds.sort_unstable();
     kinds.dedup();
     let count = |kind: &str, leader: bool| {
-        faults.iter().filter(|f| f.kind == kind && f.injected == Injected::Installed && (f.hit_leader || !leader)).count()
+        faults
+            .iter()
+            .filter(|f| {
+                f.kind == kind && f.injected == Injected::Installed && (f.hit_leader || !leader)
+            })
+            .count()
     };
     let one = |kind: &&str| format!("{kind}={}({})", count(kind, false), count(kind, true));
     kinds.iter().map(one).collect::<Vec<_>>().join(" ")

@@ -11,12 +11,22 @@ pub fn check(history: &History) -> Finding {
     let mut finding = Finding::new("final-phase");
     let members = history.meta.as_ref().map_or(0, |m| m.members);
     if history.phase(Phase::AllHealthy).is_none() {
-        finding.violation("not every member answered in time after all faults were undone".into(), &[]);
+        finding.violation(
+            "not every member answered in time after all faults were undone".into(),
+            &[],
+        );
     }
-    let ops: Vec<_> = history.ops.iter().filter(|op| op.load == Load::Final).collect();
+    let ops: Vec<_> = history
+        .ops
+        .iter()
+        .filter(|op| op.load == Load::Final)
+        .collect();
     for op in &ops {
         if let Outcome::Fail { error, .. } | Outcome::Unknown { error } = &op.out {
-            let why = format!("after healing, an operation on m{} did not succeed: {error}", op.member);
+            let why = format!(
+                "after healing, an operation on m{} did not succeed: {error}",
+                op.member
+            );
             finding.violation(why, &[op.id]);
         }
     }
@@ -37,26 +47,49 @@ fn hashes(history: &History, members: usize, finding: &mut Finding) -> String {
     }
     let mut groups: BTreeMap<(i64, i64), BTreeMap<usize, u32>> = BTreeMap::new();
     for hash in history.hashes.iter().filter(|h| h.error.is_none()) {
-        groups.entry((hash.rev, hash.compact)).or_default().insert(hash.member, hash.hash);
+        groups
+            .entry((hash.rev, hash.compact))
+            .or_default()
+            .insert(hash.member, hash.hash);
     }
     let mut compared = None;
     for ((rev, compact), hashes) in &groups {
         let mut values: Vec<u32> = hashes.values().copied().collect();
         values.dedup();
         if values.len() > 1 {
-            let list: Vec<String> = hashes.iter().map(|(m, h)| format!("m{m}={h:08x}")).collect();
-            let why = format!("HashKV differs at revision {rev}, floor {compact}: {}", list.join(" "));
+            let list: Vec<String> = hashes
+                .iter()
+                .map(|(m, h)| format!("m{m}={h:08x}"))
+                .collect();
+            let why = format!(
+                "HashKV differs at revision {rev}, floor {compact}: {}",
+                list.join(" ")
+            );
             finding.violation(why, &[]);
         }
         if hashes.len() == members {
-            compared = Some(format!("{members}x{:08x}@{rev}/{compact}", values.first().copied().unwrap_or(0)));
+            compared = Some(format!(
+                "{members}x{:08x}@{rev}/{compact}",
+                values.first().copied().unwrap_or(0)
+            ));
         }
     }
     compared.unwrap_or_else(|| {
-        let errors: Vec<String> = history.hashes.iter().filter_map(|h| h.error.as_ref().map(|e| format!("m{}: {e}", h.member))).collect();
-        let floors: Vec<String> = groups.iter().map(|((r, c), m)| format!("{r}/{c} on {:?}", m.keys())).collect();
+        let errors: Vec<String> = history
+            .hashes
+            .iter()
+            .filter_map(|h| h.error.as_ref().map(|e| format!("m{}: {e}", h.member)))
+            .collect();
+        let floors: Vec<String> = groups
+            .iter()
+            .map(|((r, c), m)| format!("{r}/{c} on {:?}", m.keys()))
+            .collect();
         finding.violation(
-            format!("no revision and floor at which all {members} members gave a HashKV: {} {}", floors.join(", "), errors.join("; ")),
+            format!(
+                "no revision and floor at which all {members} members gave a HashKV: {} {}",
+                floors.join(", "),
+                errors.join("; ")
+            ),
             &[],
         );
         "none".into()

@@ -27,7 +27,13 @@ pub fn check(history: &History, logs: &Path) -> Finding {
     let mut finding = Finding::new("logs-and-exits");
     let unasked = history.exits.iter().filter(|e| !e.asked);
     for exit in unasked.clone() {
-        finding.violation(format!("the process of m{} ended by itself: {}", exit.member, exit.status), &[]);
+        finding.violation(
+            format!(
+                "the process of m{} ended by itself: {}",
+                exit.member, exit.status
+            ),
+            &[],
+        );
     }
     let members = history.meta.as_ref().map_or(0, |m| m.members);
     let mut lines = 0;
@@ -43,7 +49,11 @@ pub fn check(history: &History, logs: &Path) -> Finding {
             Err(e) => finding.incomplete(format!("{}: {e}", path.display())),
         }
     }
-    finding.summary = format!("lines={lines} exits={} unasked={}", history.exits.len(), unasked.count());
+    finding.summary = format!(
+        "lines={lines} exits={} unasked={}",
+        history.exits.len(),
+        unasked.count()
+    );
     finding
 }
 
@@ -54,7 +64,10 @@ fn scan(path: &Path) -> std::io::Result<(u64, Vec<String>)> {
         let line = line?;
         lines += 1;
         if is_fatal(&String::from_utf8_lossy(&line)) {
-            let text: String = String::from_utf8_lossy(&line).chars().take(LONGEST).collect();
+            let text: String = String::from_utf8_lossy(&line)
+                .chars()
+                .take(LONGEST)
+                .collect();
             fatal.push(format!("line {}: {text}", number + 1));
         }
     }

@@ -16,11 +16,11 @@ pub mod register;
 pub mod replay;
 pub mod resolve;
 pub mod set;
-pub mod wgl;
 pub mod watch;
+pub mod wgl;
 
 #[cfg(test)]
-mod testing;
+mod tests;
 
 use crate::history::History;
 use std::path::Path;
@@ -68,14 +68,24 @@ pub struct Finding {
 
 impl Finding {
     pub fn new(check: &'static str) -> Finding {
-        Finding { check, verdict: Verdict::Pass, summary: String::new(), anomalies: Vec::new(), total: 0, gaps: Vec::new() }
+        Finding {
+            check,
+            verdict: Verdict::Pass,
+            summary: String::new(),
+            anomalies: Vec::new(),
+            total: 0,
+            gaps: Vec::new(),
+        }
     }
 
     pub fn violation(&mut self, why: String, ops: &[u64]) {
         self.verdict = Verdict::Violation;
         self.total += 1;
         if self.anomalies.len() < KEPT {
-            self.anomalies.push(Anomaly { why, ops: ops.to_vec() });
+            self.anomalies.push(Anomaly {
+                why,
+                ops: ops.to_vec(),
+            });
         }
     }
 
@@ -89,8 +99,17 @@ impl Finding {
     }
 
     pub fn line(&self) -> String {
-        let more = if self.total > 0 { format!(" anomalies={}", self.total) } else { String::new() };
-        format!("{:<10} {:<22} {}{more}", self.verdict.name(), self.check, self.summary)
+        let more = if self.total > 0 {
+            format!(" anomalies={}", self.total)
+        } else {
+            String::new()
+        };
+        format!(
+            "{:<10} {:<22} {}{more}",
+            self.verdict.name(),
+            self.check,
+            self.summary
+        )
     }
 }
 

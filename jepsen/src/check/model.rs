@@ -18,7 +18,10 @@ pub struct Model {
 
 impl Default for Model {
     fn default() -> Model {
-        Model { rev: 1, live: BTreeMap::new() }
+        Model {
+            rev: 1,
+            live: BTreeMap::new(),
+        }
     }
 }
 
@@ -34,11 +37,18 @@ impl Model {
         if end.is_empty() {
             return self.live.get(key).into_iter().collect();
         }
-        let upper = if end == "\0" { Bound::Unbounded } else { Bound::Excluded(end) };
+        let upper = if end == "\0" {
+            Bound::Unbounded
+        } else {
+            Bound::Excluded(end)
+        };
         if upper != Bound::Unbounded && end <= key {
             return Vec::new();
         }
-        self.live.range::<str, _>((Bound::Included(key), upper)).map(|(_, kv)| kv).collect()
+        self.live
+            .range::<str, _>((Bound::Included(key), upper))
+            .map(|(_, kv)| kv)
+            .collect()
     }
 
     /// A range at this state, whatever revision it asks for.
@@ -46,9 +56,17 @@ impl Model {
         let all = self.select(&r.key, &r.end);
         let count = all.len() as i64;
         if r.count_only {
-            return RangeReply { kvs: Vec::new(), count, more: false };
+            return RangeReply {
+                kvs: Vec::new(),
+                count,
+                more: false,
+            };
         }
-        let limit = if r.limit > 0 { r.limit as usize } else { usize::MAX };
+        let limit = if r.limit > 0 {
+            r.limit as usize
+        } else {
+            usize::MAX
+        };
         let kvs: Vec<Kv> = all
             .iter()
             .take(limit)
@@ -60,7 +78,11 @@ impl Model {
                 kv
             })
             .collect();
-        RangeReply { more: all.len() > limit, kvs, count }
+        RangeReply {
+            more: all.len() > limit,
+            kvs,
+            count,
+        }
     }
 
     fn put(&mut self, r: &PutReq, rev: i64, events: &mut Vec<Event>) -> PutReply {
@@ -74,8 +96,14 @@ impl Model {
             lease: 0,
         };
         self.live.insert(r.key.clone(), kv.clone());
-        events.push(Event { kv, delete: false, prev: prev.clone() });
-        PutReply { prev: prev.filter(|_| r.prev) }
+        events.push(Event {
+            kv,
+            delete: false,
+            prev: prev.clone(),
+        });
+        PutReply {
+            prev: prev.filter(|_| r.prev),
+        }
     }
 
     fn delete(&mut self, r: &DeleteReq, rev: i64, events: &mut Vec<Event>) -> DeleteReply {
@@ -84,7 +112,10 @@ impl Model {
             self.live.remove(&kv.key);
             events.push(deletion(kv, rev));
         }
-        DeleteReply { deleted: gone.len() as i64, prev: if r.prev { gone } else { Vec::new() } }
+        DeleteReply {
+            deleted: gone.len() as i64,
+            prev: if r.prev { gone } else { Vec::new() },
+        }
     }
 
     fn holds(&self, c: &Compare) -> bool {
@@ -143,15 +174,24 @@ impl Model {
     /// What a request would do here, leaving the state as it is.
     pub fn preview(&self, req: &Request) -> Effect {
         match req {
-            Request::Range(r) => Effect { reply: Reply::Range(self.range(r)), events: Vec::new() },
-            Request::Compact { .. } => Effect { reply: Reply::Compact, events: Vec::new() },
+            Request::Range(r) => Effect {
+                reply: Reply::Range(self.range(r)),
+                events: Vec::new(),
+            },
+            Request::Compact { .. } => Effect {
+                reply: Reply::Compact,
+                events: Vec::new(),
+            },
             _ => self.touched(req).apply(req),
         }
     }
 
     /// A copy of the part of the state that a write can see or change.
     fn touched(&self, req: &Request) -> Model {
-        let mut part = Model { rev: self.rev, live: BTreeMap::new() };
+        let mut part = Model {
+            rev: self.rev,
+            live: BTreeMap::new(),
+        };
         let mut take = |key: &str, end: &str| {
             for kv in self.select(key, end) {
                 part.live.insert(kv.key.clone(), kv.clone());
@@ -192,21 +232,41 @@ impl Model {
     pub fn difference(&self, rev: i64, scan: &[Kv]) -> Vec<Event> {
         let then: BTreeMap<&str, &Kv> = scan.iter().map(|kv| (kv.key.as_str(), kv)).collect();
         let puts = scan.iter().filter(|kv| self.live.get(&kv.key) != Some(kv));
-        let gone = self.live.values().filter(|kv| !then.contains_key(kv.key.as_str()));
-        let put = |kv: &Kv| Event { kv: kv.clone(), delete: false, prev: self.live.get(&kv.key).cloned() };
-        puts.map(put).chain(gone.map(|kv| deletion(kv, rev))).collect()
+        let gone = self
+            .live
+            .values()
+            .filter(|kv| !then.contains_key(kv.key.as_str()));
+        let put = |kv: &Kv| Event {
+            kv: kv.clone(),
+            delete: false,
+            prev: self.live.get(&kv.key).cloned(),
+        };
+        puts.map(put)
+            .chain(gone.map(|kv| deletion(kv, rev)))
+            .collect()
     }
 }
 
 fn deletion(kv: &Kv, rev: i64) -> Event {
-    let gone = Kv { key: kv.key.clone(), modified: rev, ..Kv::default() };
-    Event { kv: gone, delete: true, prev: Some(kv.clone()) }
+    let gone = Kv {
+        key: kv.key.clone(),
+        modified: rev,
+        ..Kv::default()
+    };
+    Event {
+        kv: gone,
+        delete: true,
+        prev: Some(kv.clone()),
+    }
 }
 
 /// Events of one revision in a comparable form: by key, without previous
 /// values.
 pub fn canonical(events: &[Event]) -> Vec<(String, Option<Kv>)> {
-    let mut list: Vec<_> = events.iter().map(|e| (e.kv.key.clone(), (!e.delete).then(|| e.kv.clone()))).collect();
+    let mut list: Vec<_> = events
+        .iter()
+        .map(|e| (e.kv.key.clone(), (!e.delete).then(|| e.kv.clone())))
+        .collect();
     list.sort_by(|a, b| a.0.cmp(&b.0));
     list
 }

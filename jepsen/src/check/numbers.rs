@@ -15,8 +15,11 @@ pub struct Windows {
 
 impl Windows {
     pub fn of(faults: &[Fault]) -> Windows {
-        let mut spans: Vec<(Nanos, Nanos)> =
-            faults.iter().filter(|f| f.injected != Injected::Skipped).map(|f| (f.start, f.end)).collect();
+        let mut spans: Vec<(Nanos, Nanos)> = faults
+            .iter()
+            .filter(|f| f.injected != Injected::Skipped)
+            .map(|f| (f.start, f.end))
+            .collect();
         spans.sort_unstable();
         let mut joined: Vec<(Nanos, Nanos)> = Vec::new();
         for (start, end) in spans {
@@ -36,12 +39,18 @@ impl Windows {
 
 /// Operations, sent at all, that overlap a fault.
 pub fn during(ops: &[Op], windows: &Windows) -> usize {
-    ops.iter().filter(|op| windows.overlap(op.start, op.end)).count()
+    ops.iter()
+        .filter(|op| windows.overlap(op.start, op.end))
+        .count()
 }
 
 pub fn check(history: &History) -> Finding {
     let mut finding = Finding::new("operations");
-    let ops: Vec<&Op> = history.ops.iter().filter(|o| o.load != Load::Evidence).collect();
+    let ops: Vec<&Op> = history
+        .ops
+        .iter()
+        .filter(|o| o.load != Load::Evidence)
+        .collect();
     let count = |f: fn(&Outcome) -> bool| ops.iter().filter(|o| f(&o.out)).count();
     let under_fault = during(&history.ops, &Windows::of(&history.faults));
     let share = 100.0 * under_fault as f64 / history.ops.len().max(1) as f64;
@@ -68,14 +77,35 @@ pub fn check(history: &History) -> Finding {
 /// The longest time under load without an acknowledged put, and when it began.
 /// Guarded puts count when they succeed.
 pub fn longest_gap(history: &History) -> (Nanos, Nanos) {
-    let (Some(from), Some(to)) = (history.phase(Phase::LoadStart), history.phase(Phase::LoadEnd)) else { return (0, 0) };
+    let (Some(from), Some(to)) = (
+        history.phase(Phase::LoadStart),
+        history.phase(Phase::LoadEnd),
+    ) else {
+        return (0, 0);
+    };
     let is_put = |op: &&Op| match (&op.req, &op.out) {
         (Request::Put(_), Outcome::Ok { .. }) => true,
-        (Request::Txn(_), Outcome::Ok { reply: Reply::Txn(_), .. }) => op.made_revision(),
+        (
+            Request::Txn(_),
+            Outcome::Ok {
+                reply: Reply::Txn(_),
+                ..
+            },
+        ) => op.made_revision(),
         _ => false,
     };
-    let mut times: Vec<Nanos> = history.ops.iter().filter(is_put).map(|op| op.end).filter(|t| (from..=to).contains(t)).collect();
+    let mut times: Vec<Nanos> = history
+        .ops
+        .iter()
+        .filter(is_put)
+        .map(|op| op.end)
+        .filter(|t| (from..=to).contains(t))
+        .collect();
     times.extend([from, to]);
     times.sort_unstable();
-    times.windows(2).map(|w| (w[1] - w[0], w[0])).max().unwrap_or((0, 0))
+    times
+        .windows(2)
+        .map(|w| (w[1] - w[0], w[0]))
+        .max()
+        .unwrap_or((0, 0))
 }

@@ -29,12 +29,27 @@ pub fn check(history: &History, placed: &[(usize, i64)]) -> Finding {
     let ops = &history.ops;
     let mut seen: Vec<Seen> = ops
         .iter()
-        .filter_map(|op| op.revision().map(|rev| Seen { at: op.end, rev, op: Some(op.id) }))
+        .filter_map(|op| {
+            op.revision().map(|rev| Seen {
+                at: op.end,
+                rev,
+                op: Some(op.id),
+            })
+        })
         .collect();
     seen.extend(history.watches.iter().filter_map(|w| {
-        w.events.last().map(|e| Seen { at: w.at, rev: e.kv.modified, op: None })
+        w.events.last().map(|e| Seen {
+            at: w.at,
+            rev: e.kv.modified,
+            op: None,
+        })
     }));
-    let claim = |op: &Op, rev, strict| Claim { start: op.start, rev, strict, op: op.id };
+    let claim = |op: &Op, rev, strict| Claim {
+        start: op.start,
+        rev,
+        strict,
+        op: op.id,
+    };
     let mut claims: Vec<Claim> = ops
         .iter()
         .filter(|op| op.linearizable())
@@ -55,10 +70,19 @@ pub fn check_stale(history: &History) -> Finding {
     for op in &history.ops {
         let Some(rev) = op.revision() else { continue };
         let (seen, claims) = processes.entry((op.member, op.incarnation)).or_default();
-        seen.push(Seen { at: op.end, rev, op: Some(op.id) });
+        seen.push(Seen {
+            at: op.end,
+            rev,
+            op: Some(op.id),
+        });
         if !op.linearizable() {
             reads += 1;
-            claims.push(Claim { start: op.start, rev, strict: false, op: op.id });
+            claims.push(Claim {
+                start: op.start,
+                rev,
+                strict: false,
+                op: op.id,
+            });
         }
     }
     let count = processes.len();
@@ -81,10 +105,22 @@ fn sweep(mut seen: Vec<Seen>, mut claims: Vec<Claim>, finding: &mut Finding) {
             }
         }
         let Some(newest) = newest else { continue };
-        let holds = if claim.strict { claim.rev > newest.rev } else { claim.rev >= newest.rev };
+        let holds = if claim.strict {
+            claim.rev > newest.rev
+        } else {
+            claim.rev >= newest.rev
+        };
         if !holds {
-            let kind = if claim.strict { "a write made" } else { "a reply is of" };
-            let by = if newest.op.is_some() { "an operation" } else { "a watch" };
+            let kind = if claim.strict {
+                "a write made"
+            } else {
+                "a reply is of"
+            };
+            let by = if newest.op.is_some() {
+                "an operation"
+            } else {
+                "a watch"
+            };
             let why = format!(
                 "{kind} revision {}, though {by} had seen revision {} at {} s, before this one began at {} s",
                 claim.rev,

@@ -5,10 +5,10 @@
 //! the revision in its header. Linear in the history but for sorting, whatever
 //! the number of keys and clients.
 
+use super::Finding;
 use super::model::{Effect, Model, canonical, describe};
 use super::resolve::{Evidence, Shown};
 use super::watch::Watches;
-use super::Finding;
 use crate::history::History;
 use crate::history::op::{FailClass, Op, Outcome, Reply, Request};
 use crate::history::record::Event;
@@ -59,20 +59,33 @@ pub fn replay(history: &History) -> Replayed {
     r.finish(head, acked.values().map(Vec::len).sum())
 }
 
-/// The highest revision, held below what the writes of this history can make.
+/// The highest revision. One far above what the writes of this history can
+/// make is left out, so that it does not lead the replay astray.
 fn head(history: &History, replies: &mut Finding) -> i64 {
     let may_write = |op: &&Op| op.made_revision() || matches!(op.out, Outcome::Unknown { .. });
-    let bound = 1 + history.ops.iter().filter(may_write).count() as i64;
+    let writes = history.ops.iter().filter(may_write).count() as i64;
+    let bound = 1000 + 2 * writes;
     let mut head = 1;
     for op in &history.ops {
         let Some(rev) = op.revision() else { continue };
         if rev < 1 || rev > bound {
-            replies.violation(format!("header revision {rev}, but all writes together make revisions 1 to {bound}"), &[op.id]);
+            replies.violation(
+                format!(
+                    "header revision {rev} is out of reach of the {writes} writes of this history"
+                ),
+                &[op.id],
+            );
         } else {
             head = head.max(rev);
         }
     }
-    let watched = history.watches.iter().flat_map(|w| &w.events).map(|e| e.kv.modified).max().unwrap_or(1);
+    let watched = history
+        .watches
+        .iter()
+        .flat_map(|w| &w.events)
+        .map(|e| e.kv.modified)
+        .max()
+        .unwrap_or(1);
     head.max(watched.min(bound))
 }
 
@@ -88,9 +101,16 @@ fn schedule(ops: &[Op], head: i64, replies: &mut Finding) -> (ByRevision, ByRevi
             _ => rev,
         };
         if at > rev {
-            replies.violation(format!("a read at revision {at} succeeded with header revision {rev}"), &[op.id]);
+            replies.violation(
+                format!("a read at revision {at} succeeded with header revision {rev}"),
+                &[op.id],
+            );
         } else if (1..=head).contains(&at) {
-            let list = if op.made_revision() { &mut acked } else { &mut reads };
+            let list = if op.made_revision() {
+                &mut acked
+            } else {
+                &mut reads
+            };
             list.entry(at).or_default().push(i);
         }
     }
@@ -105,7 +125,10 @@ impl Replay<'_> {
             [one] => self.acknowledged(rev, *one),
             [first, ..] => {
                 let ids: Vec<u64> = acked.iter().map(|&i| self.ops[i].id).collect();
-                let why = format!("revision {rev} was given to {} acknowledged writes; all but one of them are lost", ids.len());
+                let why = format!(
+                    "revision {rev} was given to {} acknowledged writes; all but one of them are lost",
+                    ids.len()
+                );
                 self.writes.violation(why, &ids);
                 self.acknowledged(rev, *first)
             }
@@ -146,20 +169,29 @@ impl Replay<'_> {
         }
         match shown {
             Shown::All(events) => {
-                self.revisions.violation(self.unexplained(rev, &events), &self.suspects(&events));
+                self.revisions
+                    .violation(self.unexplained(rev, &events), &self.suspects(&events));
                 self.model.force(rev, &events);
                 events
             }
             Shown::Some(pairs) => {
-                let events: Vec<Event> =
-                    pairs.into_iter().map(|kv| Event { kv: kv.clone(), delete: false, prev: None }).collect();
-                self.revisions.violation(self.unexplained(rev, &events), &self.suspects(&events));
+                let events: Vec<Event> = pairs
+                    .into_iter()
+                    .map(|kv| Event {
+                        kv: kv.clone(),
+                        delete: false,
+                        prev: None,
+                    })
+                    .collect();
+                self.revisions
+                    .violation(self.unexplained(rev, &events), &self.suspects(&events));
                 self.model.force(rev, &events);
                 events
             }
             Shown::Nothing => {
                 if self.evidence.unplaced() == 0 {
-                    self.revisions.violation(format!("gap: no write made revision {rev}"), &[]);
+                    self.revisions
+                        .violation(format!("gap: no write made revision {rev}"), &[]);
                 } else {
                     self.revisions.incomplete(format!(
                         "no evidence for revision {rev}; some unknown-outcome write may have made it"
@@ -173,7 +205,10 @@ impl Replay<'_> {
     fn unexplained(&self, rev: i64, events: &[Event]) -> String {
         let suspects = self.suspects(events);
         let failed = |id: &u64| {
-            self.ops.iter().any(|o| o.id == *id && matches!(o.out, Outcome::Fail { class, .. } if class != FailClass::Read))
+            self.ops.iter().any(|o| {
+                o.id == *id
+                    && matches!(o.out, Outcome::Fail { class, .. } if class != FailClass::Read)
+            })
         };
         let hint = if suspects.iter().any(failed) {
             "a write reported as failed took effect"
@@ -182,11 +217,19 @@ impl Replay<'_> {
         } else {
             "no operation asked for this"
         };
-        format!("revision {rev} did {}, which no write of unknown outcome explains: {hint}", describe(events))
+        format!(
+            "revision {rev} did {}, which no write of unknown outcome explains: {hint}",
+            describe(events)
+        )
     }
 
     fn suspects(&self, events: &[Event]) -> Vec<u64> {
-        events.iter().filter(|e| !e.delete).take(1).flat_map(|e| self.evidence.writers_of(&e.kv)).collect()
+        events
+            .iter()
+            .filter(|e| !e.delete)
+            .take(1)
+            .flat_map(|e| self.evidence.writers_of(&e.kv))
+            .collect()
     }
 
     /// A reply that made no revision, against the state it names.
@@ -200,10 +243,16 @@ impl Replay<'_> {
     }
 
     fn compare(&mut self, op: &Op, expected: &Reply, rev: i64) {
-        let Outcome::Ok { reply, .. } = &op.out else { return };
+        let Outcome::Ok { reply, .. } = &op.out else {
+            return;
+        };
         self.compared += 1;
         if reply != expected {
-            let why = format!("at revision {rev} the reply must be {} but was {}", text(expected), text(reply));
+            let why = format!(
+                "at revision {rev} the reply must be {} but was {}",
+                text(expected),
+                text(reply)
+            );
             self.replies.violation(why, &[op.id]);
         }
     }
@@ -218,7 +267,10 @@ impl Replay<'_> {
         );
         self.replies.summary = format!("compared={}", self.compared);
         let watch = self.watches.finish(head);
-        Replayed { findings: vec![self.writes, self.revisions, self.replies, watch], placed: self.placed }
+        Replayed {
+            findings: vec![self.writes, self.revisions, self.replies, watch],
+            placed: self.placed,
+        }
     }
 }
 
@@ -227,7 +279,10 @@ fn text(reply: &Reply) -> String {
     const LONGEST: usize = 600;
     let mut text = serde_json::to_string(reply).unwrap_or_else(|e| e.to_string());
     if text.len() > LONGEST {
-        let cut = (0..=LONGEST).rev().find(|&i| text.is_char_boundary(i)).unwrap_or(0);
+        let cut = (0..=LONGEST)
+            .rev()
+            .find(|&i| text.is_char_boundary(i))
+            .unwrap_or(0);
         text.truncate(cut);
         text.push('…');
     }

@@ -106,7 +106,10 @@ impl<'a> Evidence<'a> {
 
     /// The unknown-outcome write that does this at `before`. It is used up.
     pub fn take(&mut self, shown: &Shown<'_>, before: &Model) -> Option<usize> {
-        let found = self.candidates(shown).into_iter().find(|&i| !self.used[i] && self.does(i, shown, before))?;
+        let found = self
+            .candidates(shown)
+            .into_iter()
+            .find(|&i| !self.used[i] && self.does(i, shown, before))?;
         self.used[found] = true;
         Some(found)
     }
@@ -118,12 +121,17 @@ impl<'a> Evidence<'a> {
             Shown::Nothing => return Vec::new(),
         };
         match put {
-            Some(kv) => self.writers.get(&(kv.key.as_str(), kv.value.as_str())).cloned().unwrap_or_default(),
+            Some(kv) => self
+                .writers
+                .get(&(kv.key.as_str(), kv.value.as_str()))
+                .cloned()
+                .unwrap_or_default(),
             // A guarded deletion fits few revisions, a plain one fits many:
             // the guarded ones come first so that none is left over.
             None => {
                 let guarded = |i: &usize| matches!(&self.ops[*i].req, Request::Txn(t) if !t.compare.is_empty());
-                let (first, second): (Vec<_>, Vec<_>) = self.deleters.iter().copied().partition(guarded);
+                let (first, second): (Vec<_>, Vec<_>) =
+                    self.deleters.iter().copied().partition(guarded);
                 first.into_iter().chain(second).collect()
             }
         }
@@ -133,21 +141,29 @@ impl<'a> Evidence<'a> {
         let events = before.preview(&self.ops[i].req).events;
         match shown {
             Shown::All(wanted) => canonical(&events) == canonical(wanted),
-            Shown::Some(pairs) => pairs.iter().all(|kv| events.iter().any(|e| !e.delete && e.kv == **kv)),
+            Shown::Some(pairs) => pairs
+                .iter()
+                .all(|kv| events.iter().any(|e| !e.delete && e.kv == **kv)),
             Shown::Nothing => false,
         }
     }
 
     /// Operations that wrote this pair, whatever came of them.
     pub fn writers_of(&self, kv: &Kv) -> Vec<u64> {
-        let wrote = |op: &&Op| puts(&op.req).iter().any(|p| p.key == kv.key && p.value == kv.value);
+        let wrote = |op: &&Op| {
+            puts(&op.req)
+                .iter()
+                .any(|p| p.key == kv.key && p.value == kv.value)
+        };
         self.ops.iter().filter(wrote).map(|op| op.id).collect()
     }
 
     /// Unknown-outcome writes that were not placed at any revision.
     pub fn unplaced(&self) -> usize {
         let open = |(i, op): &(usize, &Op)| {
-            matches!(op.out, Outcome::Unknown { .. }) && !self.used[*i] && !matches!(op.req, Request::Compact { .. })
+            matches!(op.out, Outcome::Unknown { .. })
+                && !self.used[*i]
+                && !matches!(op.req, Request::Compact { .. })
         };
         self.ops.iter().enumerate().filter(open).count()
     }
@@ -159,7 +175,8 @@ pub fn puts(req: &Request) -> Vec<&PutReq> {
         Request::Put(r) => vec![r],
         Request::Txn(t) => {
             let ops = t.then.iter().chain(&t.or_else);
-            ops.filter_map(|o| if let TxnOp::Put(r) = o { Some(r) } else { None }).collect()
+            ops.filter_map(|o| if let TxnOp::Put(r) = o { Some(r) } else { None })
+                .collect()
         }
         _ => Vec::new(),
     }
@@ -194,7 +211,13 @@ fn pairs(reply: &Reply) -> Vec<&Kv> {
     match reply {
         Reply::Range(r) => range(r).collect(),
         Reply::Txn(t) => {
-            let ranges = t.replies.iter().filter_map(|r| if let TxnOpReply::Range(r) = r { Some(r) } else { None });
+            let ranges = t.replies.iter().filter_map(|r| {
+                if let TxnOpReply::Range(r) = r {
+                    Some(r)
+                } else {
+                    None
+                }
+            });
             ranges.flat_map(range).collect()
         }
         Reply::Put(p) => p.prev.iter().collect(),

@@ -32,14 +32,22 @@ struct Set<'a> {
 pub fn check(history: &History) -> Finding {
     let mut finding = Finding::new("sets");
     let mut sets: BTreeMap<&str, Set<'_>> = BTreeMap::new();
-    for op in history.ops.iter().filter(|op| matches!(op.load, Load::Set | Load::Final)) {
+    for op in history
+        .ops
+        .iter()
+        .filter(|op| matches!(op.load, Load::Set | Load::Final))
+    {
         if op.load == Load::Set
             && let Some(put) = addition(&op.req)
         {
             add(sets.entry(&put.key).or_default(), op, put);
         }
     }
-    for op in history.ops.iter().filter(|op| matches!(op.load, Load::Set | Load::Final) && op.linearizable()) {
+    for op in history
+        .ops
+        .iter()
+        .filter(|op| matches!(op.load, Load::Set | Load::Final) && op.linearizable())
+    {
         read(&mut sets, op);
     }
     let mut reads = 0;
@@ -49,7 +57,10 @@ pub fn check(history: &History) -> Finding {
         elements += set.acknowledged.len();
         judge(key, set, &mut finding);
     }
-    finding.summary = format!("sets={} acknowledged-elements={elements} reads={reads}", sets.len());
+    finding.summary = format!(
+        "sets={} acknowledged-elements={elements} reads={reads}",
+        sets.len()
+    );
     finding
 }
 
@@ -64,11 +75,22 @@ fn addition(req: &Request) -> Option<&PutReq> {
 }
 
 fn add<'a>(set: &mut Set<'a>, op: &'a Op, put: &'a PutReq) {
-    let Some(element) = put.value.split(',').next_back() else { return };
+    let Some(element) = put.value.split(',').next_back() else {
+        return;
+    };
     match &op.out {
-        Outcome::Ok { reply: Reply::Txn(t), .. } if t.succeeded => {
+        Outcome::Ok {
+            reply: Reply::Txn(t),
+            ..
+        } if t.succeeded => {
             set.tried.insert(element, op.start);
-            set.acknowledged.insert(element, Since { at: op.end, op: op.id });
+            set.acknowledged.insert(
+                element,
+                Since {
+                    at: op.end,
+                    op: op.id,
+                },
+            );
         }
         Outcome::Unknown { .. } => {
             set.tried.insert(element, op.start);
@@ -80,18 +102,35 @@ fn add<'a>(set: &mut Set<'a>, op: &'a Op, put: &'a PutReq) {
 /// Takes the sets out of a reply: of one set's read, or of a full scan.
 fn read<'a>(sets: &mut BTreeMap<&'a str, Set<'a>>, op: &'a Op) {
     match (&op.req, &op.out) {
-        (Request::Range(q), Outcome::Ok { reply: Reply::Range(r), .. }) if q.rev == 0 => {
+        (
+            Request::Range(q),
+            Outcome::Ok {
+                reply: Reply::Range(r),
+                ..
+            },
+        ) if q.rev == 0 => {
             if q.end.is_empty() {
                 shown(sets, op, &q.key, r.kvs.first());
             } else if *op_scan() == op.req {
                 for (key, set) in sets.iter_mut() {
                     let kv = r.kvs.iter().find(|kv| kv.key == **key);
-                    set.reads.push(Read { op, elements: elements(kv) });
+                    set.reads.push(Read {
+                        op,
+                        elements: elements(kv),
+                    });
                 }
             }
         }
-        (Request::Txn(t), Outcome::Ok { reply: Reply::Txn(reply), .. }) => {
-            if let (Some(TxnOp::Range(q)), Some(TxnOpReply::Range(r))) = (t.then.first(), reply.replies.first()) {
+        (
+            Request::Txn(t),
+            Outcome::Ok {
+                reply: Reply::Txn(reply),
+                ..
+            },
+        ) => {
+            if let (Some(TxnOp::Range(q)), Some(TxnOpReply::Range(r))) =
+                (t.then.first(), reply.replies.first())
+            {
                 shown(sets, op, &q.key, r.kvs.first());
             }
         }
@@ -106,12 +145,16 @@ fn op_scan() -> &'static Request {
 
 fn shown<'a>(sets: &mut BTreeMap<&'a str, Set<'a>>, op: &'a Op, key: &'a str, kv: Option<&'a Kv>) {
     if key.starts_with(PREFIX) {
-        sets.entry(key).or_default().reads.push(Read { op, elements: elements(kv) });
+        sets.entry(key).or_default().reads.push(Read {
+            op,
+            elements: elements(kv),
+        });
     }
 }
 
 fn elements(kv: Option<&Kv>) -> HashSet<&str> {
-    kv.map(|kv| kv.value.split(',').collect()).unwrap_or_default()
+    kv.map(|kv| kv.value.split(',').collect())
+        .unwrap_or_default()
 }
 
 fn judge(key: &str, set: &mut Set<'_>, finding: &mut Finding) {
@@ -119,7 +162,10 @@ fn judge(key: &str, set: &mut Set<'_>, finding: &mut Finding) {
     let mut since = set.acknowledged.clone();
     for read in &set.reads {
         for &element in &read.elements {
-            let seen = Since { at: read.op.end, op: read.op.id };
+            let seen = Since {
+                at: read.op.end,
+                op: read.op.id,
+            };
             let known = since.entry(element).or_insert(seen);
             if seen.at < known.at {
                 *known = seen;
@@ -128,8 +174,15 @@ fn judge(key: &str, set: &mut Set<'_>, finding: &mut Finding) {
     }
     for read in &set.reads {
         for element in &read.elements {
-            if set.tried.get(element).is_none_or(|start| *start > read.op.end) {
-                finding.violation(format!("set {key:?} shows {element:?}, which nobody had added"), &[read.op.id]);
+            if set
+                .tried
+                .get(element)
+                .is_none_or(|start| *start > read.op.end)
+            {
+                finding.violation(
+                    format!("set {key:?} shows {element:?}, which nobody had added"),
+                    &[read.op.id],
+                );
             }
         }
         for (element, since) in &since {

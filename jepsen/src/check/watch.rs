@@ -20,7 +20,13 @@ pub struct Watches<'a> {
 
 impl<'a> Watches<'a> {
     pub fn new(history: &'a History) -> Watches<'a> {
-        let mut w = Watches { finding: Finding::new("watch"), shown: BTreeMap::new(), floor: floor(history), events: 0, streams: 0 };
+        let mut w = Watches {
+            finding: Finding::new("watch"),
+            shown: BTreeMap::new(),
+            floor: floor(history),
+            events: 0,
+            streams: 0,
+        };
         w.notes(history);
         let mut last: BTreeMap<usize, i64> = BTreeMap::new();
         for batch in &history.watches {
@@ -38,15 +44,29 @@ impl<'a> Watches<'a> {
 
     fn order(&mut self, member: usize, rev: i64, last: i64, header: i64) {
         if rev == last {
-            self.finding.violation(format!("the watch on m{member} shows revision {rev} twice, or in two parts"), &[]);
+            self.finding.violation(
+                format!("the watch on m{member} shows revision {rev} twice, or in two parts"),
+                &[],
+            );
         } else if rev < last {
-            self.finding.violation(format!("the watch on m{member} shows revision {rev} after {last}"), &[]);
+            self.finding.violation(
+                format!("the watch on m{member} shows revision {rev} after {last}"),
+                &[],
+            );
         } else if rev > last + 1 {
             let missing = last + 1..rev;
-            self.finding.violation(format!("the watch on m{member} leaves out revisions {missing:?}"), &[]);
+            self.finding.violation(
+                format!("the watch on m{member} leaves out revisions {missing:?}"),
+                &[],
+            );
         }
         if header < rev {
-            self.finding.violation(format!("the watch on m{member} shows revision {rev} under header revision {header}"), &[]);
+            self.finding.violation(
+                format!(
+                    "the watch on m{member} shows revision {rev} under header revision {header}"
+                ),
+                &[],
+            );
         }
     }
 
@@ -70,18 +90,26 @@ impl<'a> Watches<'a> {
 
     /// What the watches showed of a revision against what it did.
     pub fn compare(&mut self, rev: i64, did: &[Event]) {
-        let Some(shown) = self.shown.remove(&rev) else { return };
+        let Some(shown) = self.shown.remove(&rev) else {
+            return;
+        };
         let wanted = sorted(did);
         for (member, events) in shown {
             if let Some(why) = difference(&sorted(events), &wanted, rev <= self.floor) {
-                self.finding.violation(format!("the watch on m{member} at revision {rev}: {why}"), &[]);
+                self.finding.violation(
+                    format!("the watch on m{member} at revision {rev}: {why}"),
+                    &[],
+                );
             }
         }
     }
 
     pub fn finish(mut self, head: i64) -> Finding {
         if let Some((rev, _)) = self.shown.last_key_value() {
-            self.finding.violation(format!("a watch shows revision {rev}; the head is {head}"), &[]);
+            self.finding.violation(
+                format!("a watch shows revision {rev}; the head is {head}"),
+                &[],
+            );
         }
         self.finding.summary = format!("streams={} events={}", self.streams, self.events);
         self.finding
@@ -90,11 +118,14 @@ impl<'a> Watches<'a> {
 
 /// The highest revision any compaction asked for.
 fn floor(history: &History) -> i64 {
-    let compacted = history.ops.iter().filter_map(|op| match (&op.req, &op.out) {
-        (Request::Compact { .. }, Outcome::Fail { .. }) => None,
-        (Request::Compact { rev }, _) => Some(*rev),
-        _ => None,
-    });
+    let compacted = history
+        .ops
+        .iter()
+        .filter_map(|op| match (&op.req, &op.out) {
+            (Request::Compact { .. }, Outcome::Fail { .. }) => None,
+            (Request::Compact { rev }, _) => Some(*rev),
+            _ => None,
+        });
     compacted.max().unwrap_or(0)
 }
 
@@ -107,15 +138,25 @@ fn sorted(events: &[Event]) -> Vec<&Event> {
 fn difference(shown: &[&Event], wanted: &[&Event], prev_may_lack: bool) -> Option<String> {
     let keys = |list: &[&Event]| list.iter().map(|e| e.kv.key.clone()).collect::<Vec<_>>();
     if shown.len() != wanted.len() {
-        return Some(format!("events for {:?}, should be for {:?}", keys(shown), keys(wanted)));
+        return Some(format!(
+            "events for {:?}, should be for {:?}",
+            keys(shown),
+            keys(wanted)
+        ));
     }
     for (s, w) in shown.iter().zip(wanted) {
         if s.kv != w.kv || s.delete != w.delete {
-            return Some(format!("shows {:?} (delete: {}), should show {:?} (delete: {})", s.kv, s.delete, w.kv, w.delete));
+            return Some(format!(
+                "shows {:?} (delete: {}), should show {:?} (delete: {})",
+                s.kv, s.delete, w.kv, w.delete
+            ));
         }
         let lacking = s.prev.is_none() && prev_may_lack;
         if s.prev != w.prev && !lacking {
-            return Some(format!("previous pair of {:?} is {:?}, should be {:?}", s.kv.key, s.prev, w.prev));
+            return Some(format!(
+                "previous pair of {:?} is {:?}, should be {:?}",
+                s.kv.key, s.prev, w.prev
+            ));
         }
     }
     None

@@ -38,15 +38,35 @@ pub struct Bench {
 }
 
 impl Bench {
-    pub fn new(clock: Clock, view: Arc<View>, sink: Sink, stats: Arc<Stats>, timeout: Duration) -> Bench {
-        Bench { clock, view, sink, stats, timeout, next_op: AtomicU64::new(0) }
+    pub fn new(
+        clock: Clock,
+        view: Arc<View>,
+        sink: Sink,
+        stats: Arc<Stats>,
+        timeout: Duration,
+    ) -> Bench {
+        Bench {
+            clock,
+            view,
+            sink,
+            stats,
+            timeout,
+            next_op: AtomicU64::new(0),
+        }
     }
 
     /// A connection to a member, made when it is first used and again after
     /// it broke.
     pub fn channel(&self, member: usize) -> Result<Channel> {
-        let url = self.view.urls.get(member).with_context(|| format!("no member {member}"))?;
-        Ok(Endpoint::from_shared(url.clone())?.connect_timeout(CONNECT).tcp_nodelay(true).connect_lazy())
+        let url = self
+            .view
+            .urls
+            .get(member)
+            .with_context(|| format!("no member {member}"))?;
+        Ok(Endpoint::from_shared(url.clone())?
+            .connect_timeout(CONNECT)
+            .tcp_nodelay(true)
+            .connect_lazy())
     }
 }
 
@@ -60,7 +80,12 @@ pub struct Client {
 impl Client {
     pub fn new(bench: &Arc<Bench>, id: u32, member: usize) -> Result<Client> {
         let kv = KvClient::new(bench.channel(member)?).max_decoding_message_size(MAX_REPLY);
-        Ok(Client { id, member, kv, bench: Arc::clone(bench) })
+        Ok(Client {
+            id,
+            member,
+            kv,
+            bench: Arc::clone(bench),
+        })
     }
 
     pub fn member(&self) -> usize {
@@ -86,11 +111,26 @@ impl Client {
         let out = match tokio::time::timeout(patience, self.send(&req)).await {
             Ok(Ok((rev, reply))) => Outcome::Ok { rev, reply },
             Ok(Err(status)) => outcome::classify(&status, req.is_read()),
-            Err(_) if req.is_read() => Outcome::Fail { class: FailClass::Read, error: "client timeout".into() },
-            Err(_) => Outcome::Unknown { error: "client timeout".into() },
+            Err(_) if req.is_read() => Outcome::Fail {
+                class: FailClass::Read,
+                error: "client timeout".into(),
+            },
+            Err(_) => Outcome::Unknown {
+                error: "client timeout".into(),
+            },
         };
         let end = bench.clock.now();
-        let op = Op { id, client: self.id, member: self.member, incarnation, load, start, end, req, out: out.clone() };
+        let op = Op {
+            id,
+            client: self.id,
+            member: self.member,
+            incarnation,
+            load,
+            start,
+            end,
+            req,
+            out: out.clone(),
+        };
         bench.stats.count(&op);
         bench.sink.record(Record::Op(op)).await;
         out
@@ -99,23 +139,35 @@ impl Client {
     async fn send(&mut self, req: &Request) -> Result<(i64, Reply), Status> {
         match req {
             Request::Range(r) => {
-                let (rev, reply) = open(self.kv.range(wire::range_request(r)).await?, |r| r.header.as_ref());
+                let (rev, reply) = open(self.kv.range(wire::range_request(r)).await?, |r| {
+                    r.header.as_ref()
+                });
                 Ok((rev, Reply::Range(wire::range_reply(reply))))
             }
             Request::Put(r) => {
-                let (rev, reply) = open(self.kv.put(wire::put_request(r)).await?, |r| r.header.as_ref());
+                let (rev, reply) = open(self.kv.put(wire::put_request(r)).await?, |r| {
+                    r.header.as_ref()
+                });
                 Ok((rev, Reply::Put(wire::put_reply(reply))))
             }
             Request::Delete(r) => {
-                let (rev, reply) = open(self.kv.delete_range(wire::delete_request(r)).await?, |r| r.header.as_ref());
+                let (rev, reply) =
+                    open(self.kv.delete_range(wire::delete_request(r)).await?, |r| {
+                        r.header.as_ref()
+                    });
                 Ok((rev, Reply::Delete(wire::delete_reply(reply))))
             }
             Request::Txn(t) => {
-                let (rev, reply) = open(self.kv.txn(wire::txn_request(t)).await?, |r| r.header.as_ref());
+                let (rev, reply) = open(self.kv.txn(wire::txn_request(t)).await?, |r| {
+                    r.header.as_ref()
+                });
                 Ok((rev, wire::txn_reply(reply)))
             }
             Request::Compact { rev } => {
-                let request = pb::CompactionRequest { revision: *rev, ..pb::CompactionRequest::default() };
+                let request = pb::CompactionRequest {
+                    revision: *rev,
+                    ..pb::CompactionRequest::default()
+                };
                 let (rev, _) = open(self.kv.compact(request).await?, |r| r.header.as_ref());
                 Ok((rev, Reply::Compact))
             }

@@ -41,7 +41,9 @@ impl Stats {
     }
 
     pub fn total(&self) -> u64 {
-        self.ok.load(Ordering::Relaxed) + self.fail.load(Ordering::Relaxed) + self.unknown.load(Ordering::Relaxed)
+        self.ok.load(Ordering::Relaxed)
+            + self.fail.load(Ordering::Relaxed)
+            + self.unknown.load(Ordering::Relaxed)
     }
 
     pub fn last_ack(&self) -> Nanos {

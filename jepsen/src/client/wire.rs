@@ -83,7 +83,10 @@ fn compare(c: &Compare) -> pb::Compare {
         Target::Version(n) => (CompareTarget::Version, TargetUnion::Version(*n)),
         Target::Create(n) => (CompareTarget::Create, TargetUnion::CreateRevision(*n)),
         Target::Mod(n) => (CompareTarget::Mod, TargetUnion::ModRevision(*n)),
-        Target::Value(v) => (CompareTarget::Value, TargetUnion::Value(v.clone().into_bytes().into())),
+        Target::Value(v) => (
+            CompareTarget::Value,
+            TargetUnion::Value(v.clone().into_bytes().into()),
+        ),
     };
     pb::Compare {
         result: result as i32,
@@ -114,15 +117,24 @@ pub fn txn_request(t: &TxnReq) -> pb::TxnRequest {
 }
 
 pub fn range_reply(r: pb::RangeResponse) -> RangeReply {
-    RangeReply { kvs: r.kvs.into_iter().map(kv).collect(), count: r.count, more: r.more }
+    RangeReply {
+        kvs: r.kvs.into_iter().map(kv).collect(),
+        count: r.count,
+        more: r.more,
+    }
 }
 
 pub fn put_reply(r: pb::PutResponse) -> PutReply {
-    PutReply { prev: r.prev_kv.map(kv) }
+    PutReply {
+        prev: r.prev_kv.map(kv),
+    }
 }
 
 pub fn delete_reply(r: pb::DeleteRangeResponse) -> DeleteReply {
-    DeleteReply { deleted: r.deleted, prev: r.prev_kvs.into_iter().map(kv).collect() }
+    DeleteReply {
+        deleted: r.deleted,
+        prev: r.prev_kvs.into_iter().map(kv).collect(),
+    }
 }
 
 fn txn_op_reply(r: pb::ResponseOp) -> TxnOpReply {
@@ -131,7 +143,9 @@ fn txn_op_reply(r: pb::ResponseOp) -> TxnOpReply {
         Some(Response::ResponseRange(r)) => TxnOpReply::Range(range_reply(r)),
         Some(Response::ResponsePut(r)) => TxnOpReply::Put(put_reply(r)),
         Some(Response::ResponseDeleteRange(r)) => TxnOpReply::Delete(delete_reply(r)),
-        Some(Response::ResponseTxn(_)) => TxnOpReply::Odd("a nested transaction nobody sent".into()),
+        Some(Response::ResponseTxn(_)) => {
+            TxnOpReply::Odd("a nested transaction nobody sent".into())
+        }
         None => TxnOpReply::Odd("an empty response".into()),
     }
 }

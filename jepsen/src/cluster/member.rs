@@ -31,8 +31,24 @@ pub struct Stopped {
 }
 
 impl Member {
-    pub fn new(index: usize, binary: PathBuf, client_url: String, data: PathBuf, log: PathBuf, args: Vec<String>) -> Member {
-        Member { index, client_url, data, log, args, binary, child: None, paused: false }
+    pub fn new(
+        index: usize,
+        binary: PathBuf,
+        client_url: String,
+        data: PathBuf,
+        log: PathBuf,
+        args: Vec<String>,
+    ) -> Member {
+        Member {
+            index,
+            client_url,
+            data,
+            log,
+            args,
+            binary,
+            child: None,
+            paused: false,
+        }
     }
 
     pub fn running(&self) -> bool {
@@ -58,7 +74,12 @@ impl Member {
             .append(true)
             .open(&self.log)
             .with_context(|| format!("open {}", self.log.display()))?;
-        writeln!(log, "=== {note}: {} {}", self.binary.display(), self.args.join(" "))?;
+        writeln!(
+            log,
+            "=== {note}: {} {}",
+            self.binary.display(),
+            self.args.join(" ")
+        )?;
         let errors = log.try_clone()?;
         let child = Command::new(&self.binary)
             .args(&self.args)
@@ -76,8 +97,13 @@ impl Member {
     fn signal(&self, signal: Signal) -> Result<()> {
         // A child that is not reaped yet keeps its id, so this can never hit
         // another process.
-        let pid = self.pid().and_then(|p| i32::try_from(p).ok()).and_then(Pid::from_raw);
-        let Some(pid) = pid else { bail!("member {} is not running", self.index) };
+        let pid = self
+            .pid()
+            .and_then(|p| i32::try_from(p).ok())
+            .and_then(Pid::from_raw);
+        let Some(pid) = pid else {
+            bail!("member {} is not running", self.index)
+        };
         kill_process(pid, signal).with_context(|| format!("signal member {}", self.index))
     }
 
@@ -100,7 +126,9 @@ impl Member {
 
     /// Waits until a process that was sent SIGKILL is gone.
     pub async fn wait_gone(&mut self) -> Result<ExitStatus> {
-        let Some(child) = self.child.as_mut() else { bail!("member {} is not running", self.index) };
+        let Some(child) = self.child.as_mut() else {
+            bail!("member {} is not running", self.index)
+        };
         let status = tokio::time::timeout(GONE, child.wait())
             .await
             .with_context(|| format!("member {} survived SIGKILL", self.index))??;
@@ -115,22 +143,32 @@ impl Member {
             self.resume()?;
         }
         self.signal(Signal::TERM)?;
-        let Some(child) = self.child.as_mut() else { bail!("member {} is not running", self.index) };
+        let Some(child) = self.child.as_mut() else {
+            bail!("member {} is not running", self.index)
+        };
         match tokio::time::timeout(patience, child.wait()).await {
             Ok(status) => {
                 self.child = None;
-                Ok(Stopped { status: status?, killed: false })
+                Ok(Stopped {
+                    status: status?,
+                    killed: false,
+                })
             }
             Err(_) => {
                 self.send_kill()?;
-                Ok(Stopped { status: self.wait_gone().await?, killed: true })
+                Ok(Stopped {
+                    status: self.wait_gone().await?,
+                    killed: true,
+                })
             }
         }
     }
 
     /// The status of a process that ended on its own since the last call.
     pub fn reap(&mut self) -> Result<Option<ExitStatus>> {
-        let Some(child) = self.child.as_mut() else { return Ok(None) };
+        let Some(child) = self.child.as_mut() else {
+            return Ok(None);
+        };
         let status = child.try_wait()?;
         if status.is_some() {
             self.child = None;

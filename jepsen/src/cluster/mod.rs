@@ -35,7 +35,12 @@ impl View {
     /// Process ids of the last started processes, to tell which member
     /// opened a connection.
     pub fn pids(&self) -> Vec<(usize, u32)> {
-        self.pids.iter().map(|p| p.load(Ordering::SeqCst)).enumerate().filter(|(_, pid)| *pid != 0).collect()
+        self.pids
+            .iter()
+            .map(|p| p.load(Ordering::SeqCst))
+            .enumerate()
+            .filter(|(_, pid)| *pid != 0)
+            .collect()
     }
 
     pub fn members(&self) -> usize {
@@ -44,7 +49,9 @@ impl View {
 
     /// Counts the starts of a member; zero before the first.
     pub fn incarnation(&self, member: usize) -> u32 {
-        self.incarnations.get(member).map_or(0, |n| n.load(Ordering::SeqCst))
+        self.incarnations
+            .get(member)
+            .map_or(0, |n| n.load(Ordering::SeqCst))
     }
 }
 
@@ -77,7 +84,14 @@ impl Cluster {
                 let data = data_dir(&config.dir, i);
                 let url = format!("http://127.0.0.1:{}", ports.client(i));
                 let args = arguments(config, ports, i, &data);
-                Member::new(i, config.binary.clone(), url, data, logs.join(format!("m{i}.log")), args)
+                Member::new(
+                    i,
+                    config.binary.clone(),
+                    url,
+                    data,
+                    logs.join(format!("m{i}.log")),
+                    args,
+                )
             })
             .collect();
         let view = Arc::new(View {
@@ -86,7 +100,13 @@ impl Cluster {
             pids: members.iter().map(|_| AtomicU32::new(0)).collect(),
         });
         let self_exits = vec![0; members.len()];
-        Ok(Cluster { members, view, clock, sink, self_exits })
+        Ok(Cluster {
+            members,
+            view,
+            clock,
+            sink,
+            self_exits,
+        })
     }
 
     pub fn view(&self) -> Arc<View> {
@@ -94,15 +114,23 @@ impl Cluster {
     }
 
     pub fn member(&self, i: usize) -> Result<&Member> {
-        self.members.get(i).with_context(|| format!("no member {i}"))
+        self.members
+            .get(i)
+            .with_context(|| format!("no member {i}"))
     }
 
     pub fn member_mut(&mut self, i: usize) -> Result<&mut Member> {
-        self.members.get_mut(i).with_context(|| format!("no member {i}"))
+        self.members
+            .get_mut(i)
+            .with_context(|| format!("no member {i}"))
     }
 
     pub fn running(&self) -> Vec<usize> {
-        self.members.iter().filter(|m| m.running()).map(|m| m.index).collect()
+        self.members
+            .iter()
+            .filter(|m| m.running())
+            .map(|m| m.index)
+            .collect()
     }
 
     /// One character for each member: up, paused or down.
@@ -117,7 +145,11 @@ impl Cluster {
 
     pub fn start(&mut self, i: usize) -> Result<()> {
         let now = self.clock.now();
-        let counter = self.view.incarnations.get(i).with_context(|| format!("no member {i}"))?;
+        let counter = self
+            .view
+            .incarnations
+            .get(i)
+            .with_context(|| format!("no member {i}"))?;
         let n = counter.fetch_add(1, Ordering::SeqCst) + 1;
         let member = self.member_mut(i)?;
         member.start(&format!("start {n} at {now} ns"))?;
@@ -129,7 +161,11 @@ impl Cluster {
     }
 
     pub fn start_all(&mut self) -> Result<()> {
-        (0..self.members.len()).filter(|i| !self.members[*i].running()).collect::<Vec<_>>().into_iter().try_for_each(|i| self.start(i))
+        (0..self.members.len())
+            .filter(|i| !self.members[*i].running())
+            .collect::<Vec<_>>()
+            .into_iter()
+            .try_for_each(|i| self.start(i))
     }
 
     /// SIGKILL to all of these with nothing in between, then waits for them.
@@ -159,18 +195,28 @@ impl Cluster {
     /// again. An error means that a member does not stay up at all.
     pub async fn watch_over(&mut self) -> Result<()> {
         for i in 0..self.members.len() {
-            let Some(status) = self.member_mut(i)?.reap()? else { continue };
+            let Some(status) = self.member_mut(i)?.reap()? else {
+                continue;
+            };
             self.exited(i, false, status).await;
             self.self_exits[i] += 1;
             let log = self.members[i].log.display().to_string();
-            anyhow::ensure!(self.self_exits[i] < SELF_EXITS, "member {i} keeps ending ({status}); see {log}");
+            anyhow::ensure!(
+                self.self_exits[i] < SELF_EXITS,
+                "member {i} keeps ending ({status}); see {log}"
+            );
             self.start(i)?;
         }
         Ok(())
     }
 
     async fn exited(&self, member: usize, asked: bool, status: ExitStatus) {
-        let exit = Exit { member, at: self.clock.now(), asked, status: status.to_string() };
+        let exit = Exit {
+            member,
+            at: self.clock.now(),
+            asked,
+            status: status.to_string(),
+        };
         self.sink.record(Record::Exit(exit)).await;
     }
 }
@@ -182,22 +228,37 @@ pub fn data_dir(dir: &Path, member: usize) -> PathBuf {
 fn arguments(config: &Config, ports: &Ports, i: usize, data: &Path) -> Vec<String> {
     let client = format!("http://127.0.0.1:{}", ports.client(i));
     let advertised = |j: usize| {
-        let port = if config.proxied { ports.proxy(j) } else { ports.peer(j) };
+        let port = if config.proxied {
+            ports.proxy(j)
+        } else {
+            ports.peer(j)
+        };
         format!("http://127.0.0.1:{port}")
     };
-    let initial: Vec<String> = (0..config.members).map(|j| format!("m{j}={}", advertised(j))).collect();
+    let initial: Vec<String> = (0..config.members)
+        .map(|j| format!("m{j}={}", advertised(j)))
+        .collect();
     let flags = [
         ("name", format!("m{i}")),
         ("data-dir", data.display().to_string()),
         ("listen-client-urls", client.clone()),
         ("advertise-client-urls", client),
-        ("listen-peer-urls", format!("http://127.0.0.1:{}", ports.peer(i))),
+        (
+            "listen-peer-urls",
+            format!("http://127.0.0.1:{}", ports.peer(i)),
+        ),
         ("initial-advertise-peer-urls", advertised(i)),
         ("initial-cluster", initial.join(",")),
         ("initial-cluster-state", "new".to_string()),
-        ("initial-cluster-token", format!("jepsen-{}", ports.client(0))),
+        (
+            "initial-cluster-token",
+            format!("jepsen-{}", ports.client(0)),
+        ),
     ];
-    let mut args: Vec<String> = flags.into_iter().map(|(flag, value)| format!("--{flag}={value}")).collect();
+    let mut args: Vec<String> = flags
+        .into_iter()
+        .map(|(flag, value)| format!("--{flag}={value}"))
+        .collect();
     args.extend(config.server_args.iter().cloned());
     args
 }

@@ -21,11 +21,16 @@ impl Ports {
     pub fn claim() -> Result<Ports> {
         for block in 0..BLOCKS {
             let base = FIRST + block * BLOCK;
-            let Ok(claim) = TcpListener::bind(("127.0.0.1", base + BLOCK - 1)) else { continue };
+            let Ok(claim) = TcpListener::bind(("127.0.0.1", base + BLOCK - 1)) else {
+                continue;
+            };
             let free = (base..base + 3 * MAX_MEMBERS as u16)
                 .all(|p| TcpListener::bind(("127.0.0.1", p)).is_ok());
             if free {
-                return Ok(Ports { base, _claim: claim });
+                return Ok(Ports {
+                    base,
+                    _claim: claim,
+                });
             }
         }
         bail!("no free block of {BLOCK} ports from {FIRST} on")

@@ -12,7 +12,10 @@ pub struct Known {
 impl Default for Known {
     /// Revision 1 is the empty store.
     fn default() -> Known {
-        Known { low: 1, above: BTreeSet::new() }
+        Known {
+            low: 1,
+            above: BTreeSet::new(),
+        }
     }
 }
 
@@ -39,7 +42,11 @@ impl Known {
     pub fn missing(&self, head: i64, limit: usize) -> Vec<i64> {
         let mut missing = Vec::new();
         let mut next = self.low + 1;
-        for &seen in self.above.range(..=head).chain(std::iter::once(&(head + 1))) {
+        for &seen in self
+            .above
+            .range(..=head)
+            .chain(std::iter::once(&(head + 1)))
+        {
             while next < seen && missing.len() < limit {
                 missing.push(next);
                 next += 1;

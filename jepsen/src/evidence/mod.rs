@@ -20,13 +20,20 @@ pub struct Collected {
 
 impl Collected {
     pub fn new(collectors: usize) -> Collected {
-        Collected { through: (0..collectors).map(|_| AtomicI64::new(1)).collect(), goal: AtomicI64::new(0) }
+        Collected {
+            through: (0..collectors).map(|_| AtomicI64::new(1)).collect(),
+            goal: AtomicI64::new(0),
+        }
     }
 
     /// Everything up to this revision is on record with every collector, so
     /// it may be compacted away.
     pub fn through(&self) -> i64 {
-        self.through.iter().map(|t| t.load(Ordering::Relaxed)).min().unwrap_or(0)
+        self.through
+            .iter()
+            .map(|t| t.load(Ordering::Relaxed))
+            .min()
+            .unwrap_or(0)
     }
 
     fn advance(&self, collector: usize, rev: i64) {

@@ -32,7 +32,12 @@ impl Scanner {
         let clients = (0..bench.view.members())
             .map(|m| Client::new(bench, CLIENT + m as u32, m))
             .collect::<Result<_>>()?;
-        Ok(Scanner { bench: Arc::clone(bench), clients, collected: Arc::clone(collected), turn: 0 })
+        Ok(Scanner {
+            bench: Arc::clone(bench),
+            clients,
+            collected: Arc::clone(collected),
+            turn: 0,
+        })
     }
 
     /// Runs until the goal is explained, or for [`CONVERGE`] after it is set.
@@ -65,8 +70,12 @@ impl Scanner {
 
     async fn scan(&mut self, rev: i64) {
         self.turn = (self.turn + 1) % self.clients.len();
-        let Some(client) = self.clients.get_mut(self.turn) else { return };
-        let outcome = client.call_within(Load::Evidence, Request::scan(rev), TIMEOUT).await;
+        let Some(client) = self.clients.get_mut(self.turn) else {
+            return;
+        };
+        let outcome = client
+            .call_within(Load::Evidence, Request::scan(rev), TIMEOUT)
+            .await;
         if matches!(outcome, Outcome::Ok { .. }) {
             self.bench.stats.known.lock().insert(rev);
         }

@@ -28,7 +28,9 @@ struct Open {
 }
 
 async fn open(bench: &Bench, member: usize, from: i64) -> Result<Open, Status> {
-    let channel = bench.channel(member).map_err(|e| Status::internal(e.to_string()))?;
+    let channel = bench
+        .channel(member)
+        .map_err(|e| Status::internal(e.to_string()))?;
     let (requests, stream) = tokio::sync::mpsc::channel(1);
     let create = pb::WatchCreateRequest {
         key: vec![0].into(),
@@ -37,18 +39,31 @@ async fn open(bench: &Bench, member: usize, from: i64) -> Result<Open, Status> {
         prev_kv: true,
         ..pb::WatchCreateRequest::default()
     };
-    let request = pb::WatchRequest { request_union: Some(pb::watch_request::RequestUnion::CreateRequest(create)) };
-    requests.send(request).await.map_err(|_| Status::internal("request queue closed"))?;
+    let request = pb::WatchRequest {
+        request_union: Some(pb::watch_request::RequestUnion::CreateRequest(create)),
+    };
+    requests
+        .send(request)
+        .await
+        .map_err(|_| Status::internal("request queue closed"))?;
     let mut client = WatchClient::new(channel).max_decoding_message_size(MAX_REPLY);
     let call = client.watch(ReceiverStream::new(stream));
-    let events = timeout(OPEN, call).await.map_err(|_| Status::deadline_exceeded("watch not opened"))??.into_inner();
-    Ok(Open { events, _requests: requests })
+    let events = timeout(OPEN, call)
+        .await
+        .map_err(|_| Status::deadline_exceeded("watch not opened"))??
+        .into_inner();
+    Ok(Open {
+        events,
+        _requests: requests,
+    })
 }
 
 /// True unless the server says that it has no watch at all.
 pub async fn supported(bench: &Bench, member: usize) -> bool {
     let first = match open(bench, member, 1).await {
-        Ok(mut open) => timeout(OPEN, open.events.message()).await.unwrap_or(Ok(None)),
+        Ok(mut open) => timeout(OPEN, open.events.message())
+            .await
+            .unwrap_or(Ok(None)),
         Err(status) => Err(status),
     };
     !matches!(first, Err(status) if status.code() == Code::Unimplemented)
@@ -71,7 +86,12 @@ impl Watcher {
                     return self.note(WatchNote::Complete { through: seen }).await;
                 }
                 if Instant::now() > *deadline.get_or_insert_with(|| Instant::now() + CONVERGE) {
-                    return self.note(WatchNote::Incomplete { through: seen, wanted: goal }).await;
+                    return self
+                        .note(WatchNote::Incomplete {
+                            through: seen,
+                            wanted: goal,
+                        })
+                        .await;
                 }
             }
             self.follow(&mut seen, deadline).await;
@@ -93,7 +113,10 @@ impl Watcher {
                     }
                 }
                 Ok(Ok(None)) => {
-                    self.note(WatchNote::Ended { error: "end of stream".into() }).await;
+                    self.note(WatchNote::Ended {
+                        error: "end of stream".into(),
+                    })
+                    .await;
                     return sleep(RETRY).await;
                 }
                 Ok(Err(status)) => {
@@ -104,7 +127,12 @@ impl Watcher {
                 Err(_) => {}
             }
             let late = deadline.is_some_and(|d| Instant::now() > d);
-            if late || self.collected.goal().is_some_and(|g| *seen >= g || deadline.is_none()) {
+            if late
+                || self
+                    .collected
+                    .goal()
+                    .is_some_and(|g| *seen >= g || deadline.is_none())
+            {
                 return;
             }
         }
@@ -117,13 +145,28 @@ impl Watcher {
             let last = events.iter().map(|e| e.kv.modified).max().unwrap_or(0);
             let rev = response.header.map_or(0, |h| h.revision);
             let at = self.bench.clock.now();
-            self.bench.stats.known.lock().extend(events.iter().map(|e| e.kv.modified));
-            self.bench.sink.record(Record::Watch(WatchBatch { member: self.member, at, rev, events })).await;
+            self.bench
+                .stats
+                .known
+                .lock()
+                .extend(events.iter().map(|e| e.kv.modified));
+            self.bench
+                .sink
+                .record(Record::Watch(WatchBatch {
+                    member: self.member,
+                    at,
+                    rev,
+                    events,
+                }))
+                .await;
             *seen = last.max(*seen);
             self.collected.advance(self.member, *seen);
         }
         if response.canceled {
-            let note = WatchNote::Canceled { compact: response.compact_revision, reason: response.cancel_reason };
+            let note = WatchNote::Canceled {
+                compact: response.compact_revision,
+                reason: response.cancel_reason,
+            };
             *seen = (*seen).max(response.compact_revision - 1);
             self.note(note).await;
         }
@@ -132,6 +175,13 @@ impl Watcher {
 
     async fn note(&self, note: WatchNote) {
         let at = self.bench.clock.now();
-        self.bench.sink.record(Record::WatchNote { member: self.member, at, note }).await;
+        self.bench
+            .sink
+            .record(Record::WatchNote {
+                member: self.member,
+                at,
+                note,
+            })
+            .await;
     }
 }

@@ -1,7 +1,7 @@
 //! Histories on disk: JSON lines, appended while the run goes on.
 
-use super::record::Record;
 use super::History;
+use super::record::Record;
 use anyhow::{Context, Result};
 use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, Write};
@@ -34,17 +34,19 @@ impl Writer {
     pub fn create(path: &Path) -> Result<(Sink, Writer)> {
         let file = File::create(path).with_context(|| format!("create {}", path.display()))?;
         let (queue, mut incoming) = mpsc::channel(QUEUE);
-        let thread = std::thread::Builder::new().name("history".into()).spawn(move || {
-            let mut out = BufWriter::with_capacity(1 << 20, file);
-            let mut lines = 0u64;
-            while let Some(record) = incoming.blocking_recv() {
-                serde_json::to_writer(&mut out, &record)?;
-                out.write_all(b"\n")?;
-                lines += 1;
-            }
-            out.flush()?;
-            Ok(lines)
-        })?;
+        let thread = std::thread::Builder::new()
+            .name("history".into())
+            .spawn(move || {
+                let mut out = BufWriter::with_capacity(1 << 20, file);
+                let mut lines = 0u64;
+                while let Some(record) = incoming.blocking_recv() {
+                    serde_json::to_writer(&mut out, &record)?;
+                    out.write_all(b"\n")?;
+                    lines += 1;
+                }
+                out.flush()?;
+                Ok(lines)
+            })?;
         Ok((Sink { queue }, Writer { thread }))
     }
 

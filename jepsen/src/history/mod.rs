@@ -37,6 +37,9 @@ impl History {
 
     /// When a phase was reached, if it was.
     pub fn phase(&self, wanted: Phase) -> Option<Nanos> {
-        self.phases.iter().find(|(_, p)| *p == wanted).map(|(at, _)| *at)
+        self.phases
+            .iter()
+            .find(|(_, p)| *p == wanted)
+            .map(|(at, _)| *at)
     }
 }

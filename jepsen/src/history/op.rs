@@ -185,10 +185,18 @@ pub enum FailClass {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
-    Ok { rev: i64, reply: Reply },
-    Fail { class: FailClass, error: String },
+    Ok {
+        rev: i64,
+        reply: Reply,
+    },
+    Fail {
+        class: FailClass,
+        error: String,
+    },
     /// It may have taken effect, once, at any time after the invocation.
-    Unknown { error: String },
+    Unknown {
+        error: String,
+    },
 }
 
 /// Which part of a run issued an operation.
@@ -252,7 +260,9 @@ impl Op {
 
     /// True for a successful reply that says it created a revision.
     pub fn made_revision(&self) -> bool {
-        let Outcome::Ok { reply, .. } = &self.out else { return false };
+        let Outcome::Ok { reply, .. } = &self.out else {
+            return false;
+        };
         match reply {
             Reply::Put(_) => true,
             Reply::Delete(d) => d.deleted > 0,
@@ -307,5 +317,9 @@ pub fn prefix_end(prefix: &str) -> String {
             break;
         }
     }
-    if bytes.is_empty() { "\0".into() } else { String::from_utf8(bytes).unwrap_or_else(|_| "\0".into()) }
+    if bytes.is_empty() {
+        "\0".into()
+    } else {
+        String::from_utf8(bytes).unwrap_or_else(|_| "\0".into())
+    }
 }

@@ -30,15 +30,27 @@ pub struct WatchBatch {
 #[serde(rename_all = "lowercase")]
 pub enum WatchNote {
     /// A stream was opened, asking for this first revision.
-    Opened { from: i64 },
-    Ended { error: String },
+    Opened {
+        from: i64,
+    },
+    Ended {
+        error: String,
+    },
     /// The server ended the watch, naming its compaction floor (or zero).
-    Canceled { compact: i64, reason: String },
+    Canceled {
+        compact: i64,
+        reason: String,
+    },
     Unimplemented,
     /// The final revision was seen.
-    Complete { through: i64 },
+    Complete {
+        through: i64,
+    },
     /// The final revision was not seen in time.
-    Incomplete { through: i64, wanted: i64 },
+    Incomplete {
+        through: i64,
+        wanted: i64,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -123,10 +135,17 @@ pub enum Phase {
 #[serde(rename_all = "lowercase")]
 pub enum Record {
     Meta(Meta),
-    Phase { at: Nanos, phase: Phase },
+    Phase {
+        at: Nanos,
+        phase: Phase,
+    },
     Op(Op),
     Watch(WatchBatch),
-    WatchNote { member: usize, at: Nanos, note: WatchNote },
+    WatchNote {
+        member: usize,
+        at: Nanos,
+        note: WatchNote,
+    },
     Fault(Fault),
     Hash(Hash),
     Exit(Exit),

@@ -45,7 +45,10 @@ const NAMES: [(Kind, &str); 14] = [
 
 impl Kind {
     pub fn name(self) -> &'static str {
-        NAMES.iter().find(|(k, _)| *k == self).map_or("?", |(_, name)| name)
+        NAMES
+            .iter()
+            .find(|(k, _)| *k == self)
+            .map_or("?", |(_, name)| name)
     }
 
     /// True when peers must talk through the link proxies.
@@ -67,7 +70,11 @@ impl Kind {
     pub fn aims_at_leader(self) -> bool {
         matches!(
             self,
-            Kind::KillLeader | Kind::PauseLeader | Kind::PartitionLeader | Kind::LeaderDeaf | Kind::LeaderMute
+            Kind::KillLeader
+                | Kind::PauseLeader
+                | Kind::PartitionLeader
+                | Kind::LeaderDeaf
+                | Kind::LeaderMute
         )
     }
 }
@@ -77,7 +84,12 @@ impl FromStr for Kind {
 
     fn from_str(s: &str) -> Result<Kind, String> {
         let found = NAMES.iter().find(|(_, name)| *name == s).map(|(k, _)| *k);
-        found.ok_or_else(|| format!("no such fault: {s}; known: none, partition, all, {}", list(NAMES.iter().map(|(k, _)| *k))))
+        found.ok_or_else(|| {
+            format!(
+                "no such fault: {s}; known: none, partition, all, {}",
+                list(NAMES.iter().map(|(k, _)| *k))
+            )
+        })
     }
 }
 
@@ -93,7 +105,12 @@ pub fn parse(text: &str) -> Result<Vec<Kind>, String> {
         match word {
             "none" => {}
             "all" => kinds.extend(NAMES.iter().map(|(k, _)| *k)),
-            "partition" => kinds.extend(NAMES.iter().map(|(k, _)| *k).filter(|k| k.name().starts_with("partition-"))),
+            "partition" => kinds.extend(
+                NAMES
+                    .iter()
+                    .map(|(k, _)| *k)
+                    .filter(|k| k.name().starts_with("partition-")),
+            ),
             _ => kinds.push(word.parse()?),
         }
     }
@@ -110,7 +127,10 @@ mod tests {
     #[test]
     fn lists_and_groups() {
         assert_eq!(parse("none").unwrap(), vec![]);
-        assert_eq!(parse("kill-all,kill-random,kill-all").unwrap(), vec![Kind::KillRandom, Kind::KillAll]);
+        assert_eq!(
+            parse("kill-all,kill-random,kill-all").unwrap(),
+            vec![Kind::KillRandom, Kind::KillAll]
+        );
         assert_eq!(parse("partition").unwrap().len(), 4);
         assert_eq!(parse("all").unwrap().len(), NAMES.len());
         assert!(parse("kill-some").is_err());

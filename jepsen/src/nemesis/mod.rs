@@ -74,7 +74,13 @@ pub struct Done {
 
 impl Done {
     fn skipped(why: &str) -> Done {
-        Done { members: Vec::new(), hit_leader: false, injected: Injected::Skipped, kills: 0, detail: why.into() }
+        Done {
+            members: Vec::new(),
+            hit_leader: false,
+            injected: Injected::Skipped,
+            kills: 0,
+            detail: why.into(),
+        }
     }
 }
 
@@ -97,7 +103,11 @@ impl Nemesis {
             let Some(kind) = order.pop() else { break };
             let begun = Instant::now();
             self.inject(kind).await?;
-            let pause = if kind == Kind::KillAll { self.between() } else { BREATH };
+            let pause = if kind == Kind::KillAll {
+                self.between()
+            } else {
+                BREATH
+            };
             due = (begun + self.between()).max(Instant::now() + pause);
         }
         self.now.fault.lock().clear();
@@ -131,7 +141,10 @@ impl Nemesis {
 
     /// How long a pause or partition lasts.
     pub fn cut_time(&mut self) -> Duration {
-        self.plan.interval.mul_f64(self.rng.random_range(0.5..1.0)).max(SHORTEST_CUT)
+        self.plan
+            .interval
+            .mul_f64(self.rng.random_range(0.5..1.0))
+            .max(SHORTEST_CUT)
     }
 
     async fn inject(&mut self, kind: Kind) -> Result<()> {
@@ -155,9 +168,27 @@ impl Nemesis {
     }
 
     async fn record(&self, kind: Kind, start: Nanos, end: Nanos, done: Done) {
-        let Done { members, hit_leader, injected, kills, detail } = done;
+        let Done {
+            members,
+            hit_leader,
+            injected,
+            kills,
+            detail,
+        } = done;
         let kind = kind.name().to_string();
-        self.bench.sink.record(Record::Fault(Fault { kind, members, hit_leader, start, end, injected, kills, detail })).await;
+        self.bench
+            .sink
+            .record(Record::Fault(Fault {
+                kind,
+                members,
+                hit_leader,
+                start,
+                end,
+                injected,
+                kills,
+                detail,
+            }))
+            .await;
     }
 
     /// The leader, asked from the members whose processes run.
@@ -179,7 +210,10 @@ impl Nemesis {
         }
         match late.is_empty() {
             true => format!("answered again after {:.2} s", from.elapsed().as_secs_f64()),
-            false => format!("members {late:?} did not answer within {} s", patience.as_secs()),
+            false => format!(
+                "members {late:?} did not answer within {} s",
+                patience.as_secs()
+            ),
         }
     }
 }

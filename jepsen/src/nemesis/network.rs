@@ -17,7 +17,9 @@ const RESET_EVERY: Duration = Duration::from_millis(100);
 type Cut = Vec<(usize, usize)>;
 
 fn between(left: &[usize], right: &[usize]) -> Cut {
-    let pairs = left.iter().flat_map(|&a| right.iter().map(move |&b| (a, b)));
+    let pairs = left
+        .iter()
+        .flat_map(|&a| right.iter().map(move |&b| (a, b)));
     pairs.flat_map(|(a, b)| [(a, b), (b, a)]).collect()
 }
 
@@ -36,8 +38,15 @@ fn ring(order: &[usize]) -> Cut {
         apart.min(n - apart) > reach
     };
     let pairs = (0..n).flat_map(|i| (0..n).map(move |j| (i, j)));
-    let cut: Cut = pairs.filter(|&(i, j)| far(i, j)).map(|(i, j)| (order[i], order[j])).collect();
-    if cut.is_empty() && n > 1 { between(&order[..1], &order[1..2]) } else { cut }
+    let cut: Cut = pairs
+        .filter(|&(i, j)| far(i, j))
+        .map(|(i, j)| (order[i], order[j]))
+        .collect();
+    if cut.is_empty() && n > 1 {
+        between(&order[..1], &order[1..2])
+    } else {
+        cut
+    }
 }
 
 struct Aim {
@@ -57,41 +66,80 @@ fn aim(n: &mut Nemesis, kind: Kind, leader: Option<usize>) -> Option<Aim> {
     let aim = match kind {
         Kind::PartitionLeader => {
             let leader = leader?;
-            Aim { links: between(&[leader], &others(leader)), members: vec![leader], rest: others(leader), hit_leader: true }
+            Aim {
+                links: between(&[leader], &others(leader)),
+                members: vec![leader],
+                rest: others(leader),
+                hit_leader: true,
+            }
         }
         Kind::LeaderDeaf | Kind::LeaderMute => {
             let leader = leader?;
             let deaf = kind == Kind::LeaderDeaf;
-            let links = others(leader).into_iter().map(|o| if deaf { (o, leader) } else { (leader, o) }).collect();
-            Aim { links, members: vec![leader], rest: others(leader), hit_leader: true }
+            let links = others(leader)
+                .into_iter()
+                .map(|o| if deaf { (o, leader) } else { (leader, o) })
+                .collect();
+            Aim {
+                links,
+                members: vec![leader],
+                rest: others(leader),
+                hit_leader: true,
+            }
         }
         Kind::PartitionHalves => {
             let (minority, majority) = order.split_at((count - 1) / 2);
             let hit_leader = leader.is_some_and(|l| minority.contains(&l));
-            Aim { links: between(minority, majority), members: minority.to_vec(), rest: majority.to_vec(), hit_leader }
+            Aim {
+                links: between(minority, majority),
+                members: minority.to_vec(),
+                rest: majority.to_vec(),
+                hit_leader,
+            }
         }
-        Kind::PartitionRing => Aim { links: ring(&order), members: order.clone(), rest: order, hit_leader: leader.is_some() },
+        Kind::PartitionRing => Aim {
+            links: ring(&order),
+            members: order.clone(),
+            rest: order,
+            hit_leader: leader.is_some(),
+        },
         Kind::PartitionLink => {
             let pair = order.get(..2)?.to_vec();
             let hit_leader = leader.is_some_and(|l| pair.contains(&l));
-            Aim { links: between(&pair[..1], &pair[1..]), members: pair, rest: order, hit_leader }
+            Aim {
+                links: between(&pair[..1], &pair[1..]),
+                members: pair,
+                rest: order,
+                hit_leader,
+            }
         }
-        _ => Aim { links: every_link(count), members: order.clone(), rest: order, hit_leader: true },
+        _ => Aim {
+            links: every_link(count),
+            members: order.clone(),
+            rest: order,
+            hit_leader: true,
+        },
     };
     Some(aim)
 }
 
 pub async fn inject(n: &mut Nemesis, kind: Kind) -> Done {
-    let Some(links) = n.links.clone() else { return Done::skipped("no link proxies") };
+    let Some(links) = n.links.clone() else {
+        return Done::skipped("no link proxies");
+    };
     let leader = n.leader().await;
-    let Some(aim) = aim(n, kind, leader) else { return Done::skipped("no leader known") };
+    let Some(aim) = aim(n, kind, leader) else {
+        return Done::skipped("no leader known");
+    };
     let before = links.hits(&aim.links);
     let length = n.cut_time();
     let what = apply(n, kind, &links, &aim.links, length).await;
     let new_leader = n.probe.leader(&aim.rest).await;
     links.heal();
     let bytes = links.hits(&aim.links) - before;
-    let recovered = n.recover(&(0..n.bench.view.members()).collect::<Vec<_>>(), false).await;
+    let recovered = n
+        .recover(&(0..n.bench.view.members()).collect::<Vec<_>>(), false)
+        .await;
     let show = |l: Option<usize>| l.map_or("none".to_string(), |l| format!("m{l}"));
     let detail = format!(
         "{what} for {:.1} s; {bytes} bytes met it; leader before {}, at the end {}; {recovered}",
@@ -99,8 +147,18 @@ pub async fn inject(n: &mut Nemesis, kind: Kind) -> Done {
         show(leader),
         show(new_leader)
     );
-    let injected = if bytes > 0 || kind == Kind::Reset { Injected::Installed } else { Injected::Indeterminate };
-    Done { members: aim.members, hit_leader: aim.hit_leader, injected, kills: 0, detail }
+    let injected = if bytes > 0 || kind == Kind::Reset {
+        Injected::Installed
+    } else {
+        Injected::Indeterminate
+    };
+    Done {
+        members: aim.members,
+        hit_leader: aim.hit_leader,
+        injected,
+        kills: 0,
+        detail,
+    }
 }
 
 /// Puts the fault on the links and keeps it there for `length`.
@@ -108,14 +166,17 @@ async fn apply(n: &mut Nemesis, kind: Kind, links: &Links, cut: &Cut, length: Du
     match kind {
         Kind::Delay => {
             let delay = Duration::from_millis(DELAYS[n.rng.random_range(0..DELAYS.len())]);
-            cut.iter().for_each(|&(a, b)| links.set(a, b, Mode::Delay(delay)));
+            cut.iter()
+                .for_each(|&(a, b)| links.set(a, b, Mode::Delay(delay)));
             n.hold(length).await;
             format!("{} ms one way on every link", delay.as_millis())
         }
         Kind::Reset => {
             let until = tokio::time::Instant::now() + length;
             let mut resets = 0;
-            while tokio::time::Instant::now() < until && !n.stop.load(std::sync::atomic::Ordering::Relaxed) {
+            while tokio::time::Instant::now() < until
+                && !n.stop.load(std::sync::atomic::Ordering::Relaxed)
+            {
                 let (a, b) = cut[n.rng.random_range(0..cut.len())];
                 links.reset(a, b);
                 resets += 1;

@@ -26,7 +26,9 @@ struct Seen {
 
 impl Probe {
     pub fn new(bench: &Arc<Bench>) -> Probe {
-        Probe { bench: Arc::clone(bench) }
+        Probe {
+            bench: Arc::clone(bench),
+        }
     }
 
     async fn status(self, member: usize) -> Result<(usize, pb::StatusResponse)> {
@@ -37,12 +39,22 @@ impl Probe {
 
     /// The member that calls itself the leader of the highest term.
     pub async fn leader(&self, among: &[usize]) -> Option<usize> {
-        let calls: Vec<_> = among.iter().map(|&m| tokio::spawn(self.clone().status(m))).collect();
+        let calls: Vec<_> = among
+            .iter()
+            .map(|&m| tokio::spawn(self.clone().status(m)))
+            .collect();
         let mut best: Option<Seen> = None;
         for call in calls {
-            let Ok(Ok((member, status))) = call.await else { continue };
+            let Ok(Ok((member, status))) = call.await else {
+                continue;
+            };
             let id = status.header.map_or(0, |h| h.member_id);
-            let seen = Seen { member, id, leader: status.leader, term: status.raft_term };
+            let seen = Seen {
+                member,
+                id,
+                leader: status.leader,
+                term: status.raft_term,
+            };
             if seen.id == seen.leader && best.as_ref().is_none_or(|b| b.term < seen.term) {
                 best = Some(seen);
             }
@@ -52,7 +64,11 @@ impl Probe {
 
     /// The version a member reports; empty if it reports none.
     pub async fn version(&self, member: usize) -> String {
-        self.clone().status(member).await.map(|(_, s)| s.version).unwrap_or_default()
+        self.clone()
+            .status(member)
+            .await
+            .map(|(_, s)| s.version)
+            .unwrap_or_default()
     }
 
     /// True once a member answers a linearizable read.
@@ -71,7 +87,10 @@ impl Probe {
 
     async fn answers(&self, member: usize) -> Result<()> {
         let mut client = KvClient::new(self.bench.channel(member)?);
-        let range = pb::RangeRequest { key: b"health".to_vec().into(), ..pb::RangeRequest::default() };
+        let range = pb::RangeRequest {
+            key: b"health".to_vec().into(),
+            ..pb::RangeRequest::default()
+        };
         timeout(ANSWER * 2, client.range(range)).await??;
         Ok(())
     }

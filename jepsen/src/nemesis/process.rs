@@ -12,7 +12,11 @@ use std::time::Duration;
 const STOPPED: char = 'T';
 
 fn installed(seen: bool) -> Injected {
-    if seen { Injected::Installed } else { Injected::Indeterminate }
+    if seen {
+        Injected::Installed
+    } else {
+        Injected::Indeterminate
+    }
 }
 
 /// A victim, and whether it leads.
@@ -20,7 +24,11 @@ async fn victim(n: &mut Nemesis, leader_only: bool) -> Option<(usize, bool)> {
     let leader = n.leader().await;
     let running = n.cluster.lock().await.running();
     let random = running.choose(&mut n.rng).copied();
-    let chosen = if leader_only { leader.filter(|l| running.contains(l)) } else { random };
+    let chosen = if leader_only {
+        leader.filter(|l| running.contains(l))
+    } else {
+        random
+    };
     chosen.map(|c| (c, Some(c) == leader))
 }
 
@@ -34,7 +42,13 @@ pub async fn kill(n: &mut Nemesis, kind: Kind) -> Result<Done> {
     n.hold(down).await;
     n.cluster.lock().await.start(m)?;
     let detail = n.recover(&[m], false).await;
-    Ok(Done { members: vec![m], hit_leader, injected: installed(kills == 1), kills, detail })
+    Ok(Done {
+        members: vec![m],
+        hit_leader,
+        injected: installed(kills == 1),
+        kills,
+        detail,
+    })
 }
 
 /// kill -9 of all members at one moment, then start all.
@@ -48,7 +62,13 @@ pub async fn kill_all(n: &mut Nemesis) -> Result<Done> {
     n.cluster.lock().await.start_all()?;
     let detail = n.recover(&all, true).await;
     let seen = kills as usize == all.len() && all.len() == n.bench.view.members();
-    Ok(Done { members: all, hit_leader: true, injected: installed(seen), kills, detail })
+    Ok(Done {
+        members: all,
+        hit_leader: true,
+        injected: installed(seen),
+        kills,
+        detail,
+    })
 }
 
 /// SIGSTOP of one member, a while, SIGCONT.
@@ -64,8 +84,18 @@ pub async fn pause(n: &mut Nemesis, kind: Kind) -> Result<Done> {
     n.hold(length).await;
     let seen = pid.is_some_and(|p| state(p) == Some(STOPPED));
     n.cluster.lock().await.member_mut(m)?.resume()?;
-    let detail = format!("stopped for {:.1} s; {}", length.as_secs_f64(), n.recover(&[m], false).await);
-    Ok(Done { members: vec![m], hit_leader, injected: installed(seen), kills: 0, detail })
+    let detail = format!(
+        "stopped for {:.1} s; {}",
+        length.as_secs_f64(),
+        n.recover(&[m], false).await
+    );
+    Ok(Done {
+        members: vec![m],
+        hit_leader,
+        injected: installed(seen),
+        kills: 0,
+        detail,
+    })
 }
 
 /// The state letter of a process, from the kernel.
@@ -90,5 +120,11 @@ pub async fn rolling_restart(n: &mut Nemesis) -> Result<Done> {
     if !orderly {
         detail.push("a member did not end in order on SIGTERM".into());
     }
-    Ok(Done { members, hit_leader: true, injected: installed(orderly), kills: 0, detail: detail.join("; ") })
+    Ok(Done {
+        members,
+        hit_leader: true,
+        injected: installed(orderly),
+        kills: 0,
+        detail: detail.join("; "),
+    })
 }

@@ -46,9 +46,18 @@ pub struct Links {
 
 impl Links {
     pub fn new(members: usize) -> Links {
-        let state = State { mode: Mode::Pass, resets: 0 };
-        let link = || Link { state: watch::Sender::new(state), hit: AtomicU64::new(0) };
-        Links { members, links: Arc::new((0..members * members).map(|_| link()).collect()) }
+        let state = State {
+            mode: Mode::Pass,
+            resets: 0,
+        };
+        let link = || Link {
+            state: watch::Sender::new(state),
+            hit: AtomicU64::new(0),
+        };
+        Links {
+            members,
+            links: Arc::new((0..members * members).map(|_| link()).collect()),
+        }
     }
 
     pub fn members(&self) -> usize {
@@ -79,6 +88,10 @@ impl Links {
 
     /// Bytes that met a fault on these links so far.
     pub fn hits(&self, links: &[(usize, usize)]) -> u64 {
-        links.iter().filter_map(|&(a, b)| self.get(a, b)).map(|l| l.hit.load(Ordering::Relaxed)).sum()
+        links
+            .iter()
+            .filter_map(|&(a, b)| self.get(a, b))
+            .map(|l| l.hit.load(Ordering::Relaxed))
+            .sum()
     }
 }

@@ -12,14 +12,22 @@ pub fn member_of(peer: SocketAddr, pids: &[(usize, u32)]) -> Option<usize> {
     let table = fs::read_to_string("/proc/net/tcp").ok()?;
     let inode = socket_inode(&table, peer)?;
     let wanted = format!("socket:[{inode}]");
-    pids.iter().find(|(_, pid)| holds(*pid, &wanted)).map(|(member, _)| *member)
+    pids.iter()
+        .find(|(_, pid)| holds(*pid, &wanted))
+        .map(|(member, _)| *member)
 }
 
 /// The inode of the socket whose local address this is.
 fn socket_inode(table: &str, local: SocketAddr) -> Option<u64> {
-    let SocketAddr::V4(local) = local else { return None };
+    let SocketAddr::V4(local) = local else {
+        return None;
+    };
     // The kernel prints the address as one number of the machine's byte order.
-    let wanted = format!("{:08X}:{:04X}", u32::from_ne_bytes(local.ip().octets()), local.port());
+    let wanted = format!(
+        "{:08X}:{:04X}",
+        u32::from_ne_bytes(local.ip().octets()),
+        local.port()
+    );
     let mut rows = table.lines().skip(1).map(|l| l.split_ascii_whitespace());
     rows.find_map(|mut row| {
         let address = row.nth(1)?;
@@ -29,8 +37,12 @@ fn socket_inode(table: &str, local: SocketAddr) -> Option<u64> {
 }
 
 fn holds(pid: u32, wanted: &str) -> bool {
-    let Ok(files) = fs::read_dir(format!("/proc/{pid}/fd")) else { return false };
-    files.flatten().any(|f| fs::read_link(f.path()).is_ok_and(|t| t.to_string_lossy() == wanted))
+    let Ok(files) = fs::read_dir(format!("/proc/{pid}/fd")) else {
+        return false;
+    };
+    files
+        .flatten()
+        .any(|f| fs::read_link(f.path()).is_ok_and(|t| t.to_string_lossy() == wanted))
 }
 
 #[cfg(test)]

@@ -23,8 +23,16 @@ const IN_FLIGHT: usize = 64;
 const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 
 /// Starts the proxy for `member`; it runs as long as the runtime.
-pub async fn start(member: usize, listen: u16, target: u16, links: Links, view: Arc<View>) -> Result<()> {
-    let listener = TcpListener::bind(("127.0.0.1", listen)).await.with_context(|| format!("listen on {listen}"))?;
+pub async fn start(
+    member: usize,
+    listen: u16,
+    target: u16,
+    links: Links,
+    view: Arc<View>,
+) -> Result<()> {
+    let listener = TcpListener::bind(("127.0.0.1", listen))
+        .await
+        .with_context(|| format!("listen on {listen}"))?;
     tokio::spawn(async move {
         loop {
             match listener.accept().await {
@@ -32,7 +40,9 @@ pub async fn start(member: usize, listen: u16, target: u16, links: Links, view: 
                     let (links, view) = (links.clone(), Arc::clone(&view));
                     tokio::spawn(async move {
                         let pids = view.pids();
-                        let found = tokio::task::spawn_blocking(move || owner::member_of(peer, &pids)).await;
+                        let found =
+                            tokio::task::spawn_blocking(move || owner::member_of(peer, &pids))
+                                .await;
                         // A process that is gone already needs no connection.
                         if let Ok(Some(from)) = found {
                             relay(stream, from, member, target, links).await;
@@ -48,14 +58,22 @@ pub async fn start(member: usize, listen: u16, target: u16, links: Links, view: 
 
 async fn relay(inbound: TcpStream, from: usize, to: usize, target: u16, links: Links) {
     // A cut link lets no connection through: the handshake's packets are lost.
-    let (Some(there), Some(back)) = (links.get(from, to), links.get(to, from)) else { return };
+    let (Some(there), Some(back)) = (links.get(from, to), links.get(to, from)) else {
+        return;
+    };
     for link in [there, back] {
-        let held = link.subscribe().wait_for(|s| s.mode != Mode::Hold).await.is_err();
+        let held = link
+            .subscribe()
+            .wait_for(|s| s.mode != Mode::Hold)
+            .await
+            .is_err();
         if held {
             return;
         }
     }
-    let Ok(outbound) = TcpStream::connect(("127.0.0.1", target)).await else { return };
+    let Ok(outbound) = TcpStream::connect(("127.0.0.1", target)).await else {
+        return;
+    };
     let _best_effort = (inbound.set_nodelay(true), outbound.set_nodelay(true));
     let (in_read, in_write) = inbound.into_split();
     let (out_read, out_write) = outbound.into_split();
@@ -67,8 +85,15 @@ async fn relay(inbound: TcpStream, from: usize, to: usize, target: u16, links: L
 
 /// Moves bytes one way until the end of the stream. An error, a reset link
 /// included, ends the connection.
-async fn pump(read: OwnedReadHalf, write: OwnedWriteHalf, links: Links, link: (usize, usize)) -> io::Result<()> {
-    let Some(state) = links.get(link.0, link.1).map(|l| l.subscribe()) else { return Ok(()) };
+async fn pump(
+    read: OwnedReadHalf,
+    write: OwnedWriteHalf,
+    links: Links,
+    link: (usize, usize),
+) -> io::Result<()> {
+    let Some(state) = links.get(link.0, link.1).map(|l| l.subscribe()) else {
+        return Ok(());
+    };
     let resets = state.borrow().resets;
     let (send, receive) = mpsc::channel(IN_FLIGHT);
     let mut reset = state.clone();
@@ -84,7 +109,11 @@ struct Chunk {
     bytes: Vec<u8>,
 }
 
-async fn reader(mut read: OwnedReadHalf, send: mpsc::Sender<Chunk>, state: watch::Receiver<State>) -> io::Result<()> {
+async fn reader(
+    mut read: OwnedReadHalf,
+    send: mpsc::Sender<Chunk>,
+    state: watch::Receiver<State>,
+) -> io::Result<()> {
     let mut buffer = vec![0; CHUNK];
     loop {
         let n = read.read(&mut buffer).await?;
@@ -95,7 +124,15 @@ async fn reader(mut read: OwnedReadHalf, send: mpsc::Sender<Chunk>, state: watch
             Mode::Delay(d) => (Instant::now() + d, true),
             Mode::Pass | Mode::Hold => (Instant::now(), false),
         };
-        if send.send(Chunk { due, delayed, bytes: buffer[..n].to_vec() }).await.is_err() {
+        if send
+            .send(Chunk {
+                due,
+                delayed,
+                bytes: buffer[..n].to_vec(),
+            })
+            .await
+            .is_err()
+        {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
     }

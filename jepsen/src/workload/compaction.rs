@@ -5,7 +5,7 @@
 //! Only revisions whose changes are already on record are compacted, so that
 //! the history stays complete.
 
-use super::{read_write, Actor};
+use super::{Actor, read_write};
 use crate::evidence::Collected;
 use crate::history::op::{Load, RangeReq, Request, prefix_end};
 use rand::Rng;
@@ -37,7 +37,8 @@ pub async fn run(mut a: Actor, collected: Arc<Collected>, stop: Arc<AtomicBool>)
 }
 
 async fn borders(a: &mut Actor, floor: i64) {
-    a.call(Load::Compaction, Request::Compact { rev: floor }).await;
+    a.call(Load::Compaction, Request::Compact { rev: floor })
+        .await;
     for rev in [floor - 1, floor, floor + 1] {
         let serializable = a.rng.random_ratio(1, 4);
         let range = RangeReq {
@@ -51,6 +52,15 @@ async fn borders(a: &mut Actor, floor: i64) {
     }
     let far = floor + 1_000_000_000;
     let again = if a.rng.random() { floor } else { far };
-    a.call(Load::Compaction, Request::Compact { rev: again }).await;
-    a.call(Load::Compaction, Request::Range(RangeReq { key: read_write::PREFIX.into(), rev: far, ..RangeReq::default() })).await;
+    a.call(Load::Compaction, Request::Compact { rev: again })
+        .await;
+    a.call(
+        Load::Compaction,
+        Request::Range(RangeReq {
+            key: read_write::PREFIX.into(),
+            rev: far,
+            ..RangeReq::default()
+        }),
+    )
+    .await;
 }

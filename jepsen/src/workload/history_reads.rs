@@ -11,14 +11,27 @@ use rand::Rng;
 const PAST: i64 = 300;
 
 pub async fn step(a: &mut Actor) {
-    let prefix = [append::PREFIX, read_write::PREFIX, register::PREFIX, set::PREFIX][a.rng.random_range(0..4)];
+    let prefix = [
+        append::PREFIX,
+        read_write::PREFIX,
+        register::PREFIX,
+        set::PREFIX,
+    ][a.rng.random_range(0..4)];
     let head = a.client.head();
-    let rev = if a.rng.random() { 0 } else { (head - a.rng.random_range(0..PAST)).max(1) };
+    let rev = if a.rng.random() {
+        0
+    } else {
+        (head - a.rng.random_range(0..PAST)).max(1)
+    };
     let range = RangeReq {
         key: prefix.into(),
         end: prefix_end(prefix),
         rev,
-        limit: if a.rng.random_ratio(3, 4) { a.rng.random_range(1..20) } else { 0 },
+        limit: if a.rng.random_ratio(3, 4) {
+            a.rng.random_range(1..20)
+        } else {
+            0
+        },
         serializable: a.rng.random_ratio(2, 3),
         count_only: a.rng.random_ratio(1, 8),
         keys_only: a.rng.random_ratio(1, 8),

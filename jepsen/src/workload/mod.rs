@@ -12,7 +12,9 @@ pub mod register;
 pub mod set;
 
 use crate::client::{Bench, Client};
-use crate::history::op::{FailClass, Load, Outcome, RangeReq, Reply, Request, TxnOp, TxnOpReply, TxnReq};
+use crate::history::op::{
+    FailClass, Load, Outcome, RangeReq, Reply, Request, TxnOp, TxnOpReply, TxnReq,
+};
 use anyhow::Result;
 use rand::Rng;
 use rand::rngs::StdRng;
@@ -127,9 +129,16 @@ impl Actor {
     }
 
     /// A range, by itself or as the only operation of a transaction.
-    pub async fn read(&mut self, load: Load, range: RangeReq) -> Option<crate::history::op::RangeReply> {
+    pub async fn read(
+        &mut self,
+        load: Load,
+        range: RangeReq,
+    ) -> Option<crate::history::op::RangeReply> {
         if !range.serializable && range.rev == 0 && self.rng.random_ratio(1, 8) {
-            let txn = TxnReq { then: vec![TxnOp::Range(range)], ..TxnReq::default() };
+            let txn = TxnReq {
+                then: vec![TxnOp::Range(range)],
+                ..TxnReq::default()
+            };
             return match self.call(load, Request::Txn(txn)).await? {
                 Reply::Txn(t) => t.replies.into_iter().find_map(|r| match r {
                     TxnOpReply::Range(r) => Some(r),
@@ -165,7 +174,12 @@ impl Actor {
     }
 
     /// Works until told to stop, with at least `pace` from step to step.
-    pub async fn run(mut self, kind: Kind, pace: Option<Duration>, stop: Arc<std::sync::atomic::AtomicBool>) {
+    pub async fn run(
+        mut self,
+        kind: Kind,
+        pace: Option<Duration>,
+        stop: Arc<std::sync::atomic::AtomicBool>,
+    ) {
         let mut due = Instant::now();
         while !stop.load(std::sync::atomic::Ordering::Relaxed) {
             self.step(kind).await;

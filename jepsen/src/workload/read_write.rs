@@ -2,7 +2,9 @@
 //! request, sometimes behind a comparison, and plain range deletions.
 
 use super::Actor;
-use crate::history::op::{Cmp, Compare, DeleteReq, Load, PutReq, RangeReq, Request, Target, TxnOp, TxnReq, prefix_end};
+use crate::history::op::{
+    Cmp, Compare, DeleteReq, Load, PutReq, RangeReq, Request, Target, TxnOp, TxnReq, prefix_end,
+};
 use rand::Rng;
 use rand::seq::SliceRandom;
 
@@ -18,11 +20,17 @@ pub async fn step(a: &mut Actor) {
         0 => {
             let from = a.rng.random_range(0..KEYS);
             let to = a.rng.random_range(from..=KEYS);
-            Request::Delete(DeleteReq { key: key(from), end: key(to), prev: a.rng.random() })
+            Request::Delete(DeleteReq {
+                key: key(from),
+                end: key(to),
+                prev: a.rng.random(),
+            })
         }
-        1 => {
-            Request::Range(RangeReq { key: PREFIX.into(), end: prefix_end(PREFIX), ..RangeReq::default() })
-        }
+        1 => Request::Range(RangeReq {
+            key: PREFIX.into(),
+            end: prefix_end(PREFIX),
+            ..RangeReq::default()
+        }),
         _ => Request::Txn(txn(a)),
     };
     a.call(Load::ReadWrite, req).await;
@@ -31,10 +39,18 @@ pub async fn step(a: &mut Actor) {
 fn txn(a: &mut Actor) -> TxnReq {
     let mut keys: Vec<u32> = (0..KEYS).collect();
     keys.shuffle(&mut a.rng);
-    let compare = if a.rng.random_ratio(1, 3) { vec![comparison(a, keys[0])] } else { Vec::new() };
+    let compare = if a.rng.random_ratio(1, 3) {
+        vec![comparison(a, keys[0])]
+    } else {
+        Vec::new()
+    };
     let then = operations(a, &keys[..3]);
     let or_else = operations(a, &keys[3..5]);
-    TxnReq { compare, then, or_else }
+    TxnReq {
+        compare,
+        then,
+        or_else,
+    }
 }
 
 fn comparison(a: &mut Actor, i: u32) -> Compare {
@@ -42,9 +58,17 @@ fn comparison(a: &mut Actor, i: u32) -> Compare {
     let target = match a.rng.random_range(0..3u8) {
         0 => Target::Version(a.rng.random_range(0..4)),
         1 => Target::Create(0),
-        _ => Target::Value(format!("{}.{}", a.rng.random_range(0..8), a.rng.random_range(0..100))),
+        _ => Target::Value(format!(
+            "{}.{}",
+            a.rng.random_range(0..8),
+            a.rng.random_range(0..100)
+        )),
     };
-    Compare { key: key(i), cmp, target }
+    Compare {
+        key: key(i),
+        cmp,
+        target,
+    }
 }
 
 /// One operation for each key; a key is written at most once, as the API
@@ -54,13 +78,28 @@ fn operations(a: &mut Actor, keys: &[u32]) -> Vec<TxnOp> {
     let mut ops: Vec<TxnOp> = keys
         .iter()
         .map(|&i| match a.rng.random_range(0..6u8) {
-            0 | 1 => TxnOp::Range(RangeReq { key: key(i), ..RangeReq::default() }),
-            2 => TxnOp::Delete(DeleteReq { key: key(i), prev: a.rng.random(), ..DeleteReq::default() }),
-            _ => TxnOp::Put(PutReq { key: key(i), value: a.unique(), prev: a.rng.random_ratio(1, 3) }),
+            0 | 1 => TxnOp::Range(RangeReq {
+                key: key(i),
+                ..RangeReq::default()
+            }),
+            2 => TxnOp::Delete(DeleteReq {
+                key: key(i),
+                prev: a.rng.random(),
+                ..DeleteReq::default()
+            }),
+            _ => TxnOp::Put(PutReq {
+                key: key(i),
+                value: a.unique(),
+                prev: a.rng.random_ratio(1, 3),
+            }),
         })
         .collect();
     if a.rng.random_ratio(1, 4) {
-        let all = TxnOp::Range(RangeReq { key: PREFIX.into(), end: prefix_end(PREFIX), ..RangeReq::default() });
+        let all = TxnOp::Range(RangeReq {
+            key: PREFIX.into(),
+            end: prefix_end(PREFIX),
+            ..RangeReq::default()
+        });
         let at = if a.rng.random() { 0 } else { ops.len() };
         ops.insert(at, all);
     }

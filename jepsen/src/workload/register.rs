@@ -4,7 +4,10 @@
 //! revisions can decide each key in a moment.
 
 use super::Actor;
-use crate::history::op::{Cmp, Compare, DeleteReq, Load, PutReq, RangeReply, RangeReq, Reply, Request, Target, TxnOp, TxnReq};
+use crate::history::op::{
+    Cmp, Compare, DeleteReq, Load, PutReq, RangeReply, RangeReq, Reply, Request, Target, TxnOp,
+    TxnReq,
+};
 use rand::Rng;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -21,7 +24,9 @@ pub struct Keys {
 impl Keys {
     pub fn new(clients: u32) -> Keys {
         let groups = clients.div_ceil(GROUP).max(1);
-        Keys { groups: (0..groups).map(|_| Default::default()).collect() }
+        Keys {
+            groups: (0..groups).map(|_| Default::default()).collect(),
+        }
     }
 
     /// The key a client uses in this slot now.
@@ -43,33 +48,65 @@ pub async fn step(a: &mut Actor) {
         7..13 => {
             let value = a.unique();
             let prev = a.rng.random_ratio(1, 4);
-            a.call(Load::Register, Request::Put(PutReq { key, value, prev })).await;
+            a.call(Load::Register, Request::Put(PutReq { key, value, prev }))
+                .await;
         }
         13..19 => swap(a, key).await,
         _ => {
-            let prev = a.rng.random();
-            a.call(Load::Register, Request::Delete(DeleteReq { key, prev, ..DeleteReq::default() })).await;
+            a.call(
+                Load::Register,
+                Request::Delete(DeleteReq {
+                    key,
+                    prev: true,
+                    ..DeleteReq::default()
+                }),
+            )
+            .await;
         }
     }
 }
 
 async fn read(a: &mut Actor, key: &str) -> Option<RangeReply> {
-    a.read(Load::Register, RangeReq { key: key.to_string(), ..RangeReq::default() }).await
+    a.read(
+        Load::Register,
+        RangeReq {
+            key: key.to_string(),
+            ..RangeReq::default()
+        },
+    )
+    .await
 }
 
 /// Reads, then swaps if the value is still the one read, once and perhaps
 /// again with the value that a failed swap showed.
 async fn swap(a: &mut Actor, key: String) {
-    let Some(seen) = read(a, &key).await else { return };
-    let Some(mut expected) = seen.kvs.into_iter().next().map(|kv| kv.value) else { return };
+    let Some(seen) = read(a, &key).await else {
+        return;
+    };
+    let Some(mut expected) = seen.kvs.into_iter().next().map(|kv| kv.value) else {
+        return;
+    };
     for _ in 0..2 {
         let value = a.unique();
         let txn = TxnReq {
-            compare: vec![Compare { key: key.clone(), cmp: Cmp::Equal, target: Target::Value(expected) }],
-            then: vec![TxnOp::Put(PutReq { key: key.clone(), value, prev: false })],
-            or_else: vec![TxnOp::Range(RangeReq { key: key.clone(), ..RangeReq::default() })],
+            compare: vec![Compare {
+                key: key.clone(),
+                cmp: Cmp::Equal,
+                target: Target::Value(expected),
+            }],
+            then: vec![TxnOp::Put(PutReq {
+                key: key.clone(),
+                value,
+                prev: false,
+            })],
+            or_else: vec![TxnOp::Range(RangeReq {
+                key: key.clone(),
+                ..RangeReq::default()
+            })],
         };
-        let Some(Reply::Txn(reply)) = a.call(Load::Register, Request::Txn(txn)).await else { return };
+        let Some(Reply::Txn(reply)) = a.call(Load::Register, Request::Txn(txn)).await else {
+            return;
+        };
         let shown = reply.replies.into_iter().find_map(|r| match r {
             crate::history::op::TxnOpReply::Range(r) => r.kvs.into_iter().next(),
             _ => None,

@@ -3,7 +3,9 @@
 //! acknowledged may ever be missing.
 
 use super::Actor;
-use crate::history::op::{Cmp, Compare, Load, PutReq, RangeReply, RangeReq, Request, Target, TxnOp, TxnReq};
+use crate::history::op::{
+    Cmp, Compare, Load, PutReq, RangeReply, RangeReq, Request, Target, TxnOp, TxnReq,
+};
 use rand::Rng;
 use std::sync::atomic::Ordering;
 
@@ -14,7 +16,18 @@ const FULL: usize = 64;
 pub async fn step(a: &mut Actor) {
     let epoch = a.shared.set_epoch.load(Ordering::Relaxed);
     let key = format!("{PREFIX}{epoch:05}");
-    let Some(seen) = a.read(Load::Set, RangeReq { key: key.clone(), ..RangeReq::default() }).await else { return };
+    let Some(seen) = a
+        .read(
+            Load::Set,
+            RangeReq {
+                key: key.clone(),
+                ..RangeReq::default()
+            },
+        )
+        .await
+    else {
+        return;
+    };
     if a.rng.random_ratio(1, 2) {
         return;
     }
@@ -22,12 +35,25 @@ pub async fn step(a: &mut Actor) {
     let (value, guard) = added(&seen, &element);
     if value.split(',').count() > FULL {
         // Whoever comes second finds the epoch moved on already.
-        let _raced = a.shared.set_epoch.compare_exchange(epoch, epoch + 1, Ordering::Relaxed, Ordering::Relaxed);
+        let _raced = a.shared.set_epoch.compare_exchange(
+            epoch,
+            epoch + 1,
+            Ordering::Relaxed,
+            Ordering::Relaxed,
+        );
         return;
     }
     let txn = TxnReq {
-        compare: vec![Compare { key: key.clone(), cmp: Cmp::Equal, target: Target::Mod(guard) }],
-        then: vec![TxnOp::Put(PutReq { key, value, prev: false })],
+        compare: vec![Compare {
+            key: key.clone(),
+            cmp: Cmp::Equal,
+            target: Target::Mod(guard),
+        }],
+        then: vec![TxnOp::Put(PutReq {
+            key,
+            value,
+            prev: false,
+        })],
         or_else: Vec::new(),
     };
     a.call(Load::Set, Request::Txn(txn)).await;
