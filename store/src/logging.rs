@@ -328,3 +328,204 @@ impl Visit for Fields {
         self.add(field, format!("{value:?}").into());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Buffer(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Buffer {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().expect("not poisoned").write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl<'a> MakeWriter<'a> for Buffer {
+        type Writer = Self;
+
+        fn make_writer(&'a self) -> Self {
+            self.clone()
+        }
+    }
+
+    /// What is written while `log` runs.
+    fn written(level: LogLevel, format: LogFormat, terminal: bool, log: impl FnOnce()) -> String {
+        let buffer = Buffer::default();
+        let config = LogConfig {
+            level,
+            format,
+            outputs: Vec::new(),
+        };
+        let subscriber =
+            tracing_subscriber::registry().with(layer(&config, buffer.clone(), terminal));
+        tracing::subscriber::with_default(subscriber, log);
+        let bytes = buffer.0.lock().expect("not poisoned").clone();
+        String::from_utf8(bytes).expect("UTF-8")
+    }
+
+    fn json(log: impl FnOnce()) -> Vec<serde_json::Map<String, Value>> {
+        let text = written(LogLevel::Info, LogFormat::Auto, false, log);
+        text.lines()
+            .map(|line| {
+                serde_json::from_str(line).unwrap_or_else(|error| panic!("{line}: {error}"))
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_json_line_has_etcds_keys_and_the_fields_flat() {
+        let line = line!() + 2;
+        let events = json(|| {
+            tracing::info!(target: "mizzen_store::x", member_id = "8e", count = 3_u64, below = -1, part = 0.5, on = true, error = %"no\n\"way\"", list = ?["a"], level = "mine", "ready to serve client requests");
+        });
+        let [event] = &events[..] else {
+            panic!("{events:?}")
+        };
+        let keys: Vec<&str> = event.keys().map(String::as_str).collect();
+        let mut expected = vec![
+            "level",
+            "ts",
+            "caller",
+            "msg",
+            "member-id",
+            "count",
+            "below",
+            "part",
+            "on",
+            "error",
+            "list",
+            "field-level",
+        ];
+        expected.sort_unstable();
+        let mut sorted = keys.clone();
+        sorted.sort_unstable();
+        assert_eq!(sorted, expected);
+        assert_eq!(event["level"], "info");
+        assert_eq!(event["msg"], "ready to serve client requests");
+        assert_eq!(event["caller"], format!("src/logging.rs:{line}"));
+        assert_eq!(
+            (&event["count"], &event["below"], &event["on"]),
+            (&3.into(), &(-1).into(), &true.into())
+        );
+        assert_eq!(
+            (&event["error"], &event["list"]),
+            (&"no\n\"way\"".into(), &"[\"a\"]".into())
+        );
+        let shape: String = event["ts"]
+            .as_str()
+            .expect("text")
+            .chars()
+            .map(|c| if c.is_ascii_digit() { '0' } else { c })
+            .collect();
+        assert_eq!(shape, "0000-00-00T00:00:00.000000Z");
+    }
+
+    #[test]
+    fn keys_stand_in_etcds_order() {
+        let text = written(
+            LogLevel::Info,
+            LogFormat::Json,
+            true,
+            || tracing::warn!(target: "mizzen", a = 1, "x"),
+        );
+        let at = |key: &str| {
+            text.find(key)
+                .unwrap_or_else(|| panic!("{key} is not in {text}"))
+        };
+        assert!(text.starts_with("{\"level\":\"warn\",\"ts\":"), "{text}");
+        assert!(
+            at("\"ts\"") < at("\"caller\"")
+                && at("\"caller\"") < at("\"msg\"")
+                && at("\"msg\"") < at("\"a\""),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn levels_are_those_of_zap_and_other_crates_only_warn() {
+        let log = || {
+            tracing::error!(target: FATAL, "f");
+            tracing::error!(target: "mizzen_core", "e");
+            tracing::warn!(target: "h2::server", "w");
+            tracing::info!(target: "h2::server", "hidden");
+            tracing::info!(target: "mizzen", "i");
+            tracing::debug!(target: "mizzen", "d");
+        };
+        let events = json(log);
+        let levels: Vec<&str> = events
+            .iter()
+            .filter_map(|event| event["level"].as_str())
+            .collect();
+        assert_eq!(levels, ["fatal", "error", "warn", "info"]);
+        assert_eq!(events[2]["logger"], "h2");
+        assert_eq!(
+            events
+                .iter()
+                .filter(|event| event.contains_key("logger"))
+                .count(),
+            1
+        );
+        for (level, lines) in [
+            (LogLevel::Debug, 5),
+            (LogLevel::Info, 4),
+            (LogLevel::Warn, 3),
+            (LogLevel::Error, 2),
+            (LogLevel::Panic, 1),
+            (LogLevel::Fatal, 1),
+        ] {
+            assert_eq!(
+                written(level, LogFormat::Json, false, log).lines().count(),
+                lines,
+                "{level:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn text_is_for_terminals_and_cannot_be_forged() {
+        let log = || tracing::info!(target: "mizzen", key = "a\x1b[1m", "one\ntwo");
+        let plain = written(LogLevel::Info, LogFormat::Console, false, log);
+        assert_eq!(plain.lines().count(), 1, "{plain}");
+        assert!(
+            !plain.contains('\x1b')
+                && plain.contains("\tinfo\t")
+                && plain.contains("one\\ntwo\t{\"key\": \"a\\u001b[1m\"}"),
+            "{plain}"
+        );
+        let coloured = written(LogLevel::Info, LogFormat::Auto, true, log);
+        assert!(coloured.contains("\x1b[32minfo"), "{coloured}");
+    }
+
+    #[test]
+    fn files_are_appended_to() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let path = dir.path().join("log");
+        std::fs::write(&path, "before\n").expect("written");
+        let config = LogConfig {
+            level: LogLevel::Info,
+            format: LogFormat::Json,
+            outputs: vec![LogOutput::File(path.clone())],
+        };
+        let (output, terminal) = Output::open(&config.outputs[0]).expect("opened");
+        let subscriber = tracing_subscriber::registry().with(layer(&config, output, terminal));
+        tracing::subscriber::with_default(subscriber, || tracing::info!(target: "mizzen", "after"));
+        let text = std::fs::read_to_string(&path).expect("read");
+        assert!(
+            text.starts_with("before\n{") && text.ends_with("}\n"),
+            "{text}"
+        );
+        let missing = LogOutput::File(dir.path().join("none/log"));
+        let error = Output::open(&missing)
+            .map(|_| ())
+            .expect_err("no such directory");
+        assert!(error.to_string().starts_with("open "), "{error}");
+    }
+}

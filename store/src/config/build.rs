@@ -322,22 +322,22 @@ fn default_host() -> Result<IpAddr, String> {
         .map_err(|error| error.to_string())
 }
 
-/// The initial cluster as given; else this member alone.
+/// The initial cluster as given; else this member alone. As in etcd a member
+/// that was given neither a name nor a cluster stands at the default URL, so
+/// that other advertised URLs are found not to match.
 fn initial_cluster(
     settings: &Settings,
     name: &str,
     advertised: &[Url],
 ) -> Result<BTreeMap<String, Vec<Url>>, Error> {
-    match settings.text("initial-cluster") {
-        // etcd's own default names the default URL even where another one
-        // was detected, and only follows the name.
-        "" if name == DEFAULT_NAME => Ok(BTreeMap::from([(
-            name.to_owned(),
-            settings.urls("initial-advertise-peer-urls").to_vec(),
-        )])),
-        "" => Ok(BTreeMap::from([(name.to_owned(), advertised.to_vec())])),
-        given => url::parse_cluster(given).map_err(Error::invalid),
+    match (settings.text("initial-cluster"), name) {
+        ("", "" | DEFAULT_NAME) => {
+            url::parse_cluster(&format!("{DEFAULT_NAME}={DEFAULT_PEER_URL}"))
+        }
+        ("", name) => Ok(BTreeMap::from([(name.to_owned(), advertised.to_vec())])),
+        (given, _) => url::parse_cluster(given),
     }
+    .map_err(|reason| Error::invalid(format!("error setting up initial cluster: {reason}")))
 }
 
 fn check_bootstrap(

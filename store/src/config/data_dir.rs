@@ -1,7 +1,10 @@
 //! Refuses directories that hold the data of an etcd: starting on one as if
 //! it were empty would look like the loss of everything in it.
 
-use std::{fs, io, path::Path};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
 
 use super::error::Error;
 
@@ -10,27 +13,26 @@ use super::error::Error;
 /// fine.
 pub fn check_data_dir(data_dir: &Path) -> Result<(), Error> {
     let member = data_dir.join("member");
-    let database = member.join("snap").join("db");
-    let found = match exists(&database)? {
-        true => Some(database),
-        false => [(member.join("wal"), "wal"), (member.join("snap"), "snap")]
-            .into_iter()
-            .find_map(|(dir, extension)| first_with_extension(&dir, extension).transpose())
-            .transpose()?,
+    let snap = member.join("snap");
+    let database = |path: &Path| {
+        path.file_name().is_some_and(|name| name == "db") || has_extension(path, "snap")
+    };
+    let found = match first(&snap, database)? {
+        None => first(&member.join("wal"), |path| has_extension(path, "wal"))?,
+        found => found,
     };
     match found {
-        None => Ok(()),
         Some(found) => Err(refusal(data_dir, &found)),
+        None => Ok(()),
     }
 }
 
 /// The same for a directory given by `--wal-dir`, where etcd keeps only its
 /// write-ahead log.
 pub fn check_wal_dir(wal_dir: &Path) -> Result<(), Error> {
-    match first_with_extension(wal_dir, "wal")? {
-        // etcd names its files by two numbers of 16 hexadecimal digits.
-        Some(found) if is_etcd_segment(&found) => Err(refusal(wal_dir, &found)),
-        _ => Ok(()),
+    match first(wal_dir, is_etcd_segment)? {
+        Some(found) => Err(refusal(wal_dir, &found)),
+        None => Ok(()),
     }
 }
 
@@ -44,11 +46,8 @@ fn refusal(dir: &Path, found: &Path) -> Error {
     ))
 }
 
-fn exists(path: &Path) -> Result<bool, Error> {
-    path.try_exists().map_err(|error| unreadable(path, &error))
-}
-
-fn first_with_extension(dir: &Path, extension: &str) -> Result<Option<std::path::PathBuf>, Error> {
+/// The first file of a directory that `wanted` accepts.
+fn first(dir: &Path, wanted: impl Fn(&Path) -> bool) -> Result<Option<PathBuf>, Error> {
     let entries = match fs::read_dir(dir) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -56,14 +55,22 @@ fn first_with_extension(dir: &Path, extension: &str) -> Result<Option<std::path:
     };
     for entry in entries {
         let path = entry.map_err(|error| unreadable(dir, &error))?.path();
-        if path.extension().is_some_and(|found| found == extension) {
+        if wanted(&path) {
             return Ok(Some(path));
         }
     }
     Ok(None)
 }
 
+fn has_extension(path: &Path, extension: &str) -> bool {
+    path.extension().is_some_and(|found| found == extension)
+}
+
+/// etcd names its log files by two numbers of 16 hexadecimal digits.
 fn is_etcd_segment(path: &Path) -> bool {
+    if !has_extension(path, "wal") {
+        return false;
+    }
     let Some((first, second)) = path
         .file_stem()
         .and_then(|stem| stem.to_str())

@@ -9,6 +9,7 @@ use super::{
     error::Error,
     notice::Notice,
     settings::{Settings, Source},
+    table::Support,
     value::{Kind, Value, words},
 };
 
@@ -135,6 +136,21 @@ fn set(
             Error::invalid(format!("unexpected error setting up {path}: {reason}"))
         });
     }
+    if let Kind::OneOf(words) = kind {
+        let word = scalar_text(value).ok_or_else(|| mismatch(path, "a text"))?;
+        // Only --initial-cluster-state has an effect among the flags of this
+        // kind, hence the text. As in etcd, an empty word leaves the default, and words of older
+        // releases may stand where they have no effect.
+        let free = word.is_empty() || matches!(setting.flag.support, Support::Accepted(_));
+        if !free && !words.contains(&word.as_str()) {
+            return Err(Error::invalid(format!("unexpected clusterState {word:?}")));
+        }
+        if !word.is_empty() {
+            setting.value = Value::Text(word);
+            setting.source = Source::File;
+        }
+        return Ok(());
+    }
     setting.value = convert(path, kind, value)?;
     setting.source = Source::File;
     Ok(())
@@ -172,13 +188,6 @@ fn convert(path: &str, kind: Kind, value: &Yaml<'_>) -> Result<Value, Error> {
             Ok(Value::Words(words(items.into_iter())))
         }
         (Kind::Words, _) => Err(mismatch(path, "a list of texts")),
-        (Kind::OneOf(_), value) => {
-            let text = scalar_text(value).ok_or_else(|| mismatch(path, "a text"))?;
-            // An empty word is the default, as for a flag that is not given.
-            kind.parse(&text).map_err(|_| {
-                Error::invalid(format!("configuration file: unexpected {path} {text:?}"))
-            })
-        }
         (_, value) => {
             let text = scalar_text(value).ok_or_else(|| mismatch(path, "a text"))?;
             kind.parse(&text).map_err(|reason| {

@@ -81,7 +81,7 @@ fn same(
     resolve: impl Fn(&str) -> Result<String, String>,
 ) -> Result<(), String> {
     if a.len() != b.len() {
-        return Err(format!("len({:?}) != len({:?})", texts(a), texts(b)));
+        return Err(format!("len({}) != len({})", quoted(a), quoted(b)));
     }
     let (mut a, mut b) = (a.to_vec(), b.to_vec());
     url::sort(&mut a);
@@ -112,6 +112,11 @@ fn resolved(url: &Url, resolve: impl Fn(&str) -> Result<String, String>) -> Resu
     Ok(format!("{scheme}://{}", resolve(url.host_and_port())?))
 }
 
-fn texts(urls: &[Url]) -> Vec<&str> {
-    urls.iter().map(Url::as_str).collect()
+/// A list as Go prints it.
+fn quoted(urls: &[Url]) -> String {
+    let urls: Vec<String> = urls
+        .iter()
+        .map(|url| format!("{:?}", url.as_str()))
+        .collect();
+    format!("[{}]", urls.join(" "))
 }

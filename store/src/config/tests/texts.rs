@@ -1,0 +1,332 @@
+//! Texts operators and tools look for, as etcd 3.7.1 printed them.
+
+use super::{refusal, run};
+use crate::config::{Url, peers::advertised_match};
+
+#[test]
+fn urls_that_are_none() {
+    for (url, reason) in [
+        (
+            "127.0.0.1:2379",
+            r#"parse "127.0.0.1:2379": first path segment in URL cannot contain colon"#,
+        ),
+        (
+            "localhost:2379",
+            "URL scheme must be http, https, unix, or unixs: localhost:2379",
+        ),
+        (
+            "ftp://a:1",
+            "URL scheme must be http, https, unix, or unixs: ftp://a:1",
+        ),
+        ("/x", "URL scheme must be http, https, unix, or unixs: /x"),
+        (
+            "http://a:1,",
+            "URL scheme must be http, https, unix, or unixs: ",
+        ),
+        (
+            "http://a b:1",
+            r#"parse "http://a b:1": invalid character " " in host name"#,
+        ),
+        (
+            "http://a:x",
+            r#"parse "http://a:x": invalid port ":x" after host"#,
+        ),
+        (
+            "http://:x",
+            r#"parse "http://:x": invalid port ":x" after host"#,
+        ),
+        (
+            "http://::1:1",
+            r#"parse "http://::1:1": invalid port "::1:1" after host"#,
+        ),
+        (
+            "http://[::1]:1x",
+            r#"parse "http://[::1]:1x": invalid port ":1x" after host"#,
+        ),
+        (
+            "http://[::1:1",
+            r#"parse "http://[::1:1": missing ']' in host"#,
+        ),
+        (":1", r#"parse ":1": missing protocol scheme"#),
+        (
+            "http://localhost",
+            r#"URL address does not have the form "host:port": http://localhost"#,
+        ),
+        (
+            "http:a:1",
+            r#"URL address does not have the form "host:port": http:a:1"#,
+        ),
+        (
+            "http://localhost:1/x",
+            "URL must not contain a path: http://localhost:1/x",
+        ),
+        (
+            "http://localhost:1/",
+            "URL must not contain a path: http://localhost:1/",
+        ),
+        // Refused here at once, by etcd only when it listens or connects.
+        (
+            "http://a:",
+            r#"URL address does not have the form "host:port": http://a:"#,
+        ),
+        (
+            "http://a:99999",
+            r#"parse "http://a:99999": invalid port ":99999" after host"#,
+        ),
+        (
+            "http://a:1?x=y",
+            "URL must not contain a query or a fragment: http://a:1?x=y",
+        ),
+    ] {
+        let text = format!("invalid value {url:?} for flag -listen-client-urls: {reason}");
+        assert_eq!(
+            refusal(&["--listen-client-urls", url], &[]),
+            (text, 2),
+            "{url}"
+        );
+    }
+}
+
+#[test]
+fn configurations_etcd_does_not_run() {
+    let long = "--initial-cluster=x=http://a:1,y=http://a:1";
+    for (arguments, text) in [
+        (
+            &["--heartbeat-interval=0"][..],
+            "--heartbeat-interval must be >0 (set to 0ms)",
+        ),
+        (
+            &["--election-timeout=0"],
+            "--election-timeout must be >0 (set to 0ms)",
+        ),
+        (
+            &["--heartbeat-interval=300"],
+            "--election-timeout[1000ms] should be at least as 5 times as --heartbeat-interval[300ms]",
+        ),
+        (
+            &["--election-timeout=60000"],
+            "--election-timeout[60000ms] is too long, and should be set less than 50000ms",
+        ),
+        (
+            &["--heartbeat-interval=18446744073709551615"],
+            "--election-timeout[1000ms] should be at least as 5 times as --heartbeat-interval[18446744073709551615ms]",
+        ),
+        (
+            &[
+                "--listen-client-urls=http://foo.bar:1",
+                "--advertise-client-urls=http://localhost:1",
+            ],
+            "expected IP in URL for binding (http://foo.bar:1)",
+        ),
+        (
+            &["--listen-peer-urls=http://:2380"],
+            "expected IP in URL for binding (http://:2380)",
+        ),
+        (
+            &["--listen-client-urls=http://localhost:1"],
+            "--advertise-client-urls is required when --listen-client-urls is set explicitly",
+        ),
+        (
+            &["--advertise-client-urls=http://:1"],
+            r#"--advertise-client-urls "http://:1" must be in the format "host:port", "unix:/path/to/socket" or "unixs:/path/to/socket" (unexpected empty host (http://:1))"#,
+        ),
+        (
+            &["--initial-advertise-peer-urls=http://:1"],
+            r#"--initial-advertise-peer-urls "http://:1" must be "host:port" (unexpected empty host (http://:1))"#,
+        ),
+        (&["--logger=x"], r#"unknown logger option "x""#),
+        (
+            &["--logger=capnslog"],
+            "--logger=capnslog is removed in v3.5",
+        ),
+        (&["--log-level=foo"], r#"unrecognized level: "foo""#),
+        (
+            &["--log-format=foo"],
+            "unknown log format: foo, supported values json, console",
+        ),
+        (
+            &["--log-outputs=default,stderr"],
+            r#"multi logoutput for "default" is not supported yet"#,
+        ),
+        (
+            &["--auto-compaction-mode=x"],
+            r#"unknown auto-compaction-mode "x""#,
+        ),
+        (
+            &["--auto-compaction-mode="],
+            "undefined auto-compaction-mode",
+        ),
+        (
+            &["--discovery-fallback=proxy"],
+            r#"v2 proxy is deprecated, and --discovery-fallback can't be configured as "proxy""#,
+        ),
+        (
+            &["--initial-cluster=a=http://a:1"],
+            r#"couldn't find local name "default" in the initial cluster configuration"#,
+        ),
+        (
+            &["--initial-cluster=default"],
+            "error setting up initial cluster: URL scheme must be http, https, unix, or unixs: ",
+        ),
+        (
+            &["--name="],
+            r#"couldn't find local name "" in the initial cluster configuration"#,
+        ),
+        (
+            &["--name=x", long, "--initial-advertise-peer-urls=http://a:1"],
+            "initial cluster x=http://a:1,y=http://a:1 has duplicate url",
+        ),
+    ] {
+        assert_eq!(
+            refusal(arguments, &[]),
+            (text.to_owned(), 1),
+            "{arguments:?}"
+        );
+    }
+}
+
+#[test]
+fn an_initial_cluster_that_lists_other_urls_is_refused() {
+    let two = "--initial-cluster=x=http://127.0.0.1:1,x=http://127.0.0.1:2";
+    for (arguments, text) in [
+        (
+            &[
+                "--name=x",
+                two,
+                "--initial-advertise-peer-urls=http://127.0.0.1:1",
+            ][..],
+            r#"--initial-cluster has x=http://127.0.0.1:2 but missing from --initial-advertise-peer-urls=http://127.0.0.1:1 (len(["http://127.0.0.1:1"]) != len(["http://127.0.0.1:1" "http://127.0.0.1:2"]))"#,
+        ),
+        (
+            &[
+                "--name=x",
+                "--initial-cluster=x=http://127.0.0.1:1",
+                "--initial-advertise-peer-urls=http://127.0.0.1:1,http://127.0.0.1:2",
+            ],
+            "--initial-advertise-peer-urls has http://127.0.0.1:2 but missing from --initial-cluster=x=http://127.0.0.1:1,x=http://127.0.0.1:2",
+        ),
+        (
+            &[
+                "--name=x",
+                "--initial-advertise-peer-urls=http://127.0.0.1:1",
+                "--initial-cluster=x=http://127.0.0.1:2",
+            ],
+            r#"--initial-cluster has x=http://127.0.0.1:2 but missing from --initial-advertise-peer-urls=http://127.0.0.1:1 (resolved urls: "http://127.0.0.1:1" != "http://127.0.0.1:2")"#,
+        ),
+        // A member without a name of its own stands at the default URL.
+        (
+            &["--initial-advertise-peer-urls=http://127.0.0.1:1"],
+            r#"--initial-cluster has default=http://localhost:2380 but missing from --initial-advertise-peer-urls=http://127.0.0.1:1 (resolved urls: "http://127.0.0.1:1" != "http://localhost:2380"); forgot to set --initial-cluster?"#,
+        ),
+    ] {
+        assert_eq!(
+            refusal(arguments, &[]),
+            (text.to_owned(), 1),
+            "{arguments:?}"
+        );
+    }
+    // Joining, the running cluster decides.
+    let joined = run(&[
+        "--name=x",
+        two,
+        "--initial-advertise-peer-urls=http://127.0.0.1:1",
+        "--initial-cluster-state=existing",
+    ]);
+    assert_eq!(joined.initial_cluster["x"].len(), 2);
+}
+
+#[test]
+fn names_that_resolve_to_the_listed_addresses_match() {
+    let url = |text: &str| vec![Url::parse(text).expect("valid")];
+    let resolve = |address: &str| match address {
+        "m0.example:1" | "10.0.0.1:1" => Ok("10.0.0.1:1".to_owned()),
+        other => Err(format!("failed to resolve {other:?} (unknown)")),
+    };
+    assert_eq!(
+        advertised_match(
+            "x",
+            &url("http://m0.example:1"),
+            &url("http://10.0.0.1:1"),
+            resolve
+        ),
+        Ok(())
+    );
+    assert_eq!(
+        advertised_match("x", &url("http://[::1]:1"), &url("http://[::1]:1"), resolve),
+        Ok(())
+    );
+    let error = advertised_match(
+        "x",
+        &url("http://m1.example:1"),
+        &url("http://10.0.0.1:1"),
+        resolve,
+    )
+    .expect_err("unknown");
+    assert!(
+        error.ends_with(r#"(failed to resolve "m1.example:1" (unknown))"#),
+        "{error}"
+    );
+}
+
+#[test]
+fn what_is_not_implemented_is_refused_by_name_and_origin() {
+    for (arguments, environment, text) in [
+        (
+            &["--cert-file=x"][..],
+            &[][..],
+            "--cert-file is not supported: TLS is not implemented yet",
+        ),
+        (
+            &[],
+            &[("ETCD_AUTH_TOKEN", "jwt")],
+            "--auth-token (set by ETCD_AUTH_TOKEN) is not supported: authentication is not implemented yet",
+        ),
+        (
+            &["--force-new-cluster", "--cors=http://a:1"],
+            &[],
+            "--cors is not supported: origins cannot be restricted yet; --force-new-cluster is not supported: recovery from a lost quorum is not implemented yet",
+        ),
+        (
+            &["--feature-gates=InitialCorruptCheck=true"],
+            &[],
+            "feature gate InitialCorruptCheck=true is not supported: a starting member does not compare its data with its peers yet",
+        ),
+        (
+            &["--listen-peer-urls=https://127.0.0.1:1"],
+            &[],
+            "--listen-peer-urls has https://127.0.0.1:1, which is not supported: TLS is not implemented yet",
+        ),
+        (
+            &[
+                "--name=x",
+                "--initial-cluster=x=http://localhost:2380,y=https://a:1",
+            ],
+            &[],
+            "--initial-cluster has https://a:1, which is not supported: TLS is not implemented yet",
+        ),
+        (
+            &[
+                "--listen-client-urls=unix:///run/x",
+                "--advertise-client-urls=http://a:1",
+            ],
+            &[],
+            "--listen-client-urls has unix:///run/x, which is not supported: Unix sockets are not implemented yet",
+        ),
+    ] {
+        assert_eq!(
+            refusal(arguments, environment),
+            (text.to_owned(), 1),
+            "{arguments:?} {environment:?}"
+        );
+    }
+    // At their defaults the same flags are fine.
+    run(&[
+        "--cert-file=",
+        "--auth-token=simple",
+        "--cors=",
+        "--host-whitelist=*",
+        "--force-new-cluster=false",
+        "--grpc-keepalive-interval=2h",
+        "--feature-gates=AllAlpha=false",
+    ]);
+}
