@@ -121,3 +121,68 @@ fn pointer(own: Revision, reader: &mut Reader<'_>) -> Option<Revision> {
     let pointer = Revision::new(main, reader.varint()?.try_into().ok()?);
     (pointer < own).then_some(pointer)
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A chain of `steps` versions, each so many revisions after the one before.
+    fn grow(steps: &[(i64, u32)]) -> Vec<(Revision, Chain, Links)> {
+        let mut versions: Vec<(Revision, Chain, Links)> = Vec::new();
+        for (distance, sub) in steps {
+            let last = versions.last().map(|(revision, chain, _)| (*revision, *chain));
+            let before = last.map_or(Revision::new(1, 0), |(revision, _)| revision);
+            let sub = if *distance == 0 { before.sub + 1 + sub } else { *sub };
+            let revision = Revision::new(before.main + distance, sub);
+            let (chain, links) = Chain::extend(last, revision);
+            versions.push((revision, chain, links));
+        }
+        versions
+    }
+
+    /// Any chain and pointers that can come up, with their revision.
+    pub(in crate::rows) fn version() -> impl Strategy<Value = (Revision, Chain, Links)> {
+        prop::collection::vec((0..300_i64, 0..3_u32), 1..400).prop_map(|steps| *grow(&steps).last().expect("one step at least"))
+    }
+
+    #[test]
+    fn pointers_go_one_rung_down() {
+        let versions = grow(&vec![(1, 0); 2 * 262_144 + 5]);
+        for (depth, (_, chain, links)) in versions.iter().enumerate() {
+            let at = |depth: usize| versions[depth].0;
+            assert_eq!((chain.depth, links.depth), (depth as u64, depth as u64));
+            assert_eq!(links.previous, depth.checked_sub(1).map(at));
+            for (level, rung) in [64, 4096, 262_144].into_iter().enumerate() {
+                let newest = (depth >= rung).then(|| at(depth / rung * rung));
+                assert_eq!(chain.rungs[level], newest, "rung {rung} at depth {depth}");
+                let skip = (depth > rung && depth % rung == 0).then(|| at(depth - rung));
+                assert_eq!(links.skips[level], skip, "skip {rung} at depth {depth}");
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn chains_and_pointers_round_trip((revision, chain, links) in version()) {
+            let mut out = BytesMut::new();
+            chain.encode(&mut out);
+            links.encode(revision, &mut out);
+            let mut reader = Reader::new(&out);
+            prop_assert_eq!(Chain::decode(&mut reader), Some(chain));
+            prop_assert_eq!(Links::decode(revision, &mut reader), Some(links));
+            prop_assert!(reader.is_empty());
+        }
+
+        #[test]
+        fn decoded_pointers_go_back(bytes: Vec<u8>, main in 0..1_000_000_i64, sub in 0..3_u32) {
+            let own = Revision::new(main, sub);
+            if let Some(links) = Links::decode(own, &mut Reader::new(&bytes)) {
+                for pointer in links.previous.into_iter().chain(links.skips.into_iter().flatten()) {
+                    prop_assert!(pointer < own);
+                }
+            }
+        }
+    }
+}

@@ -98,3 +98,68 @@ pub fn encode_tombstone(revision: Revision, chain: &Chain) -> Bytes {
     put_varint(&mut out, revision.main as u64);
     out.freeze()
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::rows::chain::tests::version;
+
+    proptest! {
+        #[test]
+        fn puts_round_trip((revision, chain, _) in version(), create in 2..i64::MAX, version: i64, len in 0..2100_usize, lease: i64) {
+            let value = vec![7; len];
+            let fields = kv::Fields { create_revision: create, mod_revision: revision.main, version, value: &value, lease };
+            let row = encode_put(revision.sub, &chain, &fields);
+            let decoded = HeadRow::decode(&row).expect("a row");
+            prop_assert_eq!((decoded.sub, decoded.chain, decoded.revision()), (revision.sub, chain, Some(revision)));
+            match decoded.body {
+                Body::Inline { rest } => {
+                    prop_assert!(len <= INLINE_VALUE_MAX);
+                    prop_assert_eq!(kv::Fields::decode(rest), Some(fields));
+                }
+                Body::Spilled { value_len, rest } => {
+                    prop_assert!(len > INLINE_VALUE_MAX);
+                    prop_assert_eq!(value_len, len);
+                    prop_assert_eq!(kv::Fields::decode(rest), Some(kv::Fields { value: &[], ..fields }));
+                }
+                Body::Tombstone(_) => prop_assert!(false, "a put is no tombstone"),
+            }
+            prop_assert!(!HeadRow::is_tombstone(&row));
+        }
+
+        #[test]
+        fn tombstones_round_trip((revision, chain, _) in version()) {
+            let row = encode_tombstone(revision, &chain);
+            let decoded = HeadRow { sub: revision.sub, chain, body: Body::Tombstone(revision.main) };
+            prop_assert_eq!(HeadRow::decode(&row), Some(decoded));
+            prop_assert_eq!(decoded.revision(), Some(revision));
+            prop_assert!(HeadRow::is_tombstone(&row));
+        }
+
+        #[test]
+        fn arbitrary_bytes_do_not_panic(flags in 0x0f..0x14_u8, bytes: Vec<u8>) {
+            let row = [&[flags], &bytes[..]].concat();
+            if let Some(row) = HeadRow::decode(&row) {
+                let _ = row.revision();
+            }
+        }
+    }
+
+    #[test]
+    fn golden_bytes() {
+        let fields = kv::Fields { create_revision: 2, mod_revision: 300, version: 3, value: b"v", lease: 5 };
+        let root = Chain::default();
+        assert_eq!(encode_put(1, &root, &fields).as_ref(), b"\x10\x01\x00\x10\x02\x18\xac\x02\x20\x03\x2a\x01v\x30\x05");
+        let long = kv::Fields { value: &[0; 1025], lease: 0, ..fields };
+        assert_eq!(encode_put(0, &root, &long).as_ref(), b"\x12\x00\x00\x81\x08\x10\x02\x18\xac\x02\x20\x03");
+        let rungs = [Some(Revision::new(200, 1)), Some(Revision::new(100, 0)), None];
+        let chain = Chain { depth: 4096 + 64, rungs };
+        assert_eq!(
+            encode_put(0, &chain, &fields).as_ref(),
+            b"\x10\x00\xc0\x20\xc8\x01\x01\x64\x00\x10\x02\x18\xac\x02\x20\x03\x2a\x01v\x30\x05"
+        );
+        assert_eq!(encode_tombstone(Revision::new(300, 2), &Chain { depth: 1, ..root }).as_ref(), b"\x11\x02\x01\xac\x02");
+    }
+}

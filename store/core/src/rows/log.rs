@@ -87,3 +87,58 @@ fn encode(flags: u8, own: Revision, links: &Links, key: &[u8], more: usize) -> B
     put_bytes(&mut out, key);
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::rows::chain::tests::version;
+
+    proptest! {
+        #[test]
+        fn rows_round_trip((own, _, links) in version(), key: Vec<u8>, create in 2..i64::MAX, version: i64, value: Vec<u8>, lease: i64) {
+            let fields = kv::Fields { create_revision: create, mod_revision: own.main, version, value: &value, lease };
+            let (row, rest_at) = encode_put(own, &links, &key, &fields);
+            let change = Change::Put { rest: &row[rest_at..] };
+            prop_assert_eq!(kv::Fields::decode(&row[rest_at..]), Some(fields));
+            prop_assert_eq!(&row[rest_at - key.len()..rest_at], &key[..]);
+            prop_assert_eq!(LogRow::decode(own, &row), Some(LogRow { links, key: &key, change }));
+
+            let row = encode_delete(own, &links, &key);
+            prop_assert!(row.ends_with(&key));
+            prop_assert_eq!(LogRow::decode(own, &row), Some(LogRow { links, key: &key, change: Change::Delete }));
+        }
+
+        #[test]
+        fn keys_sort_as_revisions(a in (0..i64::MAX, any::<u32>()), b in (0..i64::MAX, any::<u32>())) {
+            let (a, b) = (Revision::new(a.0, a.1), Revision::new(b.0, b.1));
+            prop_assert_eq!(encode_key(a).cmp(&encode_key(b)), a.cmp(&b));
+            prop_assert_eq!(decode_key(&encode_key(a)), Some(a));
+        }
+
+        #[test]
+        fn arbitrary_bytes_do_not_panic(flags in 0x0f..0x13_u8, bytes: Vec<u8>, main in 0..10_000_i64) {
+            let row = [&[flags], &bytes[..]].concat();
+            if let Some(row) = LogRow::decode(Revision::new(main, 0), &row) {
+                let _ = row.is_creation();
+            }
+            let _ = decode_key(&bytes);
+        }
+    }
+
+    #[test]
+    fn golden_bytes() {
+        let own = Revision::new(300, 1);
+        assert_eq!(&encode_key(own), b"\0\0\0\0\0\0\x01\x2c\0\0\0\x01");
+        let fields = kv::Fields { create_revision: 300, mod_revision: 300, version: 1, value: b"v", lease: 0 };
+        let (row, _) = encode_put(own, &Links::default(), b"k", &fields);
+        assert_eq!(row.as_ref(), b"\x10\x00\x01k\x10\xac\x02\x18\xac\x02\x20\x01\x2a\x01v");
+        let previous = Some(Revision::new(299, 7));
+        let skips = [Some(Revision::new(100, 0)), None, None];
+        let (row, _) = encode_put(own, &Links { depth: 128, previous, skips }, b"k", &fields);
+        assert_eq!(row.as_ref(), b"\x10\x80\x01\x01\x07\xc8\x01\x00\x01k\x10\xac\x02\x18\xac\x02\x20\x01\x2a\x01v");
+        let row = encode_delete(own, &Links { depth: 1, previous, skips: [None; 3] }, b"k");
+        assert_eq!(row.as_ref(), b"\x11\x01\x01\x07\x01k");
+    }
+}

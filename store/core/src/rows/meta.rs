@@ -129,3 +129,55 @@ fn start(row: &[u8]) -> Option<Reader<'_>> {
     flags(reader.byte()?, 0)?;
     Some(reader)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn rows_round_trip(revision in 1..1_i64 << 62, below: u64, ttl: i64, target in -1..i64::MAX, main in 0..i64::MAX, sub: u32) {
+            let compact_revision = -1 + (below % (revision as u64 + 2)) as i64;
+            let state = State { revision, compact_revision };
+            prop_assert_eq!(decode_state(&encode_state(&state)), Some(state));
+            prop_assert_eq!(decode_lease(&encode_lease(ttl)), Some(ttl));
+            let reclaimed = Reclaimed { target, next: Revision::new(main, sub) };
+            prop_assert_eq!(decode_reclaimed(&encode_reclaimed(&reclaimed)), Some(reclaimed));
+        }
+
+        #[test]
+        fn keys_tell_the_lease(id: i64, key: Vec<u8>) {
+            prop_assert_eq!(decode_lease_key(&lease_key(id)), Some(id));
+            prop_assert!(LEASES.0 <= &lease_key(id)[..] && &lease_key(id)[..] < LEASES.1);
+            prop_assert_eq!(attachment_key(id, &key).strip_prefix(&attachment_prefix(id)), Some(&key[..]));
+        }
+
+        #[test]
+        fn arbitrary_bytes_do_not_panic(bytes: Vec<u8>) {
+            let row = [&[FORMAT], &bytes[..]].concat();
+            let _ = (decode_state(&row), decode_reclaimed(&row), decode_lease(&row), decode_lease_key(&bytes));
+        }
+    }
+
+    #[test]
+    fn golden_bytes() {
+        assert_eq!(STATE, b"\x01\x00");
+        assert_eq!(encode_state(&State { revision: 300, compact_revision: -1 }).as_ref(), b"\x10\xd8\x04\x01");
+        assert_eq!(RECLAIM, b"\x01\x03");
+        assert_eq!(encode_reclaimed(&Reclaimed { target: 9, next: Revision::new(7, 1) }).as_ref(), b"\x10\x12\x0e\x02");
+        assert_eq!(lease_key(-2).as_ref(), b"\x01\x01\xff\xff\xff\xff\xff\xff\xff\xfe");
+        assert_eq!(encode_lease(60).as_ref(), b"\x10\x78");
+        assert_eq!(attachment_key(5, b"k").as_ref(), b"\x01\x02\0\0\0\0\0\0\0\x05k");
+        assert_eq!(attachment().as_ref(), b"\x10");
+    }
+
+    #[test]
+    fn an_impossible_state_is_damage() {
+        for state in [(0, -1), (5, 6), (5, -2), (i64::MAX, 1)] {
+            let state = State { revision: state.0, compact_revision: state.1 };
+            assert_eq!(decode_state(&encode_state(&state)), None, "{state:?}");
+        }
+    }
+}
