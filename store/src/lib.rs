@@ -1,7 +1,10 @@
 //! The replicated store: see ARCHITECTURE.md for the map.
 
+pub mod config;
 pub mod grpc;
 pub mod limits;
+pub mod logging;
+pub mod member_dir;
 pub mod raft;
 pub mod server;
 pub mod version;

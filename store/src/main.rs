@@ -5,7 +5,7 @@ use std::{
     net::{SocketAddr, ToSocketAddrs},
     process::ExitCode,
     sync::Arc,
-    time::Duration,
+
 };
 
 use mizzen_engine::{Engine, EngineOptions, RocksEngine};
@@ -13,6 +13,7 @@ use mizzen_store::{
     config::{self, Config},
     grpc::{self, Front, Listener},
     limits, logging,
+    member_dir::{Identity, MemberDir},
     raft::{GroupConfig, PeerNode, PeerService, Peers, PlainDial},
     server::{Attributes, Server, ServerConfig, Storage},
     version, wal,
@@ -57,6 +58,9 @@ fn main() -> ExitCode {
 
 /// Runs the member until a signal or a failure ends it.
 async fn run(config: Config) -> io::Result<()> {
+    for notice in &config.notices {
+        notice.log();
+    }
     let (failed, mut failures) = mpsc::channel(1);
     let fail = move |error: &io::Error| {
         // Only the first reason counts, and it is the one that fits.
@@ -64,15 +68,15 @@ async fn run(config: Config) -> io::Result<()> {
     };
     let peer_listeners = bind(&config.listen_peer_urls).await?;
     let client_listeners = bind(&config.listen_client_urls).await?;
-    let storage = open(&config, fail.clone())?;
+    let (identity, storage) = open(&config, fail.clone())?;
     let (stop, stopping) = watch::channel(false);
     let group_config = GroupConfig {
-        id: config.identity.member_id,
-        cluster_id: config.identity.cluster_id,
+        id: identity.member_id,
+        cluster_id: identity.cluster_id,
         heartbeat: config.heartbeat_interval,
         election_timeout: config.election_timeout,
     };
-    let peers = Peers::new(Box::new(PlainDial), config.identity.cluster_id);
+    let peers = Peers::new(Box::new(PlainDial), identity.cluster_id);
     let server_config = ServerConfig {
         group: group_config,
         initial_members: config
@@ -92,7 +96,13 @@ async fn run(config: Config) -> io::Result<()> {
         let answer = move |request| tower::ServiceExt::oneshot(routes.clone(), request);
         listening.push(tokio::spawn(grpc::serve(listener, limits::STREAMS_PER_CONNECTION, answer, stopping.clone())));
     }
-    tracing::info!(name = %config.name, member_id = %format!("{:x}", config.identity.member_id), cluster_id = %format!("{:x}", config.identity.cluster_id), version = version::MIZZEN, "started; waiting for a quorum");
+    tracing::info!(
+        name = %config.name,
+        member_id = %format_args!("{:x}", identity.member_id),
+        cluster_id = %format_args!("{:x}", identity.cluster_id),
+        version = version::MIZZEN,
+        "started; waiting for a quorum"
+    );
 
     let mut signals = Signals::new()?;
     let early = tokio::select! {
@@ -138,16 +148,22 @@ async fn announce<E: Engine>(server: Arc<Server<E>>, name: String, client_urls: 
 }
 
 /// Opens log and rows, or says why they cannot be trusted.
-fn open(config: &Config, fail: impl Fn(&io::Error) + Send + Sync + 'static) -> io::Result<Storage<RocksEngine>> {
+fn open(config: &Config, fail: impl Fn(&io::Error) + Send + Sync + 'static) -> io::Result<(Identity, Storage<RocksEngine>)> {
     config::check_data_dir(&config.data_dir).map_err(io::Error::other)?;
-    let member = config.data_dir.join("member");
-    std::fs::create_dir_all(&member)?;
-    let engine = RocksEngine::open(&member.join("rows"), &EngineOptions::default()).map_err(io::Error::other)?;
-    let log = wal::RealFs::open(config.wal_dir.clone().unwrap_or_else(|| member.join("raft-log")))?;
-    let on_fatal: wal::FatalHook = Arc::new(move |error| fail(&io::Error::other(error.to_string())));
-    let options = wal::Options { on_fatal: Some(on_fatal), ..wal::Options::default() };
+    if let Some(wal_dir) = &config.wal_dir {
+        config::check_wal_dir(wal_dir).map_err(io::Error::other)?;
+    }
+    let Config { identity, .. } = config;
+    let member = MemberDir::open(&config.data_dir, Identity { member_id: identity.member_id, cluster_id: identity.cluster_id })?;
+    // The rows are locked against another process, and with them the log.
+    let engine = RocksEngine::open(&member.rows(), &EngineOptions::default()).map_err(io::Error::other)?;
+    let log = wal::RealFs::open(config.wal_dir.clone().unwrap_or_else(|| member.raft_log()))?;
+    let options = wal::Options::default().on_failure(move |error| fail(&io::Error::other(error.to_string())));
     let (wal, recovered) = wal::Wal::open(Arc::new(log), options).map_err(io::Error::other)?;
-    Ok(Storage { engine: Arc::new(engine), wal: Arc::new(wal), recovered })
+    if recovered.created && !member.created {
+        return Err(io::Error::other("the raft log of this member is gone: it cannot take part any more under its id"));
+    }
+    Ok((member.identity, Storage { engine: Arc::new(engine), wal: Arc::new(wal), recovered }))
 }
 
 async fn bind(urls: &[config::Url]) -> io::Result<Vec<Listener>> {

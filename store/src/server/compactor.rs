@@ -4,6 +4,7 @@
 
 use std::{io, sync::Arc, time::Instant};
 
+use mizzen_core::State;
 use mizzen_engine::Engine;
 use tokio::sync::watch;
 
@@ -23,7 +24,7 @@ pub async fn run<E: Engine>(
     loop {
         let target = published.load().state.compact_revision();
         if *reclaimed.borrow() < target {
-            if let Err(error) = reclaim(&engine, &applier, &published).await {
+            if let Err(error) = reclaim(&engine, &applier).await {
                 fail(&error);
                 return;
             }
@@ -34,11 +35,13 @@ pub async fn run<E: Engine>(
     }
 }
 
-async fn reclaim<E: Engine>(engine: &Arc<E>, applier: &Applier, published: &SharedPublished<E>) -> io::Result<()> {
+async fn reclaim<E: Engine>(engine: &Arc<E>, applier: &Applier) -> io::Result<()> {
     loop {
         let began = Instant::now();
-        let now = published.load_full();
-        let step = tokio::task::spawn_blocking(move || mizzen_core::reclaim(&now.state, &now.rows, limits::RECLAIM_ROWS));
+        // Each step begins where the rows say the last one ended; what readers
+        // see is older.
+        let rows = engine.snapshot();
+        let step = tokio::task::spawn_blocking(move || mizzen_core::reclaim(&State::load(&rows)?, &rows, limits::RECLAIM_ROWS));
         let step = step.await.map_err(io::Error::other)?.map_err(io::Error::other)?;
         // First the newest rows, then the history that leads to them: a crash
         // in between leaves history behind, which the next pass finds again.

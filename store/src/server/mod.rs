@@ -324,7 +324,9 @@ impl<E: Engine> Server<E> {
         let size = tokio::task::spawn_blocking(move || engine.size()).await.map_err(|_| Error::Stopped)?;
         let size = size.map_err(|error| Error::Failed(error.to_string()))?;
         let bytes = |bytes| i64::try_from(bytes).unwrap_or(i64::MAX);
-        Ok(Report { raft: self.group.status(), db_bytes: bytes(size.disk), db_bytes_in_use: bytes(size.in_use) })
+        // Rows in memory count as well: they will need their space on disk.
+        let allocated = (size.disk + size.unflushed).max(size.in_use);
+        Ok(Report { raft: self.group.status(), db_bytes: bytes(allocated), db_bytes_in_use: bytes(size.in_use) })
     }
 
     /// Leaves the group and makes the rows durable.

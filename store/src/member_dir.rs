@@ -1,0 +1,98 @@
+//! The directory of one member: who it is, and where its log and rows are.
+//!
+//! Knows names of files. Must not know what is in log and rows.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+
+/// Who a member is, from its first start to its end: later flags do not
+/// change it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    pub member_id: u64,
+    pub cluster_id: u64,
+}
+
+/// An existing member directory, with the identity in it.
+pub struct MemberDir {
+    path: PathBuf,
+    pub identity: Identity,
+    /// Nothing had been in it before.
+    pub created: bool,
+}
+
+const IDENTITY: &str = "identity";
+
+impl MemberDir {
+    /// Opens the directory below `data_dir`, or makes it for `first`.
+    pub fn open(data_dir: &Path, first: Identity) -> io::Result<Self> {
+        let path = data_dir.join("member");
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&path).map_err(|error| named(error, &path))?;
+        let file = path.join(IDENTITY);
+        let (identity, created) = match fs::read(&file) {
+            Ok(bytes) => (serde_json::from_slice(&bytes).map_err(|error| named(io::Error::other(error), &file))?, false),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                write_durably(&path, &file, &first).map_err(|error| named(error, &file))?;
+                (first, true)
+            }
+            Err(error) => return Err(named(error, &file)),
+        };
+        Ok(Self { path, identity, created })
+    }
+
+    /// Where the rows are.
+    pub fn rows(&self) -> PathBuf {
+        self.path.join("rows")
+    }
+
+    /// Where the Raft log is, unless the operator has put it elsewhere.
+    pub fn raft_log(&self) -> PathBuf {
+        self.path.join("raft-log")
+    }
+}
+
+fn named(error: io::Error, path: &Path) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}
+
+/// The file is there whole, or not at all, whatever happens meanwhile.
+fn write_durably(dir: &Path, file: &Path, identity: &Identity) -> io::Result<()> {
+    let draft = dir.join("identity.new");
+    let mut draft_file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
+    draft_file.write_all(&serde_json::to_vec(identity).map_err(io::Error::other)?)?;
+    draft_file.sync_all()?;
+    fs::rename(&draft, file)?;
+    File::open(dir)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_identity_stays() {
+        let data = tempfile::tempdir().unwrap();
+        let first = Identity { member_id: u64::MAX, cluster_id: 2 };
+        let opened = MemberDir::open(data.path(), first).unwrap();
+        assert!(opened.created);
+        assert_eq!(opened.identity, first);
+        let later = MemberDir::open(data.path(), Identity { member_id: 3, cluster_id: 4 }).unwrap();
+        assert!(!later.created);
+        assert_eq!(later.identity, first);
+    }
+
+    #[test]
+    fn a_damaged_identity_is_refused_by_name() {
+        let data = tempfile::tempdir().unwrap();
+        MemberDir::open(data.path(), Identity { member_id: 1, cluster_id: 2 }).unwrap();
+        fs::write(data.path().join("member/identity"), b"{").unwrap();
+        let error = MemberDir::open(data.path(), Identity { member_id: 1, cluster_id: 2 }).err().unwrap();
+        assert!(error.to_string().contains("member/identity"), "{error}");
+    }
+}
