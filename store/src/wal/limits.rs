@@ -57,3 +57,10 @@ pub const READ_CHUNK: usize = 256 << 10;
 
 /// Unit of zero-filling and scanning, bytes.
 pub const SCAN_CHUNK: usize = 1 << 20;
+
+/// Entries copied from the tail before the lock is given back, so that a reader of many small
+/// entries does not hold up an append for long.
+pub const READ_ENTRIES: usize = 1024;
+
+/// Items the queue keeps room for when it has become empty. What a burst needed beyond is given back.
+pub const QUEUE_KEEP_ITEMS: usize = 4096;

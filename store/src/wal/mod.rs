@@ -261,13 +261,13 @@ impl Wal {
                 limit: self.shared.settings.queue_bytes,
             });
         }
-        if let (Some(first), Some(last)) = (entries.first(), state.view.last()) {
-            if first.index != last.index + 1 {
-                return Err(invalid(format!(
-                    "entry {} does not follow the last index {}",
-                    first.index, last.index
-                )));
-            }
+        if let (Some(first), Some(last)) = (entries.first(), state.view.last())
+            && first.index != last.index + 1
+        {
+            let (got, last) = (first.index, last.index);
+            return Err(invalid(format!(
+                "entry {got} does not follow the last index {last}"
+            )));
         }
         for entry in &entries {
             state.view.push(entry.clone());
@@ -279,22 +279,20 @@ impl Wal {
 
     fn check_entries(&self, entries: &[Entry]) -> Result<usize, WalError> {
         let mut cost = 0;
-        let mut expected = entries.first().map_or(0, |entry| entry.index);
-        for entry in entries {
-            if entry.index != expected || entry.index == u64::MAX {
+        let first = entries.first().map_or(0, |entry| entry.index);
+        for (entry, expected) in entries.iter().zip(first..=u64::MAX) {
+            let (index, len, max) = (entry.index, entry.payload.len(), self.max_entry_bytes);
+            if index != expected || index == u64::MAX {
                 return Err(invalid(format!(
-                    "entry {} where {expected} was expected",
-                    entry.index
+                    "entry {index} where {expected} was expected"
                 )));
             }
-            if entry.payload.len() > self.max_entry_bytes {
-                let (len, max) = (entry.payload.len(), self.max_entry_bytes);
+            if len > max {
                 return Err(invalid(format!(
-                    "entry {expected} has {len} bytes, the limit is {max}"
+                    "entry {index} has {len} bytes, the limit is {max}"
                 )));
             }
-            expected += 1;
-            cost += entry.payload.len() + limits::ITEM_OVERHEAD_BYTES;
+            cost += len + limits::ITEM_OVERHEAD_BYTES;
         }
         Ok(cost)
     }
@@ -410,7 +408,7 @@ impl Wal {
     }
 
     /// As [`Wal::read`] if that needs no IO: if the start of the range is in the in-memory tail, or
-    /// after the end of the log.
+    /// after the end of the log. Gives at most [`limits::READ_ENTRIES`] entries.
     pub fn read_in_memory(&self, range: Range<u64>, max_bytes: usize) -> Option<Vec<Entry>> {
         self.shared.read_tail(range.start, range.end, max_bytes)
     }

@@ -3,7 +3,7 @@
 use bytes::{Bytes, BytesMut};
 
 use super::format::{BATCH_HEADER_LEN, BatchHeader, Place, Record, Records};
-use super::limits::READ_CHUNK;
+use super::limits::{READ_CHUNK, READ_ENTRIES};
 use super::segments::{Segment, Start};
 use super::state::{Shared, State};
 use super::view::after;
@@ -34,8 +34,9 @@ impl Output {
         }
     }
 
+    /// Adds entries of the tail, so many that the lock is not held for long.
     fn push_tail(&mut self, state: &State, end: u64) {
-        let tail = state.view.tail_from(self.next);
+        let tail = state.view.tail_from(self.next).take(READ_ENTRIES);
         for entry in tail.take_while(|entry| entry.index < end) {
             if !self.push(entry.clone()) {
                 break;
@@ -69,10 +70,7 @@ impl Shared {
             let end = end.min(after(state.view.last()));
             match source(&state, &out, end)? {
                 Source::End => break,
-                Source::Tail => {
-                    out.push_tail(&state, end);
-                    break;
-                }
+                Source::Tail => out.push_tail(&state, end),
                 Source::Disk(start) => {
                     let end = end.min(start.end).min(state.view.tail_first());
                     drop(state);

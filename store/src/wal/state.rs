@@ -13,7 +13,7 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 use super::format::{self, Place};
 use super::fs::LogFs;
 use super::keeper::Keeper;
-use super::limits::ITEM_OVERHEAD_BYTES;
+use super::limits::{ITEM_OVERHEAD_BYTES, QUEUE_KEEP_ITEMS};
 use super::segments::DiskLog;
 use super::view::{View, after};
 use super::{Entry, FatalHook, LogId, WalError};
@@ -273,6 +273,9 @@ impl Shared {
             if let Some(work) = work {
                 state.urgent = false;
                 pending.append(&mut state.queue);
+                if work == Work::Idle {
+                    state.queue.shrink_to(QUEUE_KEEP_ITEMS);
+                }
                 return work;
             }
         }

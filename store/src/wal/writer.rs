@@ -11,7 +11,7 @@ use super::format::{
     ALIGN, BATCH_HEADER_LEN, BatchEncoder, BatchHeader, LogState, Place, SEGMENT_HEADER_LEN,
     STATE_OVERHEAD,
 };
-use super::limits::{MAX_BATCH_BYTES, MAX_VOTE_BYTES};
+use super::limits::{MAX_BATCH_BYTES, MAX_VOTE_BYTES, QUEUE_KEEP_ITEMS};
 use super::segments::{Held, Segment};
 use super::state::{Done, Item, Mark, Shared, Work, Written};
 use super::{LogId, WalError};
@@ -305,10 +305,11 @@ impl Writer {
     /// counts as possibly unsynced.
     fn idle(&mut self) -> Result<(), WalError> {
         let mut filled = Filled::default();
-        for item in std::mem::take(&mut self.pending) {
+        while let Some(item) = self.pending.pop_front() {
             filled.cost += item.cost();
             self.encode(item, &mut filled);
         }
+        self.pending.shrink_to(QUEUE_KEEP_ITEMS);
         self.shared.release(filled.cost);
         if self.marker_due && !self.is_fresh() {
             let bytes = self.header(true).encode(self.shared.settings.salt);

@@ -234,7 +234,7 @@ fn purged_segments_are_reused_and_their_content_never_comes_back() {
             .filter(|name| name.starts_with("spare-"))
             .count()
     };
-    assert_eq!(spares(&fs), crate::wal::limits::SPARE_SEGMENTS);
+    assert_eq!(spares(&fs), super::super::limits::SPARE_SEGMENTS);
     for index in 101..=120 {
         wal.append(vec![entry(2, index, vec![index as u8; 100])], ignore())
             .expect("append");
@@ -289,11 +289,11 @@ fn a_segment_that_is_being_read_is_not_overwritten() {
     wal.purge((1, 55)).expect("purge");
     run(&wal);
     let names = fs.list().expect("list");
-    let name = crate::wal::segments::spare_name(held.segment.id);
+    let name = super::super::segments::spare_name(held.segment.id);
     assert!(!names.contains(&name), "{names:?}");
     let mut magic = [0; 4];
     held.segment.file.read_at(64, &mut magic).expect("read");
-    assert_eq!(u32::from_le_bytes(magic), crate::wal::format::BATCH_MAGIC);
+    assert_eq!(u32::from_le_bytes(magic), super::super::format::BATCH_MAGIC);
 }
 
 #[test]
@@ -332,7 +332,7 @@ fn files_belong_to_their_owner_alone() {
 
     let dir = tempfile::tempdir().expect("a temporary directory");
     let path = dir.path().join("a/b");
-    let fs = Arc::new(crate::wal::RealFs::open(&path).expect("open directory"));
+    let fs = Arc::new(super::super::RealFs::open(&path).expect("open directory"));
     let (wal, _) = Wal::open(
         fs.clone(),
         Options {

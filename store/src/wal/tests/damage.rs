@@ -1,5 +1,8 @@
 //! Every byte of a log flipped; files missing, shortened, exchanged.
 
+use super::super::format::{
+    BATCH_HEADER_LEN, BatchEncoder, BatchHeader, Place, SEGMENT_HEADER_LEN,
+};
 use super::script::Contents;
 use super::*;
 
@@ -241,4 +244,86 @@ fn a_payload_that_looks_like_a_batch_is_only_a_payload() {
     wal.wait_durable(1).expect("durable");
     let (wal, _) = Wal::open(Arc::new(other.crash(2)), options()).expect("open");
     assert_eq!(wal.last(), Some((1, 1)));
+}
+
+/// The idle marker at the end of a log of one segment.
+fn end_of_log(fs: &MemFs) -> (String, Vec<u8>, BatchHeader) {
+    let name = "0000000000000001.wal".to_owned();
+    let bytes = fs.contents(&name).expect("file");
+    let mut at = SEGMENT_HEADER_LEN as usize;
+    loop {
+        let header = BatchHeader::decode(&bytes[at..], 7).expect("a batch or the marker");
+        if header.idle {
+            return (name, bytes, header);
+        }
+        at += header.total_len();
+    }
+}
+
+fn log_of_one_entry() -> MemFs {
+    let fs = MemFs::new();
+    let (wal, _) = open(&fs);
+    wal.append(vec![entry(1, 1, "first")], ignore())
+        .expect("append");
+    run(&wal);
+    fs.kill()
+}
+
+fn batch(header: BatchHeader) -> Vec<u8> {
+    let mut encoder = BatchEncoder::new();
+    encoder.begin();
+    encoder.entry(&entry(1, 2, "second"));
+    encoder.finish(header, 7).to_vec()
+}
+
+#[test]
+fn a_batch_written_to_the_wrong_place_is_not_followed() {
+    let fs = log_of_one_entry();
+    let (name, bytes, marker) = end_of_log(&fs);
+    let at = marker.place.position as usize;
+    let right = BatchHeader {
+        idle: false,
+        ..marker
+    };
+    let wrong = |segment, position| BatchHeader {
+        place: Place { segment, position },
+        ..right
+    };
+    let headers = [
+        (right, 2),
+        (wrong(2, right.place.position), 1),
+        (wrong(1, right.place.position + 8), 1),
+    ];
+    for (header, last) in headers {
+        let mut damaged = bytes.clone();
+        let batch = batch(header);
+        damaged[at..at + batch.len()].copy_from_slice(&batch);
+        let fs = fs.duplicate();
+        fs.replace(&name, damaged);
+        assert_eq!(open(&fs).1.last, Some((1, last)), "{header:?}");
+    }
+}
+
+#[test]
+fn what_is_cut_is_erased_from_the_disk() {
+    let fs = log_of_one_entry();
+    let (name, mut bytes, marker) = end_of_log(&fs);
+    let position = marker.place.position + 400;
+    let place = Place {
+        segment: 1,
+        position,
+    };
+    let stray = BatchHeader {
+        idle: false,
+        sequence: marker.sequence + 1,
+        place,
+        ..marker
+    };
+    let batch = batch(stray);
+    let at = position as usize;
+    bytes[at..at + batch.len()].copy_from_slice(&batch);
+    fs.replace(&name, bytes);
+    drop(open(&fs));
+    let left = fs.crash(0).contents(&name).expect("file");
+    assert_eq!(left[at..at + BATCH_HEADER_LEN], [0; BATCH_HEADER_LEN]);
 }

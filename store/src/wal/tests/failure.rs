@@ -9,8 +9,8 @@ const OPERATIONS: usize = 120;
 /// and then a power failure.
 fn fail_at(script: &Script, number: u64, fault: Fault) {
     let context = format!(
-        "seed {}, operation {number} fails with {fault:?}: cargo test --release -p mizzen-store wal::tests::failure",
-        script.seed
+        "seed {}, operation {number} fails with {fault:?}: {}",
+        script.seed, "cargo test --release -p mizzen-store wal::tests::failure"
     );
     let fs = MemFs::new();
     fs.fail_operation(number, fault);

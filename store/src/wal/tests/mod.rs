@@ -64,7 +64,9 @@ fn try_all(wal: &Wal) -> Result<Vec<Entry>, WalError> {
 
 /// Results of callbacks, in the order in which they were called.
 #[derive(Clone, Default)]
-struct Calls(Arc<Mutex<Vec<(u64, io::Result<()>)>>>);
+struct Calls(Arc<Mutex<Vec<Call>>>);
+
+type Call = (u64, io::Result<()>);
 
 impl Calls {
     fn done(&self, tag: u64) -> Done {

@@ -189,17 +189,20 @@ impl Script {
                 contents.last()
             ));
         }
-        if let Some((term, index)) = recovered.committed {
-            if wal.term_of(index) != Some(term)
-                && contents.purged.is_none_or(|purged| purged.1 < index)
-            {
-                return Err(format!("committed {term}.{index} is not in the log"));
-            }
+        if let Some((term, index)) = recovered.committed
+            && wal.term_of(index) != Some(term)
+            && contents.purged.is_none_or(|purged| purged.1 < index)
+        {
+            return Err(format!("committed {term}.{index} is not in the log"));
         }
         let range = acknowledged..=submitted;
-        range.clone().rev().find(|&step| self.states[step] == contents).ok_or_else(|| {
+        let found = range
+            .clone()
+            .rev()
+            .find(|&step| self.states[step] == contents);
+        found.ok_or_else(|| {
             let acknowledged = &self.states[acknowledged];
-            format!("no state in {range:?} is the recovered one: {contents:?}\nacknowledged: {acknowledged:?}")
+            format!("no state in {range:?} is {contents:?}\nacknowledged: {acknowledged:?}")
         })
     }
 }
