@@ -46,13 +46,21 @@ fn drive(args: &RunArgs) -> Result<Verdict> {
         .build()?;
     let ran = runtime.block_on(run::run(args, seed, &dir));
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
-    ran.with_context(|| {
-        format!(
-            "the run failed; what there is of it is in {}",
-            dir.display()
-        )
-    })?;
-    let verdict = judge(&dir)?;
+    // What was recorded before a run broke off may already prove a fault.
+    let verdict = match ran {
+        Ok(()) => judge(&dir)?,
+        Err(e) => {
+            let e = e.context(format!(
+                "the run broke off; its files are in {}",
+                dir.display()
+            ));
+            eprintln!("jepsen: {e:#}");
+            match judge(&dir)? {
+                Verdict::Violation => Verdict::Violation,
+                Verdict::Pass | Verdict::Incomplete => return Err(e),
+            }
+        }
+    };
     let data = dir.join("data");
     if verdict == Verdict::Pass && !args.keep_data {
         std::fs::remove_dir_all(&data).with_context(|| format!("remove {}", data.display()))?;

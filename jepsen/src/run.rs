@@ -26,6 +26,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Mutex;
 use tokio::task::{JoinHandle, JoinSet};
 
@@ -36,8 +37,9 @@ const HEAL: Duration = Duration::from_secs(60);
 /// Load goes on this long after healing, so that it shows in the history.
 const SETTLE: Duration = Duration::from_secs(2);
 const DEFAULT_TIME: Duration = Duration::from_secs(60);
-/// With a number of faults and no time given, the run ends here at the latest.
-const LONGEST: Duration = Duration::from_secs(3600);
+/// With a number of faults and no time given, the run ends at the latest after
+/// twice the interval and this for each fault.
+const LONGEST_FAULT: Duration = Duration::from_secs(30);
 const MONITOR: Duration = Duration::from_millis(100);
 /// The id of the client that compacts.
 const COMPACTOR: u32 = 3_000_000;
@@ -118,9 +120,9 @@ pub async fn run(args: &RunArgs, seed: u64, dir: &Path) -> Result<()> {
     };
     let progress = tokio::spawn(stage.progress().run());
     let outcome = tokio::select! {
-        outcome = stage.play() => outcome,
-        signal = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted").context(format!("{signal:?}"))),
-    };
+            outcome = stage.play() => outcome,
+    why = interrupted() => Err(why),
+        };
     progress.abort();
     let _ended = progress.await.is_err();
     let stopped = stage.shut_down().await;
@@ -131,6 +133,20 @@ pub async fn run(args: &RunArgs, seed: u64, dir: &Path) -> Result<()> {
         dir.join(HISTORY).display()
     );
     outcome.and(stopped)
+}
+
+/// Ends when the harness is asked to stop, so that it can end its processes.
+async fn interrupted() -> anyhow::Error {
+    let terminated = async {
+        match signal(SignalKind::terminate()) {
+            Ok(mut terminate) => terminate.recv().await,
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => anyhow::anyhow!("interrupted"),
+        _ = terminated => anyhow::anyhow!("terminated"),
+    }
 }
 
 impl Stage {
@@ -160,7 +176,7 @@ impl Stage {
         let stop = Arc::new(AtomicBool::new(false));
         let load = self.start_load(&stop, &collected)?;
         self.phase(Phase::LoadStart).await;
-        self.faults(&stop).await?;
+        self.faults().await?;
         let healthy = self.heal().await?;
         tokio::time::sleep(SETTLE).await;
         stop.store(true, Ordering::Relaxed);
@@ -274,13 +290,12 @@ impl Stage {
     }
 
     /// Until the time is over, or all faults asked for are done.
-    async fn faults(&self, stop: &Arc<AtomicBool>) -> Result<()> {
+    async fn faults(&self) -> Result<()> {
         let halt = Arc::new(AtomicBool::new(false));
         let counted = self.args.times > 0 && !self.kinds.is_empty();
-        let time = self
-            .args
-            .time
-            .unwrap_or(if counted { LONGEST } else { DEFAULT_TIME });
+        let longest = (self.args.interval * 2 + LONGEST_FAULT) * self.args.times;
+        let default = if counted { longest } else { DEFAULT_TIME };
+        let time = self.args.time.unwrap_or(default);
         let nemesis = Nemesis {
             bench: Arc::clone(&self.bench),
             cluster: Arc::clone(&self.cluster),
@@ -297,8 +312,9 @@ impl Stage {
         };
         let mut task = tokio::spawn(nemesis.run());
         let deadline = tokio::time::Instant::now() + time;
-        while tokio::time::Instant::now() < deadline && !stop.load(Ordering::Relaxed) {
-            if self.broken.lock().await.is_some() || (task.is_finished() && counted) {
+        while tokio::time::Instant::now() < deadline {
+            let done = task.is_finished() && !self.kinds.is_empty();
+            if done || self.broken.lock().await.is_some() {
                 break;
             }
             tokio::time::sleep(MONITOR).await;

@@ -89,6 +89,12 @@ impl Finding {
         }
     }
 
+    /// True when a further anomaly would only be counted, so that nobody needs
+    /// to look for its reasons.
+    pub fn full(&self) -> bool {
+        self.anomalies.len() >= KEPT
+    }
+
     pub fn incomplete(&mut self, why: String) {
         if self.verdict == Verdict::Pass {
             self.verdict = Verdict::Incomplete;

@@ -169,8 +169,7 @@ impl Replay<'_> {
         }
         match shown {
             Shown::All(events) => {
-                self.revisions
-                    .violation(self.unexplained(rev, &events), &self.suspects(&events));
+                self.unexplained(rev, &events);
                 self.model.force(rev, &events);
                 events
             }
@@ -183,8 +182,7 @@ impl Replay<'_> {
                         prev: None,
                     })
                     .collect();
-                self.revisions
-                    .violation(self.unexplained(rev, &events), &self.suspects(&events));
+                self.unexplained(rev, &events);
                 self.model.force(rev, &events);
                 events
             }
@@ -202,14 +200,14 @@ impl Replay<'_> {
         }
     }
 
-    fn unexplained(&self, rev: i64, events: &[Event]) -> String {
-        let suspects = self.suspects(events);
-        let failed = |id: &u64| {
-            self.ops.iter().any(|o| {
-                o.id == *id
-                    && matches!(o.out, Outcome::Fail { class, .. } if class != FailClass::Read)
-            })
-        };
+    fn unexplained(&mut self, rev: i64, events: &[Event]) {
+        if self.revisions.full() {
+            return self.revisions.violation(String::new(), &[]);
+        }
+        let put = events.iter().find(|e| !e.delete);
+        let suspects = put.map_or_else(Vec::new, |e| self.evidence.writers_of(&e.kv));
+        let failed =
+            |op: &&Op| matches!(op.out, Outcome::Fail { class, .. } if class != FailClass::Read);
         let hint = if suspects.iter().any(failed) {
             "a write reported as failed took effect"
         } else if !suspects.is_empty() {
@@ -217,19 +215,12 @@ impl Replay<'_> {
         } else {
             "no operation asked for this"
         };
-        format!(
+        let why = format!(
             "revision {rev} did {}, which no write of unknown outcome explains: {hint}",
             describe(events)
-        )
-    }
-
-    fn suspects(&self, events: &[Event]) -> Vec<u64> {
-        events
-            .iter()
-            .filter(|e| !e.delete)
-            .take(1)
-            .flat_map(|e| self.evidence.writers_of(&e.kv))
-            .collect()
+        );
+        let ids: Vec<u64> = suspects.iter().map(|op| op.id).collect();
+        self.revisions.violation(why, &ids);
     }
 
     /// A reply that made no revision, against the state it names.
@@ -247,7 +238,12 @@ impl Replay<'_> {
             return;
         };
         self.compared += 1;
-        if reply != expected {
+        if reply == expected {
+            return;
+        }
+        if self.replies.full() {
+            self.replies.violation(String::new(), &[]);
+        } else {
             let why = format!(
                 "at revision {rev} the reply must be {} but was {}",
                 text(expected),

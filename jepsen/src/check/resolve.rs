@@ -21,6 +21,7 @@ pub struct Evidence<'a> {
     /// Unknown-outcome writes with a deletion and no put in some branch.
     deleters: Vec<usize>,
     used: Vec<bool>,
+    open: usize,
     ops: &'a [Op],
 }
 
@@ -42,6 +43,7 @@ impl<'a> Evidence<'a> {
             writers: HashMap::new(),
             deleters: Vec::new(),
             used: vec![false; ops.len()],
+            open: 0,
             ops,
         };
         for (i, op) in ops.iter().enumerate() {
@@ -67,6 +69,7 @@ impl<'a> Evidence<'a> {
     }
 
     fn index_unknown(&mut self, i: usize, req: &'a Request) {
+        self.open += usize::from(!matches!(req, Request::Compact { .. }));
         let mut deletes = false;
         let mut put = |r: &'a PutReq| self.writers.entry((&r.key, &r.value)).or_default().push(i);
         match req {
@@ -111,6 +114,7 @@ impl<'a> Evidence<'a> {
             .into_iter()
             .find(|&i| !self.used[i] && self.does(i, shown, before))?;
         self.used[found] = true;
+        self.open -= 1;
         Some(found)
     }
 
@@ -148,24 +152,19 @@ impl<'a> Evidence<'a> {
         }
     }
 
-    /// Operations that wrote this pair, whatever came of them.
-    pub fn writers_of(&self, kv: &Kv) -> Vec<u64> {
-        let wrote = |op: &&Op| {
+    /// Operations that asked for this pair, whatever came of them.
+    pub fn writers_of(&self, kv: &Kv) -> Vec<&'a Op> {
+        let asked = |op: &&Op| {
             puts(&op.req)
                 .iter()
                 .any(|p| p.key == kv.key && p.value == kv.value)
         };
-        self.ops.iter().filter(wrote).map(|op| op.id).collect()
+        self.ops.iter().filter(asked).collect()
     }
 
     /// Unknown-outcome writes that were not placed at any revision.
     pub fn unplaced(&self) -> usize {
-        let open = |(i, op): &(usize, &Op)| {
-            matches!(op.out, Outcome::Unknown { .. })
-                && !self.used[*i]
-                && !matches!(op.req, Request::Compact { .. })
-        };
-        self.ops.iter().enumerate().filter(open).count()
+        self.open
     }
 }
 

@@ -171,6 +171,8 @@ impl Cluster {
     /// SIGKILL to all of these with nothing in between, then waits for them.
     /// Returns how many ended by that signal.
     pub async fn kill(&mut self, targets: &[usize]) -> Result<u32> {
+        // A process that ended by itself must not pass for one that was killed.
+        self.watch_over().await?;
         for &i in targets {
             self.member(i)?.send_kill()?;
         }
@@ -186,6 +188,7 @@ impl Cluster {
     /// SIGTERM and wait. True when the process ended by itself with status 0
     /// or by that signal.
     pub async fn stop(&mut self, i: usize) -> Result<bool> {
+        self.watch_over().await?;
         let stopped = self.member_mut(i)?.stop(TERM_PATIENCE).await?;
         self.exited(i, true, stopped.status).await;
         Ok(!stopped.killed && (stopped.status.success() || stopped.status.signal() == Some(15)))

@@ -1,0 +1,297 @@
+//! The page: verdict, findings, charts, anomalies with their operations,
+//! faults, and where the raw files are.
+
+use super::chart::{Chart, Line, Span, svg};
+use super::series::{Series, series};
+use crate::check::{Anomaly, Finding, Verdict, overall};
+use crate::clock::{SECOND, seconds};
+use crate::history::History;
+use crate::history::op::Op;
+use crate::history::record::{Fault, Injected};
+use crate::run::{HISTORY, LOGS};
+use std::collections::HashMap;
+use std::fmt::Write;
+
+const STYLE: &str = "
+:root { color-scheme: light; }
+body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 1140px; padding: 0 1rem; color: #1b1f24; }
+h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2rem; }
+code, pre { font: 13px/1.4 ui-monospace, monospace; background: #f3f4f6; border-radius: 4px; }
+code { padding: 1px 4px; } pre { padding: .7rem; overflow-x: auto; white-space: pre-wrap; word-break: break-word; }
+table { border-collapse: collapse; width: 100%; } td, th { text-align: left; padding: 4px 10px 4px 0; border-bottom: 1px solid #e3e6ea; vertical-align: top; }
+.PASS { color: #14733b; } .VIOLATION { color: #b3261e; } .INCOMPLETE { color: #8a5a00; } .verdict { font-weight: 600; }
+svg { width: 100%; height: auto; } svg text { font-size: 11px; fill: #57606a; } svg .grid { stroke: #e3e6ea; }
+.key { display: inline-block; width: 12px; height: 12px; margin: 0 4px 0 14px; border-radius: 2px; vertical-align: -1px; }
+.anomaly { border-left: 3px solid #b3261e; padding-left: 1rem; margin: 1rem 0; }
+";
+
+pub fn escape(text: &str) -> String {
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('"', "&quot;")
+}
+
+pub fn page(history: &History, findings: &[Finding]) -> String {
+    let verdict = overall(findings);
+    let mut out = format!(
+        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\"><title>{}</title><style>{STYLE}</style>",
+        verdict.name()
+    );
+    head(&mut out, history, verdict);
+    table(&mut out, findings);
+    charts(&mut out, history);
+    anomalies(&mut out, history, findings);
+    faults(&mut out, history);
+    files(&mut out, history);
+    out.push_str("</html>\n");
+    out
+}
+
+fn head(out: &mut String, history: &History, verdict: Verdict) {
+    let class = verdict.name();
+    let _ = write!(
+        out,
+        "<h1>Fault-injection run: <span class=\"{class}\">{class}</span></h1>"
+    );
+    if let Some(meta) = &history.meta {
+        let _ = write!(
+            out,
+            "<p>{} members of <code>{}</code>, version {}; workload {}, {} clients; faults: {}.</p><p>Repeat with:</p><pre>{}</pre>",
+            meta.members,
+            escape(&meta.binary),
+            if meta.version.is_empty() {
+                "unknown".into()
+            } else {
+                escape(&meta.version)
+            },
+            escape(&meta.workload),
+            meta.clients,
+            if meta.faults.is_empty() {
+                "none".into()
+            } else {
+                escape(&meta.faults.join(", "))
+            },
+            escape(&meta.command)
+        );
+    }
+}
+
+fn table(out: &mut String, findings: &[Finding]) {
+    out.push_str("<h2>Checks</h2><table><tr><th>verdict<th>check<th>counts<th>anomalies</tr>");
+    for f in findings {
+        let class = f.verdict.name();
+        let gaps: String = f
+            .gaps
+            .iter()
+            .map(|g| format!("<br><em>{}</em>", escape(g)))
+            .collect();
+        let _ = write!(
+            out,
+            "<tr><td class=\"verdict {class}\">{class}<td>{}<td>{}{gaps}<td>{}</tr>",
+            f.check,
+            escape(&f.summary),
+            f.total
+        );
+    }
+    out.push_str("</table>");
+}
+
+/// The colour of a fault by its family.
+fn colour(kind: &str) -> &'static str {
+    match kind.split('-').next().unwrap_or_default() {
+        "kill" => "#d1242f",
+        "pause" => "#8250df",
+        "rolling" => "#0969da",
+        "delay" | "reset" => "#9a6700",
+        _ => "#bf5700",
+    }
+}
+
+const FAMILIES: [(&str, &str); 5] = [
+    ("kill", "#d1242f"),
+    ("pause", "#8250df"),
+    ("partition", "#bf5700"),
+    ("delay, reset", "#9a6700"),
+    ("rolling restart", "#0969da"),
+];
+
+fn charts(out: &mut String, history: &History) {
+    let Series { width, buckets } = series(history);
+    let per_second = SECOND as f64 / width as f64;
+    let rate = |of: fn(&super::series::Bucket) -> u64| {
+        buckets
+            .iter()
+            .map(|b| Some(of(b) as f64 * per_second))
+            .collect()
+    };
+    let latency = |of: fn(&super::series::Bucket) -> Option<u64>| {
+        buckets
+            .iter()
+            .map(|b| of(b).map(|ns| ns as f64 / 1e6))
+            .collect()
+    };
+    let spans: Vec<Span> = history
+        .faults
+        .iter()
+        .filter(|f| f.injected != Injected::Skipped)
+        .map(|f| Span {
+            from: f.start,
+            to: f.end,
+            colour: colour(&f.kind),
+            title: format!("{} {:?}: {}", f.kind, f.members, f.detail),
+        })
+        .collect();
+    let throughput = [
+        Line {
+            name: "ok",
+            colour: "#14733b",
+            values: rate(|b| b.ok),
+        },
+        Line {
+            name: "failed for certain",
+            colour: "#9a6700",
+            values: rate(|b| b.fail),
+        },
+        Line {
+            name: "unknown",
+            colour: "#b3261e",
+            values: rate(|b| b.unknown),
+        },
+    ];
+    let latencies = [
+        Line {
+            name: "median",
+            colour: "#14733b",
+            values: latency(|b| b.median),
+        },
+        Line {
+            name: "99 %",
+            colour: "#0969da",
+            values: latency(|b| b.p99),
+        },
+        Line {
+            name: "longest",
+            colour: "#b3261e",
+            values: latency(|b| b.longest),
+        },
+    ];
+    for (title, unit, lines, logarithmic) in [
+        ("Throughput", "op/s", &throughput, false),
+        ("Latency of successful operations", "ms", &latencies, true),
+    ] {
+        let _ = write!(out, "<h2>{title}</h2><p>");
+        for line in lines {
+            let _ = write!(
+                out,
+                "<span class=\"key\" style=\"background:{}\"></span>{}",
+                line.colour, line.name
+            );
+        }
+        out.push_str(" &nbsp; shaded by fault:");
+        for (name, colour) in FAMILIES {
+            let _ = write!(
+                out,
+                "<span class=\"key\" style=\"background:{colour};opacity:.4\"></span>{name}"
+            );
+        }
+        out.push_str("</p>");
+        out.push_str(&svg(&Chart {
+            unit,
+            bucket: width,
+            lines,
+            spans: &spans,
+            logarithmic,
+        }));
+    }
+}
+
+fn anomalies(out: &mut String, history: &History, findings: &[Finding]) {
+    let with: Vec<&Finding> = findings.iter().filter(|f| f.total > 0).collect();
+    if with.is_empty() {
+        return;
+    }
+    let ops: HashMap<u64, &Op> = history.ops.iter().map(|op| (op.id, op)).collect();
+    out.push_str("<h2>Anomalies</h2>");
+    for finding in with {
+        let _ = write!(
+            out,
+            "<h3>{}: {} of {} shown</h3>",
+            finding.check,
+            finding.anomalies.len(),
+            finding.total
+        );
+        for anomaly in &finding.anomalies {
+            one(out, anomaly, &ops, &history.faults);
+        }
+    }
+}
+
+fn one(out: &mut String, anomaly: &Anomaly, ops: &HashMap<u64, &Op>, faults: &[Fault]) {
+    let _ = write!(
+        out,
+        "<div class=\"anomaly\"><p>{}</p>",
+        escape(&anomaly.why)
+    );
+    for op in anomaly.ops.iter().filter_map(|id| ops.get(id)) {
+        let during: Vec<&str> = faults
+            .iter()
+            .filter(|f| f.injected != Injected::Skipped && f.start <= op.end && op.start <= f.end)
+            .map(|f| f.kind.as_str())
+            .collect();
+        let text =
+            |v: Result<String, serde_json::Error>| escape(&v.unwrap_or_else(|e| e.to_string()));
+        let _ = write!(
+            out,
+            "<pre>operation {} · {} · client {} on m{} · {} s to {} s{}\n{}\n{}</pre>",
+            op.id,
+            op.load.name(),
+            op.client,
+            op.member,
+            seconds(op.start),
+            seconds(op.end),
+            if during.is_empty() {
+                String::new()
+            } else {
+                format!(" · during {}", escape(&during.join(", ")))
+            },
+            text(serde_json::to_string(&op.req)),
+            text(serde_json::to_string(&op.out)),
+        );
+    }
+    out.push_str("</div>");
+}
+
+fn faults(out: &mut String, history: &History) {
+    if history.faults.is_empty() {
+        return;
+    }
+    out.push_str("<h2>Faults</h2><table><tr><th>from<th>to<th>kind<th>members<th>leader hit<th>seen<th>detail</tr>");
+    for f in &history.faults {
+        let members: Vec<String> = f.members.iter().map(|m| format!("m{m}")).collect();
+        let _ = write!(
+            out,
+            "<tr><td>{} s<td>{} s<td>{}<td>{}<td>{}<td>{:?}<td>{}</tr>",
+            seconds(f.start),
+            seconds(f.end),
+            escape(&f.kind),
+            members.join(" "),
+            if f.hit_leader { "yes" } else { "no" },
+            f.injected,
+            escape(&f.detail)
+        );
+    }
+    out.push_str("</table>");
+}
+
+fn files(out: &mut String, history: &History) {
+    let _ = write!(
+        out,
+        "<h2>Raw evidence</h2><ul><li><a href=\"{HISTORY}\">{HISTORY}</a>: every operation, watch response, fault and exit, one a line"
+    );
+    let members = history.meta.as_ref().map_or(0, |m| m.members);
+    for m in 0..members {
+        let _ = write!(out, "<li><a href=\"{LOGS}/m{m}.log\">{LOGS}/m{m}.log</a>");
+    }
+    out.push_str("</ul>");
+}
