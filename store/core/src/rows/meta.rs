@@ -151,7 +151,8 @@ mod tests {
         fn keys_tell_the_lease(id: i64, key: Vec<u8>) {
             prop_assert_eq!(decode_lease_key(&lease_key(id)), Some(id));
             prop_assert!(LEASES.0 <= &lease_key(id)[..] && &lease_key(id)[..] < LEASES.1);
-            prop_assert_eq!(attachment_key(id, &key).strip_prefix(&attachment_prefix(id)), Some(&key[..]));
+            let attachment = attachment_key(id, &key);
+            prop_assert_eq!(attachment.strip_prefix(&attachment_prefix(id)), Some(&key[..]));
         }
 
         #[test]
