@@ -39,8 +39,7 @@ pub const FATAL: &str = "fatal";
 /// The prefix that the targets of this project's crates share.
 const OWN: &str = "mizzen";
 
-/// Opens the outputs, starts logging for the whole process, and writes what
-/// reading the configuration had to say.
+/// Opens the outputs and starts logging for the whole process.
 ///
 /// Fails if a file cannot be opened or the process logs already.
 pub fn init(config: &Config) -> io::Result<()> {
@@ -52,11 +51,7 @@ pub fn init(config: &Config) -> io::Result<()> {
     tracing_subscriber::registry()
         .with(layers)
         .try_init()
-        .map_err(io::Error::other)?;
-    for notice in &config.notices {
-        notice.log();
-    }
-    Ok(())
+        .map_err(io::Error::other)
 }
 
 /// One layer that writes to `output`. `terminal` says whether people read it.
