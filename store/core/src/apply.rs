@@ -49,11 +49,21 @@ pub struct Event {
 ///
 /// After an error the overlay and the state hold parts of the command and must
 /// be discarded.
-pub fn apply<V: View + ?Sized>(state: &mut State, overlay: &mut Overlay<'_, V>, command: &Command) -> Result<Outcome, ViewError> {
+pub fn apply<V: View + ?Sized>(
+    state: &mut State,
+    overlay: &mut Overlay<'_, V>,
+    command: &Command,
+) -> Result<Outcome, ViewError> {
     let mut writer = Writer::new(overlay, *state);
     match answered(run(&mut writer, command))? {
-        Ok(reply) => Ok(Outcome { reply: Ok(reply), events: writer.finish(state) }),
-        Err(refusal) => Ok(Outcome { reply: Err(refusal), events: Vec::new() }),
+        Ok(reply) => Ok(Outcome {
+            reply: Ok(reply),
+            events: writer.finish(state),
+        }),
+        Err(refusal) => Ok(Outcome {
+            reply: Err(refusal),
+            events: Vec::new(),
+        }),
     }
 }
 
@@ -78,20 +88,32 @@ fn run<V: View + ?Sized>(writer: &mut Writer<'_, '_, V>, command: &Command) -> R
 pub fn prefetch_keys(command: &Command, keys: &mut Vec<Bytes>) {
     match command {
         Command::Put(put) => keys.push(put.key.clone()),
-        Command::DeleteRange(delete) if delete.range_end.is_empty() => keys.push(delete.key.clone()),
+        Command::DeleteRange(delete) if delete.range_end.is_empty() => {
+            keys.push(delete.key.clone())
+        }
         Command::Txn(txn) => prefetch_txn(txn, keys),
-        Command::DeleteRange(_) | Command::Compact(_) | Command::LeaseGrant(_) | Command::LeaseRevoke(_) => {}
+        Command::DeleteRange(_)
+        | Command::Compact(_)
+        | Command::LeaseGrant(_)
+        | Command::LeaseRevoke(_) => {}
     }
 }
 
 /// Keys of a branch not taken are read in vain, but compares mostly look at the
 /// keys that the branches change.
 fn prefetch_txn(txn: &Txn, keys: &mut Vec<Bytes>) {
-    keys.extend(txn.compare.iter().filter(|compare| compare.range_end.is_empty()).map(|compare| compare.key.clone()));
+    keys.extend(
+        txn.compare
+            .iter()
+            .filter(|compare| compare.range_end.is_empty())
+            .map(|compare| compare.key.clone()),
+    );
     for operation in txn.success.iter().chain(&txn.failure) {
         match operation {
             Operation::Put(Put { key, .. }) => keys.push(key.clone()),
-            Operation::DeleteRange(delete) if delete.range_end.is_empty() => keys.push(delete.key.clone()),
+            Operation::DeleteRange(delete) if delete.range_end.is_empty() => {
+                keys.push(delete.key.clone())
+            }
             Operation::Range(range) if range.range_end.is_empty() => keys.push(range.key.clone()),
             Operation::Txn(nested) => prefetch_txn(nested, keys),
             Operation::DeleteRange(_) | Operation::Range(_) | Operation::Empty => {}

@@ -24,7 +24,8 @@ impl Command {
 
 impl Range {
     pub fn check(&self) -> Result<(), Error> {
-        let undefined = matches!(self.sort_order, SortOrder::Undefined(_)) || matches!(self.sort_target, SortTarget::Undefined(_));
+        let undefined = matches!(self.sort_order, SortOrder::Undefined(_))
+            || matches!(self.sort_target, SortTarget::Undefined(_));
         if self.key.is_empty() {
             Err(Error::EmptyKey)
         } else if undefined {
@@ -51,7 +52,11 @@ impl Put {
 
 impl DeleteRange {
     pub fn check(&self) -> Result<(), Error> {
-        if self.key.is_empty() { Err(Error::EmptyKey) } else { Ok(()) }
+        if self.key.is_empty() {
+            Err(Error::EmptyKey)
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -68,13 +73,15 @@ impl Txn {
     /// Whether it never enters the log: nothing but ranges. A transaction that
     /// holds another one does not count, whatever is in that.
     pub fn is_read_only(&self) -> bool {
-        self.operations().all(|operation| matches!(operation, Operation::Range(_)))
+        self.operations()
+            .all(|operation| matches!(operation, Operation::Range(_)))
     }
 
     /// Whether it asks for no agreement with other members: nothing but
     /// serializable ranges, or nothing at all.
     pub fn is_serializable(&self) -> bool {
-        self.operations().all(|operation| matches!(operation, Operation::Range(range) if range.serializable))
+        self.operations()
+            .all(|operation| matches!(operation, Operation::Range(range) if range.serializable))
     }
 
     fn operations(&self) -> impl Iterator<Item = &Operation> {
@@ -83,8 +90,16 @@ impl Txn {
 }
 
 fn check_txn(txn: &Txn, ops_max: usize, depth: usize, nodes_left: &mut usize) -> Result<(), Error> {
-    let ops = txn.compare.len().max(txn.success.len()).max(txn.failure.len());
-    let nodes = txn.compare.len().saturating_add(txn.success.len()).saturating_add(txn.failure.len());
+    let ops = txn
+        .compare
+        .len()
+        .max(txn.success.len())
+        .max(txn.failure.len());
+    let nodes = txn
+        .compare
+        .len()
+        .saturating_add(txn.success.len())
+        .saturating_add(txn.failure.len());
     *nodes_left = nodes_left.checked_sub(nodes).ok_or(Error::TooManyOps)?;
     if ops > ops_max || depth > TXN_DEPTH_MAX {
         return Err(Error::TooManyOps);

@@ -8,7 +8,10 @@
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::{
-    command::{Command, Compaction, Compare, CompareTarget, DeleteRange, LeaseGrant, LeaseRevoke, Operation, Put, Range, Txn},
+    command::{
+        Command, Compaction, Compare, CompareTarget, DeleteRange, LeaseGrant, LeaseRevoke,
+        Operation, Put, Range, Txn,
+    },
     limits::{TXN_DEPTH_MAX, TXN_NODES_MAX},
     wire::{Reader, put_bytes, put_varint, put_zigzag},
 };
@@ -68,15 +71,29 @@ impl Command {
             Some(version) => return Err(DecodeError::UnknownVersion(version)),
             None => return Err(DecodeError::Malformed),
         }
-        let mut decoder = Decoder { bytes, reader, nodes_left: TXN_NODES_MAX };
+        let mut decoder = Decoder {
+            bytes,
+            reader,
+            nodes_left: TXN_NODES_MAX,
+        };
         let command = decoder.command().ok_or(DecodeError::Malformed)?;
-        if decoder.reader.is_empty() { Ok(command) } else { Err(DecodeError::Malformed) }
+        if decoder.reader.is_empty() {
+            Ok(command)
+        } else {
+            Err(DecodeError::Malformed)
+        }
     }
 }
 
 /// The first flag is the lowest bit.
 fn put_flags(out: &mut BytesMut, flags: [bool; 3]) {
-    out.put_u8(flags.into_iter().enumerate().map(|(bit, flag)| u8::from(flag) << bit).sum());
+    out.put_u8(
+        flags
+            .into_iter()
+            .enumerate()
+            .map(|(bit, flag)| u8::from(flag) << bit)
+            .sum(),
+    );
 }
 
 fn encode_put(out: &mut BytesMut, put: &Put) {
@@ -144,9 +161,14 @@ fn encode_range(out: &mut BytesMut, range: &Range) {
     put_bytes(out, &range.range_end);
     put_zigzag(out, i32::from(range.sort_order).into());
     put_zigzag(out, i32::from(range.sort_target).into());
-    for number in
-        [range.limit, range.revision, range.min_mod_revision, range.max_mod_revision, range.min_create_revision, range.max_create_revision]
-    {
+    for number in [
+        range.limit,
+        range.revision,
+        range.min_mod_revision,
+        range.max_mod_revision,
+        range.min_create_revision,
+        range.max_create_revision,
+    ] {
         put_zigzag(out, number);
     }
 }
@@ -164,9 +186,16 @@ impl Decoder<'_> {
             PUT => Command::Put(self.put()?),
             DELETE_RANGE => Command::DeleteRange(self.delete()?),
             TXN => Command::Txn(self.txn(1)?),
-            COMPACT => Command::Compact(Compaction { revision: self.reader.zigzag()? }),
-            LEASE_GRANT => Command::LeaseGrant(LeaseGrant { id: self.reader.zigzag()?, ttl: self.reader.zigzag()? }),
-            LEASE_REVOKE => Command::LeaseRevoke(LeaseRevoke { id: self.reader.zigzag()? }),
+            COMPACT => Command::Compact(Compaction {
+                revision: self.reader.zigzag()?,
+            }),
+            LEASE_GRANT => Command::LeaseGrant(LeaseGrant {
+                id: self.reader.zigzag()?,
+                ttl: self.reader.zigzag()?,
+            }),
+            LEASE_REVOKE => Command::LeaseRevoke(LeaseRevoke {
+                id: self.reader.zigzag()?,
+            }),
             _ => return None,
         })
     }
@@ -178,7 +207,11 @@ impl Decoder<'_> {
 
     fn bytes(&mut self) -> Option<Bytes> {
         let bytes = self.reader.bytes()?;
-        Some(if bytes.is_empty() { Bytes::new() } else { self.bytes.slice_ref(bytes) })
+        Some(if bytes.is_empty() {
+            Bytes::new()
+        } else {
+            self.bytes.slice_ref(bytes)
+        })
     }
 
     fn number(&mut self) -> Option<i32> {
@@ -188,12 +221,23 @@ impl Decoder<'_> {
     fn put(&mut self) -> Option<Put> {
         let [prev_kv, ignore_value, ignore_lease] = self.flags()?;
         let (key, value, lease) = (self.bytes()?, self.bytes()?, self.reader.zigzag()?);
-        Some(Put { key, value, lease, prev_kv, ignore_value, ignore_lease })
+        Some(Put {
+            key,
+            value,
+            lease,
+            prev_kv,
+            ignore_value,
+            ignore_lease,
+        })
     }
 
     fn delete(&mut self) -> Option<DeleteRange> {
         let [prev_kv] = self.flags()?;
-        Some(DeleteRange { key: self.bytes()?, range_end: self.bytes()?, prev_kv })
+        Some(DeleteRange {
+            key: self.bytes()?,
+            range_end: self.bytes()?,
+            prev_kv,
+        })
     }
 
     fn range(&mut self) -> Option<Range> {
@@ -222,7 +266,11 @@ impl Decoder<'_> {
         let compare = self.list(Self::compare)?;
         let success = self.list(|decoder| decoder.operation(depth))?;
         let failure = self.list(|decoder| decoder.operation(depth))?;
-        Some(Txn { compare, success, failure })
+        Some(Txn {
+            compare,
+            success,
+            failure,
+        })
     }
 
     /// Each item takes one byte at least, so a list cannot outgrow the bytes.
@@ -250,7 +298,12 @@ impl Decoder<'_> {
             5 => CompareTarget::Undefined(self.number()?),
             _ => return None,
         };
-        Some(Compare { key, range_end, op, target })
+        Some(Compare {
+            key,
+            range_end,
+            op,
+            target,
+        })
     }
 
     fn operation(&mut self, depth: usize) -> Option<Operation> {

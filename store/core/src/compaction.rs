@@ -27,15 +27,21 @@ use crate::{
 };
 
 /// Raises the floor.
-pub(crate) fn compact<V: View + ?Sized>(writer: &mut Writer<'_, '_, V>, revision: i64) -> Result<Reply, Stop> {
+pub(crate) fn compact<V: View + ?Sized>(
+    writer: &mut Writer<'_, '_, V>,
+    revision: i64,
+) -> Result<Reply, Stop> {
     if revision <= writer.before.compact_revision {
         return Err(Error::Compacted.into());
     }
     if revision > writer.before.revision {
         return Err(Error::FutureRevision.into());
     }
+    writer.before.previous_compact_revision = writer.before.compact_revision;
     writer.before.compact_revision = revision;
-    Ok(Reply::Compact { revision: writer.before.revision })
+    Ok(Reply::Compact {
+        revision: writer.before.revision,
+    })
 }
 
 /// One step of removing compacted rows.
@@ -63,7 +69,9 @@ pub(crate) fn reclaimed<V: View + ?Sized>(state: &State, view: &V) -> Result<Rec
     };
     if reclaimed.target < state.compact_revision {
         // What happened exactly at the former floor was kept, and is due now.
-        reclaimed.next = reclaimed.next.min(Revision::new(reclaimed.target.max(0), 0));
+        reclaimed.next = reclaimed
+            .next
+            .min(Revision::new(reclaimed.target.max(0), 0));
     }
     Ok(reclaimed)
 }
@@ -72,29 +80,61 @@ pub(crate) fn reclaimed<V: View + ?Sized>(state: &State, view: &V) -> Result<Rec
 /// remove. To be called again, with a view that has the removals, until done;
 /// what it tells holds for any later state of the same replica, but not for
 /// one received from another replica.
-pub fn reclaim<V: View + ?Sized>(state: &State, view: &V, budget: usize) -> Result<Reclaim, ViewError> {
+pub fn reclaim<V: View + ?Sized>(
+    state: &State,
+    view: &V,
+    budget: usize,
+) -> Result<Reclaim, ViewError> {
     let floor = state.compact_revision;
     let Reclaimed { target, next } = reclaimed(state, view)?;
     if floor < 0 || (target >= floor && next.main > floor) {
-        return Ok(Reclaim { done: true, ..Reclaim::default() });
+        return Ok(Reclaim {
+            done: true,
+            ..Reclaim::default()
+        });
     }
-    let mut step = Step { floor, found: Reclaim::default(), left: budget.max(1), next };
+    let mut step = Step {
+        floor,
+        found: Reclaim::default(),
+        left: budget.max(1),
+        next,
+    };
     let mut failure = None;
-    let (from, to) = (log::encode_key(next), log::encode_key(Revision::new(floor + 1, 0)));
-    view.scan(Family::Log, &from, Some(&to), &mut |key, row| match step.visit(key, row) {
-        Ok(flow) => flow,
-        Err(error) => {
-            failure = Some(error);
-            ControlFlow::Break(())
-        }
-    })?;
+    let (from, to) = (
+        log::encode_key(next),
+        log::encode_key(Revision::new(floor + 1, 0)),
+    );
+    view.scan(
+        Family::Log,
+        &from,
+        Some(&to),
+        &mut |key, row| match step.visit(key, row) {
+            Ok(flow) => flow,
+            Err(error) => {
+                failure = Some(error);
+                ControlFlow::Break(())
+            }
+        },
+    )?;
     failure.map_or(Ok(()), Err)?;
-    let Step { mut found, left, mut next, .. } = step;
+    let Step {
+        mut found,
+        left,
+        mut next,
+        ..
+    } = step;
     found.done = left > 0;
     if found.done {
         next = Revision::new(floor + 1, 0);
     }
-    found.batch.put(Family::Meta, meta::RECLAIM, meta::encode_reclaimed(&Reclaimed { target: floor, next }));
+    found.batch.put(
+        Family::Meta,
+        meta::RECLAIM,
+        meta::encode_reclaimed(&Reclaimed {
+            target: floor,
+            next,
+        }),
+    );
     Ok(found)
 }
 
@@ -111,7 +151,9 @@ impl Step {
         let version = required(LogRow::decode(own, row), "log")?;
         // A deletion goes by itself, whether or not something follows it.
         if version.change == Change::Delete {
-            self.found.tombstones.push((Bytes::copy_from_slice(version.key), own.main));
+            self.found
+                .tombstones
+                .push((Bytes::copy_from_slice(version.key), own.main));
             self.remove(own);
         }
         if let Some(superseded) = superseded(&version)? {
@@ -119,12 +161,19 @@ impl Step {
         }
         self.next = Revision::new(own.main, own.sub.saturating_add(1));
         self.left -= 1;
-        Ok(if self.left > 0 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+        Ok(if self.left > 0 {
+            ControlFlow::Continue(())
+        } else {
+            ControlFlow::Break(())
+        })
     }
 
     fn remove(&mut self, revision: Revision) {
         if revision.main < self.floor {
-            self.found.batch.delete(Family::Log, Bytes::copy_from_slice(&log::encode_key(revision)));
+            self.found.batch.delete(
+                Family::Log,
+                Bytes::copy_from_slice(&log::encode_key(revision)),
+            );
         }
     }
 }

@@ -112,25 +112,43 @@ impl RangeCursor {
         answered(self.advance(state, view, keys_max, bytes_max))
     }
 
-    fn advance<V: View + ?Sized>(&mut self, state: &State, view: &V, keys_max: usize, bytes_max: usize) -> Result<RangeChunk, Stop> {
+    fn advance<V: View + ?Sized>(
+        &mut self,
+        state: &State,
+        view: &V,
+        keys_max: usize,
+        bytes_max: usize,
+    ) -> Result<RangeChunk, Stop> {
         if self.finished {
-            return Ok(RangeChunk { kvs: EncodedKvs::default(), end: None });
+            return Ok(RangeChunk {
+                kvs: EncodedKvs::default(),
+                end: None,
+            });
         }
         let reader = Reader::new(view, state, state.readable(self.at)?);
         if self.count_only {
             let count = reader.count(Span::new(&self.next, &self.range_end))?;
             self.finished = true;
-            return Ok(RangeChunk { kvs: EncodedKvs::default(), end: Some(self.end(count, false)) });
+            return Ok(RangeChunk {
+                kvs: EncodedKvs::default(),
+                end: Some(self.end(count, false)),
+            });
         }
         Ok(self.keys(&reader, keys_max, bytes_max)?)
     }
 
-    fn keys<V: View + ?Sized>(&mut self, reader: &Reader<'_, V>, keys_max: usize, bytes_max: usize) -> Result<RangeChunk, ViewError> {
+    fn keys<V: View + ?Sized>(
+        &mut self,
+        reader: &Reader<'_, V>,
+        keys_max: usize,
+        bytes_max: usize,
+    ) -> Result<RangeChunk, ViewError> {
         let keys_max = keys_max.max(1).min(self.left.unwrap_or(usize::MAX));
         let mut encoder = Encoder::default();
         let mut following = None;
         reader.scan(Span::new(&self.next, &self.range_end), |live| {
-            if encoder.len() >= keys_max || (encoder.len() > 0 && encoder.bytes_len() >= bytes_max) {
+            if encoder.len() >= keys_max || (encoder.len() > 0 && encoder.bytes_len() >= bytes_max)
+            {
                 following = Some(Bytes::copy_from_slice(live.key));
                 return Ok(ControlFlow::Break(()));
             }
@@ -158,6 +176,10 @@ impl RangeCursor {
     }
 
     fn end(&self, count: i64, more: bool) -> RangeEnd {
-        RangeEnd { revision: self.revision, count, more }
+        RangeEnd {
+            revision: self.revision,
+            count,
+            more,
+        }
     }
 }

@@ -119,7 +119,11 @@ fn revisions(rest: &[u8]) -> Option<Range<usize>> {
 
 /// Bytes of the key-value that `key` and `rest` make.
 pub fn key_value_len(key: &[u8], rest: &[u8]) -> usize {
-    let key_field = if key.is_empty() { 0 } else { 1 + varint_len(key.len() as u64) + key.len() };
+    let key_field = if key.is_empty() {
+        0
+    } else {
+        1 + varint_len(key.len() as u64) + key.len()
+    };
     key_field + rest.len()
 }
 
@@ -147,13 +151,22 @@ pub(crate) fn element_len(key: &[u8], rest: &[u8]) -> usize {
 
 /// Appends one element of `RangeResponse.kvs` with its tag and length. `None`,
 /// and nothing appended, if `rest` is damaged and `form` had to look into it.
-pub(crate) fn append_element(out: &mut BytesMut, key: &[u8], rest: &[u8], form: Form) -> Option<()> {
+pub(crate) fn append_element(
+    out: &mut BytesMut,
+    key: &[u8],
+    rest: &[u8],
+    form: Form,
+) -> Option<()> {
     match form {
         Form::Whole => append_whole(out, key, rest),
         Form::RevisionsOnly => append_whole(out, key, rest.get(revisions(rest)?)?),
         Form::WithoutValue => {
             let mut shorter = BytesMut::new();
-            Fields { value: &[], ..Fields::decode(rest)? }.encode(&mut shorter);
+            Fields {
+                value: &[],
+                ..Fields::decode(rest)?
+            }
+            .encode(&mut shorter);
             append_whole(out, key, &shorter);
         }
     }
@@ -213,10 +226,25 @@ mod tests {
 
     #[test]
     fn golden_bytes() {
-        let fields = Fields { create_revision: 2, mod_revision: 300, version: 1, value: b"v", lease: 5 };
-        assert_eq!(encoded(&fields).as_ref(), b"\x10\x02\x18\xac\x02\x20\x01\x2a\x01v\x30\x05");
-        assert_eq!(key_value(b"k", &encoded(&fields)).as_ref(), b"\x0a\x01k\x10\x02\x18\xac\x02\x20\x01\x2a\x01v\x30\x05");
-        assert_eq!(element(b"k", b"\x10\x02", Form::Whole).as_ref(), b"\x12\x05\x0a\x01k\x10\x02");
+        let fields = Fields {
+            create_revision: 2,
+            mod_revision: 300,
+            version: 1,
+            value: b"v",
+            lease: 5,
+        };
+        assert_eq!(
+            encoded(&fields).as_ref(),
+            b"\x10\x02\x18\xac\x02\x20\x01\x2a\x01v\x30\x05"
+        );
+        assert_eq!(
+            key_value(b"k", &encoded(&fields)).as_ref(),
+            b"\x0a\x01k\x10\x02\x18\xac\x02\x20\x01\x2a\x01v\x30\x05"
+        );
+        assert_eq!(
+            element(b"k", b"\x10\x02", Form::Whole).as_ref(),
+            b"\x12\x05\x0a\x01k\x10\x02"
+        );
         assert_eq!(deletion(300).as_ref(), b"\x18\xac\x02");
     }
 }

@@ -28,13 +28,22 @@ pub fn lease_ttl<V: View + ?Sized>(view: &V, id: i64) -> Result<Option<i64>, Vie
 pub fn leases<V: View + ?Sized>(view: &V) -> Result<Vec<(i64, i64)>, ViewError> {
     let mut leases = Vec::new();
     let mut damaged = false;
-    view.scan(Family::Meta, meta::LEASES.0, Some(meta::LEASES.1), &mut |key, row| {
-        match meta::decode_lease_key(key).zip(meta::decode_lease(row)) {
-            Some(lease) => leases.push(lease),
-            None => damaged = true,
-        }
-        if damaged { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    })?;
+    view.scan(
+        Family::Meta,
+        meta::LEASES.0,
+        Some(meta::LEASES.1),
+        &mut |key, row| {
+            match meta::decode_lease_key(key).zip(meta::decode_lease(row)) {
+                Some(lease) => leases.push(lease),
+                None => damaged = true,
+            }
+            if damaged {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
+        },
+    )?;
     required((!damaged).then_some(leases), "lease")
 }
 
@@ -42,13 +51,18 @@ pub fn leases<V: View + ?Sized>(view: &V) -> Result<Vec<(i64, i64)>, ViewError> 
 pub fn lease_keys<V: View + ?Sized>(view: &V, id: i64) -> Result<Vec<Bytes>, ViewError> {
     let prefix = meta::attachment_prefix(id);
     let mut keys = Vec::new();
-    view.scan(Family::Meta, &prefix, None, &mut |row_key, _| match row_key.strip_prefix(&prefix) {
-        Some(key) => {
-            keys.push(Bytes::copy_from_slice(key));
-            ControlFlow::Continue(())
-        }
-        None => ControlFlow::Break(()),
-    })?;
+    view.scan(
+        Family::Meta,
+        &prefix,
+        None,
+        &mut |row_key, _| match row_key.strip_prefix(&prefix) {
+            Some(key) => {
+                keys.push(Bytes::copy_from_slice(key));
+                ControlFlow::Continue(())
+            }
+            None => ControlFlow::Break(()),
+        },
+    )?;
     Ok(keys)
 }
 
@@ -60,7 +74,10 @@ pub(crate) fn check<V: View + ?Sized>(view: &V, id: i64) -> Result<(), Stop> {
     Ok(())
 }
 
-pub(crate) fn grant<V: View + ?Sized>(writer: &mut Writer<'_, '_, V>, grant: &LeaseGrant) -> Result<Reply, Stop> {
+pub(crate) fn grant<V: View + ?Sized>(
+    writer: &mut Writer<'_, '_, V>,
+    grant: &LeaseGrant,
+) -> Result<Reply, Stop> {
     if grant.id == 0 {
         return Err(Error::LeaseNotFound.into());
     }
@@ -70,12 +87,23 @@ pub(crate) fn grant<V: View + ?Sized>(writer: &mut Writer<'_, '_, V>, grant: &Le
     if lease_ttl(writer.overlay, grant.id)?.is_some() {
         return Err(Error::LeaseExists.into());
     }
-    writer.overlay.put(Family::Meta, meta::lease_key(grant.id), meta::encode_lease(grant.ttl));
-    Ok(Reply::LeaseGrant { revision: writer.seen().revision, id: grant.id, ttl: grant.ttl })
+    writer.overlay.put(
+        Family::Meta,
+        meta::lease_key(grant.id),
+        meta::encode_lease(grant.ttl),
+    );
+    Ok(Reply::LeaseGrant {
+        revision: writer.seen().revision,
+        id: grant.id,
+        ttl: grant.ttl,
+    })
 }
 
 /// Ends a lease and deletes its keys, all in one revision.
-pub(crate) fn revoke<V: View + ?Sized>(writer: &mut Writer<'_, '_, V>, id: i64) -> Result<Reply, Stop> {
+pub(crate) fn revoke<V: View + ?Sized>(
+    writer: &mut Writer<'_, '_, V>,
+    id: i64,
+) -> Result<Reply, Stop> {
     if lease_ttl(writer.overlay, id)?.is_none() {
         return Err(Error::LeaseNotFound.into());
     }
@@ -83,5 +111,7 @@ pub(crate) fn revoke<V: View + ?Sized>(writer: &mut Writer<'_, '_, V>, id: i64) 
         writer.delete_key(key)?;
     }
     writer.overlay.delete(Family::Meta, meta::lease_key(id));
-    Ok(Reply::LeaseRevoke { revision: writer.seen().revision })
+    Ok(Reply::LeaseRevoke {
+        revision: writer.seen().revision,
+    })
 }

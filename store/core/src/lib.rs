@@ -32,8 +32,8 @@ mod write;
 pub use apply::{Event, EventKind, Outcome, apply, prefetch_keys};
 pub use codec::DecodeError;
 pub use command::{
-    Command, Compaction, Compare, CompareOp, CompareTarget, DeleteRange, LeaseGrant, LeaseRevoke, Operation, Put, Range, SortOrder,
-    SortTarget, Txn,
+    Command, Compaction, Compare, CompareOp, CompareTarget, DeleteRange, LeaseGrant, LeaseRevoke,
+    Operation, Put, Range, SortOrder, SortTarget, Txn,
 };
 pub use compaction::{Reclaim, drop_tombstones, reclaim};
 pub use cursor::{RangeChunk, RangeCursor, RangeEnd, RangeStreamError};

@@ -21,7 +21,9 @@ impl Default for Limits {
 impl Limits {
     /// What every member refuses when it applies a command: only the bounds
     /// that no configuration changes.
-    pub(crate) const APPLY: Limits = Limits { max_txn_ops: usize::MAX };
+    pub(crate) const APPLY: Limits = Limits {
+        max_txn_ops: usize::MAX,
+    };
 }
 
 /// How deep transactions may be nested, the outermost included. Recursion over

@@ -31,7 +31,11 @@ pub(crate) fn check(operations: &[Operation]) -> Result<(), Error> {
             Operation::Range(_) | Operation::Empty => {}
         }
     }
-    if changes > 1 { Touched::by(operations).map(drop) } else { Ok(()) }
+    if changes > 1 {
+        Touched::by(operations).map(drop)
+    } else {
+        Ok(())
+    }
 }
 
 /// What the operations of one branch may change.
@@ -127,8 +131,12 @@ impl<'t> Deletes<'t> {
     }
 
     fn contains(&self, key: &[u8]) -> bool {
-        let in_span =
-            || self.spans.range::<[u8], _>((Bound::Unbounded, Bound::Included(key))).next_back().is_some_and(|(_, end)| *end > key);
+        let in_span = || {
+            self.spans
+                .range::<[u8], _>((Bound::Unbounded, Bound::Included(key)))
+                .next_back()
+                .is_some_and(|(_, end)| *end > key)
+        };
         self.keys.contains(key) || in_span()
     }
 
@@ -136,7 +144,11 @@ impl<'t> Deletes<'t> {
         if keys.len() < self.keys.len() + self.spans.len() {
             return keys.iter().any(|key| self.contains(key));
         }
-        self.keys.iter().any(|key| keys.contains(key)) || self.spans.iter().any(|(from, to)| keys.range(*from..*to).next().is_some())
+        self.keys.iter().any(|key| keys.contains(key))
+            || self
+                .spans
+                .iter()
+                .any(|(from, to)| keys.range(*from..*to).next().is_some())
     }
 
     fn merge(&mut self, mut other: Self) {

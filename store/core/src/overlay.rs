@@ -35,7 +35,12 @@ struct Undo {
 
 impl<'a, V: View + ?Sized> Overlay<'a, V> {
     pub fn new(base: &'a V) -> Self {
-        Self { base, changes: Default::default(), prefetched: Default::default(), undo: None }
+        Self {
+            base,
+            changes: Default::default(),
+            prefetched: Default::default(),
+            undo: None,
+        }
     }
 
     pub fn put(&mut self, family: Family, key: Bytes, value: Bytes) {
@@ -51,7 +56,11 @@ impl<'a, V: View + ?Sized> Overlay<'a, V> {
         match &mut self.undo {
             Some(undo) => {
                 let before = changes.insert(key.clone(), value);
-                undo.push(Undo { family, key, before });
+                undo.push(Undo {
+                    family,
+                    key,
+                    before,
+                });
             }
             None => {
                 changes.insert(key, value);
@@ -81,7 +90,12 @@ impl<'a, V: View + ?Sized> Overlay<'a, V> {
 
     /// Takes back the changes made since [`Overlay::begin`].
     pub(crate) fn rollback(&mut self) {
-        for Undo { family, key, before } in self.undo.take().into_iter().flatten().rev() {
+        for Undo {
+            family,
+            key,
+            before,
+        } in self.undo.take().into_iter().flatten().rev()
+        {
             let changes = &mut self.changes[family as usize];
             match before {
                 Some(change) => changes.insert(key, change),
@@ -116,22 +130,34 @@ impl<'a, V: View + ?Sized> Overlay<'a, V> {
 
 impl<V: View + ?Sized> View for Overlay<'_, V> {
     fn get(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>, ViewError> {
-        let known = self.changes[family as usize].get(key).or_else(|| self.prefetched[family as usize].get(key));
+        let known = self.changes[family as usize]
+            .get(key)
+            .or_else(|| self.prefetched[family as usize].get(key));
         match known {
             Some(row) => Ok(row.clone()),
             None => self.base.get(family, key),
         }
     }
 
-    fn scan(&self, family: Family, from: &[u8], to: Option<&[u8]>, visit: Visit<'_>) -> Result<(), ViewError> {
+    fn scan(
+        &self,
+        family: Family,
+        from: &[u8],
+        to: Option<&[u8]>,
+        visit: Visit<'_>,
+    ) -> Result<(), ViewError> {
         if to.is_some_and(|to| to <= from) {
             return Ok(());
         }
         let upper = to.map_or(Bound::Unbounded, Bound::Excluded);
-        let mut changes = self.changes[family as usize].range::<[u8], _>((Bound::Included(from), upper)).peekable();
+        let mut changes = self.changes[family as usize]
+            .range::<[u8], _>((Bound::Included(from), upper))
+            .peekable();
         let mut stopped = false;
         self.base.scan(family, from, to, &mut |key, value| {
-            while let Some((changed, change)) = changes.next_if(|(changed, _)| changed.as_ref() < key) {
+            while let Some((changed, change)) =
+                changes.next_if(|(changed, _)| changed.as_ref() < key)
+            {
                 if let Some(new) = change
                     && visit(changed, new).is_break()
                 {

@@ -20,17 +20,28 @@ use crate::{
 /// `count` is the number of keys in the range at the revision, whatever the
 /// limit and the filters. Keys that a sort finds equal stay in ascending order
 /// of key.
-pub fn range<V: View + ?Sized>(state: &State, view: &V, request: &Range) -> Result<Result<RangeReply, Error>, ViewError> {
+pub fn range<V: View + ?Sized>(
+    state: &State,
+    view: &V,
+    request: &Range,
+) -> Result<Result<RangeReply, Error>, ViewError> {
     answered(run(state, view, request))
 }
 
-pub(crate) fn run<V: View + ?Sized>(state: &State, view: &V, request: &Range) -> Result<RangeReply, Stop> {
+pub(crate) fn run<V: View + ?Sized>(
+    state: &State,
+    view: &V,
+    request: &Range,
+) -> Result<RangeReply, Stop> {
     request.check()?;
     let at = state.readable(request.revision)?;
     let reader = Reader::new(view, state, at);
     let span = Span::new(&request.key, &request.range_end);
     let mut reply = if request.count_only {
-        RangeReply { count: reader.count(span)?, ..RangeReply::default() }
+        RangeReply {
+            count: reader.count(span)?,
+            ..RangeReply::default()
+        }
     } else if request.has_filters() || !request.is_in_key_order() {
         selected(&reader, span, request)?
     } else {
@@ -52,7 +63,12 @@ impl Range {
     }
 
     pub(crate) fn has_filters(&self) -> bool {
-        let filters = [self.min_mod_revision, self.max_mod_revision, self.min_create_revision, self.max_create_revision];
+        let filters = [
+            self.min_mod_revision,
+            self.max_mod_revision,
+            self.min_create_revision,
+            self.max_create_revision,
+        ];
         filters.iter().any(|bound| *bound != 0)
     }
 
@@ -68,9 +84,18 @@ impl Range {
     }
 
     fn passes_filters(&self, fields: &kv::Fields<'_>) -> bool {
-        let passes = |revision: i64, min: i64, max: i64| (max == 0 || revision <= max) && (min == 0 || revision >= min);
-        passes(fields.mod_revision, self.min_mod_revision, self.max_mod_revision)
-            && passes(fields.create_revision, self.min_create_revision, self.max_create_revision)
+        let passes = |revision: i64, min: i64, max: i64| {
+            (max == 0 || revision <= max) && (min == 0 || revision >= min)
+        };
+        passes(
+            fields.mod_revision,
+            self.min_mod_revision,
+            self.max_mod_revision,
+        ) && passes(
+            fields.create_revision,
+            self.min_create_revision,
+            self.max_create_revision,
+        )
     }
 }
 
@@ -90,10 +115,17 @@ impl Encoder {
         self.bytes.len()
     }
 
-    pub(crate) fn push<V: View + ?Sized>(&mut self, view: &V, live: Live<'_>, form: Form) -> Result<(), ViewError> {
+    pub(crate) fn push<V: View + ?Sized>(
+        &mut self,
+        view: &V,
+        live: Live<'_>,
+        form: Form,
+    ) -> Result<(), ViewError> {
         match form {
             Form::Whole => live.whole(view, |rest| self.append(live.key, rest, form))?,
-            Form::WithoutValue | Form::RevisionsOnly => self.append(live.key, live.without_value(), form),
+            Form::WithoutValue | Form::RevisionsOnly => {
+                self.append(live.key, live.without_value(), form)
+            }
         }
     }
 
@@ -104,12 +136,19 @@ impl Encoder {
     }
 
     pub(crate) fn finish(self) -> EncodedKvs {
-        EncodedKvs { bytes: self.bytes.freeze(), len: self.len }
+        EncodedKvs {
+            bytes: self.bytes.freeze(),
+            len: self.len,
+        }
     }
 }
 
 /// Copies until the limit, then only counts.
-fn in_key_order<V: View + ?Sized>(reader: &Reader<'_, V>, span: Span<'_>, request: &Range) -> Result<RangeReply, ViewError> {
+fn in_key_order<V: View + ?Sized>(
+    reader: &Reader<'_, V>,
+    span: Span<'_>,
+    request: &Range,
+) -> Result<RangeReply, ViewError> {
     let form = request.form();
     let limit = request.limit().unwrap_or(usize::MAX);
     let mut encoder = Encoder::default();
@@ -122,7 +161,12 @@ fn in_key_order<V: View + ?Sized>(reader: &Reader<'_, V>, span: Span<'_>, reques
         Ok(ControlFlow::Continue(()))
     })?;
     let kvs = encoder.finish();
-    Ok(RangeReply { revision: 0, more: count > kvs.len as i64, kvs, count })
+    Ok(RangeReply {
+        revision: 0,
+        more: count > kvs.len as i64,
+        kvs,
+        count,
+    })
 }
 
 /// A key-value taken out of the scan, to be sorted.
@@ -136,12 +180,20 @@ struct Candidate {
 }
 
 /// Collects what passes the filters, sorts it, then cuts it to the limit.
-fn selected<V: View + ?Sized>(reader: &Reader<'_, V>, span: Span<'_>, request: &Range) -> Result<RangeReply, ViewError> {
+fn selected<V: View + ?Sized>(
+    reader: &Reader<'_, V>,
+    span: Span<'_>,
+    request: &Range,
+) -> Result<RangeReply, ViewError> {
     let limit = request.limit().unwrap_or(usize::MAX);
     // Without an order, etcd fetches the first keys up to one beyond the limit
     // and sorts only these.
     let cut_first = request.sort_order == SortOrder::None && !request.has_filters();
-    let fetch = if cut_first { limit.saturating_add(1) } else { usize::MAX };
+    let fetch = if cut_first {
+        limit.saturating_add(1)
+    } else {
+        usize::MAX
+    };
     let mut candidates = Vec::new();
     let mut count = 0;
     reader.scan(span, |live| {
@@ -158,10 +210,19 @@ fn selected<V: View + ?Sized>(reader: &Reader<'_, V>, span: Span<'_>, request: &
     for candidate in &candidates {
         encoder.append(&candidate.key, &candidate.rest, request.form())?;
     }
-    Ok(RangeReply { revision: 0, kvs: encoder.finish(), count, more })
+    Ok(RangeReply {
+        revision: 0,
+        kvs: encoder.finish(),
+        count,
+        more,
+    })
 }
 
-fn candidate<V: View + ?Sized>(view: &V, live: Live<'_>, request: &Range) -> Result<Candidate, ViewError> {
+fn candidate<V: View + ?Sized>(
+    view: &V,
+    live: Live<'_>,
+    request: &Range,
+) -> Result<Candidate, ViewError> {
     let by_value = request.sort_target == SortTarget::Value;
     let rest = if by_value || !request.keys_only {
         live.whole(view, Bytes::copy_from_slice)?
@@ -175,8 +236,17 @@ fn candidate<V: View + ?Sized>(view: &V, live: Live<'_>, request: &Range) -> Res
         SortTarget::Mod => fields.mod_revision,
         SortTarget::Key | SortTarget::Value | SortTarget::Undefined(_) => 0,
     };
-    let value = if by_value && !fields.value.is_empty() { rest.slice_ref(fields.value) } else { Bytes::new() };
-    Ok(Candidate { key: Bytes::copy_from_slice(live.key), rest, rank, value })
+    let value = if by_value && !fields.value.is_empty() {
+        rest.slice_ref(fields.value)
+    } else {
+        Bytes::new()
+    };
+    Ok(Candidate {
+        key: Bytes::copy_from_slice(live.key),
+        rest,
+        rank,
+        value,
+    })
 }
 
 /// Stable, and the candidates come in ascending order of key.

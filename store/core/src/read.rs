@@ -38,8 +38,14 @@ impl<'a> Span<'a> {
     pub(crate) fn new(key: &'a [u8], range_end: &'a [u8]) -> Self {
         match range_end {
             [] => Span::Key(key),
-            [0] => Span::Keys { from: key, to: None },
-            _ => Span::Keys { from: key, to: Some(range_end) },
+            [0] => Span::Keys {
+                from: key,
+                to: None,
+            },
+            _ => Span::Keys {
+                from: key,
+                to: Some(range_end),
+            },
         }
     }
 }
@@ -72,7 +78,11 @@ impl<'a> Live<'a> {
     }
 
     /// Calls `use_rest` with the whole of the version.
-    pub(crate) fn whole<T, V: View + ?Sized>(&self, view: &V, use_rest: impl FnOnce(&[u8]) -> T) -> Result<T, ViewError> {
+    pub(crate) fn whole<T, V: View + ?Sized>(
+        &self,
+        view: &V,
+        use_rest: impl FnOnce(&[u8]) -> T,
+    ) -> Result<T, ViewError> {
         match self.spilled {
             None => Ok(use_rest(self.rest)),
             Some(spilled) => Ok(use_rest(&spilled_rest(view, spilled)?)),
@@ -112,7 +122,11 @@ pub(crate) struct Newest {
 
 /// The newest version of `key`. A deletion that compaction has passed counts as
 /// absent: whether its row is still there differs between replicas.
-pub(crate) fn newest<V: View + ?Sized>(view: &V, state: &State, key: &[u8]) -> Result<Option<Newest>, ViewError> {
+pub(crate) fn newest<V: View + ?Sized>(
+    view: &V,
+    state: &State,
+    key: &[u8],
+) -> Result<Option<Newest>, ViewError> {
     match view.get(Family::Head, key)? {
         Some(row) => newest_of_row(view, state, &row),
         None => Ok(None),
@@ -120,16 +134,30 @@ pub(crate) fn newest<V: View + ?Sized>(view: &V, state: &State, key: &[u8]) -> R
 }
 
 /// The same, from the key's head row.
-pub(crate) fn newest_of_row<V: View + ?Sized>(view: &V, state: &State, row: &Bytes) -> Result<Option<Newest>, ViewError> {
+pub(crate) fn newest_of_row<V: View + ?Sized>(
+    view: &V,
+    state: &State,
+    row: &Bytes,
+) -> Result<Option<Newest>, ViewError> {
     let head = required(HeadRow::decode(row), "head")?;
     let revision = required(head.revision(), "head")?;
     let rest = match head.body {
         Body::Tombstone(main) if main <= state.compact_revision => return Ok(None),
         Body::Tombstone(_) => None,
         Body::Inline { rest } => Some(row.slice_ref(rest)),
-        Body::Spilled { value_len, .. } => Some(spilled_rest(view, Spilled { at: revision, value_len })?),
+        Body::Spilled { value_len, .. } => Some(spilled_rest(
+            view,
+            Spilled {
+                at: revision,
+                value_len,
+            },
+        )?),
     };
-    Ok(Some(Newest { revision, chain: head.chain, rest }))
+    Ok(Some(Newest {
+        revision,
+        chain: head.chain,
+        rest,
+    }))
 }
 
 /// Reads at one revision.
@@ -143,11 +171,19 @@ pub(crate) struct Reader<'v, V: ?Sized> {
 impl<'v, V: View + ?Sized> Reader<'v, V> {
     /// `at` is what [`State::readable`] gave.
     pub(crate) fn new(view: &'v V, state: &State, at: i64) -> Self {
-        Self { view, at, at_head: at >= state.revision }
+        Self {
+            view,
+            at,
+            at_head: at >= state.revision,
+        }
     }
 
     /// Calls `visit` with the version of `key`, if it lives.
-    pub(crate) fn get<T>(&self, key: &[u8], visit: impl FnOnce(Live<'_>) -> Result<T, ViewError>) -> Result<Option<T>, ViewError> {
+    pub(crate) fn get<T>(
+        &self,
+        key: &[u8],
+        visit: impl FnOnce(Live<'_>) -> Result<T, ViewError>,
+    ) -> Result<Option<T>, ViewError> {
         match self.view.get(Family::Head, key)? {
             Some(row) => self.live(key, &row, visit),
             None => Ok(None),
@@ -166,13 +202,19 @@ impl<'v, V: View + ?Sized> Reader<'v, V> {
             Span::Keys { from, to } => (from, to),
         };
         let mut failure = None;
-        self.view.scan(Family::Head, from, to, &mut |key, row| match self.live(key, row, &mut visit) {
-            Ok(visited) => visited.unwrap_or(ControlFlow::Continue(())),
-            Err(error) => {
-                failure = Some(error);
-                ControlFlow::Break(())
-            }
-        })?;
+        self.view
+            .scan(
+                Family::Head,
+                from,
+                to,
+                &mut |key, row| match self.live(key, row, &mut visit) {
+                    Ok(visited) => visited.unwrap_or(ControlFlow::Continue(())),
+                    Err(error) => {
+                        failure = Some(error);
+                        ControlFlow::Break(())
+                    }
+                },
+            )?;
         failure.map_or(Ok(()), Err)
     }
 
@@ -186,23 +228,43 @@ impl<'v, V: View + ?Sized> Reader<'v, V> {
         Ok(count)
     }
 
-    fn live<T>(&self, key: &[u8], row: &[u8], visit: impl FnOnce(Live<'_>) -> Result<T, ViewError>) -> Result<Option<T>, ViewError> {
+    fn live<T>(
+        &self,
+        key: &[u8],
+        row: &[u8],
+        visit: impl FnOnce(Live<'_>) -> Result<T, ViewError>,
+    ) -> Result<Option<T>, ViewError> {
         if self.at_head && HeadRow::is_tombstone(row) {
             return Ok(None);
         }
         let head = required(HeadRow::decode(row), "head")?;
         if !self.at_head && required(head.revision(), "head")?.main > self.at {
             return match self.older(&head)? {
-                Some(rest) => visit(Live { key, rest: &rest, spilled: None }).map(Some),
+                Some(rest) => visit(Live {
+                    key,
+                    rest: &rest,
+                    spilled: None,
+                })
+                .map(Some),
                 None => Ok(None),
             };
         }
         match head.body {
             Body::Tombstone(_) => Ok(None),
-            Body::Inline { rest } => visit(Live { key, rest, spilled: None }).map(Some),
+            Body::Inline { rest } => visit(Live {
+                key,
+                rest,
+                spilled: None,
+            })
+            .map(Some),
             Body::Spilled { value_len, rest } => {
                 let at = required(head.revision(), "head")?;
-                visit(Live { key, rest, spilled: Some(Spilled { at, value_len }) }).map(Some)
+                visit(Live {
+                    key,
+                    rest,
+                    spilled: Some(Spilled { at, value_len }),
+                })
+                .map(Some)
             }
         }
     }

@@ -1,4 +1,4 @@
-//! What the state machine keeps in memory: two numbers.
+//! What the state machine keeps in memory: three numbers.
 
 use bytes::Bytes;
 
@@ -15,11 +15,17 @@ use crate::{
 pub struct State {
     pub(crate) revision: i64,
     pub(crate) compact_revision: i64,
+    /// The floor before that one: a hash up to the floor is named by it.
+    pub(crate) previous_compact_revision: i64,
 }
 
 impl State {
     /// As etcd's before its first write: revision 1, never compacted.
-    const EMPTY: State = State { revision: 1, compact_revision: -1 };
+    const EMPTY: State = State {
+        revision: 1,
+        compact_revision: -1,
+        previous_compact_revision: -1,
+    };
 
     /// The state that the view's rows hold.
     pub fn load<V: View + ?Sized>(view: &V) -> Result<Self, ViewError> {
@@ -30,7 +36,11 @@ impl State {
     }
 
     pub(crate) fn save<V: View + ?Sized>(&self, overlay: &mut Overlay<'_, V>) {
-        overlay.put(Family::Meta, Bytes::from_static(meta::STATE), meta::encode_state(self));
+        overlay.put(
+            Family::Meta,
+            Bytes::from_static(meta::STATE),
+            meta::encode_state(self),
+        );
     }
 
     /// The revision of the last change; 1 if there was none.
@@ -49,7 +59,15 @@ impl State {
         if revision > self.revision {
             return Err(Error::FutureRevision);
         }
-        let at = if revision <= 0 { self.revision } else { revision };
-        if at < self.compact_revision { Err(Error::Compacted) } else { Ok(at) }
+        let at = if revision <= 0 {
+            self.revision
+        } else {
+            revision
+        };
+        if at < self.compact_revision {
+            Err(Error::Compacted)
+        } else {
+            Ok(at)
+        }
     }
 }

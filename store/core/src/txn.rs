@@ -27,10 +27,16 @@ struct Chosen<'t> {
 }
 
 /// Applies a transaction whose form has been checked.
-pub(crate) fn apply<V: View + ?Sized>(writer: &mut Writer<'_, '_, V>, txn: &Txn) -> Result<Reply, Stop> {
+pub(crate) fn apply<V: View + ?Sized>(
+    writer: &mut Writer<'_, '_, V>,
+    txn: &Txn,
+) -> Result<Reply, Stop> {
     let chosen = {
         let overlay = &*writer.overlay;
-        let chosen = choose(&Reader::new(overlay, &writer.before, writer.before.revision), txn)?;
+        let chosen = choose(
+            &Reader::new(overlay, &writer.before, writer.before.revision),
+            txn,
+        )?;
         admit(overlay, &writer.before, &chosen)?;
         chosen
     };
@@ -40,7 +46,11 @@ pub(crate) fn apply<V: View + ?Sized>(writer: &mut Writer<'_, '_, V>, txn: &Txn)
     match carry_out(writer, &chosen) {
         Ok(responses) => {
             writer.overlay.commit();
-            Ok(Reply::Txn { revision: writer.seen().revision, succeeded: chosen.succeeded, responses })
+            Ok(Reply::Txn {
+                revision: writer.seen().revision,
+                succeeded: chosen.succeeded,
+                responses,
+            })
         }
         Err(stop) => {
             writer.overlay.rollback();
@@ -51,7 +61,11 @@ pub(crate) fn apply<V: View + ?Sized>(writer: &mut Writer<'_, '_, V>, txn: &Txn)
 
 /// Answers a transaction that [`Txn::is_read_only`]. Any other is not for a
 /// view to answer: that fails.
-pub fn read_only_txn<V: View + ?Sized>(state: &State, view: &V, txn: &Txn) -> Result<Result<Reply, Error>, ViewError> {
+pub fn read_only_txn<V: View + ?Sized>(
+    state: &State,
+    view: &V,
+    txn: &Txn,
+) -> Result<Result<Reply, Error>, ViewError> {
     answered(read(state, view, txn))
 }
 
@@ -61,14 +75,24 @@ fn read<V: View + ?Sized>(state: &State, view: &V, txn: &Txn) -> Result<Reply, S
     let mut responses = Vec::with_capacity(chosen.operations.len());
     for operation in chosen.operations {
         let Operation::Range(request) = operation else {
-            return Err(ViewError::Failed("a transaction with writes has to come through the log".into()).into());
+            return Err(ViewError::Failed(
+                "a transaction with writes has to come through the log".into(),
+            )
+            .into());
         };
         responses.push(Reply::Range(range::run(state, view, request)?));
     }
-    Ok(Reply::Txn { revision: state.revision, succeeded: chosen.succeeded, responses })
+    Ok(Reply::Txn {
+        revision: state.revision,
+        succeeded: chosen.succeeded,
+        responses,
+    })
 }
 
-fn choose<'t, V: View + ?Sized>(reader: &Reader<'_, V>, txn: &'t Txn) -> Result<Chosen<'t>, ViewError> {
+fn choose<'t, V: View + ?Sized>(
+    reader: &Reader<'_, V>,
+    txn: &'t Txn,
+) -> Result<Chosen<'t>, ViewError> {
     let mut succeeded = true;
     for compare in &txn.compare {
         if !holds(reader, compare)? {
@@ -76,14 +100,22 @@ fn choose<'t, V: View + ?Sized>(reader: &Reader<'_, V>, txn: &'t Txn) -> Result<
             break;
         }
     }
-    let operations = if succeeded { &txn.success } else { &txn.failure };
+    let operations = if succeeded {
+        &txn.success
+    } else {
+        &txn.failure
+    };
     let mut nested = Vec::new();
     for operation in operations {
         if let Operation::Txn(txn) = operation {
             nested.push(choose(reader, txn)?);
         }
     }
-    Ok(Chosen { succeeded, operations, nested })
+    Ok(Chosen {
+        succeeded,
+        operations,
+        nested,
+    })
 }
 
 /// Refuses a transaction that cannot be carried out in full.
@@ -93,7 +125,9 @@ fn admit<V: View + ?Sized>(view: &V, state: &State, chosen: &Chosen<'_>) -> Resu
         match operation {
             Operation::Range(request) => admit_range(state, request)?,
             Operation::Put(put) => admit_put(view, state, put)?,
-            Operation::Txn(_) => nested.next().map_or(Ok(()), |chosen| admit(view, state, chosen))?,
+            Operation::Txn(_) => nested
+                .next()
+                .map_or(Ok(()), |chosen| admit(view, state, chosen))?,
             Operation::DeleteRange(_) | Operation::Empty => {}
         }
     }
@@ -117,13 +151,17 @@ fn admit_range(state: &State, request: &Range) -> Result<(), Error> {
 fn admit_put<V: View + ?Sized>(view: &V, state: &State, put: &Put) -> Result<(), Stop> {
     lease::check(view, put.lease)?;
     let needs_key = put.ignore_value || put.ignore_lease;
-    if needs_key && read::newest(view, state, &put.key)?.is_none_or(|newest| newest.rest.is_none()) {
+    if needs_key && read::newest(view, state, &put.key)?.is_none_or(|newest| newest.rest.is_none())
+    {
         return Err(Error::KeyNotFound.into());
     }
     Ok(())
 }
 
-fn carry_out<V: View + ?Sized>(writer: &mut Writer<'_, '_, V>, chosen: &Chosen<'_>) -> Result<Vec<Reply>, Stop> {
+fn carry_out<V: View + ?Sized>(
+    writer: &mut Writer<'_, '_, V>,
+    chosen: &Chosen<'_>,
+) -> Result<Vec<Reply>, Stop> {
     let mut responses = Vec::with_capacity(chosen.operations.len());
     let mut nested = chosen.nested.iter();
     for operation in chosen.operations {
@@ -138,7 +176,11 @@ fn carry_out<V: View + ?Sized>(writer: &mut Writer<'_, '_, V>, chosen: &Chosen<'
                 if let Some(chosen) = nested.next() {
                     let responses_within = carry_out(writer, chosen)?;
                     // etcd leaves the header of a nested reply without revision.
-                    responses.push(Reply::Txn { revision: 0, succeeded: chosen.succeeded, responses: responses_within });
+                    responses.push(Reply::Txn {
+                        revision: 0,
+                        succeeded: chosen.succeeded,
+                        responses: responses_within,
+                    });
                 }
             }
             Operation::Empty => {}
@@ -156,7 +198,11 @@ fn holds<V: View + ?Sized>(reader: &Reader<'_, V>, compare: &Compare) -> Result<
     reader.scan(Span::new(&compare.key, &compare.range_end), |live| {
         any = true;
         all = holds_for(reader, compare, live)?;
-        Ok(if all { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+        Ok(if all {
+            ControlFlow::Continue(())
+        } else {
+            ControlFlow::Break(())
+        })
     })?;
     match &compare.target {
         _ if any => Ok(all),
@@ -165,7 +211,11 @@ fn holds<V: View + ?Sized>(reader: &Reader<'_, V>, compare: &Compare) -> Result<
     }
 }
 
-fn holds_for<V: View + ?Sized>(reader: &Reader<'_, V>, compare: &Compare, live: Live<'_>) -> Result<bool, ViewError> {
+fn holds_for<V: View + ?Sized>(
+    reader: &Reader<'_, V>,
+    compare: &Compare,
+    live: Live<'_>,
+) -> Result<bool, ViewError> {
     match &compare.target {
         CompareTarget::Value(_) => live.whole(reader.view, |rest| {
             let fields = required(kv::Fields::decode(rest), "log")?;

@@ -46,14 +46,27 @@ pub trait View {
 
     /// Visits the rows with `from <= key < to` (`None`: to the end of the
     /// family) in ascending order of key until the visitor breaks.
-    fn scan(&self, family: Family, from: &[u8], to: Option<&[u8]>, visit: Visit<'_>) -> Result<(), ViewError>;
+    fn scan(
+        &self,
+        family: Family,
+        from: &[u8],
+        to: Option<&[u8]>,
+        visit: Visit<'_>,
+    ) -> Result<(), ViewError>;
 }
 
 /// One change of one row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RowOp {
-    Put { family: Family, key: Bytes, value: Bytes },
-    Delete { family: Family, key: Bytes },
+    Put {
+        family: Family,
+        key: Bytes,
+        value: Bytes,
+    },
+    Delete {
+        family: Family,
+        key: Bytes,
+    },
 }
 
 /// Row changes an engine makes visible together or not at all. At most one
@@ -65,10 +78,17 @@ pub struct Batch {
 
 impl Batch {
     pub fn put(&mut self, family: Family, key: impl Into<Bytes>, value: impl Into<Bytes>) {
-        self.ops.push(RowOp::Put { family, key: key.into(), value: value.into() });
+        self.ops.push(RowOp::Put {
+            family,
+            key: key.into(),
+            value: value.into(),
+        });
     }
 
     pub fn delete(&mut self, family: Family, key: impl Into<Bytes>) {
-        self.ops.push(RowOp::Delete { family, key: key.into() });
+        self.ops.push(RowOp::Delete {
+            family,
+            key: key.into(),
+        });
     }
 }

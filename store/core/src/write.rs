@@ -33,14 +33,26 @@ pub(crate) struct Writer<'w, 'a, V: ?Sized> {
 
 impl<'w, 'a, V: View + ?Sized> Writer<'w, 'a, V> {
     pub(crate) fn new(overlay: &'w mut Overlay<'a, V>, before: State) -> Self {
-        Self { overlay, before, changes: 0, events: Vec::new() }
+        Self {
+            overlay,
+            before,
+            changes: 0,
+            events: Vec::new(),
+        }
     }
 
     /// The state as the next operation of the command sees it: with the new
     /// revision as soon as there is a change.
     pub(crate) fn seen(&self) -> State {
-        let revision = if self.changes == 0 { self.before.revision } else { self.before.revision + 1 };
-        State { revision, ..self.before }
+        let revision = if self.changes == 0 {
+            self.before.revision
+        } else {
+            self.before.revision + 1
+        };
+        State {
+            revision,
+            ..self.before
+        }
     }
 
     /// Makes the changes the state's, if there are any.
@@ -66,26 +78,53 @@ impl<'w, 'a, V: View + ?Sized> Writer<'w, 'a, V> {
         let own = self.next();
         let old = match &alive {
             Some(rest) => required(kv::Fields::decode(rest), "head")?,
-            None => kv::Fields { create_revision: own.main, ..kv::Fields::default() },
+            None => kv::Fields {
+                create_revision: own.main,
+                ..kv::Fields::default()
+            },
         };
         let fields = kv::Fields {
             create_revision: old.create_revision,
             mod_revision: own.main,
             version: old.version.saturating_add(1),
-            value: if put.ignore_value { old.value } else { &put.value },
-            lease: if put.ignore_lease { old.lease } else { put.lease },
+            value: if put.ignore_value {
+                old.value
+            } else {
+                &put.value
+            },
+            lease: if put.ignore_lease {
+                old.lease
+            } else {
+                put.lease
+            },
         };
         self.attach(&put.key, old.lease, fields.lease);
         self.write_put(own, &put.key, &fields, newest)?;
-        let prev_kv = alive.filter(|_| put.prev_kv).map(|rest| kv::key_value(&put.key, &rest));
-        Ok(Reply::Put { revision: own.main, prev_kv })
+        let prev_kv = alive
+            .filter(|_| put.prev_kv)
+            .map(|rest| kv::key_value(&put.key, &rest));
+        Ok(Reply::Put {
+            revision: own.main,
+            prev_kv,
+        })
     }
 
-    fn write_put(&mut self, own: Revision, key: &Bytes, fields: &kv::Fields<'_>, newest: Option<Newest>) -> Result<(), ViewError> {
+    fn write_put(
+        &mut self,
+        own: Revision,
+        key: &Bytes,
+        fields: &kv::Fields<'_>,
+        newest: Option<Newest>,
+    ) -> Result<(), ViewError> {
         let prev = self.before_command(key, newest.as_ref())?;
-        let (chain, links) = Chain::extend(newest.map(|newest| (newest.revision, newest.chain)), own);
+        let (chain, links) =
+            Chain::extend(newest.map(|newest| (newest.revision, newest.chain)), own);
         let (row, rest_at) = log::encode_put(own, &links, key, fields);
-        self.overlay.put(Family::Head, key.clone(), head::encode_put(own.sub, &chain, fields));
+        self.overlay.put(
+            Family::Head,
+            key.clone(),
+            head::encode_put(own.sub, &chain, fields),
+        );
         let event = Event {
             kind: EventKind::Put,
             key: row.slice(rest_at - key.len()..rest_at),
@@ -114,12 +153,20 @@ impl<'w, 'a, V: View + ?Sized> Writer<'w, 'a, V> {
             self.delete(key, &rest, newest)?;
             deleted += 1;
         }
-        Ok(Reply::DeleteRange { revision: self.seen().revision, deleted, prev_kvs })
+        Ok(Reply::DeleteRange {
+            revision: self.seen().revision,
+            deleted,
+            prev_kvs,
+        })
     }
 
     /// Deletes a key that lives, if it does.
     pub(crate) fn delete_key(&mut self, key: Bytes) -> Result<(), ViewError> {
-        self.delete_range(&DeleteRange { key, ..DeleteRange::default() }).map(drop)
+        self.delete_range(&DeleteRange {
+            key,
+            ..DeleteRange::default()
+        })
+        .map(drop)
     }
 
     /// Keys and head rows of what lives in `span`.
@@ -130,12 +177,14 @@ impl<'w, 'a, V: View + ?Sized> Writer<'w, 'a, V> {
                 let row = self.overlay.get(Family::Head, key)?;
                 rows.extend(row.map(|row| (Bytes::copy_from_slice(key), row)));
             }
-            Span::Keys { from, to } => self.overlay.scan(Family::Head, from, to, &mut |key, row| {
-                if !HeadRow::is_tombstone(row) {
-                    rows.push((Bytes::copy_from_slice(key), Bytes::copy_from_slice(row)));
-                }
-                ControlFlow::Continue(())
-            })?,
+            Span::Keys { from, to } => {
+                self.overlay.scan(Family::Head, from, to, &mut |key, row| {
+                    if !HeadRow::is_tombstone(row) {
+                        rows.push((Bytes::copy_from_slice(key), Bytes::copy_from_slice(row)));
+                    }
+                    ControlFlow::Continue(())
+                })?
+            }
         }
         Ok(rows)
     }
@@ -154,19 +203,28 @@ impl<'w, 'a, V: View + ?Sized> Writer<'w, 'a, V> {
             prev,
             mod_revision: own.main,
         };
-        self.overlay.put(Family::Head, key, head::encode_tombstone(own, &chain));
+        self.overlay
+            .put(Family::Head, key, head::encode_tombstone(own, &chain));
         self.write_log(own, row, event);
         Ok(())
     }
 
     fn write_log(&mut self, own: Revision, row: Bytes, event: Event) {
-        self.overlay.put(Family::Log, Bytes::copy_from_slice(&log::encode_key(own)), row);
+        self.overlay.put(
+            Family::Log,
+            Bytes::copy_from_slice(&log::encode_key(own)),
+            row,
+        );
         self.events.push(event);
         self.changes += 1;
     }
 
     /// What lived of a key before the command, given its newest version now.
-    fn before_command(&self, key: &[u8], newest: Option<&Newest>) -> Result<Option<Bytes>, ViewError> {
+    fn before_command(
+        &self,
+        key: &[u8],
+        newest: Option<&Newest>,
+    ) -> Result<Option<Bytes>, ViewError> {
         match newest {
             Some(newest) if newest.revision.main > self.before.revision => {
                 let overlay = &*self.overlay;
@@ -184,10 +242,15 @@ impl<'w, 'a, V: View + ?Sized> Writer<'w, 'a, V> {
             return;
         }
         if old != 0 {
-            self.overlay.delete(Family::Meta, meta::attachment_key(old, key));
+            self.overlay
+                .delete(Family::Meta, meta::attachment_key(old, key));
         }
         if new != 0 {
-            self.overlay.put(Family::Meta, meta::attachment_key(new, key), meta::attachment());
+            self.overlay.put(
+                Family::Meta,
+                meta::attachment_key(new, key),
+                meta::attachment(),
+            );
         }
     }
 }

@@ -7,14 +7,19 @@ mod common;
 use bytes::Bytes;
 use common::rows::{Limited, Replica};
 use mizzen_core::{
-    Command, Compaction, Compare, CompareOp, CompareTarget, DeleteRange, LeaseGrant, LeaseRevoke, Operation, Overlay, Put, Range,
-    RangeCursor, SortOrder, SortTarget, Txn, View, ViewError, apply, drop_tombstones, hash_kv, lease_keys, leases, range, read_only_txn,
-    reclaim,
+    Command, Compaction, Compare, CompareOp, CompareTarget, DeleteRange, LeaseGrant, LeaseRevoke,
+    Operation, Overlay, Put, Range, RangeCursor, SortOrder, SortTarget, Txn, View, ViewError,
+    apply, drop_tombstones, hash_kv, lease_keys, leases, range, read_only_txn, reclaim,
 };
 
 fn put(key: &'static str, len: usize, lease: i64) -> Command {
     let value = Bytes::from(vec![b'v'; len]);
-    Command::Put(Put { key: Bytes::from_static(key.as_bytes()), value, lease, ..Put::default() })
+    Command::Put(Put {
+        key: Bytes::from_static(key.as_bytes()),
+        value,
+        lease,
+        ..Put::default()
+    })
 }
 
 fn replica() -> Replica {
@@ -23,18 +28,28 @@ fn replica() -> Replica {
     for len in [1, 3000, 2, 4000] {
         commands.extend([put("a", len, 5), put("b", len, 0), put("c", len, 5)]);
     }
-    commands.push(Command::DeleteRange(DeleteRange { key: Bytes::from_static(b"c"), ..DeleteRange::default() }));
+    commands.push(Command::DeleteRange(DeleteRange {
+        key: Bytes::from_static(b"c"),
+        ..DeleteRange::default()
+    }));
     commands.push(Command::Compact(Compaction { revision: 4 }));
     replica.apply(&commands);
     replica
 }
 
 fn all() -> Range {
-    Range { key: Bytes::from_static(b"\0"), range_end: Bytes::from_static(b"\0"), ..Range::default() }
+    Range {
+        key: Bytes::from_static(b"\0"),
+        range_end: Bytes::from_static(b"\0"),
+        ..Range::default()
+    }
 }
 
 /// Lets `read` meet a failing view at each of its rows.
-fn at_every_row<T: PartialEq + std::fmt::Debug>(replica: &Replica, read: impl Fn(&Limited<'_>) -> Result<T, ViewError>) {
+fn at_every_row<T: PartialEq + std::fmt::Debug>(
+    replica: &Replica,
+    read: impl Fn(&Limited<'_>) -> Result<T, ViewError>,
+) {
     let unlimited = read(&Limited::new(&replica.rows, usize::MAX)).unwrap();
     for limit in 0..10_000 {
         match read(&Limited::new(&replica.rows, limit)) {
@@ -53,15 +68,27 @@ fn at_every_row<T: PartialEq + std::fmt::Debug>(replica: &Replica, read: impl Fn
 fn ranges_fail_cleanly() {
     let replica = replica();
     for revision in [0, 4, 6, 12] {
-        for (sort_order, sort_target) in
-            [(SortOrder::None, SortTarget::Key), (SortOrder::Descend, SortTarget::Value), (SortOrder::Ascend, SortTarget::Mod)]
-        {
+        for (sort_order, sort_target) in [
+            (SortOrder::None, SortTarget::Key),
+            (SortOrder::Descend, SortTarget::Value),
+            (SortOrder::Ascend, SortTarget::Mod),
+        ] {
             for count_only in [false, true] {
-                let request = Range { revision, sort_order, sort_target, count_only, ..all() };
+                let request = Range {
+                    revision,
+                    sort_order,
+                    sort_target,
+                    count_only,
+                    ..all()
+                };
                 at_every_row(&replica, |view| range(&replica.state, view, &request));
             }
         }
-        let single = Range { revision, key: Bytes::from_static(b"b"), ..Range::default() };
+        let single = Range {
+            revision,
+            key: Bytes::from_static(b"b"),
+            ..Range::default()
+        };
         at_every_row(&replica, |view| range(&replica.state, view, &single));
     }
 }
@@ -70,8 +97,17 @@ fn ranges_fail_cleanly() {
 fn other_reads_fail_cleanly() {
     let replica = replica();
     let target = CompareTarget::Value(Bytes::from_static(b"w"));
-    let compare = Compare { key: all().key, range_end: all().range_end, op: CompareOp::Less, target };
-    let txn = Txn { compare: vec![compare], success: vec![Operation::Range(all())], failure: vec![] };
+    let compare = Compare {
+        key: all().key,
+        range_end: all().range_end,
+        op: CompareOp::Less,
+        target,
+    };
+    let txn = Txn {
+        compare: vec![compare],
+        success: vec![Operation::Range(all())],
+        failure: vec![],
+    };
     at_every_row(&replica, |view| read_only_txn(&replica.state, view, &txn));
     at_every_row(&replica, |view| hash_kv(&replica.state, view, 0));
     at_every_row(&replica, |view| reclaim(&replica.state, view, 100));
@@ -82,11 +118,31 @@ fn other_reads_fail_cleanly() {
 #[test]
 fn applying_fails_cleanly() {
     let replica = replica();
-    let put = |ignore_value| Put { key: Bytes::from_static(b"a"), prev_kv: true, ignore_value, ..Put::default() };
-    let delete = DeleteRange { key: all().key, range_end: all().range_end, prev_kv: true };
-    let txn = Txn { success: vec![Operation::Range(all()), Operation::Put(put(true)), Operation::Range(all())], ..Txn::default() };
-    for command in [Command::Put(put(false)), Command::DeleteRange(delete), Command::Txn(txn), Command::LeaseRevoke(LeaseRevoke { id: 5 })]
-    {
+    let put = |ignore_value| Put {
+        key: Bytes::from_static(b"a"),
+        prev_kv: true,
+        ignore_value,
+        ..Put::default()
+    };
+    let delete = DeleteRange {
+        key: all().key,
+        range_end: all().range_end,
+        prev_kv: true,
+    };
+    let txn = Txn {
+        success: vec![
+            Operation::Range(all()),
+            Operation::Put(put(true)),
+            Operation::Range(all()),
+        ],
+        ..Txn::default()
+    };
+    for command in [
+        Command::Put(put(false)),
+        Command::DeleteRange(delete),
+        Command::Txn(txn),
+        Command::LeaseRevoke(LeaseRevoke { id: 5 }),
+    ] {
         at_every_row(&replica, |view| {
             let (mut state, mut overlay) = (replica.state, Overlay::new(view));
             let outcome = apply(&mut state, &mut overlay, &command)?;
@@ -106,8 +162,24 @@ fn applying_fails_cleanly() {
 #[test]
 fn a_stream_goes_on_where_it_failed() {
     let replica = replica();
-    let whole = range(&replica.state, &replica.rows, &Range { revision: 6, ..all() }).unwrap().unwrap();
-    let mut cursor = RangeCursor::new(&replica.state, &Range { revision: 6, ..all() }).unwrap();
+    let whole = range(
+        &replica.state,
+        &replica.rows,
+        &Range {
+            revision: 6,
+            ..all()
+        },
+    )
+    .unwrap()
+    .unwrap();
+    let mut cursor = RangeCursor::new(
+        &replica.state,
+        &Range {
+            revision: 6,
+            ..all()
+        },
+    )
+    .unwrap();
     let mut bytes = Vec::new();
     let mut limit = 0;
     while !cursor.is_finished() {

@@ -10,30 +10,47 @@ use common::{
     rows::Replica,
 };
 use mizzen_core::{
-    Command, Compaction, Compare, CompareOp, CompareTarget, DecodeError, DeleteRange, LeaseGrant, LeaseRevoke, Limits, Operation, Put,
-    Range, SortOrder, SortTarget, Txn,
+    Command, Compaction, Compare, CompareOp, CompareTarget, DecodeError, DeleteRange, LeaseGrant,
+    LeaseRevoke, Limits, Operation, Put, Range, SortOrder, SortTarget, Txn,
     limits::{TXN_DEPTH_MAX, TXN_NODES_MAX},
 };
 use proptest::{collection::vec, prelude::*};
 
 #[test]
 fn commands_round_trip() {
-    check("codec", "commands_round_trip", 3000, &command(), |command| {
-        prop_assert_eq!(Command::decode(&command.encode()), Ok(command));
-        Ok(())
-    });
+    check(
+        "codec",
+        "commands_round_trip",
+        3000,
+        &command(),
+        |command| {
+            prop_assert_eq!(Command::decode(&command.encode()), Ok(command));
+            Ok(())
+        },
+    );
 }
 
 #[test]
 fn only_whole_commands_decode() {
-    check("codec", "only_whole_commands_decode", 500, &(command(), any::<u8>()), |(command, more)| {
-        let bytes = command.encode();
-        for len in 0..bytes.len() {
-            prop_assert!(Command::decode(&bytes.slice(..len)).is_err(), "{} of {} bytes", len, bytes.len());
-        }
-        prop_assert!(Command::decode(&[bytes.as_ref(), &[more]].concat().into()).is_err());
-        Ok(())
-    });
+    check(
+        "codec",
+        "only_whole_commands_decode",
+        500,
+        &(command(), any::<u8>()),
+        |(command, more)| {
+            let bytes = command.encode();
+            for len in 0..bytes.len() {
+                prop_assert!(
+                    Command::decode(&bytes.slice(..len)).is_err(),
+                    "{} of {} bytes",
+                    len,
+                    bytes.len()
+                );
+            }
+            prop_assert!(Command::decode(&[bytes.as_ref(), &[more]].concat().into()).is_err());
+            Ok(())
+        },
+    );
 }
 
 /// Commands that are damaged, but not beyond decoding, change a replica the
@@ -41,66 +58,104 @@ fn only_whole_commands_decode() {
 #[test]
 fn damaged_commands_have_an_outcome() {
     let damage = vec((any::<prop::sample::Index>(), any::<u8>()), 0..4);
-    check("codec", "damaged_commands_have_an_outcome", 300, &vec((command(), damage), 1..40), |commands| {
-        let mut replica = Replica::default();
-        for (command, damage) in commands {
-            let mut bytes = command.encode().to_vec();
-            for (index, byte) in damage {
-                let index = index.index(bytes.len());
-                bytes[index] = byte;
+    check(
+        "codec",
+        "damaged_commands_have_an_outcome",
+        300,
+        &vec((command(), damage), 1..40),
+        |commands| {
+            let mut replica = Replica::default();
+            for (command, damage) in commands {
+                let mut bytes = command.encode().to_vec();
+                for (index, byte) in damage {
+                    let index = index.index(bytes.len());
+                    bytes[index] = byte;
+                }
+                if let Ok(command) = Command::decode(&bytes.into()) {
+                    replica.apply_one(&command);
+                }
             }
-            if let Ok(command) = Command::decode(&bytes.into()) {
-                replica.apply_one(&command);
-            }
-        }
-        Ok(())
-    });
+            Ok(())
+        },
+    );
 }
 
 #[test]
 fn arbitrary_bytes_do_not_panic() {
-    let bytes =
-        prop_oneof![vec(any::<u8>(), 0..200), (0..8_u8, vec(0..9_u8, 0..200)).prop_map(|(kind, more)| [&[1, kind], &more[..]].concat())];
-    check("codec", "arbitrary_bytes_do_not_panic", 20_000, &bytes, |bytes| {
-        if let Ok(command) = Command::decode(&bytes.into()) {
-            Replica::default().apply_one(&command);
-        }
-        Ok(())
-    });
+    let bytes = prop_oneof![
+        vec(any::<u8>(), 0..200),
+        (0..8_u8, vec(0..9_u8, 0..200)).prop_map(|(kind, more)| [&[1, kind], &more[..]].concat())
+    ];
+    check(
+        "codec",
+        "arbitrary_bytes_do_not_panic",
+        20_000,
+        &bytes,
+        |bytes| {
+            if let Ok(command) = Command::decode(&bytes.into()) {
+                Replica::default().apply_one(&command);
+            }
+            Ok(())
+        },
+    );
 }
 
 fn nested(depth: usize) -> Command {
     let mut txn = Txn::default();
     for _ in 1..depth {
-        txn = Txn { success: vec![Operation::Txn(txn)], ..Txn::default() };
+        txn = Txn {
+            success: vec![Operation::Txn(txn)],
+            ..Txn::default()
+        };
     }
     Command::Txn(txn)
 }
 
 #[test]
 fn depth_is_bounded_alike_for_checking_decoding_and_applying() {
-    let limits = Limits { max_txn_ops: usize::MAX };
+    let limits = Limits {
+        max_txn_ops: usize::MAX,
+    };
     let deepest = nested(TXN_DEPTH_MAX);
     assert_eq!(deepest.check(&limits), Ok(()));
-    assert_eq!(deepest.check(&Limits::default()), Ok(()), "the default limit allows this depth");
+    assert_eq!(
+        deepest.check(&Limits::default()),
+        Ok(()),
+        "the default limit allows this depth"
+    );
     assert_eq!(Command::decode(&deepest.encode()), Ok(deepest.clone()));
     assert!(Replica::default().apply_one(&deepest).reply.is_ok());
 
     let deeper = nested(TXN_DEPTH_MAX + 1);
     assert!(deeper.check(&limits).is_err());
-    assert_eq!(Command::decode(&deeper.encode()), Err(DecodeError::Malformed));
+    assert_eq!(
+        Command::decode(&deeper.encode()),
+        Err(DecodeError::Malformed)
+    );
     assert!(Replica::default().apply_one(&deeper).reply.is_err());
 }
 
 #[test]
 fn nodes_are_bounded_alike_for_checking_and_decoding() {
-    let limits = Limits { max_txn_ops: usize::MAX };
-    let compare =
-        Compare { key: Bytes::from_static(b"k"), range_end: Bytes::new(), op: CompareOp::Equal, target: CompareTarget::Version(0) };
-    let most = Command::Txn(Txn { compare: vec![compare.clone(); TXN_NODES_MAX], ..Txn::default() });
+    let limits = Limits {
+        max_txn_ops: usize::MAX,
+    };
+    let compare = Compare {
+        key: Bytes::from_static(b"k"),
+        range_end: Bytes::new(),
+        op: CompareOp::Equal,
+        target: CompareTarget::Version(0),
+    };
+    let most = Command::Txn(Txn {
+        compare: vec![compare.clone(); TXN_NODES_MAX],
+        ..Txn::default()
+    });
     assert_eq!(most.check(&limits), Ok(()));
     assert_eq!(Command::decode(&most.encode()), Ok(most));
-    let more = Command::Txn(Txn { compare: vec![compare; TXN_NODES_MAX + 1], ..Txn::default() });
+    let more = Command::Txn(Txn {
+        compare: vec![compare; TXN_NODES_MAX + 1],
+        ..Txn::default()
+    });
     assert!(more.check(&limits).is_err());
     assert_eq!(Command::decode(&more.encode()), Err(DecodeError::Malformed));
 }
@@ -114,22 +169,31 @@ fn a_false_count_is_refused() {
 
 #[test]
 fn an_unknown_version_is_refused() {
-    assert_eq!(Command::decode(&Bytes::from_static(&[2, 6, 0])), Err(DecodeError::UnknownVersion(2)));
+    assert_eq!(
+        Command::decode(&Bytes::from_static(&[2, 6, 0])),
+        Err(DecodeError::UnknownVersion(2))
+    );
     assert_eq!(Command::decode(&Bytes::new()), Err(DecodeError::Malformed));
 }
 
 #[test]
 fn keys_and_values_are_slices_of_the_bytes() {
-    check("codec", "keys_and_values_are_slices_of_the_bytes", 100, &put(), |put| {
-        let bytes = Command::Put(put).encode();
-        let Ok(Command::Put(put)) = Command::decode(&bytes) else {
-            return Err(TestCaseError::fail("a put stays a put"));
-        };
-        for part in [&put.key, &put.value] {
-            prop_assert!(part.is_empty() || bytes.as_ptr_range().contains(&part.as_ptr()));
-        }
-        Ok(())
-    });
+    check(
+        "codec",
+        "keys_and_values_are_slices_of_the_bytes",
+        100,
+        &put(),
+        |put| {
+            let bytes = Command::Put(put).encode();
+            let Ok(Command::Put(put)) = Command::decode(&bytes) else {
+                return Err(TestCaseError::fail("a put stays a put"));
+            };
+            for part in [&put.key, &put.value] {
+                prop_assert!(part.is_empty() || bytes.as_ptr_range().contains(&part.as_ptr()));
+            }
+            Ok(())
+        },
+    );
 }
 
 /// The form in the log may not change: logs outlive programs.
@@ -137,8 +201,19 @@ fn keys_and_values_are_slices_of_the_bytes() {
 fn golden_bytes() {
     let key = Bytes::from_static(b"k");
     let value = Bytes::from_static(b"v");
-    let put = Put { key: key.clone(), value: value.clone(), lease: -1, prev_kv: true, ignore_value: false, ignore_lease: true };
-    let delete = DeleteRange { key: key.clone(), range_end: Bytes::from_static(b"\0"), prev_kv: true };
+    let put = Put {
+        key: key.clone(),
+        value: value.clone(),
+        lease: -1,
+        prev_kv: true,
+        ignore_value: false,
+        ignore_lease: true,
+    };
+    let delete = DeleteRange {
+        key: key.clone(),
+        range_end: Bytes::from_static(b"\0"),
+        prev_kv: true,
+    };
     let range = Range {
         key: key.clone(),
         range_end: Bytes::from_static(b"l"),
@@ -154,7 +229,12 @@ fn golden_bytes() {
         min_create_revision: 5,
         max_create_revision: 6,
     };
-    let compare = |target| Compare { key: key.clone(), range_end: Bytes::new(), op: CompareOp::NotEqual, target };
+    let compare = |target| Compare {
+        key: key.clone(),
+        range_end: Bytes::new(),
+        op: CompareOp::NotEqual,
+        target,
+    };
     let txn = Txn {
         compare: vec![
             compare(CompareTarget::Version(1)),
@@ -164,7 +244,11 @@ fn golden_bytes() {
             compare(CompareTarget::Lease(4)),
             compare(CompareTarget::Undefined(9)),
         ],
-        success: vec![Operation::Range(range), Operation::Put(put.clone()), Operation::DeleteRange(delete.clone())],
+        success: vec![
+            Operation::Range(range),
+            Operation::Put(put.clone()),
+            Operation::DeleteRange(delete.clone()),
+        ],
         failure: vec![Operation::Txn(Txn::default()), Operation::Empty],
     };
     let golden: [(Command, &[u8]); 6] = [

@@ -13,8 +13,9 @@ use common::{
     rows::Replica,
 };
 use mizzen_core::{
-    Command, EncodedKvs, Error, Family, Limits, Outcome, Range, RangeCursor, RangeReply, RangeStreamError, SortOrder, SortTarget, Txn,
-    hash_kv, lease_keys, lease_ttl, leases, range as range_of, read_only_txn as read_only, rows::log,
+    Command, EncodedKvs, Error, Family, Limits, Outcome, Range, RangeCursor, RangeReply,
+    RangeStreamError, SortOrder, SortTarget, Txn, hash_kv, lease_keys, lease_ttl, leases,
+    range as range_of, read_only_txn as read_only, rows::log,
 };
 use proptest::{collection::vec, prelude::*, test_runner::TestCaseResult};
 
@@ -92,11 +93,27 @@ impl Run {
                 resolve_range(&mut range, newest);
                 self.open_stream(&range)
             }
-            Step::Chunk { keys_max, bytes_max } => self.chunk(keys_max, bytes_max),
-            Step::Hash(distance) => self.hash(if distance > 0 { newest + 2 - distance } else { distance }),
+            Step::Chunk {
+                keys_max,
+                bytes_max,
+            } => self.chunk(keys_max, bytes_max),
+            Step::Hash(distance) => self.hash(if distance > 0 {
+                newest + 2 - distance
+            } else {
+                distance
+            }),
             Step::Batch => self.batch(),
-            Step::Reclaim { second, budget, crash } => {
-                if second { &mut self.batched } else { &mut self.single }.reclaim(budget, crash);
+            Step::Reclaim {
+                second,
+                budget,
+                crash,
+            } => {
+                if second {
+                    &mut self.batched
+                } else {
+                    &mut self.single
+                }
+                .reclaim(budget, crash);
                 Ok(())
             }
         }
@@ -105,7 +122,12 @@ impl Run {
     fn command(&mut self, command: Command) -> TestCaseResult {
         for max_txn_ops in [2, 4, 128] {
             let refused = command.check(&Limits { max_txn_ops });
-            prop_assert_eq!(refused, common::model::check(&command, max_txn_ops), "{:?}", command);
+            prop_assert_eq!(
+                refused,
+                common::model::check(&command, max_txn_ops),
+                "{:?}",
+                command
+            );
         }
         let expected = self.model.apply(&command);
         let got = self.single.apply_one(&command);
@@ -117,7 +139,8 @@ impl Run {
     }
 
     fn batch(&mut self) -> TestCaseResult {
-        let (commands, expected): (Vec<_>, Vec<_>) = std::mem::take(&mut self.waiting).into_iter().unzip();
+        let (commands, expected): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.waiting).into_iter().unzip();
         prop_assert_eq!(self.batched.apply(&commands), expected);
         Ok(())
     }
@@ -130,21 +153,46 @@ impl Run {
 
     fn open_stream(&mut self, range: &Range) -> TestCaseResult {
         let opened = RangeCursor::new(&self.single.state, range);
-        let in_order = Range { sort_order: SortOrder::None, sort_target: SortTarget::Key, ..range.clone() };
-        let unsorted =
-            range.sort_order == SortOrder::None || (range.sort_order == SortOrder::Ascend && range.sort_target == SortTarget::Key);
-        let filters = [range.min_mod_revision, range.max_mod_revision, range.min_create_revision, range.max_create_revision];
+        let in_order = Range {
+            sort_order: SortOrder::None,
+            sort_target: SortTarget::Key,
+            ..range.clone()
+        };
+        let unsorted = range.sort_order == SortOrder::None
+            || (range.sort_order == SortOrder::Ascend && range.sort_target == SortTarget::Key);
+        let filters = [
+            range.min_mod_revision,
+            range.max_mod_revision,
+            range.min_create_revision,
+            range.max_create_revision,
+        ];
         match self.model.range(range) {
-            Err(Error::EmptyKey | Error::InvalidSortOption) => prop_assert!(matches!(opened, Err(RangeStreamError::Refused(_)))),
-            _ if !unsorted => prop_assert_eq!(opened.unwrap_err(), RangeStreamError::SortUnsupported),
-            _ if filters != [0; 4] => prop_assert_eq!(opened.unwrap_err(), RangeStreamError::FiltersUnsupported),
+            Err(Error::EmptyKey | Error::InvalidSortOption) => {
+                prop_assert!(matches!(opened, Err(RangeStreamError::Refused(_))))
+            }
+            _ if !unsorted => {
+                prop_assert_eq!(opened.unwrap_err(), RangeStreamError::SortUnsupported)
+            }
+            _ if filters != [0; 4] => {
+                prop_assert_eq!(opened.unwrap_err(), RangeStreamError::FiltersUnsupported)
+            }
             Err(error) => prop_assert_eq!(opened.unwrap_err(), RangeStreamError::Refused(error)),
             // Values are not looked at, so leases would show. Not in the model.
             Ok(_) if range.keys_only && range.sort_target == SortTarget::Value => {}
             Ok(_) => {
-                let revision = if range.revision > 0 { range.revision } else { self.model.revision };
+                let revision = if range.revision > 0 {
+                    range.revision
+                } else {
+                    self.model.revision
+                };
                 let expected = self.model.range(&in_order).unwrap();
-                self.stream = Some(Stream { cursor: opened.unwrap(), revision, expected, bytes: BytesMut::new(), len: 0 });
+                self.stream = Some(Stream {
+                    cursor: opened.unwrap(),
+                    revision,
+                    expected,
+                    bytes: BytesMut::new(),
+                    len: 0,
+                });
             }
         }
         Ok(())
@@ -154,7 +202,10 @@ impl Run {
         let Some(mut stream) = self.stream.take() else {
             return Ok(());
         };
-        let got = stream.cursor.next_chunk(&self.single.state, &self.single.rows, keys_max, bytes_max).unwrap();
+        let got = stream
+            .cursor
+            .next_chunk(&self.single.state, &self.single.rows, keys_max, bytes_max)
+            .unwrap();
         if stream.revision < self.model.compacted {
             prop_assert_eq!(got, Err(Error::Compacted));
             return Ok(());
@@ -168,8 +219,16 @@ impl Run {
             self.stream = Some(stream);
             return Ok(());
         };
-        let kvs = EncodedKvs { bytes: stream.bytes.freeze(), len: stream.len };
-        let got = RangeReply { revision: end.revision, kvs, count: end.count, more: end.more };
+        let kvs = EncodedKvs {
+            bytes: stream.bytes.freeze(),
+            len: stream.len,
+        };
+        let got = RangeReply {
+            revision: end.revision,
+            kvs,
+            count: end.count,
+            more: end.more,
+        };
         prop_assert_eq!(got, stream.expected);
         Ok(())
     }
@@ -182,30 +241,62 @@ impl Run {
             prop_assert_eq!(got, Err(Error::Compacted));
         } else {
             let got = got.unwrap();
-            let up_to = if revision == 0 { self.model.revision } else { revision };
+            let up_to = if revision == 0 {
+                self.model.revision
+            } else {
+                revision
+            };
             prop_assert_eq!(got.hash, self.model.hash(up_to));
-            prop_assert_eq!((got.hash_revision, got.compact_revision, got.revision), (up_to, self.model.compacted, self.model.revision));
+            let floor = if revision == self.model.compacted {
+                self.model.compacted_before
+            } else {
+                self.model.compacted
+            };
+            prop_assert_eq!(
+                (got.hash_revision, got.compact_revision, got.revision),
+                (up_to, floor, self.model.revision)
+            );
         }
         Ok(())
     }
 
     /// Everything that can be read of one replica.
     fn read_all(&self, replica: &Replica) -> TestCaseResult {
-        let everything = Range { key: Bytes::from_static(b"\0"), range_end: Bytes::from_static(b"\0"), ..Range::default() };
+        let everything = Range {
+            key: Bytes::from_static(b"\0"),
+            range_end: Bytes::from_static(b"\0"),
+            ..Range::default()
+        };
         for revision in self.model.compacted.max(1)..=self.model.revision {
-            let range = Range { revision, ..everything.clone() };
+            let range = Range {
+                revision,
+                ..everything.clone()
+            };
             let got = range_of(&replica.state, &replica.rows, &range).unwrap();
             prop_assert_eq!(got, self.model.range(&range), "at {}", revision);
-            let hash = hash_kv(&replica.state, &replica.rows, revision).unwrap().unwrap();
+            let hash = hash_kv(&replica.state, &replica.rows, revision)
+                .unwrap()
+                .unwrap();
             prop_assert_eq!(hash.hash, self.model.hash(revision), "hash at {}", revision);
         }
         let granted: Vec<_> = leases(&replica.rows).unwrap();
-        let mut expected: Vec<_> = self.model.leases.iter().map(|(id, ttl)| (*id, *ttl)).collect();
+        let mut expected: Vec<_> = self
+            .model
+            .leases
+            .iter()
+            .map(|(id, ttl)| (*id, *ttl))
+            .collect();
         expected.sort_by_key(|(id, _)| *id as u64);
         prop_assert_eq!(granted, expected);
         for id in [1, 2, -7, i64::MAX] {
-            prop_assert_eq!(lease_ttl(&replica.rows, id).unwrap(), self.model.leases.get(&id).copied());
-            prop_assert_eq!(lease_keys(&replica.rows, id).unwrap(), self.model.lease_keys(id));
+            prop_assert_eq!(
+                lease_ttl(&replica.rows, id).unwrap(),
+                self.model.leases.get(&id).copied()
+            );
+            prop_assert_eq!(
+                lease_keys(&replica.rows, id).unwrap(),
+                self.model.lease_keys(id)
+            );
         }
         Ok(())
     }
@@ -214,24 +305,56 @@ impl Run {
     /// happened at the floor and after it.
     fn reclaimed(&self, replica: &Replica) -> TestCaseResult {
         let floor = self.model.compacted;
-        let mut expected: Vec<_> = self.model.history.iter().filter(|change| change.revision >= floor).collect();
-        let before: Vec<_> = self.model.history.iter().filter(|change| change.revision < floor).collect();
+        let mut expected: Vec<_> = self
+            .model
+            .history
+            .iter()
+            .filter(|change| change.revision >= floor)
+            .collect();
+        let before: Vec<_> = self
+            .model
+            .history
+            .iter()
+            .filter(|change| change.revision < floor)
+            .collect();
         if let Ok(at_floor) = usize::try_from(floor) {
-            let newest =
-                |key: &Bytes, modified: i64| before.iter().rev().find(|change| change.key == *key && change.revision == modified).copied();
+            let newest = |key: &Bytes, modified: i64| {
+                before
+                    .iter()
+                    .rev()
+                    .find(|change| change.key == *key && change.revision == modified)
+                    .copied()
+            };
             // A version below the floor goes when a change at the floor or
             // below replaces it.
-            let survivors = self.model.at[at_floor].iter().filter(|(_, kv)| kv.modified < floor);
+            let survivors = self.model.at[at_floor]
+                .iter()
+                .filter(|(_, kv)| kv.modified < floor);
             expected.extend(survivors.filter_map(|(key, kv)| newest(key, kv.modified)));
         }
-        let mut expected: Vec<_> = expected.iter().map(|change| (change.revision, change.sub)).collect();
+        let mut expected: Vec<_> = expected
+            .iter()
+            .map(|change| (change.revision, change.sub))
+            .collect();
         expected.sort_unstable();
-        let got: Vec<_> = replica.rows.family(Family::Log).keys().map(|key| log::decode_key(key).unwrap()).collect();
-        let got: Vec<_> = got.iter().map(|revision| (revision.main, revision.sub)).collect();
+        let got: Vec<_> = replica
+            .rows
+            .family(Family::Log)
+            .keys()
+            .map(|key| log::decode_key(key).unwrap())
+            .collect();
+        let got: Vec<_> = got
+            .iter()
+            .map(|revision| (revision.main, revision.sub))
+            .collect();
         prop_assert_eq!(got, expected);
         let heads = replica.rows.len(Family::Head);
-        let deleted_since = self.model.history.iter().filter(|change| change.revision > floor && !self.model.now.contains_key(&change.key));
-        let deleted_since: std::collections::BTreeSet<_> = deleted_since.map(|change| &change.key).collect();
+        let deleted_since =
+            self.model.history.iter().filter(|change| {
+                change.revision > floor && !self.model.now.contains_key(&change.key)
+            });
+        let deleted_since: std::collections::BTreeSet<_> =
+            deleted_since.map(|change| &change.key).collect();
         prop_assert_eq!(heads, self.model.now.len() + deleted_since.len());
         Ok(())
     }
@@ -251,36 +374,49 @@ impl Run {
 
 #[test]
 fn replicas_do_what_the_model_does() {
-    check("model", "replicas_do_what_the_model_does", 1000, &vec(step(), 1..200), |steps| {
-        let mut run = Run::default();
-        for step in steps {
-            run.step(step)?;
-        }
-        run.end()
-    });
+    check(
+        "model",
+        "replicas_do_what_the_model_does",
+        1000,
+        &vec(step(), 1..200),
+        |steps| {
+            let mut run = Run::default();
+            for step in steps {
+                run.step(step)?;
+            }
+            run.end()
+        },
+    );
 }
 
 /// Without reclaiming, rows do not depend on how the log is cut into batches.
 #[test]
 fn batches_do_not_show() {
     let strategy = (vec(command(), 1..60), vec(1..9_usize, 60));
-    check("model", "batches_do_not_show", 300, &strategy, |(mut commands, cuts)| {
-        let (mut model, mut single, mut cut, mut whole) = <(Model, Replica, Replica, Replica)>::default();
-        for command in &mut commands {
-            resolve_command(command, model.revision);
-            model.apply(command);
-            single.apply_one(command);
-        }
-        let mut rest = commands.as_slice();
-        for len in cuts {
-            let (batch, after) = rest.split_at(len.min(rest.len()));
-            cut.apply(batch);
-            rest = after;
-        }
-        cut.apply(rest);
-        whole.apply(&commands);
-        prop_assert_eq!(&single.rows, &cut.rows);
-        prop_assert_eq!(&single.rows, &whole.rows);
-        Ok(())
-    });
+    check(
+        "model",
+        "batches_do_not_show",
+        300,
+        &strategy,
+        |(mut commands, cuts)| {
+            let (mut model, mut single, mut cut, mut whole) =
+                <(Model, Replica, Replica, Replica)>::default();
+            for command in &mut commands {
+                resolve_command(command, model.revision);
+                model.apply(command);
+                single.apply_one(command);
+            }
+            let mut rest = commands.as_slice();
+            for len in cuts {
+                let (batch, after) = rest.split_at(len.min(rest.len()));
+                cut.apply(batch);
+                rest = after;
+            }
+            cut.apply(rest);
+            whole.apply(&commands);
+            prop_assert_eq!(&single.rows, &cut.rows);
+            prop_assert_eq!(&single.rows, &whole.rows);
+            Ok(())
+        },
+    );
 }

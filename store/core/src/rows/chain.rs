@@ -43,8 +43,15 @@ impl Chain {
             return (Chain::default(), Links::default());
         };
         let depth = chain.depth.saturating_add(1);
-        let mut extended = Chain { depth, rungs: chain.rungs };
-        let mut links = Links { depth, previous: Some(before), skips: [None; LEVELS] };
+        let mut extended = Chain {
+            depth,
+            rungs: chain.rungs,
+        };
+        let mut links = Links {
+            depth,
+            previous: Some(before),
+            skips: [None; LEVELS],
+        };
         for (level, rung) in RUNGS.into_iter().enumerate() {
             if depth.is_multiple_of(rung) {
                 links.skips[level] = chain.rungs[level];
@@ -63,7 +70,10 @@ impl Chain {
     }
 
     pub(super) fn decode(reader: &mut Reader<'_>) -> Option<Self> {
-        let mut chain = Self { depth: reader.varint()?, rungs: [None; LEVELS] };
+        let mut chain = Self {
+            depth: reader.varint()?,
+            rungs: [None; LEVELS],
+        };
         for (level, rung) in RUNGS.into_iter().enumerate() {
             if chain.depth >= rung {
                 let main = i64::try_from(reader.varint()?).ok()?;
@@ -83,14 +93,21 @@ impl Chain {
 impl Links {
     pub(super) fn encode(&self, own: Revision, out: &mut BytesMut) {
         put_varint(out, self.depth);
-        for pointer in self.previous.into_iter().chain(self.skips.into_iter().flatten()) {
+        for pointer in self
+            .previous
+            .into_iter()
+            .chain(self.skips.into_iter().flatten())
+        {
             put_varint(out, (own.main - pointer.main) as u64);
             put_varint(out, pointer.sub.into());
         }
     }
 
     pub(super) fn decode(own: Revision, reader: &mut Reader<'_>) -> Option<Self> {
-        let mut links = Self { depth: reader.varint()?, ..Self::default() };
+        let mut links = Self {
+            depth: reader.varint()?,
+            ..Self::default()
+        };
         if links.depth > 0 {
             links.previous = Some(pointer(own, reader)?);
         }
@@ -111,7 +128,11 @@ impl Links {
 
 /// Pointers of higher levels reach further back.
 fn newer_than(pointers: [Option<Revision>; LEVELS], at: i64) -> Option<Revision> {
-    pointers.into_iter().rev().flatten().find(|pointer| pointer.main > at)
+    pointers
+        .into_iter()
+        .rev()
+        .flatten()
+        .find(|pointer| pointer.main > at)
 }
 
 /// A pointer always goes to an older version, so a walk ends.
@@ -132,9 +153,15 @@ pub(super) mod tests {
     fn grow(steps: &[(i64, u32)]) -> Vec<(Revision, Chain, Links)> {
         let mut versions: Vec<(Revision, Chain, Links)> = Vec::new();
         for (distance, sub) in steps {
-            let last = versions.last().map(|(revision, chain, _)| (*revision, *chain));
+            let last = versions
+                .last()
+                .map(|(revision, chain, _)| (*revision, *chain));
             let before = last.map_or(Revision::new(1, 0), |(revision, _)| revision);
-            let sub = if *distance == 0 { before.sub + 1 + sub } else { *sub };
+            let sub = if *distance == 0 {
+                before.sub + 1 + sub
+            } else {
+                *sub
+            };
             let revision = Revision::new(before.main + distance, sub);
             let (chain, links) = Chain::extend(last, revision);
             versions.push((revision, chain, links));
@@ -144,7 +171,8 @@ pub(super) mod tests {
 
     /// Any chain and pointers that can come up, with their revision.
     pub(in crate::rows) fn version() -> impl Strategy<Value = (Revision, Chain, Links)> {
-        prop::collection::vec((0..300_i64, 0..3_u32), 1..400).prop_map(|steps| *grow(&steps).last().expect("one step at least"))
+        prop::collection::vec((0..300_i64, 0..3_u32), 1..400)
+            .prop_map(|steps| *grow(&steps).last().expect("one step at least"))
     }
 
     #[test]

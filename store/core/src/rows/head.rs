@@ -50,8 +50,13 @@ impl<'a> HeadRow<'a> {
                 }
                 Body::Tombstone(main)
             }
-            SPILLED => Body::Spilled { value_len: reader.varint()?.try_into().ok()?, rest: reader.rest() },
-            0 => Body::Inline { rest: reader.rest() },
+            SPILLED => Body::Spilled {
+                value_len: reader.varint()?.try_into().ok()?,
+                rest: reader.rest(),
+            },
+            0 => Body::Inline {
+                rest: reader.rest(),
+            },
             _ => return None,
         };
         Some(Self { sub, chain, body })
@@ -82,7 +87,11 @@ pub fn encode_put(sub: u32, chain: &Chain, fields: &kv::Fields<'_>) -> Bytes {
     chain.encode(&mut out);
     if spilled {
         put_varint(&mut out, fields.value.len() as u64);
-        kv::Fields { value: &[], ..*fields }.encode(&mut out);
+        kv::Fields {
+            value: &[],
+            ..*fields
+        }
+        .encode(&mut out);
     } else {
         fields.encode(&mut out);
     }
@@ -149,17 +158,43 @@ mod tests {
 
     #[test]
     fn golden_bytes() {
-        let fields = kv::Fields { create_revision: 2, mod_revision: 300, version: 3, value: b"v", lease: 5 };
+        let fields = kv::Fields {
+            create_revision: 2,
+            mod_revision: 300,
+            version: 3,
+            value: b"v",
+            lease: 5,
+        };
         let root = Chain::default();
-        assert_eq!(encode_put(1, &root, &fields).as_ref(), b"\x10\x01\x00\x10\x02\x18\xac\x02\x20\x03\x2a\x01v\x30\x05");
-        let long = kv::Fields { value: &[0; 1025], lease: 0, ..fields };
-        assert_eq!(encode_put(0, &root, &long).as_ref(), b"\x12\x00\x00\x81\x08\x10\x02\x18\xac\x02\x20\x03");
-        let rungs = [Some(Revision::new(200, 1)), Some(Revision::new(100, 0)), None];
-        let chain = Chain { depth: 4096 + 64, rungs };
+        assert_eq!(
+            encode_put(1, &root, &fields).as_ref(),
+            b"\x10\x01\x00\x10\x02\x18\xac\x02\x20\x03\x2a\x01v\x30\x05"
+        );
+        let long = kv::Fields {
+            value: &[0; 1025],
+            lease: 0,
+            ..fields
+        };
+        assert_eq!(
+            encode_put(0, &root, &long).as_ref(),
+            b"\x12\x00\x00\x81\x08\x10\x02\x18\xac\x02\x20\x03"
+        );
+        let rungs = [
+            Some(Revision::new(200, 1)),
+            Some(Revision::new(100, 0)),
+            None,
+        ];
+        let chain = Chain {
+            depth: 4096 + 64,
+            rungs,
+        };
         assert_eq!(
             encode_put(0, &chain, &fields).as_ref(),
             b"\x10\x00\xc0\x20\xc8\x01\x01\x64\x00\x10\x02\x18\xac\x02\x20\x03\x2a\x01v\x30\x05"
         );
-        assert_eq!(encode_tombstone(Revision::new(300, 2), &Chain { depth: 1, ..root }).as_ref(), b"\x11\x02\x01\xac\x02");
+        assert_eq!(
+            encode_tombstone(Revision::new(300, 2), &Chain { depth: 1, ..root }).as_ref(),
+            b"\x11\x02\x01\xac\x02"
+        );
     }
 }

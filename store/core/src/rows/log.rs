@@ -38,7 +38,10 @@ pub fn encode_key(revision: Revision) -> [u8; KEY_LEN] {
 pub fn decode_key(key: &[u8]) -> Option<Revision> {
     let (main, sub) = key.split_at_checked(8)?;
     let main = i64::from_be_bytes(main.try_into().ok()?);
-    (main >= 0).then_some(Revision::new(main, u32::from_be_bytes(sub.try_into().ok()?)))
+    (main >= 0).then_some(Revision::new(
+        main,
+        u32::from_be_bytes(sub.try_into().ok()?),
+    ))
 }
 
 impl<'a> LogRow<'a> {
@@ -49,7 +52,9 @@ impl<'a> LogRow<'a> {
         let links = Links::decode(own, &mut reader)?;
         let key = reader.bytes()?;
         let change = match flags {
-            0 => Change::Put { rest: reader.rest() },
+            0 => Change::Put {
+                rest: reader.rest(),
+            },
             _ if reader.is_empty() => Change::Delete,
             _ => return None,
         };
@@ -68,7 +73,12 @@ impl<'a> LogRow<'a> {
 
 /// The row of a put. The row ends with `key`, then `rest`, which begins at the
 /// returned offset.
-pub fn encode_put(own: Revision, links: &Links, key: &[u8], fields: &kv::Fields<'_>) -> (Bytes, usize) {
+pub fn encode_put(
+    own: Revision,
+    links: &Links,
+    key: &[u8],
+    fields: &kv::Fields<'_>,
+) -> (Bytes, usize) {
     let mut out = encode(0, own, links, key, fields.value.len() + 48);
     let offset = out.len();
     fields.encode(&mut out);
@@ -131,14 +141,43 @@ mod tests {
     fn golden_bytes() {
         let own = Revision::new(300, 1);
         assert_eq!(&encode_key(own), b"\0\0\0\0\0\0\x01\x2c\0\0\0\x01");
-        let fields = kv::Fields { create_revision: 300, mod_revision: 300, version: 1, value: b"v", lease: 0 };
+        let fields = kv::Fields {
+            create_revision: 300,
+            mod_revision: 300,
+            version: 1,
+            value: b"v",
+            lease: 0,
+        };
         let (row, _) = encode_put(own, &Links::default(), b"k", &fields);
-        assert_eq!(row.as_ref(), b"\x10\x00\x01k\x10\xac\x02\x18\xac\x02\x20\x01\x2a\x01v");
+        assert_eq!(
+            row.as_ref(),
+            b"\x10\x00\x01k\x10\xac\x02\x18\xac\x02\x20\x01\x2a\x01v"
+        );
         let previous = Some(Revision::new(299, 7));
         let skips = [Some(Revision::new(100, 0)), None, None];
-        let (row, _) = encode_put(own, &Links { depth: 128, previous, skips }, b"k", &fields);
-        assert_eq!(row.as_ref(), b"\x10\x80\x01\x01\x07\xc8\x01\x00\x01k\x10\xac\x02\x18\xac\x02\x20\x01\x2a\x01v");
-        let row = encode_delete(own, &Links { depth: 1, previous, skips: [None; 3] }, b"k");
+        let (row, _) = encode_put(
+            own,
+            &Links {
+                depth: 128,
+                previous,
+                skips,
+            },
+            b"k",
+            &fields,
+        );
+        assert_eq!(
+            row.as_ref(),
+            b"\x10\x80\x01\x01\x07\xc8\x01\x00\x01k\x10\xac\x02\x18\xac\x02\x20\x01\x2a\x01v"
+        );
+        let row = encode_delete(
+            own,
+            &Links {
+                depth: 1,
+                previous,
+                skips: [None; 3],
+            },
+            b"k",
+        );
         assert_eq!(row.as_ref(), b"\x11\x01\x01\x07\x01k");
     }
 }

@@ -36,7 +36,10 @@ pub struct Reclaimed {
 
 impl Default for Reclaimed {
     fn default() -> Self {
-        Self { target: -1, next: Revision::default() }
+        Self {
+            target: -1,
+            next: Revision::default(),
+        }
     }
 }
 
@@ -45,13 +48,20 @@ pub(crate) fn encode_state(state: &State) -> Bytes {
     out.put_u8(FORMAT);
     put_zigzag(&mut out, state.revision);
     put_zigzag(&mut out, state.compact_revision);
+    put_zigzag(&mut out, state.previous_compact_revision);
     out.freeze()
 }
 
 pub(crate) fn decode_state(row: &[u8]) -> Option<State> {
     let mut reader = start(row)?;
-    let state = State { revision: reader.zigzag()?, compact_revision: reader.zigzag()? };
-    let sound = (1..REVISION_END).contains(&state.revision) && (-1..=state.revision).contains(&state.compact_revision);
+    let state = State {
+        revision: reader.zigzag()?,
+        compact_revision: reader.zigzag()?,
+        previous_compact_revision: reader.zigzag()?,
+    };
+    let sound = (1..REVISION_END).contains(&state.revision)
+        && (-1..=state.revision).contains(&state.compact_revision)
+        && (-1..=state.compact_revision).contains(&state.previous_compact_revision);
     (sound && reader.is_empty()).then_some(state)
 }
 
@@ -140,7 +150,7 @@ mod tests {
         #[test]
         fn rows_round_trip(revision in 1..1_i64 << 62, below: u64, ttl: i64, target in -1..i64::MAX, main in 0..i64::MAX, sub: u32) {
             let compact_revision = -1 + (below % (revision as u64 + 2)) as i64;
-            let state = State { revision, compact_revision };
+            let state = State { revision, compact_revision, previous_compact_revision: -1 };
             prop_assert_eq!(decode_state(&encode_state(&state)), Some(state));
             prop_assert_eq!(decode_lease(&encode_lease(ttl)), Some(ttl));
             let reclaimed = Reclaimed { target, next: Revision::new(main, sub) };
@@ -165,19 +175,44 @@ mod tests {
     #[test]
     fn golden_bytes() {
         assert_eq!(STATE, b"\x01\x00");
-        assert_eq!(encode_state(&State { revision: 300, compact_revision: -1 }).as_ref(), b"\x10\xd8\x04\x01");
+        assert_eq!(
+            encode_state(&State {
+                revision: 300,
+                compact_revision: 7,
+                previous_compact_revision: -1
+            })
+            .as_ref(),
+            b"\x10\xd8\x04\x0e\x01"
+        );
         assert_eq!(RECLAIM, b"\x01\x03");
-        assert_eq!(encode_reclaimed(&Reclaimed { target: 9, next: Revision::new(7, 1) }).as_ref(), b"\x10\x12\x0e\x02");
-        assert_eq!(lease_key(-2).as_ref(), b"\x01\x01\xff\xff\xff\xff\xff\xff\xff\xfe");
+        assert_eq!(
+            encode_reclaimed(&Reclaimed {
+                target: 9,
+                next: Revision::new(7, 1)
+            })
+            .as_ref(),
+            b"\x10\x12\x0e\x02"
+        );
+        assert_eq!(
+            lease_key(-2).as_ref(),
+            b"\x01\x01\xff\xff\xff\xff\xff\xff\xff\xfe"
+        );
         assert_eq!(encode_lease(60).as_ref(), b"\x10\x78");
-        assert_eq!(attachment_key(5, b"k").as_ref(), b"\x01\x02\0\0\0\0\0\0\0\x05k");
+        assert_eq!(
+            attachment_key(5, b"k").as_ref(),
+            b"\x01\x02\0\0\0\0\0\0\0\x05k"
+        );
         assert_eq!(attachment().as_ref(), b"\x10");
     }
 
     #[test]
     fn an_impossible_state_is_damage() {
         for state in [(0, -1), (5, 6), (5, -2), (i64::MAX, 1)] {
-            let state = State { revision: state.0, compact_revision: state.1 };
+            let state = State {
+                revision: state.0,
+                compact_revision: state.1,
+                previous_compact_revision: -1,
+            };
             assert_eq!(decode_state(&encode_state(&state)), None, "{state:?}");
         }
     }

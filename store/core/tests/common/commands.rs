@@ -6,8 +6,8 @@
 
 use bytes::Bytes;
 use mizzen_core::{
-    Command, Compaction, Compare, CompareOp, CompareTarget, DeleteRange, LeaseGrant, LeaseRevoke, Operation, Put, Range, SortOrder,
-    SortTarget, Txn,
+    Command, Compaction, Compare, CompareOp, CompareTarget, DeleteRange, LeaseGrant, LeaseRevoke,
+    Operation, Put, Range, SortOrder, SortTarget, Txn,
 };
 use proptest::{collection::vec, prelude::*, sample::select};
 
@@ -48,7 +48,9 @@ pub fn resolve_command(command: &mut Command, newest: i64) {
     }
 }
 
-const KEYS: [&[u8]; 9] = [b"a", b"a\0", b"ab", b"b", b"b\xff", b"c", b"\0", b"\xff", b"d"];
+const KEYS: [&[u8]; 9] = [
+    b"a", b"a\0", b"ab", b"b", b"b\xff", b"c", b"\0", b"\xff", b"d",
+];
 
 fn key() -> impl Strategy<Value = Bytes> {
     prop_oneof![60 => select(&KEYS[..]).prop_map(Bytes::from_static), 1 => Just(Bytes::new())]
@@ -88,20 +90,37 @@ fn bound() -> impl Strategy<Value = i64> {
 }
 
 pub fn put() -> impl Strategy<Value = Put> {
-    (key(), value(), lease(), any::<bool>(), rarely(), rarely(), rarely()).prop_map(
-        |(key, value, lease, prev_kv, ignore_value, ignore_lease, faulty)| Put {
-            key,
-            value: if ignore_value && !faulty { Bytes::new() } else { value },
-            lease: if ignore_lease && !faulty { 0 } else { lease },
-            prev_kv,
-            ignore_value,
-            ignore_lease,
-        },
+    (
+        key(),
+        value(),
+        lease(),
+        any::<bool>(),
+        rarely(),
+        rarely(),
+        rarely(),
     )
+        .prop_map(
+            |(key, value, lease, prev_kv, ignore_value, ignore_lease, faulty)| Put {
+                key,
+                value: if ignore_value && !faulty {
+                    Bytes::new()
+                } else {
+                    value
+                },
+                lease: if ignore_lease && !faulty { 0 } else { lease },
+                prev_kv,
+                ignore_value,
+                ignore_lease,
+            },
+        )
 }
 
 pub fn delete() -> impl Strategy<Value = DeleteRange> {
-    (key(), range_end(), any::<bool>()).prop_map(|(key, range_end, prev_kv)| DeleteRange { key, range_end, prev_kv })
+    (key(), range_end(), any::<bool>()).prop_map(|(key, range_end, prev_kv)| DeleteRange {
+        key,
+        range_end,
+        prev_kv,
+    })
 }
 
 pub fn range() -> impl Strategy<Value = Range> {
@@ -119,9 +138,17 @@ pub fn range() -> impl Strategy<Value = Range> {
         4 => Just(SortTarget::Value),
         1 => Just(SortTarget::Undefined(-3)),
     ];
-    let span = (key(), prop_oneof![2 => range_end(), 3 => Just(Bytes::from_static(b"\0"))]);
-    let limit = prop_oneof![5 => Just(0_i64), 4 => 1..5_i64, 1 => Just(-2_i64), 1 => Just(i64::MAX)];
-    let flags = (any::<bool>(), prop::bool::weighted(0.3), prop::bool::weighted(0.15));
+    let span = (
+        key(),
+        prop_oneof![2 => range_end(), 3 => Just(Bytes::from_static(b"\0"))],
+    );
+    let limit =
+        prop_oneof![5 => Just(0_i64), 4 => 1..5_i64, 1 => Just(-2_i64), 1 => Just(i64::MAX)];
+    let flags = (
+        any::<bool>(),
+        prop::bool::weighted(0.3),
+        prop::bool::weighted(0.15),
+    );
     let bounds = (bound(), bound(), bound(), bound());
     (span, limit, revision(), order, target, flags, bounds).prop_map(
         |((key, range_end), limit, revision, sort_order, sort_target, flags, bounds)| Range {
@@ -158,7 +185,12 @@ fn compare() -> impl Strategy<Value = Compare> {
         6 => lease().prop_map(CompareTarget::Lease),
         1 => Just(CompareTarget::Undefined(11)),
     ];
-    (key(), range_end(), op, target).prop_map(|(key, range_end, op, target)| Compare { key, range_end, op, target })
+    (key(), range_end(), op, target).prop_map(|(key, range_end, op, target)| Compare {
+        key,
+        range_end,
+        op,
+        target,
+    })
 }
 
 fn operation(depth: u32) -> BoxedStrategy<Operation> {
@@ -175,16 +207,25 @@ fn operation(depth: u32) -> BoxedStrategy<Operation> {
 }
 
 pub fn txn(depth: u32) -> impl Strategy<Value = Txn> {
-    (vec(compare(), 0..3), vec(operation(depth), 0..4), vec(operation(depth), 0..4)).prop_map(|(compare, success, failure)| Txn {
-        compare,
-        success,
-        failure,
-    })
+    (
+        vec(compare(), 0..3),
+        vec(operation(depth), 0..4),
+        vec(operation(depth), 0..4),
+    )
+        .prop_map(|(compare, success, failure)| Txn {
+            compare,
+            success,
+            failure,
+        })
 }
 
 pub fn read_only_txn() -> impl Strategy<Value = Txn> {
     let operations = || vec(range().prop_map(Operation::Range), 0..3);
-    (vec(compare(), 0..3), operations(), operations()).prop_map(|(compare, success, failure)| Txn { compare, success, failure })
+    (vec(compare(), 0..3), operations(), operations()).prop_map(|(compare, success, failure)| Txn {
+        compare,
+        success,
+        failure,
+    })
 }
 
 pub fn command() -> impl Strategy<Value = Command> {

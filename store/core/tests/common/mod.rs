@@ -17,8 +17,17 @@ use proptest::{
 
 /// Runs a property on `cases` random inputs. `MIZZEN_SEED` makes a run repeat;
 /// a failure prints how.
-pub fn check<S>(binary: &str, test: &str, cases: u32, strategy: &S, property: impl Fn(S::Value) -> TestCaseResult)
-where
+#[expect(
+    clippy::disallowed_methods,
+    reason = "what decides here is the test, not the state machine"
+)]
+pub fn check<S>(
+    binary: &str,
+    test: &str,
+    cases: u32,
+    strategy: &S,
+    property: impl Fn(S::Value) -> TestCaseResult,
+) where
     S: Strategy,
     S::Value: Debug,
 {
@@ -28,9 +37,16 @@ where
     };
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&u64::to_le_bytes(seed));
-    let config = Config { cases, failure_persistence: None, max_shrink_iters: 20_000, ..Config::default() };
+    let config = Config {
+        cases,
+        failure_persistence: None,
+        max_shrink_iters: 20_000,
+        ..Config::default()
+    };
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
     if let Err(failure) = TestRunner::new_with_rng(config, rng).run(strategy, property) {
-        panic!("{failure}\nagain: MIZZEN_SEED={seed} cargo test --release -p mizzen-core --test {binary} {test}");
+        panic!(
+            "{failure}\nagain: MIZZEN_SEED={seed} cargo test --release -p mizzen-core --test {binary} {test}"
+        );
     }
 }

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use mizzen_core::{
-    Command, Compare, CompareOp, CompareTarget, DeleteRange, EncodedKvs, Error, Event, EventKind, LeaseGrant, Operation, Outcome, Put,
-    Range, RangeReply, Reply, SortOrder, SortTarget, Txn,
+    Command, Compare, CompareOp, CompareTarget, DeleteRange, EncodedKvs, Error, Event, EventKind,
+    LeaseGrant, Operation, Outcome, Put, Range, RangeReply, Reply, SortOrder, SortTarget, Txn,
 };
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -34,6 +34,8 @@ pub struct Change {
 pub struct Model {
     pub revision: i64,
     pub compacted: i64,
+    /// The compaction before that one.
+    pub compacted_before: i64,
     pub leases: BTreeMap<i64, i64>,
     pub now: Kvs,
     /// The key-values after each revision. Nothing before revision 1.
@@ -48,6 +50,7 @@ impl Default for Model {
         Self {
             revision: 1,
             compacted: -1,
+            compacted_before: -1,
             leases: BTreeMap::new(),
             now: Kvs::new(),
             at: vec![Kvs::new(), Kvs::new()],
@@ -62,17 +65,26 @@ impl Model {
         let before = self.clone();
         match check(command, usize::MAX).and_then(|()| self.run(command)) {
             Ok(reply) => {
-                let events = self.history[before.history.len()..].iter().map(|change| event(change, &before.now)).collect();
+                let events = self.history[before.history.len()..]
+                    .iter()
+                    .map(|change| event(change, &before.now))
+                    .collect();
                 if self.changes > 0 {
                     self.revision += 1;
                     self.at.push(self.now.clone());
                 }
                 self.changes = 0;
-                Outcome { reply: Ok(reply), events }
+                Outcome {
+                    reply: Ok(reply),
+                    events,
+                }
             }
             Err(error) => {
                 *self = before;
-                Outcome { reply: Err(error), events: vec![] }
+                Outcome {
+                    reply: Err(error),
+                    events: vec![],
+                }
             }
         }
     }
@@ -88,7 +100,11 @@ impl Model {
                 let before = self.clone();
                 self.admit(&before, txn)?;
                 let (succeeded, responses) = self.txn(&before, txn)?;
-                Ok(Reply::Txn { revision: self.seen(), succeeded, responses })
+                Ok(Reply::Txn {
+                    revision: self.seen(),
+                    succeeded,
+                    responses,
+                })
             }
             Command::Compact(compaction) => {
                 if compaction.revision <= self.compacted {
@@ -97,32 +113,53 @@ impl Model {
                 if compaction.revision > self.revision {
                     return Err(Error::FutureRevision);
                 }
+                self.compacted_before = self.compacted;
                 self.compacted = compaction.revision;
-                Ok(Reply::Compact { revision: self.revision })
+                Ok(Reply::Compact {
+                    revision: self.revision,
+                })
             }
             Command::LeaseGrant(LeaseGrant { id: 0, .. }) => Err(Error::LeaseNotFound),
-            Command::LeaseGrant(LeaseGrant { ttl, .. }) if *ttl > 9_000_000_000 => Err(Error::LeaseTtlTooLarge),
-            Command::LeaseGrant(LeaseGrant { id, .. }) if self.leases.contains_key(id) => Err(Error::LeaseExists),
+            Command::LeaseGrant(LeaseGrant { ttl, .. }) if *ttl > 9_000_000_000 => {
+                Err(Error::LeaseTtlTooLarge)
+            }
+            Command::LeaseGrant(LeaseGrant { id, .. }) if self.leases.contains_key(id) => {
+                Err(Error::LeaseExists)
+            }
             Command::LeaseGrant(LeaseGrant { id, ttl }) => {
                 self.leases.insert(*id, *ttl);
-                Ok(Reply::LeaseGrant { revision: self.revision, id: *id, ttl: *ttl })
+                Ok(Reply::LeaseGrant {
+                    revision: self.revision,
+                    id: *id,
+                    ttl: *ttl,
+                })
             }
             Command::LeaseRevoke(revoke) => {
                 self.leases.remove(&revoke.id).ok_or(Error::LeaseNotFound)?;
                 for key in self.lease_keys(revoke.id) {
                     self.change(key, None);
                 }
-                Ok(Reply::LeaseRevoke { revision: self.seen() })
+                Ok(Reply::LeaseRevoke {
+                    revision: self.seen(),
+                })
             }
         }
     }
 
     pub fn lease_keys(&self, id: i64) -> Vec<Bytes> {
-        self.now.iter().filter(|(_, kv)| kv.lease == id).map(|(key, _)| key.clone()).collect()
+        self.now
+            .iter()
+            .filter(|(_, kv)| kv.lease == id)
+            .map(|(key, _)| key.clone())
+            .collect()
     }
 
     fn seen(&self) -> i64 {
-        if self.changes > 0 { self.revision + 1 } else { self.revision }
+        if self.changes > 0 {
+            self.revision + 1
+        } else {
+            self.revision
+        }
     }
 
     fn change(&mut self, key: Bytes, kv: Option<Kv>) {
@@ -130,7 +167,12 @@ impl Model {
             Some(kv) => self.now.insert(key.clone(), kv.clone()),
             None => self.now.remove(&key),
         };
-        self.history.push(Change { revision: self.revision + 1, sub: self.changes, key, kv });
+        self.history.push(Change {
+            revision: self.revision + 1,
+            sub: self.changes,
+            key,
+            kv,
+        });
         self.changes += 1;
     }
 
@@ -151,15 +193,32 @@ impl Model {
         }
         let before = old.clone().unwrap_or_default();
         let new = Kv {
-            create: if old.is_some() { before.create } else { self.revision + 1 },
+            create: if old.is_some() {
+                before.create
+            } else {
+                self.revision + 1
+            },
             modified: self.revision + 1,
             version: before.version + 1,
-            value: if put.ignore_value { before.value } else { put.value.clone() },
-            lease: if put.ignore_lease { before.lease } else { put.lease },
+            value: if put.ignore_value {
+                before.value
+            } else {
+                put.value.clone()
+            },
+            lease: if put.ignore_lease {
+                before.lease
+            } else {
+                put.lease
+            },
         };
         self.change(put.key.clone(), Some(new));
-        let prev_kv = old.filter(|_| put.prev_kv).map(|kv| encode(Some(&put.key), &kv));
-        Ok(Reply::Put { revision: self.seen(), prev_kv })
+        let prev_kv = old
+            .filter(|_| put.prev_kv)
+            .map(|kv| encode(Some(&put.key), &kv));
+        Ok(Reply::Put {
+            revision: self.seen(),
+            prev_kv,
+        })
     }
 
     fn delete_range(&mut self, delete: &DeleteRange) -> Reply {
@@ -167,15 +226,33 @@ impl Model {
         for (key, _) in &victims {
             self.change(key.clone(), None);
         }
-        let prev_kvs = victims.iter().filter(|_| delete.prev_kv).map(|(key, kv)| encode(Some(key), kv)).collect();
-        Reply::DeleteRange { revision: self.seen(), deleted: victims.len() as i64, prev_kvs }
+        let prev_kvs = victims
+            .iter()
+            .filter(|_| delete.prev_kv)
+            .map(|(key, kv)| encode(Some(key), kv))
+            .collect();
+        Reply::DeleteRange {
+            revision: self.seen(),
+            deleted: victims.len() as i64,
+            prev_kvs,
+        }
     }
 
     fn admit(&self, before: &Model, txn: &Txn) -> Result<(), Error> {
-        for operation in if before.holds(txn) { &txn.success } else { &txn.failure } {
+        for operation in if before.holds(txn) {
+            &txn.success
+        } else {
+            &txn.failure
+        } {
             match operation {
-                Operation::Range(range) if range.revision > self.revision => return Err(Error::FutureRevision),
-                Operation::Range(range) if range.revision != 0 && range.revision < self.compacted => return Err(Error::Compacted),
+                Operation::Range(range) if range.revision > self.revision => {
+                    return Err(Error::FutureRevision);
+                }
+                Operation::Range(range)
+                    if range.revision != 0 && range.revision < self.compacted =>
+                {
+                    return Err(Error::Compacted);
+                }
                 Operation::Put(put) => self.admit_put(put)?,
                 Operation::Txn(nested) => self.admit(before, nested)?,
                 _ => {}
@@ -187,14 +264,22 @@ impl Model {
     fn txn(&mut self, before: &Model, txn: &Txn) -> Result<(bool, Vec<Reply>), Error> {
         let succeeded = before.holds(txn);
         let mut responses = Vec::new();
-        for operation in if succeeded { &txn.success } else { &txn.failure } {
+        for operation in if succeeded {
+            &txn.success
+        } else {
+            &txn.failure
+        } {
             responses.push(match operation {
                 Operation::Range(range) => Reply::Range(self.range(range)?),
                 Operation::Put(put) => self.put(put)?,
                 Operation::DeleteRange(delete) => self.delete_range(delete),
                 Operation::Txn(nested) => {
                     let (succeeded, responses) = self.txn(before, nested)?;
-                    Reply::Txn { revision: 0, succeeded, responses }
+                    Reply::Txn {
+                        revision: 0,
+                        succeeded,
+                        responses,
+                    }
                 }
                 Operation::Empty => return Err(Error::KeyNotFound),
             });
@@ -206,14 +291,19 @@ impl Model {
         let mut model = self.clone();
         model.admit(self, txn)?;
         let (succeeded, responses) = model.txn(self, txn)?;
-        Ok(Reply::Txn { revision: self.revision, succeeded, responses })
+        Ok(Reply::Txn {
+            revision: self.revision,
+            succeeded,
+            responses,
+        })
     }
 
     fn holds(&self, txn: &Txn) -> bool {
         txn.compare.iter().all(|compare| {
             let kvs = select(&self.now, &compare.key, &compare.range_end);
             if kvs.is_empty() {
-                return !matches!(compare.target, CompareTarget::Value(_)) && holds(compare, &Kv::default());
+                return !matches!(compare.target, CompareTarget::Value(_))
+                    && holds(compare, &Kv::default());
             }
             kvs.iter().all(|(_, kv)| holds(compare, kv))
         })
@@ -225,19 +315,41 @@ impl Model {
             return Err(Error::FutureRevision);
         }
         if revision <= 0 || revision == self.seen() {
-            return if self.seen() < self.compacted { Err(Error::Compacted) } else { Ok(&self.now) };
+            return if self.seen() < self.compacted {
+                Err(Error::Compacted)
+            } else {
+                Ok(&self.now)
+            };
         }
-        if revision < self.compacted { Err(Error::Compacted) } else { Ok(&self.at[revision as usize]) }
+        if revision < self.compacted {
+            Err(Error::Compacted)
+        } else {
+            Ok(&self.at[revision as usize])
+        }
     }
 
     pub fn range(&self, range: &Range) -> Result<RangeReply, Error> {
         check_range(range)?;
         let mut kvs = select(self.kvs(range.revision)?, &range.key, &range.range_end);
         let count = kvs.len() as i64;
-        let filters = [range.min_mod_revision, range.max_mod_revision, range.min_create_revision, range.max_create_revision];
-        let limit = if range.limit > 0 { range.limit as usize } else { usize::MAX };
+        let filters = [
+            range.min_mod_revision,
+            range.max_mod_revision,
+            range.min_create_revision,
+            range.max_create_revision,
+        ];
+        let limit = if range.limit > 0 {
+            range.limit as usize
+        } else {
+            usize::MAX
+        };
         if range.count_only {
-            return Ok(RangeReply { revision: self.seen(), kvs: EncodedKvs::default(), count, more: false });
+            return Ok(RangeReply {
+                revision: self.seen(),
+                kvs: EncodedKvs::default(),
+                count,
+                more: false,
+            });
         }
         if range.sort_order == SortOrder::None && filters == [0; 4] {
             kvs.truncate(limit.saturating_add(1));
@@ -251,7 +363,12 @@ impl Model {
         sort(&mut kvs, range);
         let more = kvs.len() > limit;
         kvs.truncate(limit);
-        Ok(RangeReply { revision: self.seen(), kvs: encode_all(&kvs, range), count, more })
+        Ok(RangeReply {
+            revision: self.seen(),
+            kvs: encode_all(&kvs, range),
+            count,
+            more,
+        })
     }
 
     /// CRC-32C of every change up to `revision` that compaction leaves.
@@ -260,7 +377,9 @@ impl Model {
         let retained = |index: usize, change: &Change| {
             change.revision > self.compacted
                 || (change.kv.is_some()
-                    && !self.history[index + 1..].iter().any(|later| later.key == change.key && later.revision <= self.compacted))
+                    && !self.history[index + 1..]
+                        .iter()
+                        .any(|later| later.key == change.key && later.revision <= self.compacted))
         };
         for (index, change) in self.history.iter().enumerate() {
             if change.revision <= revision && retained(index, change) {
@@ -277,9 +396,16 @@ impl Model {
 }
 
 fn event(change: &Change, before: &Kvs) -> Event {
-    let deleted = Kv { modified: change.revision, ..Kv::default() };
+    let deleted = Kv {
+        modified: change.revision,
+        ..Kv::default()
+    };
     Event {
-        kind: if change.kv.is_some() { EventKind::Put } else { EventKind::Delete },
+        kind: if change.kv.is_some() {
+            EventKind::Put
+        } else {
+            EventKind::Delete
+        },
         key: change.key.clone(),
         kv: encode(None, change.kv.as_ref().unwrap_or(&deleted)),
         prev: before.get(&change.key).map(|kv| encode(None, kv)),
@@ -293,7 +419,10 @@ fn select(kvs: &Kvs, key: &Bytes, range_end: &Bytes) -> Vec<(Bytes, Kv)> {
         [0] => candidate >= key,
         _ => candidate >= key && candidate < range_end,
     };
-    kvs.iter().filter(|(candidate, _)| within(candidate)).map(|(key, kv)| (key.clone(), kv.clone())).collect()
+    kvs.iter()
+        .filter(|(candidate, _)| within(candidate))
+        .map(|(key, kv)| (key.clone(), kv.clone()))
+        .collect()
 }
 
 fn sort(kvs: &mut [(Bytes, Kv)], range: &Range) {
@@ -307,7 +436,9 @@ fn sort(kvs: &mut [(Bytes, Kv)], range: &Range) {
         SortTarget::Create => kvs.sort_by_key(|(_, kv)| kv.create),
         SortTarget::Mod if descend => kvs.sort_by_key(|(_, kv)| -kv.modified),
         SortTarget::Mod => kvs.sort_by_key(|(_, kv)| kv.modified),
-        SortTarget::Value if descend => kvs.sort_by_key(|(_, kv)| std::cmp::Reverse(kv.value.clone())),
+        SortTarget::Value if descend => {
+            kvs.sort_by_key(|(_, kv)| std::cmp::Reverse(kv.value.clone()))
+        }
         SortTarget::Value => kvs.sort_by_key(|(_, kv)| kv.value.clone()),
     }
 }
@@ -345,7 +476,8 @@ pub fn check(command: &Command, ops_max: usize) -> Result<(), Error> {
 }
 
 fn check_range(range: &Range) -> Result<(), Error> {
-    let undefined = matches!(range.sort_order, SortOrder::Undefined(_)) || matches!(range.sort_target, SortTarget::Undefined(_));
+    let undefined = matches!(range.sort_order, SortOrder::Undefined(_))
+        || matches!(range.sort_target, SortTarget::Undefined(_));
     match range.key.is_empty() {
         true => Err(Error::EmptyKey),
         false if undefined => Err(Error::InvalidSortOption),
@@ -354,21 +486,29 @@ fn check_range(range: &Range) -> Result<(), Error> {
 }
 
 fn check_txn(txn: &Txn, ops_max: usize) -> Result<(), Error> {
-    let ops = [txn.compare.len(), txn.success.len(), txn.failure.len()].into_iter().max().unwrap_or(0);
+    let ops = [txn.compare.len(), txn.success.len(), txn.failure.len()]
+        .into_iter()
+        .max()
+        .unwrap_or(0);
     if ops > ops_max {
         return Err(Error::TooManyOps);
     }
     if txn.compare.iter().any(|compare| compare.key.is_empty()) {
         return Err(Error::EmptyKey);
     }
-    txn.success.iter().chain(&txn.failure).try_for_each(|operation| check_operation(operation, ops_max - ops))
+    txn.success
+        .iter()
+        .chain(&txn.failure)
+        .try_for_each(|operation| check_operation(operation, ops_max - ops))
 }
 
 fn check_operation(operation: &Operation, ops_max: usize) -> Result<(), Error> {
     match operation {
         Operation::Range(range) => check_range(range),
         Operation::Put(put) if put.key.is_empty() => Err(Error::EmptyKey),
-        Operation::Put(put) if put.ignore_value && !put.value.is_empty() => Err(Error::ValueProvided),
+        Operation::Put(put) if put.ignore_value && !put.value.is_empty() => {
+            Err(Error::ValueProvided)
+        }
         Operation::Put(put) if put.ignore_lease && put.lease != 0 => Err(Error::LeaseProvided),
         Operation::DeleteRange(delete) if delete.key.is_empty() => Err(Error::EmptyKey),
         Operation::Txn(txn) => check_txn(txn, ops_max),
@@ -384,7 +524,13 @@ fn changes(operations: &[Operation]) -> Result<Changes, Error> {
     let mut puts: Vec<Bytes> = vec![];
     let mut deletes: Vec<(Bytes, Bytes)> = vec![];
     let deleted = |deletes: &[(Bytes, Bytes)], key: &Bytes| {
-        deletes.iter().any(|(from, to)| if to.is_empty() { key == from } else { key >= from && key < to })
+        deletes.iter().any(|(from, to)| {
+            if to.is_empty() {
+                key == from
+            } else {
+                key >= from && key < to
+            }
+        })
     };
     for operation in operations {
         if let Operation::DeleteRange(delete) = operation {
@@ -397,7 +543,10 @@ fn changes(operations: &[Operation]) -> Result<Changes, Error> {
             let (failure_puts, failure_deletes) = changes(&txn.failure)?;
             let mut both = success_puts;
             both.extend(failure_puts);
-            if both.iter().any(|key| puts.contains(key) || deleted(&deletes, key)) {
+            if both
+                .iter()
+                .any(|key| puts.contains(key) || deleted(&deletes, key))
+            {
                 return Err(Error::DuplicateKey);
             }
             puts.extend(both);
@@ -463,5 +612,8 @@ fn encode_all(kvs: &[(Bytes, Kv)], range: &Range) -> EncodedKvs {
         }
         bytes(2, &encode(Some(key), &kv), &mut out);
     }
-    EncodedKvs { bytes: out.into(), len: kvs.len() }
+    EncodedKvs {
+        bytes: out.into(),
+        len: kvs.len(),
+    }
 }

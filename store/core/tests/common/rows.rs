@@ -8,7 +8,8 @@ use std::{
 
 use bytes::Bytes;
 use mizzen_core::{
-    Batch, Command, Family, Outcome, Overlay, RowOp, State, View, ViewError, Visit, apply, drop_tombstones, prefetch_keys, reclaim,
+    Batch, Command, Family, Outcome, Overlay, RowOp, State, View, ViewError, Visit, apply,
+    drop_tombstones, prefetch_keys, reclaim,
 };
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,9 +22,14 @@ impl Rows {
         let mut written = std::collections::BTreeSet::new();
         for op in batch.ops {
             let (RowOp::Put { family, key, .. } | RowOp::Delete { family, key }) = &op;
-            assert!(written.insert((*family, key.clone())), "a batch changes a row once");
+            assert!(
+                written.insert((*family, key.clone())),
+                "a batch changes a row once"
+            );
             match op {
-                RowOp::Put { family, key, value } => self.families[family as usize].insert(key, value),
+                RowOp::Put { family, key, value } => {
+                    self.families[family as usize].insert(key, value)
+                }
                 RowOp::Delete { family, key } => self.families[family as usize].remove(&key),
             };
         }
@@ -43,12 +49,20 @@ impl View for Rows {
         Ok(self.families[family as usize].get(key).cloned())
     }
 
-    fn scan(&self, family: Family, from: &[u8], to: Option<&[u8]>, visit: Visit<'_>) -> Result<(), ViewError> {
+    fn scan(
+        &self,
+        family: Family,
+        from: &[u8],
+        to: Option<&[u8]>,
+        visit: Visit<'_>,
+    ) -> Result<(), ViewError> {
         if to.is_some_and(|to| to <= from) {
             return Ok(());
         }
         let upper = to.map_or(Bound::Unbounded, Bound::Excluded);
-        for (key, row) in self.families[family as usize].range::<[u8], _>((Bound::Included(from), upper)) {
+        for (key, row) in
+            self.families[family as usize].range::<[u8], _>((Bound::Included(from), upper))
+        {
             if visit(key, row) == ControlFlow::Break(()) {
                 break;
             }
@@ -67,12 +81,20 @@ pub struct Limited<'r> {
 
 impl<'r> Limited<'r> {
     pub fn new(rows: &'r Rows, limit: usize) -> Self {
-        Self { rows, reads: Cell::new(0), limit }
+        Self {
+            rows,
+            reads: Cell::new(0),
+            limit,
+        }
     }
 
     fn read(&self) -> Result<(), ViewError> {
         self.reads.set(self.reads.get() + 1);
-        if self.reads.get() > self.limit { Err(ViewError::WouldBlock) } else { Ok(()) }
+        if self.reads.get() > self.limit {
+            Err(ViewError::WouldBlock)
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -82,11 +104,21 @@ impl View for Limited<'_> {
         self.rows.get(family, key)
     }
 
-    fn scan(&self, family: Family, from: &[u8], to: Option<&[u8]>, visit: Visit<'_>) -> Result<(), ViewError> {
+    fn scan(
+        &self,
+        family: Family,
+        from: &[u8],
+        to: Option<&[u8]>,
+        visit: Visit<'_>,
+    ) -> Result<(), ViewError> {
         let mut blocked = Ok(());
         self.rows.scan(family, from, to, &mut |key, row| {
             blocked = self.read();
-            if blocked.is_ok() { visit(key, row) } else { ControlFlow::Break(()) }
+            if blocked.is_ok() {
+                visit(key, row)
+            } else {
+                ControlFlow::Break(())
+            }
         })?;
         blocked
     }
@@ -111,22 +143,35 @@ impl Replica {
     pub fn apply(&mut self, commands: &[Command]) -> Vec<Outcome> {
         let mut overlay = Overlay::new(&self.rows);
         let mut keys = Vec::new();
-        commands.iter().for_each(|command| prefetch_keys(command, &mut keys));
-        overlay.prefetch(Family::Head, &keys).expect("rows in memory can be read");
+        commands
+            .iter()
+            .for_each(|command| prefetch_keys(command, &mut keys));
+        overlay
+            .prefetch(Family::Head, &keys)
+            .expect("rows in memory can be read");
         let outcomes = commands
             .iter()
             .map(|command| {
                 let (len, before) = (overlay.len(), self.state);
-                let outcome = apply(&mut self.state, &mut overlay, command).expect("rows in memory can be read");
+                let outcome = apply(&mut self.state, &mut overlay, command)
+                    .expect("rows in memory can be read");
                 if outcome.reply.is_err() {
-                    assert_eq!((overlay.len(), self.state), (len, before), "a refused command leaves nothing");
+                    assert_eq!(
+                        (overlay.len(), self.state),
+                        (len, before),
+                        "a refused command leaves nothing"
+                    );
                 }
                 outcome
             })
             .collect();
         let batch = overlay.into_batch();
         self.rows.write(batch);
-        assert_eq!(State::load(&self.rows), Ok(self.state), "the rows tell the state");
+        assert_eq!(
+            State::load(&self.rows),
+            Ok(self.state),
+            "the rows tell the state"
+        );
         outcomes
     }
 
@@ -138,7 +183,8 @@ impl Replica {
     pub fn reclaim(&mut self, budget: usize, crash: bool) -> bool {
         let step = reclaim(&self.state, &self.rows, budget).expect("rows in memory can be read");
         let mut overlay = Overlay::new(&self.rows);
-        drop_tombstones(&self.state, &mut overlay, &step.tombstones).expect("rows in memory can be read");
+        drop_tombstones(&self.state, &mut overlay, &step.tombstones)
+            .expect("rows in memory can be read");
         let batch = overlay.into_batch();
         self.rows.write(batch);
         if !crash {
