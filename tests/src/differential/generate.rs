@@ -161,6 +161,11 @@ impl Draw<'_> {
         let mut range = self.range();
         if self.rng.random_bool(0.85) {
             range.sort_order = 0;
+        }
+        // Up to 3.7.1 an etcd sorts each chunk by a target given without an
+        // order and goes on after the chunk's last key, so that keys are left
+        // out or come twice: nothing to compare with.
+        if range.sort_order == 0 {
             range.sort_target = 0;
         }
         if self.rng.random_bool(0.9) {
