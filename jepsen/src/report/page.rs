@@ -20,6 +20,7 @@ code, pre { font: 13px/1.4 ui-monospace, monospace; background: #f3f4f6; border-
 code { padding: 1px 4px; } pre { padding: .7rem; overflow-x: auto; white-space: pre-wrap; word-break: break-word; }
 table { border-collapse: collapse; width: 100%; } td, th { text-align: left; padding: 4px 10px 4px 0; border-bottom: 1px solid #e3e6ea; vertical-align: top; }
 .PASS { color: #14733b; } .VIOLATION { color: #b3261e; } .INCOMPLETE { color: #8a5a00; } .verdict { font-weight: 600; }
+td:nth-child(-n+3) { white-space: nowrap; }
 svg { width: 100%; height: auto; } svg text { font-size: 11px; fill: #57606a; } svg .grid { stroke: #e3e6ea; }
 .key { display: inline-block; width: 12px; height: 12px; margin: 0 4px 0 14px; border-radius: 2px; vertical-align: -1px; }
 .anomaly { border-left: 3px solid #b3261e; padding-left: 1rem; margin: 1rem 0; }
