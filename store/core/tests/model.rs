@@ -8,7 +8,9 @@ mod common;
 use bytes::{Bytes, BytesMut};
 use common::{
     check,
-    commands::{command, range, read_only_txn, resolve_command, resolve_range, resolve_txn},
+    commands::{
+        command, dense_txn, range, read_only_txn, resolve_command, resolve_range, resolve_txn,
+    },
     model::Model,
     rows::Replica,
 };
@@ -386,6 +388,30 @@ fn replicas_do_what_the_model_does() {
             }
             run.end()
         },
+    );
+}
+
+/// The rule on keys changed twice, on many transactions that come near it.
+#[test]
+fn overlaps_are_the_models() {
+    let refused = std::cell::Cell::new(0);
+    check(
+        "model",
+        "overlaps_are_the_models",
+        20_000,
+        &dense_txn(2),
+        |txn| {
+            let command = Command::Txn(txn);
+            let got = command.check(&Limits::default());
+            prop_assert_eq!(got, common::model::check(&command, 128));
+            refused.set(refused.get() + u32::from(got.is_err()));
+            Ok(())
+        },
+    );
+    let refused = refused.get();
+    assert!(
+        (2_000..18_000).contains(&refused),
+        "{refused} of 20,000 were refused, so one side is hardly tested"
     );
 }
 

@@ -240,3 +240,40 @@ pub fn command() -> impl Strategy<Value = Command> {
         3 => lease().prop_map(|id| Command::LeaseRevoke(LeaseRevoke { id })),
     ]
 }
+
+/// Transactions of puts and deletes only, with much that may overlap. Keys are
+/// of a single letter, so that ranges hold many of them.
+pub fn dense_txn(depth: u32) -> BoxedStrategy<Txn> {
+    let letter = || (b'a'..b'i').prop_map(|letter| Bytes::copy_from_slice(&[letter]));
+    let put = letter().prop_map(|key| {
+        Operation::Put(Put {
+            key,
+            ..Put::default()
+        })
+    });
+    let end = prop_oneof![
+        Just(Bytes::new()),
+        Just(Bytes::from_static(b"\0")),
+        letter()
+    ];
+    let delete = (letter(), end).prop_map(|(key, range_end)| {
+        Operation::DeleteRange(DeleteRange {
+            key,
+            range_end,
+            prev_kv: false,
+        })
+    });
+    let operation = if depth == 0 {
+        prop_oneof![1 => put, 2 => delete].boxed()
+    } else {
+        let nested = dense_txn(depth - 1).prop_map(Operation::Txn);
+        prop_oneof![2 => put, 3 => delete, 2 => nested].boxed()
+    };
+    (vec(operation.clone(), 0..5), vec(operation, 0..3))
+        .prop_map(|(success, failure)| Txn {
+            compare: vec![],
+            success,
+            failure,
+        })
+        .boxed()
+}

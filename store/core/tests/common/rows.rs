@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use mizzen_core::{
-    Batch, Command, Family, Outcome, Overlay, RowOp, State, View, ViewError, Visit, apply,
+    Batch, Command, Family, Outcome, Overlay, Reclaim, RowOp, State, View, ViewError, Visit, apply,
     drop_tombstones, prefetch_keys, reclaim,
 };
 
@@ -195,5 +195,14 @@ impl Replica {
 
     pub fn reclaim_all(&mut self) {
         while !self.reclaim(7, false) {}
+        let nothing = Reclaim {
+            done: true,
+            ..Reclaim::default()
+        };
+        assert_eq!(
+            reclaim(&self.state, &self.rows, 7),
+            Ok(nothing),
+            "what is done is not done again"
+        );
     }
 }
