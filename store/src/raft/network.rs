@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, future::Future, io, sync::Arc, time::Duration};
 
-use futures::{Stream, StreamExt};
+use futures::{Stream, StreamExt, future, stream};
 use mizzen_proto::peer::peer_client::PeerClient;
 use openraft::{
     RaftNetworkFactory, RaftNetworkV2,
@@ -176,7 +176,7 @@ impl RaftNetworkV2<TypeConfig> for Network {
 
     fn stream_append<'s, S>(
         &'s mut self,
-        input: S,
+        mut input: S,
         option: RPCOption,
     ) -> BoxFuture<'s, Result<BoxStream<'s, Result<StreamAppendResult<TypeConfig>, RPCError<TypeConfig>>>, RPCError<TypeConfig>>>
     where
@@ -186,7 +186,12 @@ impl RaftNetworkV2<TypeConfig> for Network {
             if self.heartbeats {
                 return self.append_each(input, option);
             }
-            let requests = input.map(convert::append_to_wire);
+            // openraft backs off from a dead peer by holding the first request
+            // back: dialling before it comes would spin.
+            let Some(first) = input.next().await else {
+                return Ok(Box::pin(stream::empty()) as BoxStream<'_, _>);
+            };
+            let requests = stream::once(future::ready(first)).chain(input).map(convert::append_to_wire);
             let answers = self.client()?.stream_append(requests).await.map_err(rpc_error)?.into_inner();
             let results = answers.map(|answer| match answer {
                 Ok(answer) => convert::append_result_from_wire(answer).ok_or_else(malformed),
