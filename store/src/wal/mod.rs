@@ -477,7 +477,8 @@ impl Wal {
     }
 
     /// Blocks until [`Wal::durable_index`] is at least `index`: then the entry that the log shows at
-    /// `index`, and all before it, survive a crash.
+    /// `index`, and all before it, survive a crash. Before a received snapshot replaces the rows, use
+    /// [`Wal::wait_sequence`] with [`Wal::submitted_sequence`]: its index may be beyond the log.
     ///
     /// # Errors
     /// [`WalError::NotInLog`] if the log ends before `index`, also when a truncation makes it so

@@ -227,23 +227,70 @@ fn damage_found_by_a_read_names_the_file() {
     assert!(error.to_string().contains(name), "{error}");
 }
 
-/// What a client wrote is not taken for a header, even if it is a copy of one.
+/// A client that knows the format, but not the salt, cannot make a torn batch look like damage.
 #[test]
 fn a_payload_that_looks_like_a_batch_is_only_a_payload() {
-    let (fs, wal, _) = small_log();
-    let donor = fs.contents(&names(&fs)[0]).expect("file");
-    drop(wal);
-    let other = MemFs::new();
-    let options = || Options {
-        salt: Some(99),
-        ..stepped()
+    let torn_with = |payload: &[u8]| {
+        let fs = MemFs::new();
+        let (wal, _) = open(&fs);
+        wal.append(vec![entry(1, 1, payload)], ignore())
+            .expect("append");
+        wal.wait_durable(1).expect("durable");
+        let name = "0000000000000001.wal";
+        let mut bytes = fs.contents(name).expect("file");
+        bytes[SEGMENT_HEADER_LEN as usize] ^= 1;
+        fs.replace(name, bytes.clone());
+        (fs, bytes)
     };
-    let (wal, _) = Wal::open(Arc::new(other.clone()), options()).expect("open");
-    wal.append(vec![entry(1, 1, &donor[..1500])], ignore())
-        .expect("append");
-    wal.wait_durable(1).expect("durable");
-    let (wal, _) = Wal::open(Arc::new(other.crash(2)), options()).expect("open");
-    assert_eq!(wal.last(), Some((1, 1)));
+    let (_, bytes) = torn_with(&[0xee; 600]);
+    let start = bytes
+        .iter()
+        .position(|&byte| byte == 0xee)
+        .expect("the payload is there");
+    let at = start.next_multiple_of(8);
+    let place = Place {
+        segment: 1,
+        position: u32::try_from(at).expect("small"),
+    };
+    let forged = |salt| {
+        let header = BatchHeader {
+            body_crc: 0,
+            body_len: 0,
+            sequence: 9,
+            place,
+            idle: false,
+            synced: place,
+            committed: None,
+        };
+        let mut payload = vec![0xee; 600];
+        payload[at - start..at - start + BATCH_HEADER_LEN].copy_from_slice(&header.encode(salt));
+        contents(&torn_with(&payload).0)
+    };
+    for salt in [0, 1, 8] {
+        assert!(
+            forged(salt)
+                .expect("the torn batch is cut")
+                .entries
+                .is_empty()
+        );
+    }
+    assert!(forged(7).is_err(), "with the salt it is a header");
+}
+
+/// A read that finds another segment's bytes, whole and valid, does not use them.
+#[test]
+fn a_read_verifies_where_a_batch_belongs() {
+    let (fs, wal, _) = small_log();
+    let name = "0000000000000001.wal";
+    let other = fs.contents("0000000000000002.wal").expect("file");
+    fs.open(name)
+        .and_then(|file| file.write_at(0, &other))
+        .expect("write");
+    let error = wal.read(3..4, 0).expect_err("damage").to_string();
+    assert!(
+        error.contains(name) && error.contains("no batch where one was written"),
+        "{error}"
+    );
 }
 
 /// The idle marker at the end of a log of one segment.
