@@ -121,7 +121,6 @@ impl<'t> Deletes<'t> {
             && *end >= from
         {
             from = before;
-            to = to.max(end);
         }
         while let Some((&begin, &end)) = self.spans.range(from..=to).next() {
             self.spans.remove(begin);
