@@ -28,7 +28,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Mutex;
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
 
 /// How long a new cluster may take to answer.
 const BOOT: Duration = Duration::from_secs(60);
@@ -57,8 +58,6 @@ struct Stage {
     links: Option<Links>,
     probe: Probe,
     now: Arc<Now>,
-    /// Given up: a member does not stay up.
-    broken: Arc<Mutex<Option<String>>>,
 }
 
 /// Runs, and returns once all processes ended and the history is on disk.
@@ -116,7 +115,6 @@ pub async fn run(args: &RunArgs, seed: u64, dir: &Path) -> Result<()> {
         cluster: Arc::new(Mutex::new(cluster)),
         links,
         now: Arc::new(Now::default()),
-        broken: Arc::default(),
     };
     let progress = tokio::spawn(stage.progress().run());
     let outcome = tokio::select! {
@@ -125,7 +123,7 @@ pub async fn run(args: &RunArgs, seed: u64, dir: &Path) -> Result<()> {
         };
     progress.abort();
     let _ended = progress.await.is_err();
-    let stopped = stage.shut_down().await;
+    let stopped = stage.shut_down(outcome.is_ok()).await;
     drop(stage);
     let lines = tokio::task::spawn_blocking(|| writer.finish()).await??;
     eprintln!(
@@ -159,16 +157,12 @@ impl Stage {
         }
     }
 
+    /// The whole run, given up when a member does not stay up.
     async fn play(&self) -> Result<()> {
-        self.boot().await?;
-        let monitor = self.monitor();
-        let played = self.acts().await;
-        monitor.abort();
-        let _ended = monitor.await.is_err();
-        if let Some(why) = self.broken.lock().await.take() {
-            bail!(why);
+        tokio::select! {
+            played = async { self.boot().await?; self.acts().await } => played,
+            why = self.monitor() => Err(why),
         }
-        played
     }
 
     async fn acts(&self) -> Result<()> {
@@ -219,18 +213,14 @@ impl Stage {
         Ok(())
     }
 
-    /// Notices members that end by themselves.
-    fn monitor(&self) -> JoinHandle<()> {
-        let (cluster, broken) = (Arc::clone(&self.cluster), Arc::clone(&self.broken));
-        tokio::spawn(async move {
-            loop {
-                tokio::time::sleep(MONITOR).await;
-                if let Err(e) = cluster.lock().await.watch_over().await {
-                    *broken.lock().await = Some(format!("{e:#}"));
-                    return;
-                }
+    /// Notices members that end by themselves; ends when one keeps doing so.
+    async fn monitor(&self) -> anyhow::Error {
+        loop {
+            tokio::time::sleep(MONITOR).await;
+            if let Err(why) = self.cluster.lock().await.watch_over().await {
+                return why;
             }
-        })
+        }
     }
 
     /// A watch on each member, or one scanner where there is no watch.
@@ -310,17 +300,24 @@ impl Stage {
             now: Arc::clone(&self.now),
             stop: Arc::clone(&halt),
         };
-        let mut task = tokio::spawn(nemesis.run());
-        let deadline = tokio::time::Instant::now() + time;
-        while tokio::time::Instant::now() < deadline {
-            let done = task.is_finished() && !self.kinds.is_empty();
-            if done || self.broken.lock().await.is_some() {
-                break;
+        // In a set, so that it ends with this run whatever happens.
+        let mut task = JoinSet::new();
+        task.spawn(nemesis.run());
+        let deadline = Instant::now() + time;
+        match tokio::time::timeout_at(deadline, task.join_next()).await {
+            Ok(Some(ended)) => {
+                ended??;
+                if self.kinds.is_empty() {
+                    sleep_until(deadline).await;
+                }
+                Ok(())
             }
-            tokio::time::sleep(MONITOR).await;
+            Ok(None) => Ok(()),
+            Err(_) => {
+                halt.store(true, Ordering::Relaxed);
+                task.join_next().await.map_or(Ok(()), |ended| ended?)
+            }
         }
-        halt.store(true, Ordering::Relaxed);
-        (&mut task).await?
     }
 
     /// Undoes whatever may be left; true once every member answers.
@@ -361,12 +358,15 @@ impl Stage {
         Ok(())
     }
 
-    async fn shut_down(&self) -> Result<()> {
+    /// Ends all processes: in order after a whole run, at once after a broken one.
+    async fn shut_down(&self, in_order: bool) -> Result<()> {
         let mut cluster = self.cluster.lock().await;
-        for m in cluster.running() {
-            cluster.stop(m).await?;
+        if in_order {
+            cluster.stop_all().await
+        } else {
+            let running = cluster.running();
+            cluster.kill_unwatched(&running).await.map(|_| ())
         }
-        Ok(())
     }
 }
 

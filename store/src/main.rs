@@ -5,7 +5,6 @@ use std::{
     net::{SocketAddr, ToSocketAddrs},
     process::ExitCode,
     sync::Arc,
-
 };
 
 use mizzen_engine::{Engine, EngineOptions, RocksEngine};
@@ -83,9 +82,18 @@ async fn run(config: Config) -> io::Result<()> {
             .identity
             .members
             .iter()
-            .map(|member| (member.id, PeerNode { peer_urls: member.peer_urls.clone() }))
+            .map(|member| {
+                (
+                    member.id,
+                    PeerNode {
+                        peer_urls: member.peer_urls.clone(),
+                    },
+                )
+            })
             .collect(),
-        limits: mizzen_core::Limits { max_txn_ops: config.max_txn_ops },
+        limits: mizzen_core::Limits {
+            max_txn_ops: config.max_txn_ops,
+        },
         request_bytes: config.max_request_bytes,
     };
     let server = Server::start(server_config, storage, peers, fail).await?;
@@ -94,7 +102,12 @@ async fn run(config: Config) -> io::Result<()> {
     for listener in peer_listeners {
         let routes = peer_service.clone();
         let answer = move |request| tower::ServiceExt::oneshot(routes.clone(), request);
-        listening.push(tokio::spawn(grpc::serve(listener, limits::STREAMS_PER_CONNECTION, answer, stopping.clone())));
+        listening.push(tokio::spawn(grpc::serve(
+            listener,
+            limits::STREAMS_PER_CONNECTION,
+            answer,
+            stopping.clone(),
+        )));
     }
     tracing::info!(
         name = %config.name,
@@ -116,9 +129,18 @@ async fn run(config: Config) -> io::Result<()> {
         for listener in client_listeners {
             let front = front.clone();
             let answer = move |request| front.clone().answer(request);
-            listening.push(tokio::spawn(grpc::serve(listener, config.max_concurrent_streams, answer, stopping.clone())));
+            listening.push(tokio::spawn(grpc::serve(
+                listener,
+                config.max_concurrent_streams,
+                answer,
+                stopping.clone(),
+            )));
         }
-        tokio::spawn(announce(server.clone(), config.name.clone(), config.advertise_client_urls.clone()));
+        tokio::spawn(announce(
+            server.clone(),
+            config.name.clone(),
+            config.advertise_client_urls.clone(),
+        ));
         tracing::info!("ready to serve client requests");
     }
     let signal = match early {
@@ -142,28 +164,55 @@ async fn run(config: Config) -> io::Result<()> {
 
 async fn announce<E: Engine>(server: Arc<Server<E>>, name: String, client_urls: Vec<String>) {
     let member = server.group().id();
-    if let Err(error) = server.announce(Attributes { member, name, client_urls }).await {
+    if let Err(error) = server
+        .announce(Attributes {
+            member,
+            name,
+            client_urls,
+        })
+        .await
+    {
         tracing::warn!(%error, "the cluster was not told this member's name and client URLs");
     }
 }
 
 /// Opens log and rows, or says why they cannot be trusted.
-fn open(config: &Config, fail: impl Fn(&io::Error) + Send + Sync + 'static) -> io::Result<(Identity, Storage<RocksEngine>)> {
+fn open(
+    config: &Config,
+    fail: impl Fn(&io::Error) + Send + Sync + 'static,
+) -> io::Result<(Identity, Storage<RocksEngine>)> {
     config::check_data_dir(&config.data_dir).map_err(io::Error::other)?;
     if let Some(wal_dir) = &config.wal_dir {
         config::check_wal_dir(wal_dir).map_err(io::Error::other)?;
     }
     let Config { identity, .. } = config;
-    let member = MemberDir::open(&config.data_dir, Identity { member_id: identity.member_id, cluster_id: identity.cluster_id })?;
+    let member = MemberDir::open(
+        &config.data_dir,
+        Identity {
+            member_id: identity.member_id,
+            cluster_id: identity.cluster_id,
+        },
+    )?;
     // The rows are locked against another process, and with them the log.
-    let engine = RocksEngine::open(&member.rows(), &EngineOptions::default()).map_err(io::Error::other)?;
+    let engine =
+        RocksEngine::open(&member.rows(), &EngineOptions::default()).map_err(io::Error::other)?;
     let log = wal::RealFs::open(config.wal_dir.clone().unwrap_or_else(|| member.raft_log()))?;
-    let options = wal::Options::default().on_failure(move |error| fail(&io::Error::other(error.to_string())));
+    let options =
+        wal::Options::default().on_failure(move |error| fail(&io::Error::other(error.to_string())));
     let (wal, recovered) = wal::Wal::open(Arc::new(log), options).map_err(io::Error::other)?;
     if recovered.created && !member.created {
-        return Err(io::Error::other("the raft log of this member is gone: it cannot take part any more under its id"));
+        return Err(io::Error::other(
+            "the raft log of this member is gone: it cannot take part any more under its id",
+        ));
     }
-    Ok((member.identity, Storage { engine: Arc::new(engine), wal: Arc::new(wal), recovered }))
+    Ok((
+        member.identity,
+        Storage {
+            engine: Arc::new(engine),
+            wal: Arc::new(wal),
+            recovered,
+        },
+    ))
 }
 
 async fn bind(urls: &[config::Url]) -> io::Result<Vec<Listener>> {
@@ -176,8 +225,12 @@ async fn bind(urls: &[config::Url]) -> io::Result<Vec<Listener>> {
 
 fn address(url: &config::Url) -> io::Result<SocketAddr> {
     let host = url.host_and_port();
-    let mut addresses = host.to_socket_addrs().map_err(|error| io::Error::new(error.kind(), format!("{host}: {error}")))?;
-    addresses.next().ok_or_else(|| io::Error::other(format!("{host} has no address")))
+    let mut addresses = host
+        .to_socket_addrs()
+        .map_err(|error| io::Error::new(error.kind(), format!("{host}: {error}")))?;
+    addresses
+        .next()
+        .ok_or_else(|| io::Error::other(format!("{host} has no address")))
 }
 
 struct Signals {
@@ -188,7 +241,10 @@ struct Signals {
 impl Signals {
     fn new() -> io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
     }
 
     async fn next(&mut self) -> &'static str {

@@ -33,17 +33,29 @@ impl MemberDir {
     /// Opens the directory below `data_dir`, or makes it for `first`.
     pub fn open(data_dir: &Path, first: Identity) -> io::Result<Self> {
         let path = data_dir.join("member");
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&path).map_err(|error| named(error, &path))?;
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&path)
+            .map_err(|error| named(error, &path))?;
         let file = path.join(IDENTITY);
         let (identity, created) = match fs::read(&file) {
-            Ok(bytes) => (serde_json::from_slice(&bytes).map_err(|error| named(io::Error::other(error), &file))?, false),
+            Ok(bytes) => (
+                serde_json::from_slice(&bytes)
+                    .map_err(|error| named(io::Error::other(error), &file))?,
+                false,
+            ),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 write_durably(&path, &file, &first).map_err(|error| named(error, &file))?;
                 (first, true)
             }
             Err(error) => return Err(named(error, &file)),
         };
-        Ok(Self { path, identity, created })
+        Ok(Self {
+            path,
+            identity,
+            created,
+        })
     }
 
     /// Where the rows are.
@@ -64,7 +76,12 @@ fn named(error: io::Error, path: &Path) -> io::Error {
 /// The file is there whole, or not at all, whatever happens meanwhile.
 fn write_durably(dir: &Path, file: &Path, identity: &Identity) -> io::Result<()> {
     let draft = dir.join("identity.new");
-    let mut draft_file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
+    let mut draft_file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&draft)?;
     draft_file.write_all(&serde_json::to_vec(identity).map_err(io::Error::other)?)?;
     draft_file.sync_all()?;
     fs::rename(&draft, file)?;
@@ -78,11 +95,21 @@ mod tests {
     #[test]
     fn the_first_identity_stays() {
         let data = tempfile::tempdir().unwrap();
-        let first = Identity { member_id: u64::MAX, cluster_id: 2 };
+        let first = Identity {
+            member_id: u64::MAX,
+            cluster_id: 2,
+        };
         let opened = MemberDir::open(data.path(), first).unwrap();
         assert!(opened.created);
         assert_eq!(opened.identity, first);
-        let later = MemberDir::open(data.path(), Identity { member_id: 3, cluster_id: 4 }).unwrap();
+        let later = MemberDir::open(
+            data.path(),
+            Identity {
+                member_id: 3,
+                cluster_id: 4,
+            },
+        )
+        .unwrap();
         assert!(!later.created);
         assert_eq!(later.identity, first);
     }
@@ -90,9 +117,24 @@ mod tests {
     #[test]
     fn a_damaged_identity_is_refused_by_name() {
         let data = tempfile::tempdir().unwrap();
-        MemberDir::open(data.path(), Identity { member_id: 1, cluster_id: 2 }).unwrap();
+        MemberDir::open(
+            data.path(),
+            Identity {
+                member_id: 1,
+                cluster_id: 2,
+            },
+        )
+        .unwrap();
         fs::write(data.path().join("member/identity"), b"{").unwrap();
-        let error = MemberDir::open(data.path(), Identity { member_id: 1, cluster_id: 2 }).err().unwrap();
+        let error = MemberDir::open(
+            data.path(),
+            Identity {
+                member_id: 1,
+                cluster_id: 2,
+            },
+        )
+        .err()
+        .unwrap();
         assert!(error.to_string().contains("member/identity"), "{error}");
     }
 }

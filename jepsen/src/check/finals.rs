@@ -9,7 +9,10 @@ use std::collections::BTreeMap;
 
 pub fn check(history: &History) -> Finding {
     let mut finding = Finding::new("final-phase");
-    let members = history.meta.as_ref().map_or(0, |m| m.members);
+    let Some(members) = history.meta.as_ref().map(|m| m.members) else {
+        finding.incomplete("the cluster never came up".into());
+        return finding;
+    };
     if history.phase(Phase::AllHealthy).is_none() {
         finding.violation(
             "not every member answered in time after all faults were undone".into(),

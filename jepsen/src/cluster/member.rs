@@ -137,12 +137,15 @@ impl Member {
         Ok(status)
     }
 
-    /// SIGTERM, then SIGKILL when it has not ended within `patience`.
-    pub async fn stop(&mut self, patience: Duration) -> Result<Stopped> {
-        if self.paused {
-            self.resume()?;
-        }
+    /// SIGTERM without waiting. A paused process goes on, to hear it.
+    pub fn send_term(&mut self) -> Result<()> {
         self.signal(Signal::TERM)?;
+        if self.paused { self.resume() } else { Ok(()) }
+    }
+
+    /// Waits for the end of a process that was sent SIGTERM; SIGKILL when it
+    /// has not ended within `patience`.
+    pub async fn wait_end(&mut self, patience: Duration) -> Result<Stopped> {
         let Some(child) = self.child.as_mut() else {
             bail!("member {} is not running", self.index)
         };

@@ -173,6 +173,11 @@ impl Cluster {
     pub async fn kill(&mut self, targets: &[usize]) -> Result<u32> {
         // A process that ended by itself must not pass for one that was killed.
         self.watch_over().await?;
+        self.kill_unwatched(targets).await
+    }
+
+    /// The same without a look at what ended before.
+    pub async fn kill_unwatched(&mut self, targets: &[usize]) -> Result<u32> {
         for &i in targets {
             self.member(i)?.send_kill()?;
         }
@@ -189,7 +194,25 @@ impl Cluster {
     /// or by that signal.
     pub async fn stop(&mut self, i: usize) -> Result<bool> {
         self.watch_over().await?;
-        let stopped = self.member_mut(i)?.stop(TERM_PATIENCE).await?;
+        self.member_mut(i)?.send_term()?;
+        self.await_end(i).await
+    }
+
+    /// SIGTERM to all at once, and wait.
+    pub async fn stop_all(&mut self) -> Result<()> {
+        self.watch_over().await?;
+        let running = self.running();
+        for &i in &running {
+            self.member_mut(i)?.send_term()?;
+        }
+        for &i in &running {
+            self.await_end(i).await?;
+        }
+        Ok(())
+    }
+
+    async fn await_end(&mut self, i: usize) -> Result<bool> {
+        let stopped = self.member_mut(i)?.wait_end(TERM_PATIENCE).await?;
         self.exited(i, true, stopped.status).await;
         Ok(!stopped.killed && (stopped.status.success() || stopped.status.signal() == Some(15)))
     }

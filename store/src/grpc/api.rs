@@ -23,12 +23,15 @@ pub struct Api<E: Engine> {
 
 impl<E: Engine> Clone for Api<E> {
     fn clone(&self) -> Self {
-        Self { server: self.server.clone() }
+        Self {
+            server: self.server.clone(),
+        }
     }
 }
 
 fn decode<T: Message + Default>(body: Bytes) -> Result<T, Status> {
-    T::decode(body).map_err(|error| Status::internal(format!("grpc: error unmarshalling request: {error}")))
+    T::decode(body)
+        .map_err(|error| Status::internal(format!("grpc: error unmarshalling request: {error}")))
 }
 
 impl<E: Engine> Api<E> {
@@ -37,7 +40,12 @@ impl<E: Engine> Api<E> {
     }
 
     /// Carries out the unary call `path`. `None`: there is no such call here.
-    pub async fn unary(&self, path: &str, caller: &Caller, body: Bytes) -> Option<Result<Bytes, Status>> {
+    pub async fn unary(
+        &self,
+        path: &str,
+        caller: &Caller,
+        body: Bytes,
+    ) -> Option<Result<Bytes, Status>> {
         Some(match path {
             "/etcdserverpb.KV/Range" => self.range(caller, body).await,
             "/etcdserverpb.KV/Put" => self.put(caller, body).await,
@@ -75,11 +83,18 @@ impl<E: Engine> Api<E> {
     /// All of the header but the revision.
     fn header(&self) -> wire::ResponseHeader {
         let group = self.server.group();
-        wire::ResponseHeader { cluster_id: group.cluster_id(), member_id: group.id(), revision: 0, raft_term: group.term() }
+        wire::ResponseHeader {
+            cluster_id: group.cluster_id(),
+            member_id: group.id(),
+            revision: 0,
+            raft_term: group.term(),
+        }
     }
 
     fn reply(&self, reply: Result<Reply, Error>) -> Result<Bytes, Status> {
-        reply.map(|reply| translate::reply(&reply, self.header())).map_err(status)
+        reply
+            .map(|reply| translate::reply(&reply, self.header()))
+            .map_err(status)
     }
 
     async fn range(&self, caller: &Caller, body: Bytes) -> Result<Bytes, Status> {
@@ -104,8 +119,14 @@ impl<E: Engine> Api<E> {
 
     async fn compact(&self, caller: &Caller, body: Bytes) -> Result<Bytes, Status> {
         let request: wire::CompactionRequest = decode(body)?;
-        let compaction = Compaction { revision: request.revision };
-        self.reply(self.server.compact(caller, compaction, request.physical).await)
+        let compaction = Compaction {
+            revision: request.revision,
+        };
+        self.reply(
+            self.server
+                .compact(caller, compaction, request.physical)
+                .await,
+        )
     }
 
     async fn member_list(&self, caller: &Caller, body: Bytes) -> Result<Bytes, Status> {
@@ -125,7 +146,12 @@ impl<E: Engine> Api<E> {
             })
             .collect();
         // The header of cluster calls carries no revision, as etcd's.
-        Ok(wire::MemberListResponse { header: Some(self.header()), members }.encode_to_vec().into())
+        Ok(wire::MemberListResponse {
+            header: Some(self.header()),
+            members,
+        }
+        .encode_to_vec()
+        .into())
     }
 
     /// Nothing raises alarms yet, so the list is empty and there is nothing to
@@ -137,7 +163,12 @@ impl<E: Engine> Api<E> {
         }
         let mut header = self.header();
         header.revision = self.server.revision();
-        Ok(wire::AlarmResponse { header: Some(header), alarms: Vec::new() }.encode_to_vec().into())
+        Ok(wire::AlarmResponse {
+            header: Some(header),
+            alarms: Vec::new(),
+        }
+        .encode_to_vec()
+        .into())
     }
 
     async fn status(&self, body: Bytes) -> Result<Bytes, Status> {
@@ -172,12 +203,21 @@ impl<E: Engine> Api<E> {
         let hash = self.server.hash_kv(caller, 0).await.map_err(status)?;
         let mut header = self.header();
         header.revision = hash.revision;
-        Ok(wire::HashResponse { header: Some(header), hash: hash.hash }.encode_to_vec().into())
+        Ok(wire::HashResponse {
+            header: Some(header),
+            hash: hash.hash,
+        }
+        .encode_to_vec()
+        .into())
     }
 
     async fn hash_kv(&self, caller: &Caller, body: Bytes) -> Result<Bytes, Status> {
         let request: wire::HashKvRequest = decode(body)?;
-        let hash = self.server.hash_kv(caller, request.revision).await.map_err(status)?;
+        let hash = self
+            .server
+            .hash_kv(caller, request.revision)
+            .await
+            .map_err(status)?;
         let mut header = self.header();
         header.revision = hash.revision;
         let reply = wire::HashKvResponse {
@@ -192,23 +232,35 @@ impl<E: Engine> Api<E> {
     /// There is nothing to defragment: space comes back by itself.
     fn defragment(&self, body: Bytes) -> Result<Bytes, Status> {
         let _: wire::DefragmentRequest = decode(body)?;
-        Ok(wire::DefragmentResponse { header: None }.encode_to_vec().into())
+        Ok(wire::DefragmentResponse { header: None }
+            .encode_to_vec()
+            .into())
     }
 
     /// `KV/RangeStream`: chunks at one revision, as fast as the client takes
     /// them.
-    pub async fn range_stream(&self, caller: &Caller, body: Bytes) -> Result<mpsc::Receiver<Result<Bytes, Status>>, Status> {
+    pub async fn range_stream(
+        &self,
+        caller: &Caller,
+        body: Bytes,
+    ) -> Result<mpsc::Receiver<Result<Bytes, Status>>, Status> {
         let request = translate::range(decode(body)?);
-        let mut chunks = self.server.range_stream(caller, request).await.map_err(|error| match error {
-            crate::server::RangeStreamError::Server(error) => status(error),
-            crate::server::RangeStreamError::Unsupported(text) => Status::unimplemented(text),
-        })?;
+        let mut chunks = self
+            .server
+            .range_stream(caller, request)
+            .await
+            .map_err(|error| match error {
+                crate::server::RangeStreamError::Server(error) => status(error),
+                crate::server::RangeStreamError::Unsupported(text) => Status::unimplemented(text),
+            })?;
         let (sender, messages) = mpsc::channel(1);
         let header = self.header();
         tokio::spawn(async move {
             while let Some(chunk) = chunks.next().await {
                 let last = chunk.as_ref().map_or(true, |chunk| chunk.end.is_some());
-                let message = chunk.map(|chunk| frame::framed(&translate::range_chunk(&chunk, header))).map_err(status);
+                let message = chunk
+                    .map(|chunk| frame::framed(&translate::range_chunk(&chunk, header)))
+                    .map_err(status);
                 // A client that went away wants no more.
                 if sender.send(message).await.is_err() || last {
                     return;

@@ -24,7 +24,11 @@ pub struct Coalesce<S> {
 
 impl<S> Coalesce<S> {
     pub fn new(inner: S) -> Self {
-        Self { inner, held: BytesMut::new(), flush_wanted: false }
+        Self {
+            inner,
+            held: BytesMut::new(),
+            flush_wanted: false,
+        }
     }
 }
 
@@ -44,7 +48,11 @@ impl<S: AsyncWrite + Unpin> Coalesce<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Coalesce<S> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let read = Pin::new(&mut self.inner).poll_read(cx, into);
         if read.is_pending()
             && self.flush_wanted
@@ -57,7 +65,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Coalesce<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Coalesce<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        data: &[u8],
+    ) -> Poll<io::Result<usize>> {
         if self.held.len() >= limits::COALESCE_BYTES {
             ready!(self.poll_drain(cx))?;
         }
@@ -65,7 +77,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Coalesce<S> {
         Poll::Ready(Ok(data.len()))
     }
 
-    fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, parts: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
         if self.held.len() >= limits::COALESCE_BYTES {
             ready!(self.poll_drain(cx))?;
         }
@@ -128,7 +144,10 @@ mod tests {
         stream.write_all(b"two").await.unwrap();
         stream.flush().await.unwrap();
         far.write_all(b"request").await.unwrap();
-        assert!(matches!(turn(&mut stream).await, Some(Ok(7))), "there was something to read");
+        assert!(
+            matches!(turn(&mut stream).await, Some(Ok(7))),
+            "there was something to read"
+        );
         assert_eq!(stream.held.len(), 6, "a busy turn holds the replies back");
         assert!(turn(&mut stream).await.is_none());
         let mut seen = [0; 6];
@@ -161,7 +180,10 @@ mod tests {
         let (near, mut far) = duplex(1024);
         far.shutdown().await.unwrap();
         let mut stream = Coalesce::new(near);
-        assert!(matches!(turn(&mut stream).await, Some(Ok(0))), "the peer has closed its half");
+        assert!(
+            matches!(turn(&mut stream).await, Some(Ok(0))),
+            "the peer has closed its half"
+        );
         stream.write_all(b"late reply").await.unwrap();
         stream.shutdown().await.unwrap();
         let mut seen = Vec::new();
@@ -178,6 +200,9 @@ mod tests {
         let more = poll_fn(|cx| Poll::Ready(Pin::new(&mut stream).poll_write(cx, b"more"))).await;
         assert!(more.is_pending(), "beyond the bound a write must wait");
         drop(far);
-        assert!(stream.write_all(b"more").await.is_err(), "a closed peer is an error");
+        assert!(
+            stream.write_all(b"more").await.is_err(),
+            "a closed peer is an error"
+        );
     }
 }

@@ -44,7 +44,10 @@ impl Body for Reply {
     type Data = Bytes;
     type Error = Status;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let frame = match self.get_mut() {
             Reply::Unary(message, ended) => match message.take() {
                 Some(message) => Some(Frame::data(message)),
@@ -93,7 +96,10 @@ pub fn framed(message: &[u8]) -> Bytes {
 
 fn response(body: Reply) -> Response<Reply> {
     let mut response = Response::new(body);
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/grpc"),
+    );
     response
 }
 
@@ -128,7 +134,9 @@ where
     let mut first: Option<Bytes> = None;
     while let Some(frame) = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
         let frame = frame.map_err(|error| Status::cancelled(error.to_string()))?;
-        let Ok(data) = frame.into_data() else { continue };
+        let Ok(data) = frame.into_data() else {
+            continue;
+        };
         match first.take() {
             // Nearly every request comes in one frame: it is not copied.
             None if collected.is_empty() => first = Some(data),
@@ -153,15 +161,21 @@ where
     match whole.len().cmp(&length) {
         std::cmp::Ordering::Equal => Ok(whole),
         std::cmp::Ordering::Less => Err(Status::internal("the request's message is cut short")),
-        std::cmp::Ordering::Greater => Err(Status::internal("the request has more than one message")),
+        std::cmp::Ordering::Greater => {
+            Err(Status::internal("the request has more than one message"))
+        }
     }
 }
 
 /// As soon as a message announces what cannot be taken, nothing more is read.
 fn check_prefix(so_far: &[u8], limit: usize) -> Result<(), Status> {
-    let Some(prefix) = so_far.first_chunk::<PREFIX>() else { return Ok(()) };
+    let Some(prefix) = so_far.first_chunk::<PREFIX>() else {
+        return Ok(());
+    };
     if prefix[0] != 0 {
-        return Err(Status::unimplemented("grpc: Decompressor is not installed for grpc-encoding"));
+        return Err(Status::unimplemented(
+            "grpc: Decompressor is not installed for grpc-encoding",
+        ));
     }
     let length = (&prefix[1..]).get_u32() as usize;
     if length > limit {

@@ -25,15 +25,21 @@ pub struct Listener {
 impl Listener {
     /// Fails if the address is taken, with the address in the error.
     pub async fn bind(address: SocketAddr) -> io::Result<Self> {
-        let inner = TcpListener::bind(address).await.map_err(|error| io::Error::new(error.kind(), format!("listen tcp {address}: {error}")))?;
+        let inner = TcpListener::bind(address).await.map_err(|error| {
+            io::Error::new(error.kind(), format!("listen tcp {address}: {error}"))
+        })?;
         Ok(Self { inner })
     }
 }
 
 /// Serves every connection with `service` until `stop` says true; then lets
 /// requests under way finish, for a moment.
-pub async fn serve<S, F, B>(listener: Listener, streams: u32, service: S, mut stop: watch::Receiver<bool>)
-where
+pub async fn serve<S, F, B>(
+    listener: Listener,
+    streams: u32,
+    service: S,
+    mut stop: watch::Receiver<bool>,
+) where
     S: Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Result<Response<B>, Infallible>> + Send + 'static,
     B: Body + Send + 'static,
@@ -50,9 +56,14 @@ where
             _ = stop.wait_for(|stop| *stop) => break,
             accepted = accept(&listener.inner, &places) => accepted,
         };
-        let Some((stream, place)) = accepted else { continue };
+        let Some((stream, place)) = accepted else {
+            continue;
+        };
         let service = service.clone();
-        let connection = http.serve_connection_with_upgrades(TokioIo::new(Coalesce::new(stream)), hyper::service::service_fn(service));
+        let connection = http.serve_connection_with_upgrades(
+            TokioIo::new(Coalesce::new(stream)),
+            hyper::service::service_fn(service),
+        );
         let connection = graceful.watch(connection.into_owned());
         tokio::spawn(async move {
             if let Err(error) = connection.await {
@@ -62,12 +73,18 @@ where
         });
     }
     drop(listener);
-    if tokio::time::timeout(GRACE, graceful.shutdown()).await.is_err() {
+    if tokio::time::timeout(GRACE, graceful.shutdown())
+        .await
+        .is_err()
+    {
         tracing::info!("closing connections with requests under way");
     }
 }
 
-async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> Option<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+async fn accept(
+    listener: &TcpListener,
+    places: &Arc<Semaphore>,
+) -> Option<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
     const PAUSE: Duration = Duration::from_millis(50);
     let place = places.clone().acquire_owned().await.ok()?;
     match listener.accept().await {
@@ -89,7 +106,9 @@ async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> Option<(TcpS
 
 fn protocol(streams: u32) -> auto::Builder<TokioExecutor> {
     let mut http = auto::Builder::new(TokioExecutor::new());
-    http.http1().timer(TokioTimer::new()).header_read_timeout(limits::HTTP1_HEADER_TIMEOUT);
+    http.http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits::HTTP1_HEADER_TIMEOUT);
     http.http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(streams)

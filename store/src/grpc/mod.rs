@@ -41,24 +41,39 @@ pub struct Front<E: Engine> {
 
 impl<E: Engine> Clone for Front<E> {
     fn clone(&self) -> Self {
-        Self { api: self.api.clone(), health: self.health.clone(), request_bytes: self.request_bytes }
+        Self {
+            api: self.api.clone(),
+            health: self.health.clone(),
+            request_bytes: self.request_bytes,
+        }
     }
 }
 
 impl<E: Engine> Front<E> {
     pub fn new(server: Arc<Server<E>>, request_bytes: usize) -> Self {
         // The whole server is serving from its first answer to its last.
-        let health = tonic_health::server::HealthService::from_health_reporter(tonic_health::server::HealthReporter::new());
-        Self { api: Api::new(server), health: Health::new(health), request_bytes }
+        let health = tonic_health::server::HealthService::from_health_reporter(
+            tonic_health::server::HealthReporter::new(),
+        );
+        Self {
+            api: Api::new(server),
+            health: Health::new(health),
+            request_bytes,
+        }
     }
 
     pub async fn answer(self, request: Request<Incoming>) -> Result<Response<Reply>, Infallible> {
-        let grpc = request.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
+        let grpc = request
+            .headers()
+            .get(header::CONTENT_TYPE)
+            .is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
         if !grpc {
             return Ok(not_found());
         }
         if request.method() != http::Method::POST {
-            return Ok(frame::refused(&Status::internal("gRPC requests are POST requests")));
+            return Ok(frame::refused(&Status::internal(
+                "gRPC requests are POST requests",
+            )));
         }
         Ok(self.grpc(request).await)
     }
@@ -70,7 +85,11 @@ impl<E: Engine> Front<E> {
         if Api::<E>::is_unary(path) {
             let (head, body) = request.into_parts();
             let result = match frame::message(body, limit).await {
-                Ok(message) => self.api.unary(head.uri.path(), &caller, message).await.unwrap_or_else(|| Err(unknown(head.uri.path()))),
+                Ok(message) => self
+                    .api
+                    .unary(head.uri.path(), &caller, message)
+                    .await
+                    .unwrap_or_else(|| Err(unknown(head.uri.path()))),
                 Err(status) => Err(status),
             };
             return frame::unary(result);
@@ -90,26 +109,45 @@ impl<E: Engine> Front<E> {
 
 /// What a call's metadata says of the caller.
 fn caller(headers: &http::HeaderMap) -> Caller {
-    Caller { require_leader: headers.get("hasleader").is_some_and(|value| value == "true") }
+    Caller {
+        require_leader: headers
+            .get("hasleader")
+            .is_some_and(|value| value == "true"),
+    }
 }
 
 /// As grpc-go refuses what is not registered: the texts clients of etcd see.
 fn unknown(path: &str) -> Status {
-    let call = path.strip_prefix('/').and_then(|path| path.rsplit_once('/'));
+    let call = path
+        .strip_prefix('/')
+        .and_then(|path| path.rsplit_once('/'));
     Status::unimplemented(match call {
-        Some((service, method)) if is_service(service) => format!("unknown method {method} for service {service}"),
+        Some((service, method)) if is_service(service) => {
+            format!("unknown method {method} for service {service}")
+        }
         Some((service, _)) => format!("unknown service {service}"),
         None => format!("malformed method name: {path:?}"),
     })
 }
 
 fn is_service(name: &str) -> bool {
-    matches!(name, "etcdserverpb.KV" | "etcdserverpb.Cluster" | "etcdserverpb.Maintenance" | "grpc.health.v1.Health")
+    matches!(
+        name,
+        "etcdserverpb.KV"
+            | "etcdserverpb.Cluster"
+            | "etcdserverpb.Maintenance"
+            | "grpc.health.v1.Health"
+    )
 }
 
 fn not_found() -> Response<Reply> {
-    let mut response = Response::new(Reply::Plain(Some(bytes::Bytes::from_static(b"404 page not found\n"))));
+    let mut response = Response::new(Reply::Plain(Some(bytes::Bytes::from_static(
+        b"404 page not found\n",
+    ))));
     *response.status_mut() = StatusCode::NOT_FOUND;
-    response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("text/plain; charset=utf-8"));
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        header::HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
     response
 }

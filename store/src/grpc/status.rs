@@ -15,7 +15,11 @@ fn code(error: &Error) -> Code {
         Error::Refused(refusal) => refusal_code(*refusal),
         Error::RequestTooLarge => Code::InvalidArgument,
         Error::TooManyRequests => Code::ResourceExhausted,
-        Error::NoLeader | Error::Timeout | Error::TimeoutLeaderFailure | Error::Stopped | Error::Learner => Code::Unavailable,
+        Error::NoLeader
+        | Error::Timeout
+        | Error::TimeoutLeaderFailure
+        | Error::Stopped
+        | Error::Learner => Code::Unavailable,
         Error::Failed(_) => Code::DataLoss,
     }
 }
@@ -29,7 +33,9 @@ fn refusal_code(refusal: Refusal) -> Code {
         | Refusal::TooManyOps
         | Refusal::DuplicateKey
         | Refusal::InvalidSortOption => Code::InvalidArgument,
-        Refusal::Compacted | Refusal::FutureRevision | Refusal::LeaseTtlTooLarge => Code::OutOfRange,
+        Refusal::Compacted | Refusal::FutureRevision | Refusal::LeaseTtlTooLarge => {
+            Code::OutOfRange
+        }
         Refusal::NoSpace => Code::ResourceExhausted,
         Refusal::LeaseNotFound => Code::NotFound,
         Refusal::LeaseExists => Code::FailedPrecondition,

@@ -3,10 +3,12 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use mizzen_core::{
-    Compare, CompareOp, CompareTarget, DeleteRange, Operation, Put, Range, RangeChunk, RangeReply, Reply, SortOrder, SortTarget, Txn,
+    Compare, CompareOp, CompareTarget, DeleteRange, Operation, Put, Range, RangeChunk, RangeReply,
+    Reply, SortOrder, SortTarget, Txn,
 };
 use mizzen_proto::etcdserverpb::{
-    self as wire, compare::CompareResult, compare::CompareTarget as WireTarget, compare::TargetUnion, request_op::Request,
+    self as wire, compare::CompareResult, compare::CompareTarget as WireTarget,
+    compare::TargetUnion, request_op::Request,
 };
 use prost::{
     Message,
@@ -65,7 +67,11 @@ pub fn put(request: wire::PutRequest) -> Put {
 }
 
 pub fn delete_range(request: wire::DeleteRangeRequest) -> DeleteRange {
-    DeleteRange { key: request.key, range_end: request.range_end, prev_kv: request.prev_kv }
+    DeleteRange {
+        key: request.key,
+        range_end: request.range_end,
+        prev_kv: request.prev_kv,
+    }
 }
 
 pub fn txn(request: wire::TxnRequest) -> Txn {
@@ -97,11 +103,17 @@ fn compare(compare: wire::Compare) -> Compare {
     // The target decides; an operand of another kind counts as none, and none
     // as zero or empty (etcd's txn.applyCompare).
     let target = match (WireTarget::try_from(compare.target), compare.target_union) {
-        (Ok(WireTarget::Version), Some(TargetUnion::Version(operand))) => CompareTarget::Version(operand),
+        (Ok(WireTarget::Version), Some(TargetUnion::Version(operand))) => {
+            CompareTarget::Version(operand)
+        }
         (Ok(WireTarget::Version), _) => CompareTarget::Version(0),
-        (Ok(WireTarget::Create), Some(TargetUnion::CreateRevision(operand))) => CompareTarget::Create(operand),
+        (Ok(WireTarget::Create), Some(TargetUnion::CreateRevision(operand))) => {
+            CompareTarget::Create(operand)
+        }
         (Ok(WireTarget::Create), _) => CompareTarget::Create(0),
-        (Ok(WireTarget::Mod), Some(TargetUnion::ModRevision(operand))) => CompareTarget::Mod(operand),
+        (Ok(WireTarget::Mod), Some(TargetUnion::ModRevision(operand))) => {
+            CompareTarget::Mod(operand)
+        }
         (Ok(WireTarget::Mod), _) => CompareTarget::Mod(0),
         (Ok(WireTarget::Value), Some(TargetUnion::Value(operand))) => CompareTarget::Value(operand),
         (Ok(WireTarget::Value), _) => CompareTarget::Value(Bytes::new()),
@@ -109,7 +121,12 @@ fn compare(compare: wire::Compare) -> Compare {
         (Ok(WireTarget::Lease), _) => CompareTarget::Lease(0),
         (Err(_), _) => CompareTarget::Undefined(compare.target),
     };
-    Compare { key: compare.key, range_end: compare.range_end, op, target }
+    Compare {
+        key: compare.key,
+        range_end: compare.range_end,
+        op,
+        target,
+    }
 }
 
 /// Protobuf's tag for a length-delimited field below 16.
@@ -152,7 +169,10 @@ fn reply_size(reply: &Reply) -> usize {
             Reply::Range(range) => range.kvs.bytes.len(),
             Reply::Put { prev_kv, .. } => prev_kv.as_ref().map_or(0, |kv| kv.len() + 8),
             Reply::DeleteRange { prev_kvs, .. } => prev_kvs.iter().map(|kv| kv.len() + 8).sum(),
-            Reply::Txn { responses, .. } => responses.iter().map(|response| reply_size(response) + 16).sum(),
+            Reply::Txn { responses, .. } => responses
+                .iter()
+                .map(|response| reply_size(response) + 16)
+                .sum(),
             Reply::Compact { .. } | Reply::LeaseGrant { .. } | Reply::LeaseRevoke { .. } => 0,
         }
 }
@@ -170,13 +190,19 @@ fn put_reply(buffer: &mut BytesMut, reply: &Reply, mut header: wire::ResponseHea
                 put_field(buffer, 2, kv);
             }
         }
-        Reply::DeleteRange { deleted, prev_kvs, .. } => {
+        Reply::DeleteRange {
+            deleted, prev_kvs, ..
+        } => {
             put_varint_field(buffer, 2, *deleted as u64);
             for kv in prev_kvs {
                 put_field(buffer, 3, kv);
             }
         }
-        Reply::Txn { succeeded, responses, .. } => {
+        Reply::Txn {
+            succeeded,
+            responses,
+            ..
+        } => {
             put_varint_field(buffer, 2, u64::from(*succeeded));
             for response in responses {
                 put_response_op(buffer, response);
@@ -209,7 +235,10 @@ fn put_response_op(buffer: &mut BytesMut, response: &Reply) {
     };
     let inner = self::reply(response, wire::ResponseHeader::default());
     buffer.put_u8(delimited(3));
-    encode_varint((1 + encoded_len_varint(inner.len() as u64) + inner.len()) as u64, buffer);
+    encode_varint(
+        (1 + encoded_len_varint(inner.len() as u64) + inner.len()) as u64,
+        buffer,
+    );
     put_field(buffer, field, &inner);
 }
 

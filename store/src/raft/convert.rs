@@ -2,20 +2,34 @@
 //! lacks a part it must have, or carries what is no entry.
 
 use mizzen_proto::peer as wire;
-use openraft::raft::{AppendEntriesRequest, StreamAppendError, StreamAppendResult, TransferLeaderRequest, VoteRequest, VoteResponse};
+use openraft::raft::{
+    AppendEntriesRequest, StreamAppendError, StreamAppendResult, TransferLeaderRequest,
+    VoteRequest, VoteResponse,
+};
 
 use super::types::{self, LogId, RaftLogId, RaftVote, TypeConfig};
 
 fn log_id_to_wire(id: RaftLogId) -> wire::LogId {
-    wire::LogId { term: id.leader_id.term, index: id.index }
+    wire::LogId {
+        term: id.leader_id.term,
+        index: id.index,
+    }
 }
 
 fn log_id_from_wire(id: wire::LogId) -> RaftLogId {
-    LogId { term: id.term, index: id.index }.into()
+    LogId {
+        term: id.term,
+        index: id.index,
+    }
+    .into()
 }
 
 fn vote_to_wire(vote: &RaftVote) -> wire::Vote {
-    wire::Vote { term: vote.leader_id.term, node_id: vote.leader_id.voted_for, committed: vote.committed }
+    wire::Vote {
+        term: vote.leader_id.term,
+        node_id: vote.leader_id.voted_for,
+        committed: vote.committed,
+    }
 }
 
 fn vote_from_wire(vote: wire::Vote) -> RaftVote {
@@ -37,7 +51,16 @@ pub fn append_to_wire(rpc: AppendEntriesRequest<TypeConfig>) -> wire::AppendRequ
 }
 
 pub fn append_from_wire(rpc: wire::AppendRequest) -> Option<AppendEntriesRequest<TypeConfig>> {
-    let entry = |entry: wire::Entry| types::entry(LogId { term: entry.term, index: entry.index }, entry.payload).ok();
+    let entry = |entry: wire::Entry| {
+        types::entry(
+            LogId {
+                term: entry.term,
+                index: entry.index,
+            },
+            entry.payload,
+        )
+        .ok()
+    };
     Some(AppendEntriesRequest {
         vote: vote_from_wire(rpc.vote?),
         prev_log_id: rpc.prev_log_id.map(log_id_from_wire),
@@ -49,14 +72,20 @@ pub fn append_from_wire(rpc: wire::AppendRequest) -> Option<AppendEntriesRequest
 pub fn append_result_to_wire(result: StreamAppendResult<TypeConfig>) -> wire::AppendResponse {
     use wire::append_response::Result;
     let result = match result {
-        Ok(last) => Result::Matched(wire::Matched { last_log_id: last.map(log_id_to_wire) }),
+        Ok(last) => Result::Matched(wire::Matched {
+            last_log_id: last.map(log_id_to_wire),
+        }),
         Err(StreamAppendError::Conflict(id)) => Result::Conflict(log_id_to_wire(id)),
         Err(StreamAppendError::HigherVote(vote)) => Result::HigherVote(vote_to_wire(&vote)),
     };
-    wire::AppendResponse { result: Some(result) }
+    wire::AppendResponse {
+        result: Some(result),
+    }
 }
 
-pub fn append_result_from_wire(answer: wire::AppendResponse) -> Option<StreamAppendResult<TypeConfig>> {
+pub fn append_result_from_wire(
+    answer: wire::AppendResponse,
+) -> Option<StreamAppendResult<TypeConfig>> {
     use wire::append_response::Result;
     Some(match answer.result? {
         Result::Matched(matched) => Ok(matched.last_log_id.map(log_id_from_wire)),
@@ -105,6 +134,12 @@ pub fn transfer_to_wire(rpc: &TransferLeaderRequest<TypeConfig>) -> wire::Transf
     }
 }
 
-pub fn transfer_from_wire(rpc: wire::TransferLeaderRequest) -> Option<TransferLeaderRequest<TypeConfig>> {
-    Some(TransferLeaderRequest::new(vote_from_wire(rpc.from?), rpc.to, rpc.last_log_id.map(log_id_from_wire)))
+pub fn transfer_from_wire(
+    rpc: wire::TransferLeaderRequest,
+) -> Option<TransferLeaderRequest<TypeConfig>> {
+    Some(TransferLeaderRequest::new(
+        vote_from_wire(rpc.from?),
+        rpc.to,
+        rpc.last_log_id.map(log_id_from_wire),
+    ))
 }

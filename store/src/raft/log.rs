@@ -29,15 +29,30 @@ impl LogStore {
     /// `applied`: what the rows of this member contain. Rows are written only
     /// after the log is durable, so a log that ends before them has lost what
     /// it had acknowledged.
-    pub fn new(wal: Arc<wal::Wal>, recovered: &wal::Recovered, applied: Option<LogId>) -> io::Result<Self> {
-        let vote = recovered.vote.as_ref().map(|vote| types::decode_vote(vote)).transpose().map_err(io::Error::other)?;
+    pub fn new(
+        wal: Arc<wal::Wal>,
+        recovered: &wal::Recovered,
+        applied: Option<LogId>,
+    ) -> io::Result<Self> {
+        let vote = recovered
+            .vote
+            .as_ref()
+            .map(|vote| types::decode_vote(vote))
+            .transpose()
+            .map_err(io::Error::other)?;
         let last = recovered.last.map(LogId::from);
         if applied > last {
-            return Err(io::Error::other(format!("the rows are applied through {applied:?}, but the raft log ends at {last:?}: the log has lost acknowledged entries")));
+            return Err(io::Error::other(format!(
+                "the rows are applied through {applied:?}, but the raft log ends at {last:?}: the log has lost acknowledged entries"
+            )));
         }
         // Never beyond the last entry: the log sees to that when it is opened.
         let committed = recovered.committed.map(LogId::from);
-        Ok(Self { wal, vote: Arc::new(Mutex::new(vote)), committed })
+        Ok(Self {
+            wal,
+            vote: Arc::new(Mutex::new(vote)),
+            committed,
+        })
     }
 
     async fn read(&self, start: u64, end: u64, max_bytes: usize) -> io::Result<Vec<Entry>> {
@@ -45,12 +60,23 @@ impl LogStore {
             self.wal.read(start..end, max_bytes)
         } else {
             let wal = self.wal.clone();
-            tokio::task::spawn_blocking(move || wal.read(start..end, max_bytes)).await.map_err(io::Error::other)?
+            tokio::task::spawn_blocking(move || wal.read(start..end, max_bytes))
+                .await
+                .map_err(io::Error::other)?
         };
         records
             .map_err(io::Error::other)?
             .into_iter()
-            .map(|record| types::entry(LogId { term: record.term, index: record.index }, record.payload).map_err(io::Error::other))
+            .map(|record| {
+                types::entry(
+                    LogId {
+                        term: record.term,
+                        index: record.index,
+                    },
+                    record.payload,
+                )
+                .map_err(io::Error::other)
+            })
             .collect()
     }
 }
@@ -102,7 +128,10 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 
     async fn get_log_state(&mut self) -> io::Result<LogState<TypeConfig>> {
         let id = |id: (u64, u64)| LogId::from(id).into();
-        Ok(LogState { last_purged_log_id: self.wal.purged().map(id), last_log_id: self.wal.last().map(id) })
+        Ok(LogState {
+            last_purged_log_id: self.wal.purged().map(id),
+            last_log_id: self.wal.last().map(id),
+        })
     }
 
     async fn get_log_reader(&mut self) -> Self {
@@ -115,15 +144,23 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             // The receiver lives as long as this call; openraft never drops it.
             let _ = done.send(result);
         });
-        self.wal.save_vote(types::encode_vote(vote), done).map_err(io::Error::other)?;
-        saved.await.map_err(|_| io::Error::other("the raft log was closed"))??;
+        self.wal
+            .save_vote(types::encode_vote(vote), done)
+            .map_err(io::Error::other)?;
+        saved
+            .await
+            .map_err(|_| io::Error::other("the raft log was closed"))??;
         *self.vote.lock() = Some(*vote);
         Ok(())
     }
 
     async fn save_committed(&mut self, committed: Option<RaftLogId>) -> io::Result<()> {
-        let Some(committed) = committed.map(LogId::from) else { return Ok(()) };
-        self.wal.save_committed(committed.into()).map_err(io::Error::other)
+        let Some(committed) = committed.map(LogId::from) else {
+            return Ok(());
+        };
+        self.wal
+            .save_committed(committed.into())
+            .map_err(io::Error::other)
     }
 
     async fn read_committed(&mut self) -> io::Result<Option<RaftLogId>> {
@@ -144,16 +181,25 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             })
             .collect();
         let done = Box::new(move |result| callback.io_completed(result));
-        self.wal.append(records, done).map(drop).map_err(io::Error::other)
+        self.wal
+            .append(records, done)
+            .map(drop)
+            .map_err(io::Error::other)
     }
 
     async fn truncate_after(&mut self, last: Option<RaftLogId>) -> io::Result<()> {
         // Durable with the next batch; whoever depends on it waits for that
         // batch, because records reach the disk in order.
-        self.wal.truncate_after(last.map(|last| last.index), Box::new(|_| ())).map(drop).map_err(io::Error::other)
+        self.wal
+            .truncate_after(last.map(|last| last.index), Box::new(|_| ()))
+            .map(drop)
+            .map_err(io::Error::other)
     }
 
     async fn purge(&mut self, upto: RaftLogId) -> io::Result<()> {
-        self.wal.purge(LogId::from(upto).into()).map(drop).map_err(io::Error::other)
+        self.wal
+            .purge(LogId::from(upto).into())
+            .map(drop)
+            .map_err(io::Error::other)
     }
 }

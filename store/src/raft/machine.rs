@@ -83,7 +83,9 @@ impl Machine {
     }
 
     async fn finish(&self, run: Run) -> io::Result<()> {
-        let Some(log_id) = self.applied.log_id.filter(|_| run.entries > 0) else { return Ok(()) };
+        let Some(log_id) = self.applied.log_id.filter(|_| run.entries > 0) else {
+            return Ok(());
+        };
         let wal = self.wal.clone();
         let responders = run.responders;
         self.rows
@@ -91,7 +93,11 @@ impl Machine {
                 applied: self.applied.clone(),
                 proposals: run.proposals,
                 durable: Box::new(move || wal.wait_durable(log_id.index).map_err(io::Error::other)),
-                done: Box::new(move || responders.into_iter().for_each(|responder| responder.send(()))),
+                done: Box::new(move || {
+                    responders
+                        .into_iter()
+                        .for_each(|responder| responder.send(()))
+                }),
             })
             .await
     }
@@ -112,7 +118,10 @@ impl RaftStateMachine<TypeConfig> for Machine {
     async fn applied_state(&mut self) -> io::Result<(Option<RaftLogId>, StoredMembership)> {
         let membership = match &self.applied.membership {
             None => StoredMembership::default(),
-            Some((log_id, bytes)) => StoredMembership::new(Some((*log_id).into()), types::decode_membership(bytes).map_err(io::Error::other)?),
+            Some((log_id, bytes)) => StoredMembership::new(
+                Some((*log_id).into()),
+                types::decode_membership(bytes).map_err(io::Error::other)?,
+            ),
         };
         Ok((self.applied.log_id.map(RaftLogId::from), membership))
     }
@@ -138,7 +147,9 @@ impl RaftStateMachine<TypeConfig> for Machine {
         Err(no_snapshots())
     }
 
-    async fn get_current_snapshot(&mut self) -> io::Result<Option<openraft::alias::SnapshotOf<TypeConfig, ()>>> {
+    async fn get_current_snapshot(
+        &mut self,
+    ) -> io::Result<Option<openraft::alias::SnapshotOf<TypeConfig, ()>>> {
         Ok(None)
     }
 }
@@ -148,7 +159,10 @@ impl RaftStateMachine<TypeConfig> for Machine {
 pub struct NoSnapshots;
 
 fn no_snapshots() -> io::Error {
-    io::Error::new(io::ErrorKind::Unsupported, "snapshots are not taken: the raft log is kept whole")
+    io::Error::new(
+        io::ErrorKind::Unsupported,
+        "snapshots are not taken: the raft log is kept whole",
+    )
 }
 
 impl RaftSnapshotBuilder<TypeConfig> for NoSnapshots {

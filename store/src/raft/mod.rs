@@ -109,10 +109,28 @@ impl Group {
     ) -> io::Result<Arc<Self>> {
         let machine = machine::Machine::new(rows, wal.clone())?;
         let log = log::LogStore::new(wal.clone(), recovered, machine.applied().log_id)?;
-        let raft = types::Raft::new(config.id, Arc::new(raft_config(&config)?), peers.clone(), log, machine).await.map_err(io::Error::other)?;
-        let hints = Arc::new(Hints { term: AtomicU64::new(0), leader: watch::channel(0).0, committed: AtomicU64::new(0) });
+        let raft = types::Raft::new(
+            config.id,
+            Arc::new(raft_config(&config)?),
+            peers.clone(),
+            log,
+            machine,
+        )
+        .await
+        .map_err(io::Error::other)?;
+        let hints = Arc::new(Hints {
+            term: AtomicU64::new(0),
+            leader: watch::channel(0).0,
+            committed: AtomicU64::new(0),
+        });
         tokio::spawn(follow(raft.clone(), hints.clone()));
-        Ok(Arc::new(Self { config, raft, peers, wal, hints }))
+        Ok(Arc::new(Self {
+            config,
+            raft,
+            peers,
+            wal,
+            hints,
+        }))
     }
 
     /// Writes the first membership into an empty log; nothing if the log has
@@ -157,7 +175,12 @@ impl Group {
     /// The client for `member`'s own calls, if it is a member.
     pub fn peer(&self, member: u64) -> io::Result<Client> {
         let metrics = self.raft.server_metrics();
-        let node = metrics.borrow_watched().membership_config.membership().get_node(&member).cloned();
+        let node = metrics
+            .borrow_watched()
+            .membership_config
+            .membership()
+            .get_node(&member)
+            .cloned();
         let node = node.ok_or_else(|| io::Error::other(format!("{member:x} is not a member")))?;
         self.peers.client(member, &node)
     }
@@ -171,7 +194,11 @@ impl Group {
             last_index: metrics.last_log_index.unwrap_or(0),
             committed_index: metrics.local_committed.map_or(0, |id| id.index),
             applied_index: metrics.last_applied.map_or(0, |id| id.index),
-            learner: metrics.membership_config.membership().learner_ids().any(|id| id == self.config.id),
+            learner: metrics
+                .membership_config
+                .membership()
+                .learner_ids()
+                .any(|id| id == self.config.id),
         }
     }
 
@@ -181,7 +208,10 @@ impl Group {
         let metrics = metrics.borrow_watched();
         let membership = metrics.membership_config.membership();
         let voters: Vec<u64> = membership.voter_ids().collect();
-        membership.nodes().map(|(id, node)| (*id, (node.clone(), voters.contains(id)))).collect()
+        membership
+            .nodes()
+            .map(|(id, node)| (*id, (node.clone(), voters.contains(id))))
+            .collect()
     }
 
     /// Proposes as the leader.
@@ -199,8 +229,12 @@ impl Group {
     pub async fn read_index(&self) -> Result<u64, ReadIndexError> {
         match self.raft.get_read_linearizer(ReadPolicy::ReadIndex).await {
             Ok(linearizer) => Ok(linearizer.read_log_id().index()),
-            Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(_))) => Err(ReadIndexError::NotLeader),
-            Err(RaftError::APIError(LinearizableReadError::QuorumNotEnough(_))) => Err(ReadIndexError::NoQuorum),
+            Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(_))) => {
+                Err(ReadIndexError::NotLeader)
+            }
+            Err(RaftError::APIError(LinearizableReadError::QuorumNotEnough(_))) => {
+                Err(ReadIndexError::NoQuorum)
+            }
             Err(RaftError::Fatal(_)) => Err(ReadIndexError::Stopped),
         }
     }
@@ -222,7 +256,10 @@ impl Group {
     pub async fn shutdown(&self) -> io::Result<()> {
         self.raft.shutdown().await.map_err(io::Error::other)?;
         let wal = self.wal.clone();
-        tokio::task::spawn_blocking(move || wal.close()).await.map_err(io::Error::other)?.map_err(io::Error::other)
+        tokio::task::spawn_blocking(move || wal.close())
+            .await
+            .map_err(io::Error::other)?
+            .map_err(io::Error::other)
     }
 
     fn raft(&self) -> &types::Raft {
@@ -237,9 +274,14 @@ async fn follow(raft: types::Raft, hints: Arc<Hints>) {
         {
             let now = metrics.borrow_and_update();
             hints.term.store(now.current_term, Ordering::Relaxed);
-            hints.committed.store(now.local_committed.map_or(0, |id| id.index), Ordering::Relaxed);
+            hints.committed.store(
+                now.local_committed.map_or(0, |id| id.index),
+                Ordering::Relaxed,
+            );
             let leader = now.current_leader.unwrap_or(0);
-            hints.leader.send_if_modified(|known| std::mem::replace(known, leader) != leader);
+            hints
+                .leader
+                .send_if_modified(|known| std::mem::replace(known, leader) != leader);
         }
         if metrics.changed().await.is_err() {
             return;
@@ -262,6 +304,10 @@ fn raft_config(config: &GroupConfig) -> io::Result<Config> {
         snapshot_policy: SnapshotPolicy::Never,
         max_in_snapshot_log_to_keep: u64::MAX,
         enable_pre_vote: Some(true),
+        // A leader that restarts has lost the entries it had not synced, while its followers may
+        // hold them. If it took up its term again, it would give the same log ids to other
+        // entries. openraft lets it unless told otherwise.
+        enable_leader_restore: Some(false),
         // A reverted log is lost data: never to be taken for normal.
         allow_log_reversion: Some(false),
         ..Config::default()

@@ -11,8 +11,9 @@ use openraft::{
     errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Timeout, Unreachable},
     network::RPCOption,
     raft::{
-        AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendError, StreamAppendResult, TransferLeaderRequest,
-        TransferLeaderResponse, VoteRequest, VoteResponse,
+        AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendError,
+        StreamAppendResult, TransferLeaderRequest, TransferLeaderResponse, VoteRequest,
+        VoteResponse,
     },
 };
 use parking_lot::Mutex;
@@ -38,8 +39,12 @@ pub struct PlainDial;
 
 impl Dial for PlainDial {
     fn dial(&self, peer_url: &str) -> io::Result<Channel> {
-        let endpoint = tonic::transport::Endpoint::from_shared(peer_url.to_owned()).map_err(io::Error::other)?;
-        Ok(endpoint.connect_timeout(limits::PEER_CONNECT_TIMEOUT).tcp_nodelay(true).connect_lazy())
+        let endpoint = tonic::transport::Endpoint::from_shared(peer_url.to_owned())
+            .map_err(io::Error::other)?;
+        Ok(endpoint
+            .connect_timeout(limits::PEER_CONNECT_TIMEOUT)
+            .tcp_nodelay(true)
+            .connect_lazy())
     }
 }
 
@@ -72,8 +77,13 @@ pub struct Stamp {
 }
 
 impl tonic::service::Interceptor for Stamp {
-    fn call(&mut self, mut request: tonic::Request<()>) -> Result<tonic::Request<()>, tonic::Status> {
-        request.metadata_mut().insert(CLUSTER_ID_HEADER, self.cluster_id.clone());
+    fn call(
+        &mut self,
+        mut request: tonic::Request<()>,
+    ) -> Result<tonic::Request<()>, tonic::Status> {
+        request
+            .metadata_mut()
+            .insert(CLUSTER_ID_HEADER, self.cluster_id.clone());
         request.metadata_mut().insert(TO_HEADER, self.to.clone());
         Ok(request)
     }
@@ -81,15 +91,29 @@ impl tonic::service::Interceptor for Stamp {
 
 impl Peers {
     pub fn new(dial: Box<dyn Dial>, cluster_id: u64) -> Self {
-        Self { shared: Arc::new(Shared { dial, cluster_id, calls: Mutex::default() }) }
+        Self {
+            shared: Arc::new(Shared {
+                dial,
+                cluster_id,
+                calls: Mutex::default(),
+            }),
+        }
     }
 
     fn connect(&self, to: u64, node: &PeerNode) -> io::Result<Client> {
-        let url = node.peer_urls.first().ok_or_else(|| io::Error::other(format!("member {to:x} has no peer URL")))?;
-        let stamp = Stamp { cluster_id: self.shared.cluster_id.into(), to: to.into() };
-        Ok(PeerClient::with_interceptor(self.shared.dial.dial(url)?, stamp)
-            .max_decoding_message_size(limits::PEER_MESSAGE_BYTES)
-            .max_encoding_message_size(limits::PEER_MESSAGE_BYTES))
+        let url = node
+            .peer_urls
+            .first()
+            .ok_or_else(|| io::Error::other(format!("member {to:x} has no peer URL")))?;
+        let stamp = Stamp {
+            cluster_id: self.shared.cluster_id.into(),
+            to: to.into(),
+        };
+        Ok(
+            PeerClient::with_interceptor(self.shared.dial.dial(url)?, stamp)
+                .max_decoding_message_size(limits::PEER_MESSAGE_BYTES)
+                .max_encoding_message_size(limits::PEER_MESSAGE_BYTES),
+        )
     }
 
     /// The client for calls of this member's own (read index, proposals).
@@ -110,11 +134,20 @@ impl RaftNetworkFactory<TypeConfig> for Peers {
     type Network = Network;
 
     async fn new_client(&mut self, target: u64, node: &PeerNode) -> Network {
-        Network { client: self.connect(target, node).map_err(|error| error.to_string()), target, heartbeats: false }
+        Network {
+            client: self
+                .connect(target, node)
+                .map_err(|error| error.to_string()),
+            target,
+            heartbeats: false,
+        }
     }
 
     async fn new_heartbeat_client(&mut self, target: u64, node: &PeerNode) -> Network {
-        Network { heartbeats: true, ..self.new_client(target, node).await }
+        Network {
+            heartbeats: true,
+            ..self.new_client(target, node).await
+        }
     }
 }
 
@@ -137,7 +170,9 @@ fn malformed() -> RPCError<TypeConfig> {
 
 impl Network {
     fn client(&mut self) -> Result<&mut Client, RPCError<TypeConfig>> {
-        self.client.as_mut().map_err(|error| RPCError::Unreachable(Unreachable::from_string(error)))
+        self.client
+            .as_mut()
+            .map_err(|error| RPCError::Unreachable(Unreachable::from_string(error)))
     }
 
     async fn bounded<T>(
@@ -166,19 +201,32 @@ impl RaftNetworkV2<TypeConfig> for Network {
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<TypeConfig>, RPCError<TypeConfig>> {
         let target = self.target;
-        let answer = Self::bounded(target, option.hard_ttl(), self.client()?.append(convert::append_to_wire(rpc))).await?;
-        Ok(match convert::append_result_from_wire(answer).ok_or_else(malformed)? {
-            Ok(last) => AppendEntriesResponse::PartialSuccess(last),
-            Err(StreamAppendError::Conflict(_)) => AppendEntriesResponse::Conflict,
-            Err(StreamAppendError::HigherVote(vote)) => AppendEntriesResponse::HigherVote(vote),
-        })
+        let answer = Self::bounded(
+            target,
+            option.hard_ttl(),
+            self.client()?.append(convert::append_to_wire(rpc)),
+        )
+        .await?;
+        Ok(
+            match convert::append_result_from_wire(answer).ok_or_else(malformed)? {
+                Ok(last) => AppendEntriesResponse::PartialSuccess(last),
+                Err(StreamAppendError::Conflict(_)) => AppendEntriesResponse::Conflict,
+                Err(StreamAppendError::HigherVote(vote)) => AppendEntriesResponse::HigherVote(vote),
+            },
+        )
     }
 
     fn stream_append<'s, S>(
         &'s mut self,
         mut input: S,
         option: RPCOption,
-    ) -> BoxFuture<'s, Result<BoxStream<'s, Result<StreamAppendResult<TypeConfig>, RPCError<TypeConfig>>>, RPCError<TypeConfig>>>
+    ) -> BoxFuture<
+        's,
+        Result<
+            BoxStream<'s, Result<StreamAppendResult<TypeConfig>, RPCError<TypeConfig>>>,
+            RPCError<TypeConfig>,
+        >,
+    >
     where
         S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + Unpin + 'static,
     {
@@ -191,8 +239,15 @@ impl RaftNetworkV2<TypeConfig> for Network {
             let Some(first) = input.next().await else {
                 return Ok(Box::pin(stream::empty()) as BoxStream<'_, _>);
             };
-            let requests = stream::once(future::ready(first)).chain(input).map(convert::append_to_wire);
-            let answers = self.client()?.stream_append(requests).await.map_err(rpc_error)?.into_inner();
+            let requests = stream::once(future::ready(first))
+                .chain(input)
+                .map(convert::append_to_wire);
+            let answers = self
+                .client()?
+                .stream_append(requests)
+                .await
+                .map_err(rpc_error)?
+                .into_inner();
             let results = answers.map(|answer| match answer {
                 Ok(answer) => convert::append_result_from_wire(answer).ok_or_else(malformed),
                 Err(status) => Err(rpc_error(status)),
@@ -201,15 +256,33 @@ impl RaftNetworkV2<TypeConfig> for Network {
         })
     }
 
-    async fn vote(&mut self, rpc: VoteRequest<TypeConfig>, option: RPCOption) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
+    async fn vote(
+        &mut self,
+        rpc: VoteRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
         let target = self.target;
-        let answer = Self::bounded(target, option.hard_ttl(), self.client()?.vote(convert::vote_request_to_wire(rpc))).await?;
+        let answer = Self::bounded(
+            target,
+            option.hard_ttl(),
+            self.client()?.vote(convert::vote_request_to_wire(rpc)),
+        )
+        .await?;
         convert::vote_response_from_wire(answer).ok_or_else(malformed)
     }
 
-    async fn pre_vote(&mut self, rpc: VoteRequest<TypeConfig>, option: RPCOption) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
+    async fn pre_vote(
+        &mut self,
+        rpc: VoteRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
         let target = self.target;
-        let answer = Self::bounded(target, option.hard_ttl(), self.client()?.pre_vote(convert::vote_request_to_wire(rpc))).await?;
+        let answer = Self::bounded(
+            target,
+            option.hard_ttl(),
+            self.client()?.pre_vote(convert::vote_request_to_wire(rpc)),
+        )
+        .await?;
         convert::vote_response_from_wire(answer).ok_or_else(malformed)
     }
 
@@ -220,7 +293,9 @@ impl RaftNetworkV2<TypeConfig> for Network {
         _cancel: impl Future<Output = ReplicationClosed> + Send + 'static,
         _option: RPCOption,
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
-        Err(StreamingError::Unreachable(Unreachable::from_string("snapshots are not taken: the raft log is kept whole")))
+        Err(StreamingError::Unreachable(Unreachable::from_string(
+            "snapshots are not taken: the raft log is kept whole",
+        )))
     }
 
     async fn transfer_leader(
@@ -229,7 +304,13 @@ impl RaftNetworkV2<TypeConfig> for Network {
         option: RPCOption,
     ) -> Result<TransferLeaderResponse<TypeConfig>, RPCError<TypeConfig>> {
         let target = self.target;
-        let answer = Self::bounded(target, option.hard_ttl(), self.client()?.transfer_leader(convert::transfer_to_wire(&rpc))).await?;
+        let answer = Self::bounded(
+            target,
+            option.hard_ttl(),
+            self.client()?
+                .transfer_leader(convert::transfer_to_wire(&rpc)),
+        )
+        .await?;
         if answer.refused.is_empty() {
             return Ok(Ok(()));
         }
@@ -242,7 +323,10 @@ impl Network {
         &'s mut self,
         input: S,
         option: RPCOption,
-    ) -> Result<BoxStream<'s, Result<StreamAppendResult<TypeConfig>, RPCError<TypeConfig>>>, RPCError<TypeConfig>>
+    ) -> Result<
+        BoxStream<'s, Result<StreamAppendResult<TypeConfig>, RPCError<TypeConfig>>>,
+        RPCError<TypeConfig>,
+    >
     where
         S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + Unpin + 'static,
     {
@@ -251,7 +335,9 @@ impl Network {
         Ok(Box::pin(input.then(move |rpc| {
             let mut client = client.clone();
             async move {
-                let answer = Self::bounded(target, limit, client.append(convert::append_to_wire(rpc))).await?;
+                let answer =
+                    Self::bounded(target, limit, client.append(convert::append_to_wire(rpc)))
+                        .await?;
                 convert::append_result_from_wire(answer).ok_or_else(malformed)
             }
         })))

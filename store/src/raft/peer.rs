@@ -34,12 +34,22 @@ impl PeerService {
     /// Refuses messages of another cluster, and those meant for a member that
     /// was at this address before.
     fn check<T>(&self, request: &Request<T>) -> Result<(), Status> {
-        let header = |name| request.metadata().get(name).and_then(|value| value.to_str().ok()).and_then(|value| value.parse::<u64>().ok());
+        let header = |name| {
+            request
+                .metadata()
+                .get(name)
+                .and_then(|value| value.to_str().ok())
+                .and_then(|value| value.parse::<u64>().ok())
+        };
         if header(CLUSTER_ID_HEADER) != Some(self.group.cluster_id()) {
-            return Err(Status::failed_precondition("the message is of another cluster"));
+            return Err(Status::failed_precondition(
+                "the message is of another cluster",
+            ));
         }
         if header(TO_HEADER) != Some(self.group.id()) {
-            return Err(Status::failed_precondition("the message is for another member"));
+            return Err(Status::failed_precondition(
+                "the message is for another member",
+            ));
         }
         Ok(())
     }
@@ -49,7 +59,10 @@ impl PeerService {
 impl peer_server::Peer for PeerService {
     type StreamAppendStream = BoxStream<Result<wire::AppendResponse, Status>>;
 
-    async fn stream_append(&self, request: Request<Streaming<wire::AppendRequest>>) -> Result<Response<Self::StreamAppendStream>, Status> {
+    async fn stream_append(
+        &self,
+        request: Request<Streaming<wire::AppendRequest>>,
+    ) -> Result<Response<Self::StreamAppendStream>, Status> {
         self.check(&request)?;
         // A broken or malformed stream simply ends: the leader opens another.
         let requests = request
@@ -58,50 +71,85 @@ impl peer_server::Peer for PeerService {
             .take_while(|message| future::ready(message.is_some()))
             .filter_map(future::ready);
         let answers = self.group.raft().stream_append(requests);
-        Ok(Response::new(Box::pin(answers.map(|answer| answer.map(convert::append_result_to_wire).map_err(stopped)))))
+        Ok(Response::new(Box::pin(answers.map(|answer| {
+            answer.map(convert::append_result_to_wire).map_err(stopped)
+        }))))
     }
 
-    async fn append(&self, request: Request<wire::AppendRequest>) -> Result<Response<wire::AppendResponse>, Status> {
+    async fn append(
+        &self,
+        request: Request<wire::AppendRequest>,
+    ) -> Result<Response<wire::AppendResponse>, Status> {
         self.check(&request)?;
         let rpc = convert::append_from_wire(request.into_inner()).ok_or_else(malformed)?;
         let prev = rpc.prev_log_id;
         let last = rpc.entries.last().map(|entry| entry.log_id).or(prev);
-        let answer = self.group.raft().append_entries(rpc).await.map_err(stopped)?;
+        let answer = self
+            .group
+            .raft()
+            .append_entries(rpc)
+            .await
+            .map_err(stopped)?;
         if answer.is_conflict() && prev.is_none() {
             return Err(Status::internal("a conflict without a previous log id"));
         }
-        Ok(Response::new(convert::append_result_to_wire(answer.into_stream_result(prev, last))))
+        Ok(Response::new(convert::append_result_to_wire(
+            answer.into_stream_result(prev, last),
+        )))
     }
 
-    async fn vote(&self, request: Request<wire::VoteRequest>) -> Result<Response<wire::VoteResponse>, Status> {
+    async fn vote(
+        &self,
+        request: Request<wire::VoteRequest>,
+    ) -> Result<Response<wire::VoteResponse>, Status> {
         self.check(&request)?;
         let rpc = convert::vote_request_from_wire(request.into_inner()).ok_or_else(malformed)?;
         let answer = self.group.raft().vote(rpc).await.map_err(stopped)?;
         Ok(Response::new(convert::vote_response_to_wire(answer)))
     }
 
-    async fn pre_vote(&self, request: Request<wire::VoteRequest>) -> Result<Response<wire::VoteResponse>, Status> {
+    async fn pre_vote(
+        &self,
+        request: Request<wire::VoteRequest>,
+    ) -> Result<Response<wire::VoteResponse>, Status> {
         self.check(&request)?;
         let rpc = convert::vote_request_from_wire(request.into_inner()).ok_or_else(malformed)?;
         let answer = self.group.raft().pre_vote(rpc).await.map_err(stopped)?;
         Ok(Response::new(convert::vote_response_to_wire(answer)))
     }
 
-    async fn transfer_leader(&self, request: Request<wire::TransferLeaderRequest>) -> Result<Response<wire::TransferLeaderResponse>, Status> {
+    async fn transfer_leader(
+        &self,
+        request: Request<wire::TransferLeaderRequest>,
+    ) -> Result<Response<wire::TransferLeaderResponse>, Status> {
         self.check(&request)?;
         let rpc = convert::transfer_from_wire(request.into_inner()).ok_or_else(malformed)?;
-        let refused = match self.group.raft().handle_transfer_leader(rpc).await.map_err(stopped)? {
+        let refused = match self
+            .group
+            .raft()
+            .handle_transfer_leader(rpc)
+            .await
+            .map_err(stopped)?
+        {
             Ok(()) => String::new(),
             Err(error) => error.to_string(),
         };
         Ok(Response::new(wire::TransferLeaderResponse { refused }))
     }
 
-    async fn install_snapshot(&self, _request: Request<Streaming<wire::SnapshotChunk>>) -> Result<Response<wire::SnapshotResponse>, Status> {
-        Err(Status::unimplemented("snapshots are not taken: the raft log is kept whole"))
+    async fn install_snapshot(
+        &self,
+        _request: Request<Streaming<wire::SnapshotChunk>>,
+    ) -> Result<Response<wire::SnapshotResponse>, Status> {
+        Err(Status::unimplemented(
+            "snapshots are not taken: the raft log is kept whole",
+        ))
     }
 
-    async fn read_index(&self, request: Request<wire::ReadIndexRequest>) -> Result<Response<wire::ReadIndexResponse>, Status> {
+    async fn read_index(
+        &self,
+        request: Request<wire::ReadIndexRequest>,
+    ) -> Result<Response<wire::ReadIndexResponse>, Status> {
         self.check(&request)?;
         match self.group.read_index().await {
             Ok(index) => Ok(Response::new(wire::ReadIndexResponse { index })),
@@ -109,14 +157,26 @@ impl peer_server::Peer for PeerService {
         }
     }
 
-    async fn propose(&self, request: Request<wire::ProposeRequest>) -> Result<Response<wire::ProposeResponse>, Status> {
+    async fn propose(
+        &self,
+        request: Request<wire::ProposeRequest>,
+    ) -> Result<Response<wire::ProposeResponse>, Status> {
         self.check(&request)?;
         let payloads = request.into_inner().payloads;
         if payloads.len() > limits::FORWARD_BATCH {
             return Err(malformed());
         }
-        let payloads: Vec<Payload> = payloads.into_iter().map(Payload::from_wire).collect::<Option<_>>().ok_or_else(malformed)?;
-        let outcomes = future::join_all(payloads.into_iter().map(|payload| self.group.propose(payload))).await;
+        let payloads: Vec<Payload> = payloads
+            .into_iter()
+            .map(Payload::from_wire)
+            .collect::<Option<_>>()
+            .ok_or_else(malformed)?;
+        let outcomes = future::join_all(
+            payloads
+                .into_iter()
+                .map(|payload| self.group.propose(payload)),
+        )
+        .await;
         let outcomes = outcomes
             .into_iter()
             .map(|outcome| match outcome {

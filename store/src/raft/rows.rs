@@ -23,21 +23,39 @@ fn decode(bytes: &Bytes) -> Result<(LogId, Bytes), ViewError> {
     let damaged = || ViewError::Failed("a row of the raft group is damaged".to_owned());
     let (term, rest) = bytes.split_first_chunk::<8>().ok_or_else(damaged)?;
     let (index, _) = rest.split_first_chunk::<8>().ok_or_else(damaged)?;
-    Ok((LogId { term: u64::from_be_bytes(*term), index: u64::from_be_bytes(*index) }, bytes.slice(16..)))
+    Ok((
+        LogId {
+            term: u64::from_be_bytes(*term),
+            index: u64::from_be_bytes(*index),
+        },
+        bytes.slice(16..),
+    ))
 }
 
 impl Applied {
     /// As the rows have it.
     pub fn load(view: &impl View) -> Result<Self, ViewError> {
-        let log_id = view.get(Family::Meta, &APPLIED)?.map(|bytes| decode(&bytes)).transpose()?.map(|(log_id, _)| log_id);
-        let membership = view.get(Family::Meta, &MEMBERSHIP)?.map(|bytes| decode(&bytes)).transpose()?;
+        let log_id = view
+            .get(Family::Meta, &APPLIED)?
+            .map(|bytes| decode(&bytes))
+            .transpose()?
+            .map(|(log_id, _)| log_id);
+        let membership = view
+            .get(Family::Meta, &MEMBERSHIP)?
+            .map(|bytes| decode(&bytes))
+            .transpose()?;
         Ok(Self { log_id, membership })
     }
 
     /// The Meta rows that say this.
     pub fn rows(&self) -> impl Iterator<Item = (Bytes, Bytes)> {
-        let applied = self.log_id.map(|log_id| (Bytes::from_static(&APPLIED), encode(log_id, &[])));
-        let membership = self.membership.as_ref().map(|(log_id, bytes)| (Bytes::from_static(&MEMBERSHIP), encode(*log_id, bytes)));
+        let applied = self
+            .log_id
+            .map(|log_id| (Bytes::from_static(&APPLIED), encode(log_id, &[])));
+        let membership = self
+            .membership
+            .as_ref()
+            .map(|(log_id, bytes)| (Bytes::from_static(&MEMBERSHIP), encode(*log_id, bytes)));
         applied.into_iter().chain(membership)
     }
 }

@@ -52,13 +52,19 @@ pub struct LogId {
 
 impl From<RaftLogId> for LogId {
     fn from(id: RaftLogId) -> Self {
-        Self { term: id.leader_id.term, index: id.index }
+        Self {
+            term: id.leader_id.term,
+            index: id.index,
+        }
     }
 }
 
 impl From<LogId> for RaftLogId {
     fn from(id: LogId) -> Self {
-        openraft::LogId { leader_id: id.term.into(), index: id.index }
+        openraft::LogId {
+            leader_id: id.term.into(),
+            index: id.index,
+        }
     }
 }
 
@@ -82,14 +88,21 @@ struct MembershipRepr {
 pub fn encode_membership(membership: &RaftMembership) -> Bytes {
     let repr = MembershipRepr {
         configs: membership.get_joint_config().clone(),
-        nodes: membership.nodes().map(|(id, node)| (*id, node.clone())).collect(),
+        nodes: membership
+            .nodes()
+            .map(|(id, node)| (*id, node.clone()))
+            .collect(),
     };
-    serde_json::to_vec(&repr).expect("maps of strings encode").into()
+    serde_json::to_vec(&repr)
+        .expect("maps of strings encode")
+        .into()
 }
 
 pub fn decode_membership(bytes: &[u8]) -> Result<RaftMembership, DecodeError> {
     let wrong = DecodeError { what: "membership" };
-    let Ok(repr) = serde_json::from_slice::<MembershipRepr>(bytes) else { return Err(wrong) };
+    let Ok(repr) = serde_json::from_slice::<MembershipRepr>(bytes) else {
+        return Err(wrong);
+    };
     Membership::new(repr.configs, repr.nodes).map_err(|_| wrong)
 }
 
@@ -149,7 +162,10 @@ impl Payload {
 }
 
 pub fn entry(log_id: LogId, payload: Bytes) -> Result<Entry, DecodeError> {
-    Ok(openraft::Entry { log_id: log_id.into(), payload: decode_payload(payload)? })
+    Ok(openraft::Entry {
+        log_id: log_id.into(),
+        payload: decode_payload(payload)?,
+    })
 }
 
 /// Fixed 17 bytes: term, node id (both big-endian), committed.
@@ -163,7 +179,9 @@ pub fn encode_vote(vote: &RaftVote) -> Bytes {
 
 pub fn decode_vote(bytes: &[u8]) -> Result<RaftVote, DecodeError> {
     let wrong = DecodeError { what: "vote" };
-    let Ok(bytes) = <&[u8; 17]>::try_from(bytes) else { return Err(wrong) };
+    let Ok(bytes) = <&[u8; 17]>::try_from(bytes) else {
+        return Err(wrong);
+    };
     let (term, rest) = bytes.split_first_chunk::<8>().expect("17 bytes hold 8");
     let (node_id, rest) = rest.split_first_chunk::<8>().expect("9 bytes hold 8");
     let committed = match rest {
@@ -171,9 +189,19 @@ pub fn decode_vote(bytes: &[u8]) -> Result<RaftVote, DecodeError> {
         [1] => true,
         _ => return Err(wrong),
     };
-    Ok(vote(u64::from_be_bytes(*term), u64::from_be_bytes(*node_id), committed))
+    Ok(vote(
+        u64::from_be_bytes(*term),
+        u64::from_be_bytes(*node_id),
+        committed,
+    ))
 }
 
 pub fn vote(term: u64, node_id: u64, committed: bool) -> RaftVote {
-    openraft::Vote { leader_id: leader_id_std::LeaderId { term, voted_for: node_id }, committed }
+    openraft::Vote {
+        leader_id: leader_id_std::LeaderId {
+            term,
+            voted_for: node_id,
+        },
+        committed,
+    }
 }

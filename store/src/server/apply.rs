@@ -50,20 +50,38 @@ pub struct Applier {
 impl Applier {
     /// Starts the thread on what the rows contain. `fail` is called when the
     /// rows cannot be read or written: nothing more can be applied then.
-    pub fn start<E: Engine>(engine: Arc<E>, waiters: Arc<Waiters>, fail: impl Fn(&io::Error) + Send + 'static) -> io::Result<(Self, SharedPublished<E>, watch::Receiver<u64>)> {
+    pub fn start<E: Engine>(
+        engine: Arc<E>,
+        waiters: Arc<Waiters>,
+        fail: impl Fn(&io::Error) + Send + 'static,
+    ) -> io::Result<(Self, SharedPublished<E>, watch::Receiver<u64>)> {
         let rows = engine.snapshot();
         let state = State::load(&rows).map_err(io::Error::other)?;
         let applied = Applied::load(&rows).map_err(io::Error::other)?;
-        let published = Published { state, applied: applied.clone(), rows };
+        let published = Published {
+            state,
+            applied: applied.clone(),
+            rows,
+        };
         let (index, index_seen) = watch::channel(published.applied_index());
         let published = Arc::new(ArcSwap::from_pointee(published));
         let (jobs, queue) = mpsc::channel(2);
-        let thread = Thread { engine, waiters, published: published.clone(), index };
-        std::thread::Builder::new().name("apply".to_owned()).spawn(move || thread.work(queue, fail))?;
+        let thread = Thread {
+            engine,
+            waiters,
+            published: published.clone(),
+            index,
+        };
+        std::thread::Builder::new()
+            .name("apply".to_owned())
+            .spawn(move || thread.work(queue, fail))?;
         Ok((Self { jobs, applied }, published, index_seen))
     }
 
-    async fn send(&self, job: impl FnOnce(oneshot::Sender<io::Result<()>>) -> Job) -> io::Result<()> {
+    async fn send(
+        &self,
+        job: impl FnOnce(oneshot::Sender<io::Result<()>>) -> Job,
+    ) -> io::Result<()> {
         let gone = || io::Error::other("the applying thread has stopped");
         let (done, result) = oneshot::channel();
         self.jobs.send(job(done)).await.map_err(|_| gone())?;
@@ -73,7 +91,8 @@ impl Applier {
     /// Removes the newest rows of keys that were deleted before a compaction.
     /// Only this thread may: a key may be written again at any moment.
     pub async fn drop_tombstones(&self, tombstones: Vec<(Bytes, i64)>) -> io::Result<()> {
-        self.send(|done| Job::DropTombstones(tombstones, done)).await
+        self.send(|done| Job::DropTombstones(tombstones, done))
+            .await
     }
 }
 
@@ -118,18 +137,29 @@ impl<E: Engine> Thread<E> {
         let before = self.published.load();
         let mut state = before.state.clone();
         let mut overlay = Overlay::new(&before.rows);
-        let proposals = run.proposals.into_iter().map(Proposal::decode).collect::<Result<Vec<_>, _>>().map_err(io::Error::other)?;
+        let proposals = run
+            .proposals
+            .into_iter()
+            .map(Proposal::decode)
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(io::Error::other)?;
         prefetch(&mut overlay, &proposals)?;
         let mut answers = Vec::with_capacity(proposals.len());
         for proposal in &proposals {
             match &proposal.body {
                 Body::Command(command) => {
-                    let outcome = mizzen_core::apply(&mut state, &mut overlay, command).map_err(io::Error::other)?;
+                    let outcome = mizzen_core::apply(&mut state, &mut overlay, command)
+                        .map_err(io::Error::other)?;
                     answers.push((proposal.id, outcome.reply));
                 }
                 Body::Attributes(attributes) => {
                     members::apply(&mut overlay, attributes);
-                    answers.push((proposal.id, Ok(mizzen_core::Reply::Compact { revision: state.revision() })));
+                    answers.push((
+                        proposal.id,
+                        Ok(mizzen_core::Reply::Compact {
+                            revision: state.revision(),
+                        }),
+                    ));
                 }
             }
         }
@@ -137,7 +167,9 @@ impl<E: Engine> Thread<E> {
             overlay.put(Family::Meta, key, row);
         }
         (run.durable)()?;
-        self.engine.write(&overlay.into_batch()).map_err(io::Error::other)?;
+        self.engine
+            .write(&overlay.into_batch())
+            .map_err(io::Error::other)?;
         self.publish(state, run.applied);
         for (id, answer) in answers {
             self.waiters.answer(id, answer);
@@ -149,14 +181,21 @@ impl<E: Engine> Thread<E> {
     fn drop_tombstones(&self, tombstones: &[(Bytes, i64)]) -> io::Result<()> {
         let before = self.published.load();
         let mut overlay = Overlay::new(&before.rows);
-        mizzen_core::drop_tombstones(&before.state, &mut overlay, tombstones).map_err(io::Error::other)?;
-        self.engine.write(&overlay.into_batch()).map_err(io::Error::other)?;
+        mizzen_core::drop_tombstones(&before.state, &mut overlay, tombstones)
+            .map_err(io::Error::other)?;
+        self.engine
+            .write(&overlay.into_batch())
+            .map_err(io::Error::other)?;
         self.publish(before.state.clone(), before.applied.clone());
         Ok(())
     }
 
     fn publish(&self, state: State, applied: Applied) {
-        let published = Published { state, applied, rows: self.engine.snapshot() };
+        let published = Published {
+            state,
+            applied,
+            rows: self.engine.snapshot(),
+        };
         let index = published.applied_index();
         self.published.store(Arc::new(published));
         self.index.send_replace(index);
@@ -164,12 +203,17 @@ impl<E: Engine> Thread<E> {
 }
 
 /// Reads in one go what the commands of a run will ask for.
-fn prefetch<V: mizzen_core::View>(overlay: &mut Overlay<'_, V>, proposals: &[Proposal]) -> io::Result<()> {
+fn prefetch<V: mizzen_core::View>(
+    overlay: &mut Overlay<'_, V>,
+    proposals: &[Proposal],
+) -> io::Result<()> {
     let mut keys = Vec::with_capacity(proposals.len());
     for proposal in proposals {
         if let Body::Command(command) = &proposal.body {
             mizzen_core::prefetch_keys(command, &mut keys);
         }
     }
-    overlay.prefetch(Family::Head, &keys).map_err(io::Error::other)
+    overlay
+        .prefetch(Family::Head, &keys)
+        .map_err(io::Error::other)
 }

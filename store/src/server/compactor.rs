@@ -41,8 +41,13 @@ async fn reclaim<E: Engine>(engine: &Arc<E>, applier: &Applier) -> io::Result<()
         // Each step begins where the rows say the last one ended; what readers
         // see is older.
         let rows = engine.snapshot();
-        let step = tokio::task::spawn_blocking(move || mizzen_core::reclaim(&State::load(&rows)?, &rows, limits::RECLAIM_ROWS));
-        let step = step.await.map_err(io::Error::other)?.map_err(io::Error::other)?;
+        let step = tokio::task::spawn_blocking(move || {
+            mizzen_core::reclaim(&State::load(&rows)?, &rows, limits::RECLAIM_ROWS)
+        });
+        let step = step
+            .await
+            .map_err(io::Error::other)?
+            .map_err(io::Error::other)?;
         // First the newest rows, then the history that leads to them: a crash
         // in between leaves history behind, which the next pass finds again.
         if !step.tombstones.is_empty() {
@@ -50,7 +55,10 @@ async fn reclaim<E: Engine>(engine: &Arc<E>, applier: &Applier) -> io::Result<()
         }
         let engine = engine.clone();
         let write = tokio::task::spawn_blocking(move || engine.write(&step.batch));
-        write.await.map_err(io::Error::other)?.map_err(io::Error::other)?;
+        write
+            .await
+            .map_err(io::Error::other)?
+            .map_err(io::Error::other)?;
         if step.done {
             return Ok(());
         }

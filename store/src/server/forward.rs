@@ -31,10 +31,15 @@ impl Forward {
     /// Has the leader propose it. `Refused` only if no member appended it.
     pub async fn propose(&self, payload: Payload) -> Result<Submitted, Error> {
         let (sender, outcome) = oneshot::channel();
-        self.items.try_send(Item { payload, outcome: sender }).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => Error::TooManyRequests,
-            mpsc::error::TrySendError::Closed(_) => Error::Stopped,
-        })?;
+        self.items
+            .try_send(Item {
+                payload,
+                outcome: sender,
+            })
+            .map_err(|error| match error {
+                mpsc::error::TrySendError::Full(_) => Error::TooManyRequests,
+                mpsc::error::TrySendError::Closed(_) => Error::Stopped,
+            })?;
         outcome.await.map_err(|_| Error::Stopped)
     }
 }
@@ -49,7 +54,9 @@ async fn batches(group: Arc<Group>, mut queue: mpsc::Receiver<Item>) {
         }) else {
             return;
         };
-        let Ok(permit) = in_flight.clone().acquire_owned().await else { return };
+        let Ok(permit) = in_flight.clone().acquire_owned().await else {
+            return;
+        };
         let mut bytes = first.payload.0.len();
         let mut batch = vec![first];
         while batch.len() < limits::FORWARD_BATCH
@@ -72,18 +79,28 @@ async fn batches(group: Arc<Group>, mut queue: mpsc::Receiver<Item>) {
 
 async fn send(group: &Group, batch: Vec<Item>) {
     let payloads = batch.iter().map(|item| item.payload.0.clone()).collect();
-    let client = group.leader().filter(|leader| *leader != group.id()).map(|leader| group.peer(leader));
+    let client = group
+        .leader()
+        .filter(|leader| *leader != group.id())
+        .map(|leader| group.peer(leader));
     let outcomes = match client {
         // Nobody was asked, so nobody appended.
         None | Some(Err(_)) => vec![Submitted::Refused; batch.len()],
         Some(Ok(mut client)) => match client.propose(ProposeRequest { payloads }).await {
-            Ok(answer) => answer.into_inner().outcomes.into_iter().map(submitted).collect(),
+            Ok(answer) => answer
+                .into_inner()
+                .outcomes
+                .into_iter()
+                .map(submitted)
+                .collect(),
             Err(status) if never_sent(&status) => vec![Submitted::Refused; batch.len()],
             // The leader may have received it.
             Err(_) => Vec::new(),
         },
     };
-    let outcomes = outcomes.into_iter().chain(std::iter::repeat(Submitted::Unknown));
+    let outcomes = outcomes
+        .into_iter()
+        .chain(std::iter::repeat(Submitted::Unknown));
     for (item, outcome) in batch.into_iter().zip(outcomes) {
         // A client that went away no longer wants it.
         let _ = item.outcome.send(outcome);

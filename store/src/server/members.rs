@@ -17,7 +17,9 @@ pub struct Attributes {
 
 impl Attributes {
     pub fn encode(&self) -> Bytes {
-        serde_json::to_vec(self).expect("strings and numbers encode").into()
+        serde_json::to_vec(self)
+            .expect("strings and numbers encode")
+            .into()
     }
 
     pub fn decode(bytes: &[u8]) -> Result<Self, serde_json::Error> {
@@ -36,7 +38,14 @@ pub fn apply<V: View + ?Sized>(overlay: &mut Overlay<'_, V>, attributes: &Attrib
 }
 
 /// What `member` announced, if it has.
-pub fn attributes<V: View + ?Sized>(view: &V, member: u64) -> Result<Option<Attributes>, ViewError> {
-    let Some(row) = view.get(Family::Meta, &key(member))? else { return Ok(None) };
-    Attributes::decode(&row).map(Some).map_err(|error| ViewError::Failed(format!("the row of member {member:x} is damaged: {error}")))
+pub fn attributes<V: View + ?Sized>(
+    view: &V,
+    member: u64,
+) -> Result<Option<Attributes>, ViewError> {
+    let Some(row) = view.get(Family::Meta, &key(member))? else {
+        return Ok(None);
+    };
+    Attributes::decode(&row).map(Some).map_err(|error| {
+        ViewError::Failed(format!("the row of member {member:x} is damaged: {error}"))
+    })
 }

@@ -17,7 +17,9 @@ mod waiters;
 
 use std::{collections::BTreeMap, future::Future, io, sync::Arc, time::Duration};
 
-use mizzen_core::{Command, Compaction, KvHash, Limits, Range, RangeReply, Reply, Txn, View, ViewError};
+use mizzen_core::{
+    Command, Compaction, KvHash, Limits, Range, RangeReply, Reply, Txn, View, ViewError,
+};
 use mizzen_engine::{Engine, Snapshot};
 use tokio::{
     sync::watch,
@@ -106,16 +108,35 @@ impl<E: Engine> Server<E> {
         peers: raft::Peers,
         fail: impl Fn(&io::Error) + Clone + Send + 'static,
     ) -> io::Result<Arc<Self>> {
-        let Storage { engine, wal, recovered } = storage;
+        let Storage {
+            engine,
+            wal,
+            recovered,
+        } = storage;
         let request_limit = Duration::from_secs(5) + 2 * config.group.election_timeout;
         let waiters = Arc::new(Waiters::new(config.group.id, rand::random()));
-        let (applier, published, applied) = Applier::start(engine.clone(), waiters.clone(), fail.clone())?;
-        let group = Group::start(config.group, wal, &recovered, Arc::new(applier.clone()), peers).await?;
+        let (applier, published, applied) =
+            Applier::start(engine.clone(), waiters.clone(), fail.clone())?;
+        let group = Group::start(
+            config.group,
+            wal,
+            &recovered,
+            Arc::new(applier.clone()),
+            peers,
+        )
+        .await?;
         if !config.initial_members.is_empty() {
             group.bootstrap(config.initial_members).await?;
         }
         let (reclaimed, reclaimed_seen) = watch::channel(0);
-        tokio::spawn(compactor::run(engine.clone(), applier, published.clone(), applied.clone(), reclaimed, fail.clone()));
+        tokio::spawn(compactor::run(
+            engine.clone(),
+            applier,
+            published.clone(),
+            applied.clone(),
+            reclaimed,
+            fail.clone(),
+        ));
         tokio::spawn(flush(engine.clone(), fail));
         let server = Arc::new(Self {
             forward: Forward::start(group.clone()),
@@ -147,7 +168,12 @@ impl<E: Engine> Server<E> {
     pub async fn announce(&self, attributes: Attributes) -> Result<(), Error> {
         loop {
             match self.submit(Body::Attributes(attributes.clone())).await {
-                Err(Error::Timeout | Error::TimeoutLeaderFailure | Error::NoLeader | Error::TooManyRequests) => {}
+                Err(
+                    Error::Timeout
+                    | Error::TimeoutLeaderFailure
+                    | Error::NoLeader
+                    | Error::TooManyRequests,
+                ) => {}
                 other => return other.map(drop),
             }
         }
@@ -187,7 +213,10 @@ impl<E: Engine> Server<E> {
         if !txn.is_serializable() {
             self.read_index.wait().await?;
         }
-        self.read(txn, |txn, state, view| mizzen_core::read_only_txn(state, view, txn)).await
+        self.read(txn, |txn, state, view| {
+            mizzen_core::read_only_txn(state, view, txn)
+        })
+        .await
     }
 
     pub async fn range(&self, caller: &Caller, range: Range) -> Result<RangeReply, Error> {
@@ -196,11 +225,18 @@ impl<E: Engine> Server<E> {
         if !range.serializable {
             self.read_index.wait().await?;
         }
-        self.read(range, |range, state, view| mizzen_core::range(state, view, range)).await
+        self.read(range, |range, state, view| {
+            mizzen_core::range(state, view, range)
+        })
+        .await
     }
 
     /// A range in chunks, all at the revision it begins at.
-    pub async fn range_stream(&self, caller: &Caller, range: Range) -> Result<Chunks<E>, RangeStreamError> {
+    pub async fn range_stream(
+        &self,
+        caller: &Caller,
+        range: Range,
+    ) -> Result<Chunks<E>, RangeStreamError> {
         self.admit(caller)?;
         range.check().map_err(Error::from)?;
         if !range.serializable {
@@ -216,12 +252,22 @@ impl<E: Engine> Server<E> {
     }
 
     /// Compacts at once; with `physical`, returns when the space is given back.
-    pub async fn compact(&self, caller: &Caller, compaction: Compaction, physical: bool) -> Result<Reply, Error> {
+    pub async fn compact(
+        &self,
+        caller: &Caller,
+        compaction: Compaction,
+        physical: bool,
+    ) -> Result<Reply, Error> {
         self.admit(caller)?;
-        let reply = self.submit(Body::Command(Command::Compact(compaction))).await??;
+        let reply = self
+            .submit(Body::Command(Command::Compact(compaction)))
+            .await??;
         if physical {
             let mut reclaimed = self.reclaimed.clone();
-            reclaimed.wait_for(|done| *done >= compaction.revision).await.map_err(|_| Error::Stopped)?;
+            reclaimed
+                .wait_for(|done| *done >= compaction.revision)
+                .await
+                .map_err(|_| Error::Stopped)?;
         }
         Ok(reply)
     }
@@ -229,12 +275,19 @@ impl<E: Engine> Server<E> {
     /// Hash of the history up to `revision` (0: the newest).
     pub async fn hash_kv(&self, caller: &Caller, revision: i64) -> Result<KvHash, Error> {
         self.admit(caller)?;
-        self.read_at_leisure(revision, |revision, state, view| mizzen_core::hash_kv(state, view, *revision)).await
+        self.read_at_leisure(revision, |revision, state, view| {
+            mizzen_core::hash_kv(state, view, *revision)
+        })
+        .await
     }
 
     /// Answers from memory if that is quick; otherwise on a thread that may
     /// wait for the disk.
-    async fn read<Q, T>(&self, question: Q, answer: impl Fn(&Q, &mizzen_core::State, &dyn View) -> ReadResult<T> + Send + 'static) -> Result<T, Error>
+    async fn read<Q, T>(
+        &self,
+        question: Q,
+        answer: impl Fn(&Q, &mizzen_core::State, &dyn View) -> ReadResult<T> + Send + 'static,
+    ) -> Result<T, Error>
     where
         Q: Send + 'static,
         T: Send + 'static,
@@ -250,7 +303,11 @@ impl<E: Engine> Server<E> {
         Self::aside(published, question, answer).await
     }
 
-    async fn read_at_leisure<Q, T>(&self, question: Q, answer: impl Fn(&Q, &mizzen_core::State, &dyn View) -> ReadResult<T> + Send + 'static) -> Result<T, Error>
+    async fn read_at_leisure<Q, T>(
+        &self,
+        question: Q,
+        answer: impl Fn(&Q, &mizzen_core::State, &dyn View) -> ReadResult<T> + Send + 'static,
+    ) -> Result<T, Error>
     where
         Q: Send + 'static,
         T: Send + 'static,
@@ -267,7 +324,9 @@ impl<E: Engine> Server<E> {
         Q: Send + 'static,
         T: Send + 'static,
     {
-        let read = tokio::task::spawn_blocking(move || answer(&question, &published.state, &published.rows));
+        let read = tokio::task::spawn_blocking(move || {
+            answer(&question, &published.state, &published.rows)
+        });
         let answer = read.await.map_err(|_| Error::Stopped)?;
         Ok(answer??)
     }
@@ -275,12 +334,21 @@ impl<E: Engine> Server<E> {
     /// Proposes and waits for the outcome. Proposes again only what no member
     /// appended.
     async fn submit(&self, body: Body) -> Result<Answer, Error> {
-        if self.group.committed_index().saturating_sub(self.published.load().applied_index()) > limits::COMMIT_APPLY_GAP {
+        if self
+            .group
+            .committed_index()
+            .saturating_sub(self.published.load().applied_index())
+            > limits::COMMIT_APPLY_GAP
+        {
             return Err(Error::TooManyRequests);
         }
         let deadline = Instant::now() + self.request_limit;
         let mut waiter = self.waiters.register()?;
-        let payload = Proposal { id: waiter.id(), body }.encode();
+        let payload = Proposal {
+            id: waiter.id(),
+            body,
+        }
+        .encode();
         if payload.0.len() > self.request_bytes {
             return Err(Error::RequestTooLarge);
         }
@@ -289,7 +357,11 @@ impl<E: Engine> Server<E> {
         let first_leader = *leader.borrow_and_update();
         let outcome = async {
             loop {
-                let submitted = if self.group.is_leader() { self.group.propose(payload.clone()).await } else { self.forward.propose(payload.clone()).await? };
+                let submitted = if self.group.is_leader() {
+                    self.group.propose(payload.clone()).await
+                } else {
+                    self.forward.propose(payload.clone()).await?
+                };
                 match submitted {
                     Submitted::Refused => read_index::retry(&mut leader, deadline).await?,
                     // Applied on the leader, and soon here; or perhaps never.
@@ -298,7 +370,9 @@ impl<E: Engine> Server<E> {
             }
         };
         match timeout_at(deadline, outcome).await {
-            Ok(Err(Error::Timeout)) | Err(_) if self.group.leader() != Some(first_leader) => Err(Error::TimeoutLeaderFailure),
+            Ok(Err(Error::Timeout)) | Err(_) if self.group.leader() != Some(first_leader) => {
+                Err(Error::TimeoutLeaderFailure)
+            }
             Ok(outcome) => outcome,
             Err(_) => Err(Error::Timeout),
         }
@@ -311,8 +385,15 @@ impl<E: Engine> Server<E> {
             let mut list = Vec::with_capacity(members.len());
             for (id, (node, voter)) in members {
                 let said = members::attributes(view, *id)?;
-                let (name, client_urls) = said.map_or_else(Default::default, |said| (said.name, said.client_urls));
-                list.push(Member { id: *id, name, peer_urls: node.peer_urls.clone(), client_urls, learner: !voter });
+                let (name, client_urls) =
+                    said.map_or_else(Default::default, |said| (said.name, said.client_urls));
+                list.push(Member {
+                    id: *id,
+                    name,
+                    peer_urls: node.peer_urls.clone(),
+                    client_urls,
+                    learner: !voter,
+                });
             }
             Ok(Ok(list))
         })
@@ -321,19 +402,28 @@ impl<E: Engine> Server<E> {
 
     pub async fn report(&self) -> Result<Report, Error> {
         let engine = self.engine.clone();
-        let size = tokio::task::spawn_blocking(move || engine.size()).await.map_err(|_| Error::Stopped)?;
+        let size = tokio::task::spawn_blocking(move || engine.size())
+            .await
+            .map_err(|_| Error::Stopped)?;
         let size = size.map_err(|error| Error::Failed(error.to_string()))?;
         let bytes = |bytes| i64::try_from(bytes).unwrap_or(i64::MAX);
         // Rows in memory count as well: they will need their space on disk.
         let allocated = (size.disk + size.unflushed).max(size.in_use);
-        Ok(Report { raft: self.group.status(), db_bytes: bytes(allocated), db_bytes_in_use: bytes(size.in_use) })
+        Ok(Report {
+            raft: self.group.status(),
+            db_bytes: bytes(allocated),
+            db_bytes_in_use: bytes(size.in_use),
+        })
     }
 
     /// Leaves the group and makes the rows durable.
     pub async fn stop(&self) -> io::Result<()> {
         self.group.shutdown().await?;
         let engine = self.engine.clone();
-        tokio::task::spawn_blocking(move || engine.flush()).await.map_err(io::Error::other)?.map_err(io::Error::other)
+        tokio::task::spawn_blocking(move || engine.flush())
+            .await
+            .map_err(io::Error::other)?
+            .map_err(io::Error::other)
     }
 
     /// Resolves when the replica can no longer work, with the reason.

@@ -54,10 +54,17 @@ impl Proposal {
         if bytes.len() < HEAD {
             return Err(DecodeError(format!("{} bytes", bytes.len())));
         }
-        let id = RequestId { member: bytes.get_u64(), number: bytes.get_u64() };
+        let id = RequestId {
+            member: bytes.get_u64(),
+            number: bytes.get_u64(),
+        };
         let body = match bytes.get_u8() {
-            COMMAND => Body::Command(Command::decode(&bytes).map_err(|error| DecodeError(error.to_string()))?),
-            ATTRIBUTES => Body::Attributes(Attributes::decode(&bytes).map_err(|error| DecodeError(error.to_string()))?),
+            COMMAND => Body::Command(
+                Command::decode(&bytes).map_err(|error| DecodeError(error.to_string()))?,
+            ),
+            ATTRIBUTES => Body::Attributes(
+                Attributes::decode(&bytes).map_err(|error| DecodeError(error.to_string()))?,
+            ),
             kind => return Err(DecodeError(format!("kind {kind}"))),
         };
         Ok(Self { id, body })

@@ -27,12 +27,24 @@ pub struct Chunks<E: Engine> {
 }
 
 impl<E: Engine> Chunks<E> {
-    pub(super) fn new(published: SharedPublished<E>, range: &mizzen_core::Range, bytes: usize) -> Result<Self, RangeStreamError> {
-        let cursor = RangeCursor::new(&published.load().state, range).map_err(|error| match error {
-            mizzen_core::RangeStreamError::Refused(refusal) => RangeStreamError::Server(refusal.into()),
-            other => RangeStreamError::Unsupported(other.to_string()),
-        })?;
-        Ok(Self { published, cursor: Some(cursor), keys: limits::RANGE_STREAM_FIRST_CHUNK, bytes })
+    pub(super) fn new(
+        published: SharedPublished<E>,
+        range: &mizzen_core::Range,
+        bytes: usize,
+    ) -> Result<Self, RangeStreamError> {
+        let cursor =
+            RangeCursor::new(&published.load().state, range).map_err(|error| match error {
+                mizzen_core::RangeStreamError::Refused(refusal) => {
+                    RangeStreamError::Server(refusal.into())
+                }
+                other => RangeStreamError::Unsupported(other.to_string()),
+            })?;
+        Ok(Self {
+            published,
+            cursor: Some(cursor),
+            keys: limits::RANGE_STREAM_FIRST_CHUNK,
+            bytes,
+        })
     }
 
     /// The next chunk; `None` after the last.

@@ -39,7 +39,12 @@ impl ReadIndex {
     }
 }
 
-async fn rounds(group: Arc<Group>, applied: watch::Receiver<u64>, mut queue: mpsc::Receiver<Waiting>, limit: Duration) {
+async fn rounds(
+    group: Arc<Group>,
+    applied: watch::Receiver<u64>,
+    mut queue: mpsc::Receiver<Waiting>,
+    limit: Duration,
+) {
     let mut readers = Vec::new();
     while queue.recv_many(&mut readers, WAITING).await > 0 {
         let deadline = Instant::now() + limit;
@@ -50,7 +55,12 @@ async fn rounds(group: Arc<Group>, applied: watch::Receiver<u64>, mut queue: mps
         match index {
             Ok(index) if *applied.borrow() >= index => finish(readers, Ok(())),
             // The next round need not wait until this one is applied.
-            Ok(index) => drop(tokio::spawn(finish_when(applied.clone(), index, deadline, readers))),
+            Ok(index) => drop(tokio::spawn(finish_when(
+                applied.clone(),
+                index,
+                deadline,
+                readers,
+            ))),
             Err(error) => finish(readers, Err(error)),
         }
     }
@@ -63,7 +73,12 @@ fn finish(readers: Vec<Waiting>, result: Result<(), Error>) {
     }
 }
 
-async fn finish_when(mut applied: watch::Receiver<u64>, index: u64, deadline: Instant, readers: Vec<Waiting>) {
+async fn finish_when(
+    mut applied: watch::Receiver<u64>,
+    index: u64,
+    deadline: Instant,
+    readers: Vec<Waiting>,
+) {
     let result = match timeout_at(deadline, applied.wait_for(|applied| *applied >= index)).await {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(_)) => Err(Error::Stopped),
@@ -97,7 +112,11 @@ async fn attempt(group: &Group, leader: u64) -> Option<u64> {
 fn remote(group: &Group, leader: u64) -> impl Future<Output = Option<u64>> + Send + use<> {
     let client = group.peer(leader);
     async move {
-        let answer = client.ok()?.read_index(mizzen_proto::peer::ReadIndexRequest {}).await.ok()?;
+        let answer = client
+            .ok()?
+            .read_index(mizzen_proto::peer::ReadIndexRequest {})
+            .await
+            .ok()?;
         Some(answer.into_inner().index)
     }
 }

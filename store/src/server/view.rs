@@ -14,11 +14,18 @@ pub struct Brief<V> {
 
 impl<V: View> Brief<V> {
     pub fn new(view: V, rows: usize) -> Self {
-        Self { view, rows: Cell::new(rows) }
+        Self {
+            view,
+            rows: Cell::new(rows),
+        }
     }
 
     fn take(&self) -> Result<(), ViewError> {
-        let left = self.rows.get().checked_sub(1).ok_or(ViewError::WouldBlock)?;
+        let left = self
+            .rows
+            .get()
+            .checked_sub(1)
+            .ok_or(ViewError::WouldBlock)?;
         self.rows.set(left);
         Ok(())
     }
@@ -40,8 +47,16 @@ impl<V: View> View for Brief<V> {
         let mut over = false;
         self.view.scan(family, from, to, &mut |key, value| {
             over = self.take().is_err();
-            if over { ControlFlow::Break(()) } else { visit(key, value) }
+            if over {
+                ControlFlow::Break(())
+            } else {
+                visit(key, value)
+            }
         })?;
-        if over { Err(ViewError::WouldBlock) } else { Ok(()) }
+        if over {
+            Err(ViewError::WouldBlock)
+        } else {
+            Ok(())
+        }
     }
 }

@@ -48,7 +48,12 @@ impl Waiters {
         let before = self.in_flight.fetch_add(1, Ordering::Relaxed);
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let (sender, answer) = oneshot::channel();
-        let waiter = Waiter { waiters: self, number, bytes: 0, answer };
+        let waiter = Waiter {
+            waiters: self,
+            number,
+            bytes: 0,
+            answer,
+        };
         if before >= limits::PROPOSALS_IN_FLIGHT {
             return Err(Error::TooManyRequests);
         }
@@ -80,12 +85,22 @@ impl Waiter<'_> {
     /// Counts the proposal's bytes in; refused when too many wait already.
     pub fn hold(&mut self, bytes: usize) -> Result<(), Error> {
         self.bytes += bytes;
-        let before = self.waiters.bytes_in_flight.fetch_add(bytes, Ordering::Relaxed);
-        if before >= limits::PROPOSAL_BYTES_IN_FLIGHT { Err(Error::TooManyRequests) } else { Ok(()) }
+        let before = self
+            .waiters
+            .bytes_in_flight
+            .fetch_add(bytes, Ordering::Relaxed);
+        if before >= limits::PROPOSAL_BYTES_IN_FLIGHT {
+            Err(Error::TooManyRequests)
+        } else {
+            Ok(())
+        }
     }
 
     pub fn id(&self) -> RequestId {
-        RequestId { member: self.waiters.member, number: self.number }
+        RequestId {
+            member: self.waiters.member,
+            number: self.number,
+        }
     }
 
     pub async fn answer(&mut self) -> Result<Answer, Error> {
@@ -97,6 +112,8 @@ impl Drop for Waiter<'_> {
     fn drop(&mut self) {
         self.waiters.shard(self.number).lock().remove(&self.number);
         self.waiters.in_flight.fetch_sub(1, Ordering::Relaxed);
-        self.waiters.bytes_in_flight.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.waiters
+            .bytes_in_flight
+            .fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }

@@ -399,7 +399,10 @@ async fn prepare(pair: Pair<'_>, start_revision: i64) -> Result<i64, Failure> {
     );
     a?;
     b?;
-    let (a, b) = tokio::join!(settle(reference, pair.leases), settle(candidate, pair.leases));
+    let (a, b) = tokio::join!(
+        settle(reference, pair.leases),
+        settle(candidate, pair.leases)
+    );
     let (a, b) = (a?, b?);
     if a == b {
         return Ok(a);

@@ -25,7 +25,7 @@ impl Default for EngineOptions {
     fn default() -> Self {
         Self {
             cache_bytes: 128 << 20,
-            write_buffer_bytes: 64 << 20,
+            write_buffer_bytes: 128 << 20,
             max_background_jobs: 2,
             // 64 GiB in files of 128 MiB, within the usual soft limit of 1,024.
             max_open_files: 512,
