@@ -114,3 +114,7 @@ pub const HTTP1_HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Threads for reads that need the disk or take long. More would only queue
 /// at the disk; each holds at most one reply.
 pub const BLOCKING_THREADS: usize = 16;
+
+/// Readers waiting for a quorum round to begin; the next round takes them all.
+/// Each is a channel of a few dozen bytes.
+pub const READERS_WAITING: usize = 65_536;

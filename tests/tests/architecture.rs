@@ -131,6 +131,7 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
         ("version", &[]),
         ("config", &["limits", "version"]),
         ("logging", &["config"]),
+        ("member_dir", &[]),
         ("wal", &["limits"]),
         ("raft", &["limits", "wal"]),
         ("server", &["limits", "raft", "wal"]),

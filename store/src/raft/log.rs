@@ -64,8 +64,18 @@ impl LogStore {
                 .await
                 .map_err(io::Error::other)?
         };
+        let records = records.map_err(io::Error::other)?;
+        // The log checks this too; a gap here would be a lost write.
+        if let Some(wrong) = (start..)
+            .zip(&records)
+            .find(|(index, record)| record.index != *index)
+        {
+            return Err(io::Error::other(format!(
+                "the raft log gave entry {} for index {}",
+                wrong.1.index, wrong.0
+            )));
+        }
         records
-            .map_err(io::Error::other)?
             .into_iter()
             .map(|record| {
                 types::entry(

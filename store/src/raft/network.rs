@@ -27,6 +27,10 @@ use crate::limits;
 
 type BoxFuture<'a, T> = std::pin::Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 type BoxStream<'a, T> = std::pin::Pin<Box<dyn Stream<Item = T> + Send + 'a>>;
+type Answers<'a> = Result<
+    BoxStream<'a, Result<StreamAppendResult<TypeConfig>, RPCError<TypeConfig>>>,
+    RPCError<TypeConfig>,
+>;
 
 /// How a peer's address becomes a connection. TLS and tests put theirs here.
 pub trait Dial: Send + Sync + 'static {
@@ -319,14 +323,7 @@ impl RaftNetworkV2<TypeConfig> for Network {
 }
 
 impl Network {
-    fn append_each<'s, S>(
-        &'s mut self,
-        input: S,
-        option: RPCOption,
-    ) -> Result<
-        BoxStream<'s, Result<StreamAppendResult<TypeConfig>, RPCError<TypeConfig>>>,
-        RPCError<TypeConfig>,
-    >
+    fn append_each<'s, S>(&'s mut self, input: S, option: RPCOption) -> Answers<'s>
     where
         S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + Unpin + 'static,
     {

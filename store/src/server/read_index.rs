@@ -9,10 +9,7 @@ use tokio::{
 };
 
 use super::error::Error;
-use crate::raft::Group;
-
-/// Readers waiting for a round to begin; the next round takes them all.
-const WAITING: usize = 65_536;
+use crate::{limits, raft::Group};
 
 type Waiting = oneshot::Sender<Result<(), Error>>;
 
@@ -22,7 +19,7 @@ pub struct ReadIndex {
 
 impl ReadIndex {
     pub fn start(group: Arc<Group>, applied: watch::Receiver<u64>, limit: Duration) -> Self {
-        let (waiting, queue) = mpsc::channel(WAITING);
+        let (waiting, queue) = mpsc::channel(limits::READERS_WAITING);
         tokio::spawn(rounds(group, applied, queue, limit));
         Self { waiting }
     }
@@ -46,7 +43,7 @@ async fn rounds(
     limit: Duration,
 ) {
     let mut readers = Vec::new();
-    while queue.recv_many(&mut readers, WAITING).await > 0 {
+    while queue.recv_many(&mut readers, limits::READERS_WAITING).await > 0 {
         let deadline = Instant::now() + limit;
         // Readers that come from here on wait for the next round: this one may
         // have been sent before they came.
