@@ -135,7 +135,7 @@ impl<E: Engine> Thread<E> {
 
     fn run(&self, run: Committed) -> io::Result<()> {
         let before = self.published.load();
-        let mut state = before.state.clone();
+        let mut state = before.state;
         let mut overlay = Overlay::new(&before.rows);
         let proposals = run
             .proposals
@@ -186,7 +186,7 @@ impl<E: Engine> Thread<E> {
         self.engine
             .write(&overlay.into_batch())
             .map_err(io::Error::other)?;
-        self.publish(before.state.clone(), before.applied.clone());
+        self.publish(before.state, before.applied.clone());
         Ok(())
     }
 
