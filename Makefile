@@ -4,7 +4,9 @@ CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/mizzen
 export CARGO_TARGET_DIR ?= $(CACHE)/target
 TOOLS := $(CACHE)/tools
 REFERENCE := $(CACHE)/reference
-export PATH := $(TOOLS)/bin:$(REFERENCE):$(PATH)
+# Where the tests find etcd.
+export MIZZEN_REFERENCE_DIR := $(REFERENCE)
+export PATH := $(TOOLS)/bin:$(PATH)
 BIN := $(CARGO_TARGET_DIR)/release
 
 .PHONY: run stop test build packages tools reference lint
@@ -21,7 +23,7 @@ build: packages
 	cargo build --release --locked -p mizzen-store
 
 ## Everything that must hold before a change lands.
-test: packages tools reference lint
+test: packages tools reference lint build
 	cargo test --release --locked --workspace
 
 lint: packages tools
