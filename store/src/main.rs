@@ -113,7 +113,7 @@ async fn run(config: Config) -> io::Result<()> {
 
     let mut signals = Signals::new()?;
     let early = tokio::select! {
-        ready = server.ready() => ready.map(|()| None).map_err(io::Error::other)?,
+        ready = ready(&server, &config) => ready.map(|()| None)?,
         signal = signals.next() => Some(signal),
         () = server.removed() => Some(REMOVED),
         reason = failures.recv() => return Err(io::Error::other(reason.unwrap_or_default())),
@@ -131,11 +131,6 @@ async fn run(config: Config) -> io::Result<()> {
                 stopping.clone(),
             )));
         }
-        tokio::spawn(announce(
-            server.clone(),
-            config.name.clone(),
-            config.advertise_client_urls.clone(),
-        ));
         tracing::info!("ready to serve client requests");
     }
     let signal = match early {
@@ -165,18 +160,19 @@ async fn run(config: Config) -> io::Result<()> {
     Ok(())
 }
 
-async fn announce<E: Engine>(server: Arc<Server<E>>, name: String, client_urls: Vec<String>) {
-    let member = server.group().id();
-    if let Err(error) = server
-        .announce(Attributes {
-            member,
-            name,
-            client_urls,
-        })
-        .await
-    {
+/// Waits until this member may serve clients, and has told the cluster how.
+async fn ready<E: Engine>(server: &Server<E>, config: &Config) -> io::Result<()> {
+    server.ready().await.map_err(io::Error::other)?;
+    let attributes = Attributes {
+        member: server.group().id(),
+        name: config.name.clone(),
+        client_urls: config.advertise_client_urls.clone(),
+    };
+    if let Err(error) = server.announce(attributes).await {
         tracing::warn!(%error, "the cluster was not told this member's name and client URLs");
     }
+    server.voting().await;
+    Ok(())
 }
 
 /// The members to begin a new cluster with: none if the log has begun, or if

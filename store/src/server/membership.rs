@@ -120,6 +120,25 @@ impl<E: Engine> Server<E> {
         }
     }
 
+    /// Returns when this member votes, if it is to: from then on the cluster
+    /// can rely on it as clients think it can.
+    pub async fn voting(&self) {
+        let id = self.group.id();
+        let mut applied = self.read_index.applied();
+        loop {
+            let published = self.published.load_full();
+            let votes = published.members.voters().any(|member| member.id == id);
+            if !votes || self.group.configuration().voters.contains(&id) {
+                return;
+            }
+            // Its vote is an entry like any other. Without a writer nothing
+            // changes any more.
+            if applied.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
     /// Resolves when this member is no member any more.
     pub fn removed(&self) -> impl Future<Output = ()> + use<E> {
         let mut told = self.liveness.removed();
