@@ -2,6 +2,7 @@
 
 pub mod config;
 pub mod grpc;
+pub mod lease;
 pub mod limits;
 pub mod logging;
 pub mod member_dir;

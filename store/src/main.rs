@@ -97,7 +97,8 @@ async fn run(config: Config) -> io::Result<()> {
         request_bytes: config.max_request_bytes,
     };
     let server = Server::start(server_config, storage, peers, fail).await?;
-    let peer_service = tonic::service::Routes::new(PeerService::server(server.group().clone()));
+    let peer_service = tonic::service::Routes::new(PeerService::server(server.group().clone()))
+        .add_service(server.lease_service());
     let mut listening = Vec::new();
     for listener in peer_listeners {
         let routes = peer_service.clone();

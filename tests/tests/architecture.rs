@@ -134,7 +134,8 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
         ("member_dir", &[]),
         ("wal", &["limits"]),
         ("raft", &["limits", "wal"]),
-        ("server", &["limits", "raft", "wal"]),
+        ("lease", &[]),
+        ("server", &["lease", "limits", "raft", "wal"]),
         ("grpc", &["limits", "server", "version"]),
     ])
 }

@@ -18,7 +18,7 @@ use crate::{
 };
 
 pub struct Api<E: Engine> {
-    server: Arc<Server<E>>,
+    pub(super) server: Arc<Server<E>>,
 }
 
 impl<E: Engine> Clone for Api<E> {
@@ -29,7 +29,7 @@ impl<E: Engine> Clone for Api<E> {
     }
 }
 
-fn decode<T: Message + Default>(body: Bytes) -> Result<T, Status> {
+pub(super) fn decode<T: Message + Default>(body: Bytes) -> Result<T, Status> {
     T::decode(body)
         .map_err(|error| Status::internal(format!("grpc: error unmarshalling request: {error}")))
 }
@@ -52,6 +52,10 @@ impl<E: Engine> Api<E> {
             "/etcdserverpb.KV/DeleteRange" => self.delete_range(caller, body).await,
             "/etcdserverpb.KV/Txn" => self.txn(caller, body).await,
             "/etcdserverpb.KV/Compact" => self.compact(caller, body).await,
+            "/etcdserverpb.Lease/LeaseGrant" => self.lease_grant(caller, body).await,
+            "/etcdserverpb.Lease/LeaseRevoke" => self.lease_revoke(caller, body).await,
+            "/etcdserverpb.Lease/LeaseTimeToLive" => self.lease_time_to_live(caller, body).await,
+            "/etcdserverpb.Lease/LeaseLeases" => self.lease_leases(caller, body).await,
             "/etcdserverpb.Cluster/MemberList" => self.member_list(caller, body).await,
             "/etcdserverpb.Maintenance/Alarm" => self.alarm(body),
             "/etcdserverpb.Maintenance/Status" => self.status(body).await,
@@ -71,6 +75,10 @@ impl<E: Engine> Api<E> {
                 | "/etcdserverpb.KV/DeleteRange"
                 | "/etcdserverpb.KV/Txn"
                 | "/etcdserverpb.KV/Compact"
+                | "/etcdserverpb.Lease/LeaseGrant"
+                | "/etcdserverpb.Lease/LeaseRevoke"
+                | "/etcdserverpb.Lease/LeaseTimeToLive"
+                | "/etcdserverpb.Lease/LeaseLeases"
                 | "/etcdserverpb.Cluster/MemberList"
                 | "/etcdserverpb.Maintenance/Alarm"
                 | "/etcdserverpb.Maintenance/Status"
@@ -91,7 +99,15 @@ impl<E: Engine> Api<E> {
         }
     }
 
-    fn reply(&self, reply: Result<Reply, Error>) -> Result<Bytes, Status> {
+    /// The header with the store's revision as this member has it now.
+    pub(super) fn header_now(&self) -> wire::ResponseHeader {
+        wire::ResponseHeader {
+            revision: self.server.revision(),
+            ..self.header()
+        }
+    }
+
+    pub(super) fn reply(&self, reply: Result<Reply, Error>) -> Result<Bytes, Status> {
         reply
             .map(|reply| translate::reply(&reply, self.header()))
             .map_err(status)

@@ -7,6 +7,7 @@
 mod api;
 mod coalesce;
 mod frame;
+mod lease;
 mod listen;
 mod status;
 mod translate;
@@ -100,6 +101,10 @@ impl<E: Engine> Front<E> {
                 Err(status) => Err(status),
             });
         }
+        if path == "/etcdserverpb.Lease/LeaseKeepAlive" {
+            let requests = frame::Messages::new(request.into_body(), limit);
+            return frame::stream(Ok(self.api.lease_keep_alive(caller, requests)));
+        }
         if path.starts_with("/grpc.health.v1.Health/") {
             return frame::infallible(self.health.call(request).await).map(Reply::Tonic);
         }
@@ -134,6 +139,7 @@ fn is_service(name: &str) -> bool {
     matches!(
         name,
         "etcdserverpb.KV"
+            | "etcdserverpb.Lease"
             | "etcdserverpb.Cluster"
             | "etcdserverpb.Maintenance"
             | "grpc.health.v1.Health"

@@ -26,12 +26,13 @@ use openraft::{
     Config, ReadPolicy, SnapshotPolicy,
     async_runtime::watch::WatchReceiver as _,
     errors::{ClientWriteError, InitializeError, LinearizableReadError, RaftError},
+    impls::ProgressResponder,
 };
 use tokio::sync::watch;
 
 pub use machine::{Applied, BoxFuture, Committed, Rows};
-pub use network::{CLUSTER_ID_HEADER, Client, Dial, Peers, PlainDial, TO_HEADER};
-pub use peer::PeerService;
+pub use network::{CLUSTER_ID_HEADER, Client, Dial, PeerChannel, Peers, PlainDial, TO_HEADER};
+pub use peer::{PeerService, check_addressee};
 pub use types::{LogId, Payload, PeerNode};
 
 use crate::{limits, wal};
@@ -95,6 +96,8 @@ struct Hints {
     term: AtomicU64,
     /// 0: none.
     leader: watch::Sender<u64>,
+    /// The term this member leads.
+    leading: watch::Sender<Option<u64>>,
     committed: AtomicU64,
 }
 
@@ -121,9 +124,10 @@ impl Group {
         let hints = Arc::new(Hints {
             term: AtomicU64::new(0),
             leader: watch::channel(0).0,
+            leading: watch::channel(None).0,
             committed: AtomicU64::new(0),
         });
-        tokio::spawn(follow(raft.clone(), hints.clone()));
+        tokio::spawn(follow(config.id, raft.clone(), hints.clone()));
         Ok(Arc::new(Self {
             config,
             raft,
@@ -146,6 +150,10 @@ impl Group {
         self.config.id
     }
 
+    pub fn election_timeout(&self) -> Duration {
+        self.config.election_timeout
+    }
+
     pub fn cluster_id(&self) -> u64 {
         self.config.cluster_id
     }
@@ -164,6 +172,12 @@ impl Group {
         self.hints.leader.subscribe()
     }
 
+    /// The term this member leads; `None` while it does not. A leader of a new
+    /// term is another one, also on the same member.
+    pub fn watch_leading(&self) -> watch::Receiver<Option<u64>> {
+        self.hints.leading.subscribe()
+    }
+
     pub fn is_leader(&self) -> bool {
         self.leader() == Some(self.config.id)
     }
@@ -174,6 +188,11 @@ impl Group {
 
     /// The client for `member`'s own calls, if it is a member.
     pub fn peer(&self, member: u64) -> io::Result<Client> {
+        Ok(network::client(self.peer_channel(member)?))
+    }
+
+    /// The connection to `member` for calls of any service, if it is a member.
+    pub fn peer_channel(&self, member: u64) -> io::Result<PeerChannel> {
         let metrics = self.raft.server_metrics();
         let node = metrics
             .borrow_watched()
@@ -182,7 +201,7 @@ impl Group {
             .get_node(&member)
             .cloned();
         let node = node.ok_or_else(|| io::Error::other(format!("{member:x} is not a member")))?;
-        self.peers.client(member, &node)
+        self.peers.channel(member, &node)
     }
 
     pub fn status(&self) -> Status {
@@ -223,12 +242,32 @@ impl Group {
         }
     }
 
+    /// Proposes as the leader of `term` and of no other: what the leader of one
+    /// term decided must not be appended in a later one.
+    pub async fn propose_in(&self, term: u64, payload: Payload) -> Submitted {
+        let (responder, outcome) = ProgressResponder::complete_only();
+        let write = self.raft.write(payload).with_leader(term);
+        if write.responder(responder).await.is_err() {
+            return Submitted::Unknown;
+        }
+        match outcome.await {
+            Ok(Ok(_)) => Submitted::Done,
+            Ok(Err(ClientWriteError::ForwardToLeader(_))) => Submitted::Refused,
+            Ok(Err(_)) | Err(_) => Submitted::Unknown,
+        }
+    }
+
     /// As the leader: an index such that who has applied it has seen every
     /// write acknowledged before this call. The quorum round that confirms it
     /// is sent after the call.
     pub async fn read_index(&self) -> Result<u64, ReadIndexError> {
+        Ok(self.confirm_leadership().await?.index)
+    }
+
+    /// As [`Group::read_index`], with the term that this member leads.
+    pub async fn confirm_leadership(&self) -> Result<LogId, ReadIndexError> {
         match self.raft.get_read_linearizer(ReadPolicy::ReadIndex).await {
-            Ok(linearizer) => Ok(linearizer.read_log_id().index()),
+            Ok(linearizer) => Ok((*linearizer.read_log_id().log_id()).into()),
             Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(_))) => {
                 Err(ReadIndexError::NotLeader)
             }
@@ -268,7 +307,7 @@ impl Group {
 }
 
 /// Keeps the hints up to date until the group stops.
-async fn follow(raft: types::Raft, hints: Arc<Hints>) {
+async fn follow(id: u64, raft: types::Raft, hints: Arc<Hints>) {
     let mut metrics = raft.metrics();
     loop {
         {
@@ -282,6 +321,10 @@ async fn follow(raft: types::Raft, hints: Arc<Hints>) {
             hints
                 .leader
                 .send_if_modified(|known| std::mem::replace(known, leader) != leader);
+            let leading = (leader == id).then_some(now.current_term);
+            hints
+                .leading
+                .send_if_modified(|known| std::mem::replace(known, leading) != leading);
         }
         if metrics.changed().await.is_err() {
             return;

@@ -68,10 +68,18 @@ struct Shared {
     dial: Box<dyn Dial>,
     cluster_id: u64,
     /// Connections of everything but replication and heartbeats, by member.
-    calls: Mutex<BTreeMap<u64, (PeerNode, Client)>>,
+    calls: Mutex<BTreeMap<u64, (PeerNode, PeerChannel)>>,
 }
 
-pub type Client = PeerClient<tonic::service::interceptor::InterceptedService<Channel, Stamp>>;
+/// A connection to a peer that puts the stamp on every call.
+pub type PeerChannel = tonic::service::interceptor::InterceptedService<Channel, Stamp>;
+pub type Client = PeerClient<PeerChannel>;
+
+pub fn client(channel: PeerChannel) -> Client {
+    PeerClient::new(channel)
+        .max_decoding_message_size(limits::PEER_MESSAGE_BYTES)
+        .max_encoding_message_size(limits::PEER_MESSAGE_BYTES)
+}
 
 /// Puts the cluster id and the addressee on every message.
 #[derive(Clone)]
@@ -104,7 +112,7 @@ impl Peers {
         }
     }
 
-    fn connect(&self, to: u64, node: &PeerNode) -> io::Result<Client> {
+    fn connect(&self, to: u64, node: &PeerNode) -> io::Result<PeerChannel> {
         let url = node
             .peer_urls
             .first()
@@ -113,24 +121,20 @@ impl Peers {
             cluster_id: self.shared.cluster_id.into(),
             to: to.into(),
         };
-        Ok(
-            PeerClient::with_interceptor(self.shared.dial.dial(url)?, stamp)
-                .max_decoding_message_size(limits::PEER_MESSAGE_BYTES)
-                .max_encoding_message_size(limits::PEER_MESSAGE_BYTES),
-        )
+        Ok(PeerChannel::new(self.shared.dial.dial(url)?, stamp))
     }
 
-    /// The client for calls of this member's own (read index, proposals).
-    pub fn client(&self, to: u64, node: &PeerNode) -> io::Result<Client> {
+    /// The connection for calls of this member's own (read index, proposals).
+    pub fn channel(&self, to: u64, node: &PeerNode) -> io::Result<PeerChannel> {
         let mut calls = self.shared.calls.lock();
-        if let Some((known, client)) = calls.get(&to)
+        if let Some((known, channel)) = calls.get(&to)
             && known == node
         {
-            return Ok(client.clone());
+            return Ok(channel.clone());
         }
-        let client = self.connect(to, node)?;
-        calls.insert(to, (node.clone(), client.clone()));
-        Ok(client)
+        let channel = self.connect(to, node)?;
+        calls.insert(to, (node.clone(), channel.clone()));
+        Ok(channel)
     }
 }
 
@@ -141,6 +145,7 @@ impl RaftNetworkFactory<TypeConfig> for Peers {
         Network {
             client: self
                 .connect(target, node)
+                .map(client)
                 .map_err(|error| error.to_string()),
             target,
             heartbeats: false,

@@ -13,6 +13,7 @@ use mizzen_engine::Engine;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
+    lease::{Change, Primary},
     members,
     proposal::{Body, Proposal},
     waiters::Waiters,
@@ -53,6 +54,7 @@ impl Applier {
     pub fn start<E: Engine>(
         engine: Arc<E>,
         waiters: Arc<Waiters>,
+        leases: Arc<Primary>,
         fail: impl Fn(&io::Error) + Send + 'static,
     ) -> io::Result<(Self, SharedPublished<E>, watch::Receiver<u64>)> {
         let rows = engine.snapshot();
@@ -69,6 +71,7 @@ impl Applier {
         let thread = Thread {
             engine,
             waiters,
+            leases,
             published: published.clone(),
             index,
         };
@@ -110,6 +113,7 @@ impl Rows for Applier {
 struct Thread<E: Engine> {
     engine: Arc<E>,
     waiters: Arc<Waiters>,
+    leases: Arc<Primary>,
     published: SharedPublished<E>,
     index: watch::Sender<u64>,
 }
@@ -145,11 +149,15 @@ impl<E: Engine> Thread<E> {
             .map_err(io::Error::other)?;
         prefetch(&mut overlay, &proposals)?;
         let mut answers = Vec::with_capacity(proposals.len());
+        let mut leases = Vec::new();
         for proposal in &proposals {
             match &proposal.body {
                 Body::Command(command) => {
                     let outcome = mizzen_core::apply(&mut state, &mut overlay, command)
                         .map_err(io::Error::other)?;
+                    if let Ok(reply) = &outcome.reply {
+                        leases.extend(Change::of(command, reply));
+                    }
                     answers.push((proposal.id, outcome.reply));
                 }
                 Body::Attributes(attributes) => {
@@ -170,7 +178,10 @@ impl<E: Engine> Thread<E> {
         self.engine
             .write(&overlay.into_batch())
             .map_err(io::Error::other)?;
+        let index = run.applied.log_id.map_or(0, |id| id.index);
         self.publish(state, run.applied);
+        // After the rows show them: whoever reads the rows now misses none.
+        self.leases.applied(index, &leases);
         for (id, answer) in answers {
             self.waiters.answer(id, answer);
         }

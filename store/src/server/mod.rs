@@ -8,6 +8,7 @@ mod apply;
 mod compactor;
 mod error;
 mod forward;
+mod lease;
 mod members;
 mod proposal;
 mod range_stream;
@@ -28,6 +29,7 @@ use tokio::{
 
 pub use apply::Published;
 pub use error::Error;
+pub use lease::{LeaseService, TimeToLive};
 pub use members::Attributes;
 pub use range_stream::{Chunks, RangeStreamError};
 
@@ -38,6 +40,7 @@ use crate::{
 };
 use apply::{Applier, SharedPublished};
 use forward::Forward;
+use lease::{Leases, Primary};
 use proposal::{Body, Proposal};
 use read_index::ReadIndex;
 use waiters::{Answer, Waiters};
@@ -76,6 +79,7 @@ pub struct Server<E: Engine> {
     waiters: Arc<Waiters>,
     forward: Forward,
     read_index: ReadIndex,
+    leases: Leases,
     reclaimed: watch::Receiver<i64>,
     limits: Limits,
     request_bytes: usize,
@@ -115,8 +119,14 @@ impl<E: Engine> Server<E> {
         } = storage;
         let request_limit = Duration::from_secs(5) + 2 * config.group.election_timeout;
         let waiters = Arc::new(Waiters::new(config.group.id, rand::random()));
-        let (applier, published, applied) =
-            Applier::start(engine.clone(), waiters.clone(), fail.clone())?;
+        let primary = Arc::new(Primary::new());
+        let (applier, published, applied) = Applier::start(
+            engine.clone(),
+            waiters.clone(),
+            primary.clone(),
+            fail.clone(),
+        )?;
+        let (heartbeat, election_timeout) = (config.group.heartbeat, config.group.election_timeout);
         let group = Group::start(
             config.group,
             wal,
@@ -137,10 +147,22 @@ impl<E: Engine> Server<E> {
             reclaimed,
             fail.clone(),
         ));
-        tokio::spawn(flush(engine.clone(), fail));
+        tokio::spawn(flush(engine.clone(), fail.clone()));
+        let leases = lease::Setup::<E> {
+            group: group.clone(),
+            primary,
+            published: published.clone(),
+            applied: applied.clone(),
+            waiters: waiters.clone(),
+            heartbeat,
+            election_timeout,
+            limit: request_limit,
+        }
+        .start(fail);
         let server = Arc::new(Self {
             forward: Forward::start(group.clone()),
             read_index: ReadIndex::start(group.clone(), applied, request_limit),
+            leases,
             group,
             engine,
             published,
@@ -197,6 +219,24 @@ impl<E: Engine> Server<E> {
             return Err(Error::NoLeader);
         }
         Ok(())
+    }
+
+    /// Returns when there has been no leader for so long that whoever needs one
+    /// should ask elsewhere; at once if there is none now.
+    pub async fn leader_lost(&self) {
+        let mut leader = self.group.watch_leader();
+        let mut patience = Duration::ZERO;
+        loop {
+            let found = leader.wait_for(|leader| *leader != 0);
+            match tokio::time::timeout(patience, found).await {
+                Ok(Ok(_)) => {}
+                Ok(Err(_)) | Err(_) => return,
+            }
+            patience = limits::ELECTIONS_WITHOUT_LEADER * self.group.election_timeout();
+            if leader.wait_for(|leader| *leader == 0).await.is_err() {
+                return;
+            }
+        }
     }
 
     /// Carries out a command that writes.
