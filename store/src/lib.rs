@@ -1,6 +1,7 @@
 //! The replicated store: see ARCHITECTURE.md for the map.
 
 pub mod config;
+pub mod first_start;
 pub mod grpc;
 pub mod lease;
 pub mod limits;
@@ -8,5 +9,6 @@ pub mod logging;
 pub mod member_dir;
 pub mod raft;
 pub mod server;
+pub mod url;
 pub mod version;
 pub mod wal;

@@ -129,14 +129,16 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
     BTreeMap::from([
         ("limits", &[][..]),
         ("version", &[]),
-        ("config", &["limits", "version"]),
+        ("url", &[]),
+        ("config", &["limits", "url", "version"]),
+        ("first_start", &["config", "member_dir", "raft", "server"]),
         ("logging", &["config"]),
         ("member_dir", &[]),
         ("wal", &["limits"]),
         ("raft", &["limits", "wal"]),
         ("lease", &[]),
         ("server", &["lease", "limits", "raft", "wal"]),
-        ("grpc", &["limits", "server", "version"]),
+        ("grpc", &["limits", "server", "url", "version"]),
     ])
 }
 

@@ -82,11 +82,14 @@ impl<E: Engine> Api<E> {
         &self,
         caller: Caller,
         requests: Messages<B>,
-    ) -> mpsc::Receiver<Result<Bytes, Status>>
+    ) -> Result<mpsc::Receiver<Result<Bytes, Status>>, Status>
     where
         B: Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: std::fmt::Display,
     {
+        if self.server.is_learner() {
+            return Err(status(Error::Learner));
+        }
         let (answers, receiver) = mpsc::channel(limits::LEASE_KEEPALIVES);
         let api = self.clone();
         tokio::spawn(async move {
@@ -100,7 +103,7 @@ impl<E: Engine> Api<E> {
                 let _ = answers.send(Err(status)).await;
             }
         });
-        receiver
+        Ok(receiver)
     }
 
     async fn keep_alives<B>(

@@ -5,6 +5,7 @@
 //! bytes and a caller and gives wire bytes or a status.
 
 mod api;
+mod cluster;
 mod coalesce;
 mod frame;
 mod lease;
@@ -103,7 +104,7 @@ impl<E: Engine> Front<E> {
         }
         if path == "/etcdserverpb.Lease/LeaseKeepAlive" {
             let requests = frame::Messages::new(request.into_body(), limit);
-            return frame::stream(Ok(self.api.lease_keep_alive(caller, requests)));
+            return frame::stream(self.api.lease_keep_alive(caller, requests));
         }
         if path.starts_with("/grpc.health.v1.Health/") {
             return frame::infallible(self.health.call(request).await).map(Reply::Tonic);

@@ -32,31 +32,32 @@ impl PeerService {
     }
 
     fn check<T>(&self, request: &Request<T>) -> Result<(), Status> {
-        check_addressee(&self.group, request)
+        self.group.check_addressee(request.metadata())
     }
 }
 
-/// Refuses messages of another cluster, and those meant for a member that
-/// was at this address before.
-pub fn check_addressee<T>(group: &Group, request: &Request<T>) -> Result<(), Status> {
-    let header = |name| {
-        request
-            .metadata()
-            .get(name)
-            .and_then(|value| value.to_str().ok())
-            .and_then(|value| value.parse::<u64>().ok())
-    };
-    if header(CLUSTER_ID_HEADER) != Some(group.cluster_id()) {
-        return Err(Status::failed_precondition(
-            "the message is of another cluster",
-        ));
+impl Group {
+    /// Refuses messages of another cluster, and those meant for a member that
+    /// was at this address before.
+    pub fn check_addressee(&self, headers: &tonic::metadata::MetadataMap) -> Result<(), Status> {
+        let header = |name| {
+            headers
+                .get(name)
+                .and_then(|value| value.to_str().ok())
+                .and_then(|value| value.parse::<u64>().ok())
+        };
+        if header(CLUSTER_ID_HEADER) != Some(self.cluster_id()) {
+            return Err(Status::failed_precondition(
+                "the message is of another cluster",
+            ));
+        }
+        if header(TO_HEADER) != Some(self.id()) {
+            return Err(Status::failed_precondition(
+                "the message is for another member",
+            ));
+        }
+        Ok(())
     }
-    if header(TO_HEADER) != Some(group.id()) {
-        return Err(Status::failed_precondition(
-            "the message is for another member",
-        ));
-    }
-    Ok(())
 }
 
 #[tonic::async_trait]

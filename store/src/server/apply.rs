@@ -13,8 +13,9 @@ use mizzen_engine::Engine;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
+    Error,
     lease::{Change, Primary},
-    members,
+    members::Members,
     proposal::{Body, Proposal},
     waiters::Waiters,
 };
@@ -23,6 +24,7 @@ use crate::raft::{Applied, BoxFuture, Committed, Rows};
 /// What readers see: one moment of the rows, with the state that goes with it.
 pub struct Published<S> {
     pub state: State,
+    pub members: Arc<Members>,
     pub applied: Applied,
     pub rows: S,
 }
@@ -53,6 +55,7 @@ impl Applier {
     /// rows cannot be read or written: nothing more can be applied then.
     pub fn start<E: Engine>(
         engine: Arc<E>,
+        cluster_id: u64,
         waiters: Arc<Waiters>,
         leases: Arc<Primary>,
         fail: impl Fn(&io::Error) + Send + 'static,
@@ -60,8 +63,13 @@ impl Applier {
         let rows = engine.snapshot();
         let state = State::load(&rows).map_err(io::Error::other)?;
         let applied = Applied::load(&rows).map_err(io::Error::other)?;
+        let members = Members::load(&rows).map_err(io::Error::other)?;
+        if members.cluster_id().is_some_and(|id| id != cluster_id) {
+            return Err(io::Error::other("the rows are those of another cluster"));
+        }
         let published = Published {
             state,
+            members: Arc::new(members),
             applied: applied.clone(),
             rows,
         };
@@ -70,6 +78,7 @@ impl Applier {
         let (jobs, queue) = mpsc::channel(2);
         let thread = Thread {
             engine,
+            cluster_id,
             waiters,
             leases,
             published: published.clone(),
@@ -112,6 +121,7 @@ impl Rows for Applier {
 
 struct Thread<E: Engine> {
     engine: Arc<E>,
+    cluster_id: u64,
     waiters: Arc<Waiters>,
     leases: Arc<Primary>,
     published: SharedPublished<E>,
@@ -148,28 +158,31 @@ impl<E: Engine> Thread<E> {
             .collect::<Result<Vec<_>, _>>()
             .map_err(io::Error::other)?;
         prefetch(&mut overlay, &proposals)?;
+        let mut members = before.members.clone();
         let mut answers = Vec::with_capacity(proposals.len());
         let mut leases = Vec::new();
         for proposal in &proposals {
-            match &proposal.body {
+            let answer = match &proposal.body {
                 Body::Command(command) => {
                     let outcome = mizzen_core::apply(&mut state, &mut overlay, command)
                         .map_err(io::Error::other)?;
                     if let Ok(reply) = &outcome.reply {
                         leases.extend(Change::of(command, reply));
                     }
-                    answers.push((proposal.id, outcome.reply));
+                    outcome.reply.map_err(Error::from)
                 }
-                Body::Attributes(attributes) => {
-                    members::apply(&mut overlay, attributes);
-                    answers.push((
-                        proposal.id,
-                        Ok(mizzen_core::Reply::Compact {
-                            revision: state.revision(),
-                        }),
-                    ));
-                }
-            }
+                Body::Members(change) => Arc::make_mut(&mut members)
+                    .apply(&mut overlay, change)
+                    .map(|()| mizzen_core::Reply::Compact {
+                        revision: state.revision(),
+                    })
+                    .map_err(Error::from),
+            };
+            answers.push((proposal.id, answer));
+        }
+        if members.cluster_id().is_none() && run.applied.membership.is_some() {
+            let nodes = run.applied.nodes()?;
+            Arc::make_mut(&mut members).begin(&mut overlay, self.cluster_id, nodes);
         }
         for (key, row) in run.applied.rows() {
             overlay.put(Family::Meta, key, row);
@@ -179,7 +192,7 @@ impl<E: Engine> Thread<E> {
             .write(&overlay.into_batch())
             .map_err(io::Error::other)?;
         let index = run.applied.log_id.map_or(0, |id| id.index);
-        self.publish(state, run.applied);
+        self.publish(state, members, run.applied);
         // After the rows show them: whoever reads the rows now misses none.
         self.leases.applied(index, &leases);
         for (id, answer) in answers {
@@ -197,13 +210,14 @@ impl<E: Engine> Thread<E> {
         self.engine
             .write(&overlay.into_batch())
             .map_err(io::Error::other)?;
-        self.publish(before.state, before.applied.clone());
+        self.publish(before.state, before.members.clone(), before.applied.clone());
         Ok(())
     }
 
-    fn publish(&self, state: State, applied: Applied) {
+    fn publish(&self, state: State, members: Arc<Members>, applied: Applied) {
         let published = Published {
             state,
+            members,
             applied,
             rows: self.engine.snapshot(),
         };

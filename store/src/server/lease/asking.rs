@@ -92,7 +92,7 @@ impl Asking {
             0 => None,
             leader if leader == self.group.id() => self.rounds.ask(questions).await,
             leader => {
-                let channel = self.group.peer_channel(leader).ok()?;
+                let channel = self.group.channel(leader).ok()?;
                 let answers = LeasesClient::new(channel)
                     .max_decoding_message_size(limits::PEER_MESSAGE_BYTES)
                     .ask(questions_to_wire(&questions))

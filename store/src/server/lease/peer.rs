@@ -6,10 +6,7 @@ use mizzen_proto::peer::{LeaseAnswers, LeaseQuestions, leases_server};
 use tonic::{Request, Response, Status};
 
 use super::{asking, rounds::Rounds};
-use crate::{
-    limits,
-    raft::{Group, check_addressee},
-};
+use crate::{limits, raft::Group};
 
 /// The peer protocol's lease service of one member.
 pub struct LeaseService {
@@ -23,7 +20,7 @@ impl leases_server::Leases for LeaseService {
         &self,
         request: Request<LeaseQuestions>,
     ) -> Result<Response<LeaseAnswers>, Status> {
-        check_addressee(&self.group, &request)?;
+        self.group.check_addressee(request.metadata())?;
         let wire = request.into_inner();
         let questions = asking::questions_from_wire(&wire);
         if questions.len() > limits::LEASE_BATCH {
