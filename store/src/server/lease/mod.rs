@@ -164,16 +164,15 @@ impl<E: Engine> Server<E> {
             },
             ttl: ttl.max(self.leases.shortest_ttl),
         };
-        Ok(self
-            .submit(Body::Command(Command::LeaseGrant(grant)))
-            .await??)
+        self.submit(Body::Command(Command::LeaseGrant(grant)))
+            .await?
     }
 
     /// Ends a lease and deletes its keys.
     pub async fn lease_revoke(&self, caller: &Caller, id: i64) -> Result<Reply, Error> {
         self.admit(caller)?;
         let command = Command::LeaseRevoke(LeaseRevoke { id });
-        Ok(self.submit(Body::Command(command)).await??)
+        self.submit(Body::Command(command)).await?
     }
 
     /// Renews a lease and gives its time to live in seconds; `None` if there is
