@@ -9,3 +9,4 @@ pub mod raft;
 pub mod server;
 pub mod version;
 pub mod wal;
+pub mod watch;

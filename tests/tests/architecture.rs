@@ -134,8 +134,9 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
         ("member_dir", &[]),
         ("wal", &["limits"]),
         ("raft", &["limits", "wal"]),
-        ("server", &["limits", "raft", "wal"]),
-        ("grpc", &["limits", "server", "version"]),
+        ("watch", &[]),
+        ("server", &["limits", "raft", "wal", "watch"]),
+        ("grpc", &["limits", "server", "version", "watch"]),
     ])
 }
 

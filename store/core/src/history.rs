@@ -29,8 +29,8 @@ pub enum Wanted {
 
 /// Who reads history, and how much of it at once.
 pub trait Interest {
-    /// Is asked for every change, in order.
-    fn wants(&mut self, key: &[u8], revision: i64) -> Wanted;
+    /// Is asked for every change, in order. Its row takes `bytes`.
+    fn wants(&mut self, key: &[u8], revision: i64, bytes: usize) -> Wanted;
 
     /// Whether to stop before the next revision. Is asked before each revision
     /// but the first.
@@ -127,7 +127,7 @@ fn look(
     interest: &mut dyn Interest,
 ) -> Result<Option<Found>, ViewError> {
     let version = required(LogRow::decode(own, row), "log")?;
-    let wanted = interest.wants(version.key, own.main);
+    let wanted = interest.wants(version.key, own.main, row.len());
     if wanted == Wanted::No {
         return Ok(None);
     }
@@ -224,7 +224,7 @@ mod tests {
     }
 
     impl Interest for All {
-        fn wants(&mut self, _: &[u8], revision: i64) -> Wanted {
+        fn wants(&mut self, _: &[u8], revision: i64, _: usize) -> Wanted {
             if self.seen.last() != Some(&revision) {
                 self.seen.push(revision);
             }

@@ -146,6 +146,10 @@ impl Group {
         self.config.id
     }
 
+    pub fn election_timeout(&self) -> Duration {
+        self.config.election_timeout
+    }
+
     pub fn cluster_id(&self) -> u64 {
         self.config.cluster_id
     }

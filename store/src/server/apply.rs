@@ -17,7 +17,10 @@ use super::{
     proposal::{Body, Proposal},
     waiters::Waiters,
 };
-use crate::raft::{Applied, BoxFuture, Committed, Rows};
+use crate::{
+    raft::{Applied, BoxFuture, Committed, Rows},
+    watch::{Hub, Revision},
+};
 
 /// What readers see: one moment of the rows, with the state that goes with it.
 pub struct Published<S> {
@@ -33,6 +36,15 @@ impl<S> Published<S> {
 }
 
 pub type SharedPublished<E> = Arc<ArcSwap<Published<<E as Engine>::Snapshot>>>;
+
+/// What [`Applier::start`] starts.
+pub struct Started<E: Engine> {
+    pub applier: Applier,
+    pub published: SharedPublished<E>,
+    /// Index of the last entry applied.
+    pub applied: watch::Receiver<u64>,
+    pub watches: Arc<Hub>,
+}
 
 enum Job {
     Run(Committed, oneshot::Sender<io::Result<()>>),
@@ -53,8 +65,8 @@ impl Applier {
     pub fn start<E: Engine>(
         engine: Arc<E>,
         waiters: Arc<Waiters>,
-        fail: impl Fn(&io::Error) + Send + 'static,
-    ) -> io::Result<(Self, SharedPublished<E>, watch::Receiver<u64>)> {
+        fail: impl Fn(&io::Error) + Clone + Send + Sync + 'static,
+    ) -> io::Result<Started<E>> {
         let rows = engine.snapshot();
         let state = State::load(&rows).map_err(io::Error::other)?;
         let applied = Applied::load(&rows).map_err(io::Error::other)?;
@@ -65,17 +77,24 @@ impl Applier {
         };
         let (index, index_seen) = watch::channel(published.applied_index());
         let published = Arc::new(ArcSwap::from_pointee(published));
+        let watches = super::watching::start::<E>(published.clone(), fail.clone())?;
         let (jobs, queue) = mpsc::channel(2);
         let thread = Thread {
             engine,
             waiters,
+            watches: watches.clone(),
             published: published.clone(),
             index,
         };
         std::thread::Builder::new()
             .name("apply".to_owned())
             .spawn(move || thread.work(queue, fail))?;
-        Ok((Self { jobs, applied }, published, index_seen))
+        Ok(Started {
+            applier: Self { jobs, applied },
+            published,
+            applied: index_seen,
+            watches,
+        })
     }
 
     async fn send(
@@ -110,6 +129,7 @@ impl Rows for Applier {
 struct Thread<E: Engine> {
     engine: Arc<E>,
     waiters: Arc<Waiters>,
+    watches: Arc<Hub>,
     published: SharedPublished<E>,
     index: watch::Sender<u64>,
 }
@@ -145,12 +165,16 @@ impl<E: Engine> Thread<E> {
             .map_err(io::Error::other)?;
         prefetch(&mut overlay, &proposals)?;
         let mut answers = Vec::with_capacity(proposals.len());
+        let mut revisions = Vec::new();
         for proposal in &proposals {
             match &proposal.body {
                 Body::Command(command) => {
                     let outcome = mizzen_core::apply(&mut state, &mut overlay, command)
                         .map_err(io::Error::other)?;
                     answers.push((proposal.id, outcome.reply));
+                    if !outcome.events.is_empty() {
+                        revisions.push(Revision::new(state.revision(), outcome.events));
+                    }
                 }
                 Body::Attributes(attributes) => {
                     members::apply(&mut overlay, attributes);
@@ -173,6 +197,9 @@ impl<E: Engine> Thread<E> {
         self.publish(state, run.applied);
         for (id, answer) in answers {
             self.waiters.answer(id, answer);
+        }
+        if !revisions.is_empty() {
+            self.watches.publish(revisions);
         }
         (run.done)();
         Ok(())

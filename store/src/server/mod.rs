@@ -14,6 +14,7 @@ mod range_stream;
 mod read_index;
 mod view;
 mod waiters;
+mod watching;
 
 use std::{collections::BTreeMap, future::Future, io, sync::Arc, time::Duration};
 
@@ -35,8 +36,9 @@ use crate::{
     limits,
     raft::{self, Group, GroupConfig, PeerNode, Submitted},
     wal,
+    watch::Hub,
 };
-use apply::{Applier, SharedPublished};
+use apply::{Applier, SharedPublished, Started};
 use forward::Forward;
 use proposal::{Body, Proposal};
 use read_index::ReadIndex;
@@ -76,6 +78,7 @@ pub struct Server<E: Engine> {
     waiters: Arc<Waiters>,
     forward: Forward,
     read_index: ReadIndex,
+    watches: Arc<Hub>,
     reclaimed: watch::Receiver<i64>,
     limits: Limits,
     request_bytes: usize,
@@ -106,7 +109,7 @@ impl<E: Engine> Server<E> {
         config: ServerConfig,
         storage: Storage<E>,
         peers: raft::Peers,
-        fail: impl Fn(&io::Error) + Clone + Send + 'static,
+        fail: impl Fn(&io::Error) + Clone + Send + Sync + 'static,
     ) -> io::Result<Arc<Self>> {
         let Storage {
             engine,
@@ -115,8 +118,12 @@ impl<E: Engine> Server<E> {
         } = storage;
         let request_limit = Duration::from_secs(5) + 2 * config.group.election_timeout;
         let waiters = Arc::new(Waiters::new(config.group.id, rand::random()));
-        let (applier, published, applied) =
-            Applier::start(engine.clone(), waiters.clone(), fail.clone())?;
+        let Started {
+            applier,
+            published,
+            applied,
+            watches,
+        } = Applier::start(engine.clone(), waiters.clone(), fail.clone())?;
         let group = Group::start(
             config.group,
             wal,
@@ -145,6 +152,7 @@ impl<E: Engine> Server<E> {
             engine,
             published,
             waiters,
+            watches,
             reclaimed: reclaimed_seen,
             limits: config.limits,
             request_bytes: config.request_bytes,
@@ -197,6 +205,29 @@ impl<E: Engine> Server<E> {
             return Err(Error::NoLeader);
         }
         Ok(())
+    }
+
+    /// Returns when there has been no leader for so long that whoever needs one
+    /// should ask elsewhere; at once if there is none now.
+    pub async fn leader_lost(&self) {
+        let mut leader = self.group.watch_leader();
+        let mut patience = Duration::ZERO;
+        loop {
+            let found = leader.wait_for(|leader| *leader != 0);
+            match tokio::time::timeout(patience, found).await {
+                Ok(Ok(_)) => {}
+                Ok(Err(_)) | Err(_) => return,
+            }
+            patience = limits::ELECTIONS_WITHOUT_LEADER * self.group.election_timeout();
+            if leader.wait_for(|leader| *leader == 0).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Ends what would go on for ever, so that connections can be closed.
+    pub fn end_streams(&self) {
+        self.watches.stop();
     }
 
     /// Carries out a command that writes.
