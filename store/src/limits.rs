@@ -155,3 +155,27 @@ pub const WATCH_CHUNK_BYTES: usize = 64 * 1024;
 /// How often idle watches that asked for it are told that they miss nothing
 /// (etcd's --watch-progress-notify-interval).
 pub const WATCH_PROGRESS_INTERVAL: Duration = Duration::from_secs(10 * 60);
+
+/// How often members ask each other for a sign of life. One small call per
+/// pair of members.
+pub const PING_INTERVAL: Duration = Duration::from_millis(500);
+
+/// How often a leader looks whether the Raft configuration follows the
+/// members. Only a look at memory when it does.
+pub const RECONCILE_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Entries a new voter may lack when it gets its vote: a fraction of a second
+/// of writes.
+pub const IN_SYNC_GAP: u64 = 1_000;
+
+/// How long a decided change of the membership is waited for before it is
+/// answered.
+pub const SETTLE_LIMIT: Duration = Duration::from_secs(3);
+
+/// Learners a cluster may have (etcd's --max-learners). Each costs the leader
+/// as much as a voter.
+pub const LEARNERS: usize = 1;
+
+/// How long a leader that stops tries to hand leadership over. With a healthy
+/// voter it takes milliseconds.
+pub const HAND_OVER_LIMIT: Duration = Duration::from_secs(2);

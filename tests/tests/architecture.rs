@@ -129,14 +129,16 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
     BTreeMap::from([
         ("limits", &[][..]),
         ("version", &[]),
-        ("config", &["limits", "version"]),
+        ("url", &[]),
+        ("config", &["limits", "url", "version"]),
+        ("first_start", &["config", "member_dir", "raft", "server"]),
         ("logging", &["config"]),
         ("member_dir", &[]),
         ("wal", &["limits"]),
         ("raft", &["limits", "wal"]),
         ("watch", &[]),
         ("server", &["limits", "raft", "wal", "watch"]),
-        ("grpc", &["limits", "server", "version", "watch"]),
+        ("grpc", &["limits", "server", "url", "version", "watch"]),
     ])
 }
 

@@ -179,7 +179,7 @@ pub const FLAGS: &[Flag] = &[
     refused("discovery-fallback", OneOf(&["exit", "proxy"]), "exit", "v2 proxy is deprecated, and --discovery-fallback can't be configured as \"proxy\"").not_in_file(),
     refused("discovery-srv", Text, "", DISCOVERY),
     refused("discovery-srv-name", Text, "", DISCOVERY),
-    accepted("strict-reconfig-check", Bool, "true", "reconfigurations that would lose the quorum are always refused"),
+    used("strict-reconfig-check", Bool, "true", "Refuse changes of the membership that would endanger the quorum."),
     accepted("pre-vote", Bool, "true", "a member that returns never disrupts a leader its peers still hear"),
     refused("auto-compaction-retention", Text, "0", "automatic compaction is not implemented yet"),
     refused("auto-compaction-mode", Text, "periodic", "automatic compaction is not implemented yet"),

@@ -5,6 +5,7 @@
 //! bytes and a caller and gives wire bytes or a status.
 
 mod api;
+mod cluster;
 mod coalesce;
 mod frame;
 mod listen;

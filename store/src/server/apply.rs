@@ -13,7 +13,8 @@ use mizzen_engine::Engine;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
-    members,
+    Error,
+    members::Members,
     proposal::{Body, Proposal},
     waiters::Waiters,
 };
@@ -25,6 +26,7 @@ use crate::{
 /// What readers see: one moment of the rows, with the state that goes with it.
 pub struct Published<S> {
     pub state: State,
+    pub members: Arc<Members>,
     pub applied: Applied,
     pub rows: S,
 }
@@ -64,14 +66,20 @@ impl Applier {
     /// rows cannot be read or written: nothing more can be applied then.
     pub fn start<E: Engine>(
         engine: Arc<E>,
+        cluster_id: u64,
         waiters: Arc<Waiters>,
         fail: impl Fn(&io::Error) + Clone + Send + Sync + 'static,
     ) -> io::Result<Started<E>> {
         let rows = engine.snapshot();
         let state = State::load(&rows).map_err(io::Error::other)?;
         let applied = Applied::load(&rows).map_err(io::Error::other)?;
+        let members = Members::load(&rows).map_err(io::Error::other)?;
+        if members.cluster_id().is_some_and(|id| id != cluster_id) {
+            return Err(io::Error::other("the rows are those of another cluster"));
+        }
         let published = Published {
             state,
+            members: Arc::new(members),
             applied: applied.clone(),
             rows,
         };
@@ -81,6 +89,7 @@ impl Applier {
         let (jobs, queue) = mpsc::channel(2);
         let thread = Thread {
             engine,
+            cluster_id,
             waiters,
             watches: watches.clone(),
             published: published.clone(),
@@ -128,6 +137,7 @@ impl Rows for Applier {
 
 struct Thread<E: Engine> {
     engine: Arc<E>,
+    cluster_id: u64,
     waiters: Arc<Waiters>,
     watches: Arc<Hub>,
     published: SharedPublished<E>,
@@ -164,28 +174,31 @@ impl<E: Engine> Thread<E> {
             .collect::<Result<Vec<_>, _>>()
             .map_err(io::Error::other)?;
         prefetch(&mut overlay, &proposals)?;
+        let mut members = before.members.clone();
         let mut answers = Vec::with_capacity(proposals.len());
         let mut revisions = Vec::new();
         for proposal in &proposals {
-            match &proposal.body {
+            let answer = match &proposal.body {
                 Body::Command(command) => {
                     let outcome = mizzen_core::apply(&mut state, &mut overlay, command)
                         .map_err(io::Error::other)?;
-                    answers.push((proposal.id, outcome.reply));
                     if !outcome.events.is_empty() {
                         revisions.push(Revision::new(state.revision(), outcome.events));
                     }
+                    outcome.reply.map_err(Error::from)
                 }
-                Body::Attributes(attributes) => {
-                    members::apply(&mut overlay, attributes);
-                    answers.push((
-                        proposal.id,
-                        Ok(mizzen_core::Reply::Compact {
-                            revision: state.revision(),
-                        }),
-                    ));
-                }
-            }
+                Body::Members(change) => Arc::make_mut(&mut members)
+                    .apply(&mut overlay, change)
+                    .map(|()| mizzen_core::Reply::Compact {
+                        revision: state.revision(),
+                    })
+                    .map_err(Error::from),
+            };
+            answers.push((proposal.id, answer));
+        }
+        if members.cluster_id().is_none() && run.applied.membership.is_some() {
+            let nodes = run.applied.nodes()?;
+            Arc::make_mut(&mut members).begin(&mut overlay, self.cluster_id, nodes);
         }
         for (key, row) in run.applied.rows() {
             overlay.put(Family::Meta, key, row);
@@ -194,7 +207,7 @@ impl<E: Engine> Thread<E> {
         self.engine
             .write(&overlay.into_batch())
             .map_err(io::Error::other)?;
-        self.publish(state, run.applied);
+        self.publish(state, members, run.applied);
         for (id, answer) in answers {
             self.waiters.answer(id, answer);
         }
@@ -213,13 +226,14 @@ impl<E: Engine> Thread<E> {
         self.engine
             .write(&overlay.into_batch())
             .map_err(io::Error::other)?;
-        self.publish(before.state, before.applied.clone());
+        self.publish(before.state, before.members.clone(), before.applied.clone());
         Ok(())
     }
 
-    fn publish(&self, state: State, applied: Applied) {
+    fn publish(&self, state: State, members: Arc<Members>, applied: Applied) {
         let published = Published {
             state,
+            members,
             applied,
             rows: self.engine.snapshot(),
         };

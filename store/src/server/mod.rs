@@ -8,10 +8,17 @@ mod apply;
 mod compactor;
 mod error;
 mod forward;
+mod join;
+mod leadership;
+mod level;
+mod liveness;
 mod members;
+mod membership;
+mod membership_service;
 mod proposal;
 mod range_stream;
 mod read_index;
+mod reconcile;
 mod view;
 mod waiters;
 mod watching;
@@ -29,7 +36,10 @@ use tokio::{
 
 pub use apply::Published;
 pub use error::Error;
-pub use members::Attributes;
+pub use join::{Description, describe};
+pub use level::{cluster_version, own as own_level};
+pub use members::{Attributes, Member, Refusal};
+pub use membership_service::MembershipService;
 pub use range_stream::{Chunks, RangeStreamError};
 
 use crate::{
@@ -59,16 +69,8 @@ pub struct ServerConfig {
     pub initial_members: BTreeMap<u64, PeerNode>,
     pub limits: Limits,
     pub request_bytes: usize,
-}
-
-/// One member as clients are told.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Member {
-    pub id: u64,
-    pub name: String,
-    pub peer_urls: Vec<String>,
-    pub client_urls: Vec<String>,
-    pub learner: bool,
+    /// Refuse changes of the membership that would endanger the quorum.
+    pub strict_reconfig: bool,
 }
 
 pub struct Server<E: Engine> {
@@ -79,9 +81,11 @@ pub struct Server<E: Engine> {
     forward: Forward,
     read_index: ReadIndex,
     watches: Arc<Hub>,
+    liveness: Arc<liveness::Liveness>,
     reclaimed: watch::Receiver<i64>,
     limits: Limits,
     request_bytes: usize,
+    strict_reconfig: bool,
     /// How long a client waits for its proposal or read (etcd's rule: five
     /// seconds for the work, and time for two elections).
     request_limit: Duration,
@@ -123,7 +127,12 @@ impl<E: Engine> Server<E> {
             published,
             applied,
             watches,
-        } = Applier::start(engine.clone(), waiters.clone(), fail.clone())?;
+        } = Applier::start(
+            engine.clone(),
+            config.group.cluster_id,
+            waiters.clone(),
+            fail.clone(),
+        )?;
         let group = Group::start(
             config.group,
             wal,
@@ -135,6 +144,14 @@ impl<E: Engine> Server<E> {
         if !config.initial_members.is_empty() {
             group.bootstrap(config.initial_members).await?;
         }
+        let liveness = liveness::Liveness::start(group.clone());
+        let reconciler = reconcile::Reconciler::<E> {
+            group: group.clone(),
+            published: published.clone(),
+            applied: applied.clone(),
+            liveness: liveness.clone(),
+        };
+        tokio::spawn(reconciler.run());
         let (reclaimed, reclaimed_seen) = watch::channel(0);
         tokio::spawn(compactor::run(
             engine.clone(),
@@ -153,9 +170,11 @@ impl<E: Engine> Server<E> {
             published,
             waiters,
             watches,
+            liveness,
             reclaimed: reclaimed_seen,
             limits: config.limits,
             request_bytes: config.request_bytes,
+            strict_reconfig: config.strict_reconfig,
             request_limit,
         });
         Ok(server)
@@ -168,21 +187,6 @@ impl<E: Engine> Server<E> {
             match self.read_index.wait().await {
                 Err(Error::Timeout | Error::TimeoutLeaderFailure | Error::NoLeader) => {}
                 other => return other,
-            }
-        }
-    }
-
-    /// Announces this member's name and client URLs until the cluster knows.
-    pub async fn announce(&self, attributes: Attributes) -> Result<(), Error> {
-        loop {
-            match self.submit(Body::Attributes(attributes.clone())).await {
-                Err(
-                    Error::Timeout
-                    | Error::TimeoutLeaderFailure
-                    | Error::NoLeader
-                    | Error::TooManyRequests,
-                ) => {}
-                other => return other.map(drop),
             }
         }
     }
@@ -407,28 +411,6 @@ impl<E: Engine> Server<E> {
             Ok(outcome) => outcome,
             Err(_) => Err(Error::Timeout),
         }
-    }
-
-    /// Members with what they announced, by id.
-    pub async fn members(&self) -> Result<Vec<Member>, Error> {
-        let members = self.group.members();
-        self.read_at_leisure(members, |members, _, view| {
-            let mut list = Vec::with_capacity(members.len());
-            for (id, (node, voter)) in members {
-                let said = members::attributes(view, *id)?;
-                let (name, client_urls) =
-                    said.map_or_else(Default::default, |said| (said.name, said.client_urls));
-                list.push(Member {
-                    id: *id,
-                    name,
-                    peer_urls: node.peer_urls.clone(),
-                    client_urls,
-                    learner: !voter,
-                });
-            }
-            Ok(Ok(list))
-        })
-        .await
     }
 
     pub async fn report(&self) -> Result<Report, Error> {
