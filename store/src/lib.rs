@@ -12,3 +12,4 @@ pub mod server;
 pub mod url;
 pub mod version;
 pub mod wal;
+pub mod watch;

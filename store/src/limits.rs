@@ -159,6 +159,39 @@ pub const LEASE_KEEPALIVES: usize = 256;
 /// closed (etcd's maxNoLeaderCnt).
 pub const ELECTIONS_WITHOUT_LEADER: u32 = 3;
 
+/// Bytes queued for one watch stream that its client does not read. Beyond it
+/// the stream's watches read the past when there is room again. With a page of
+/// history on top a stalled stream stays below 4 MiB.
+pub const WATCH_STREAM_BYTES: usize = 2 * 1024 * 1024;
+
+/// Bytes of newest revisions kept in memory, so that who is nearly up to date
+/// does not go to the rows.
+pub const WATCH_RING_BYTES: usize = 16 * 1024 * 1024;
+
+/// Revisions told to live watches before a request to make or end one gets its
+/// turn.
+pub const WATCH_DISPATCH_REVISIONS: usize = 64;
+
+/// Bytes of one page of history for the lagging watches of a stream.
+pub const WATCH_PAGE_BYTES: usize = 512 * 1024;
+
+/// Rows looked at for one page of history: some milliseconds.
+pub const WATCH_PAGE_ROWS: usize = 8_192;
+
+/// Pages of history read at once on one member: the past must not take all
+/// threads, nor the disk, from reads of the present.
+pub const WATCH_READERS: usize = 2;
+
+/// Watches of one member, some 300 bytes each.
+pub const WATCHES: usize = 1_000_000;
+
+/// Bytes handed to a connection at once from one watch stream.
+pub const WATCH_CHUNK_BYTES: usize = 64 * 1024;
+
+/// How often idle watches that asked for it are told that they miss nothing
+/// (etcd's --watch-progress-notify-interval).
+pub const WATCH_PROGRESS_INTERVAL: Duration = Duration::from_secs(10 * 60);
+
 /// How often members ask each other for a sign of life. One small call per
 /// pair of members.
 pub const PING_INTERVAL: Duration = Duration::from_millis(500);

@@ -121,7 +121,11 @@ async fn run(config: Config) -> io::Result<()> {
         reason = server.stopped() => return Err(io::Error::other(reason)),
     };
     if early.is_none() {
-        let front = Front::new(server.clone(), config.max_request_bytes);
+        let front = Front::new(
+            server.clone(),
+            config.max_request_bytes,
+            config.watch_progress_interval,
+        );
         for listener in client_listeners {
             let front = front.clone();
             let answer = move |request| front.clone().answer(request);
@@ -151,6 +155,7 @@ async fn run(config: Config) -> io::Result<()> {
     }
     tracing::info!(signal, "stopping");
     server.hand_over().await;
+    server.end_streams();
     // Nobody may be listening any more.
     let _ = stop.send(true);
     for listener in listening {

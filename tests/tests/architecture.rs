@@ -137,8 +137,9 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
         ("wal", &["limits"]),
         ("raft", &["limits", "wal"]),
         ("lease", &[]),
-        ("server", &["lease", "limits", "raft", "wal"]),
-        ("grpc", &["limits", "server", "url", "version"]),
+        ("watch", &[]),
+        ("server", &["lease", "limits", "raft", "wal", "watch"]),
+        ("grpc", &["limits", "server", "url", "version", "watch"]),
     ])
 }
 

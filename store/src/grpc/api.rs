@@ -1,8 +1,9 @@
 //! The unary calls: wire request in, wire reply out. Knows no transport.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use http_body::Body;
 use mizzen_core::{Command, Compaction, Reply};
 use mizzen_engine::Engine;
 use mizzen_proto::etcdserverpb as wire;
@@ -10,7 +11,12 @@ use prost::Message;
 use tokio::sync::mpsc;
 use tonic::Status;
 
-use super::{frame, status::status, translate};
+use super::{
+    frame,
+    status::status,
+    translate,
+    watch::{self, WatchBody},
+};
 use crate::{
     limits,
     server::{Caller, Error, Server},
@@ -285,5 +291,29 @@ impl<E: Engine> Api<E> {
             }
         });
         Ok(messages)
+    }
+
+    /// `Watch/Watch`. Events of a response that may be split are sent in pieces
+    /// of `fragment_bytes`.
+    pub fn watch<B>(
+        &self,
+        caller: Caller,
+        requests: frame::Messages<B>,
+        fragment_bytes: usize,
+        progress_interval: Duration,
+    ) -> Result<WatchBody, Status>
+    where
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: std::fmt::Display,
+    {
+        let this = self.clone();
+        watch::watch(
+            &self.server,
+            move || this.header(),
+            caller,
+            requests,
+            fragment_bytes,
+            progress_interval,
+        )
     }
 }

@@ -13,8 +13,10 @@ use http_body::{Body, Frame};
 use tokio::sync::mpsc;
 use tonic::{Code, Status};
 
+use super::watch::WatchBody;
+
 /// Compression flag and length.
-const PREFIX: usize = 5;
+pub const PREFIX: usize = 5;
 
 /// The body of every response on a client connection.
 pub enum Reply {
@@ -22,6 +24,8 @@ pub enum Reply {
     Unary(Option<Bytes>, bool),
     /// Messages as they come, then the trailers.
     Stream(mpsc::Receiver<Result<Bytes, Status>>, bool),
+    /// What watches tell, until the stream ends.
+    Watch(Box<WatchBody>, bool),
     Tonic(tonic::body::Body),
     Plain(Option<Bytes>),
 }
@@ -69,6 +73,14 @@ impl Body for Reply {
                     Some(Frame::trailers(success()))
                 }
             },
+            Reply::Watch(_, true) => None,
+            Reply::Watch(body, ended) => match std::task::ready!(body.poll(cx)) {
+                Ok(responses) => Some(Frame::data(responses)),
+                Err(status) => {
+                    *ended = true;
+                    Some(Frame::trailers(failure(&status)))
+                }
+            },
             Reply::Tonic(body) => return Pin::new(body).poll_frame(cx),
             Reply::Plain(content) => content.take().map(Frame::data),
         };
@@ -77,7 +89,7 @@ impl Body for Reply {
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Reply::Unary(_, ended) | Reply::Stream(_, ended) => *ended,
+            Reply::Unary(_, ended) | Reply::Stream(_, ended) | Reply::Watch(_, ended) => *ended,
             Reply::Tonic(body) => body.is_end_stream(),
             Reply::Plain(content) => content.is_none(),
         }
@@ -113,6 +125,13 @@ pub fn unary(result: Result<Bytes, Status>) -> Response<Reply> {
 pub fn stream(result: Result<mpsc::Receiver<Result<Bytes, Status>>, Status>) -> Response<Reply> {
     match result {
         Ok(messages) => response(Reply::Stream(messages, false)),
+        Err(status) => refused(&status),
+    }
+}
+
+pub fn watch(result: Result<WatchBody, Status>) -> Response<Reply> {
+    match result {
+        Ok(body) => response(Reply::Watch(Box::new(body), false)),
         Err(status) => refused(&status),
     }
 }

@@ -96,6 +96,7 @@ impl<E: Engine> Api<E> {
             let ended = tokio::select! {
                 ended = api.keep_alives(&caller, requests, &answers) => ended,
                 () = api.server.leader_lost(), if caller.require_leader => Err(status(Error::NoLeader)),
+                () = api.server.ending() => Err(status(Error::Stopped)),
                 () = answers.closed() => Ok(()),
             };
             if let Err(status) = ended {

@@ -19,7 +19,10 @@ use super::{
     proposal::{Body, Proposal},
     waiters::Waiters,
 };
-use crate::raft::{Applied, BoxFuture, Committed, Rows};
+use crate::{
+    raft::{Applied, BoxFuture, Committed, Rows},
+    watch::{Hub, Revision},
+};
 
 /// What readers see: one moment of the rows, with the state that goes with it.
 pub struct Published<S> {
@@ -36,6 +39,15 @@ impl<S> Published<S> {
 }
 
 pub type SharedPublished<E> = Arc<ArcSwap<Published<<E as Engine>::Snapshot>>>;
+
+/// What [`Applier::start`] starts.
+pub struct Started<E: Engine> {
+    pub applier: Applier,
+    pub published: SharedPublished<E>,
+    /// Index of the last entry applied.
+    pub applied: watch::Receiver<u64>,
+    pub watches: Arc<Hub>,
+}
 
 enum Job {
     Run(Committed, oneshot::Sender<io::Result<()>>),
@@ -58,8 +70,8 @@ impl Applier {
         cluster_id: u64,
         waiters: Arc<Waiters>,
         leases: Arc<Primary>,
-        fail: impl Fn(&io::Error) + Send + 'static,
-    ) -> io::Result<(Self, SharedPublished<E>, watch::Receiver<u64>)> {
+        fail: impl Fn(&io::Error) + Clone + Send + Sync + 'static,
+    ) -> io::Result<Started<E>> {
         let rows = engine.snapshot();
         let state = State::load(&rows).map_err(io::Error::other)?;
         let applied = Applied::load(&rows).map_err(io::Error::other)?;
@@ -75,19 +87,26 @@ impl Applier {
         };
         let (index, index_seen) = watch::channel(published.applied_index());
         let published = Arc::new(ArcSwap::from_pointee(published));
+        let watches = super::watching::start::<E>(published.clone(), fail.clone())?;
         let (jobs, queue) = mpsc::channel(2);
         let thread = Thread {
             engine,
             cluster_id,
             waiters,
             leases,
+            watches: watches.clone(),
             published: published.clone(),
             index,
         };
         std::thread::Builder::new()
             .name("apply".to_owned())
             .spawn(move || thread.work(queue, fail))?;
-        Ok((Self { jobs, applied }, published, index_seen))
+        Ok(Started {
+            applier: Self { jobs, applied },
+            published,
+            applied: index_seen,
+            watches,
+        })
     }
 
     async fn send(
@@ -124,6 +143,7 @@ struct Thread<E: Engine> {
     cluster_id: u64,
     waiters: Arc<Waiters>,
     leases: Arc<Primary>,
+    watches: Arc<Hub>,
     published: SharedPublished<E>,
     index: watch::Sender<u64>,
 }
@@ -161,6 +181,7 @@ impl<E: Engine> Thread<E> {
         let mut members = before.members.clone();
         let mut answers = Vec::with_capacity(proposals.len());
         let mut leases = Vec::new();
+        let mut revisions = Vec::new();
         for proposal in &proposals {
             let answer = match &proposal.body {
                 Body::Command(command) => {
@@ -168,6 +189,9 @@ impl<E: Engine> Thread<E> {
                         .map_err(io::Error::other)?;
                     if let Ok(reply) = &outcome.reply {
                         leases.extend(Change::of(command, reply));
+                    }
+                    if !outcome.events.is_empty() {
+                        revisions.push(Revision::new(state.revision(), outcome.events));
                     }
                     outcome.reply.map_err(Error::from)
                 }
@@ -197,6 +221,9 @@ impl<E: Engine> Thread<E> {
         self.leases.applied(index, &leases);
         for (id, answer) in answers {
             self.waiters.answer(id, answer);
+        }
+        if !revisions.is_empty() {
+            self.watches.publish(revisions);
         }
         (run.done)();
         Ok(())

@@ -22,6 +22,7 @@ mod read_index;
 mod reconcile;
 mod view;
 mod waiters;
+mod watching;
 
 use std::{collections::BTreeMap, future::Future, io, sync::Arc, time::Duration};
 
@@ -47,8 +48,9 @@ use crate::{
     limits,
     raft::{self, Group, GroupConfig, PeerNode, Submitted},
     wal,
+    watch::Hub,
 };
-use apply::{Applier, SharedPublished};
+use apply::{Applier, SharedPublished, Started};
 use forward::Forward;
 use lease::{Leases, Primary};
 use proposal::{Body, Proposal};
@@ -82,6 +84,8 @@ pub struct Server<E: Engine> {
     forward: Forward,
     read_index: ReadIndex,
     leases: Leases,
+    watches: Arc<Hub>,
+    ending: watch::Sender<bool>,
     liveness: Arc<liveness::Liveness>,
     reclaimed: watch::Receiver<i64>,
     limits: Limits,
@@ -114,7 +118,7 @@ impl<E: Engine> Server<E> {
         config: ServerConfig,
         storage: Storage<E>,
         peers: raft::Peers,
-        fail: impl Fn(&io::Error) + Clone + Send + 'static,
+        fail: impl Fn(&io::Error) + Clone + Send + Sync + 'static,
     ) -> io::Result<Arc<Self>> {
         let Storage {
             engine,
@@ -125,7 +129,12 @@ impl<E: Engine> Server<E> {
         let waiters = Arc::new(Waiters::new(config.group.id, rand::random()));
         let primary = Arc::new(Primary::new());
         let (heartbeat, election_timeout) = (config.group.heartbeat, config.group.election_timeout);
-        let (applier, published, applied) = Applier::start(
+        let Started {
+            applier,
+            published,
+            applied,
+            watches,
+        } = Applier::start(
             engine.clone(),
             config.group.cluster_id,
             waiters.clone(),
@@ -180,6 +189,8 @@ impl<E: Engine> Server<E> {
             engine,
             published,
             waiters,
+            watches,
+            ending: watch::channel(false).0,
             liveness,
             reclaimed: reclaimed_seen,
             limits: config.limits,
@@ -237,6 +248,18 @@ impl<E: Engine> Server<E> {
                 return;
             }
         }
+    }
+
+    /// Ends what would go on for ever, so that connections can be closed.
+    pub fn end_streams(&self) {
+        self.watches.stop();
+        self.ending.send_replace(true);
+    }
+
+    /// Returns when what would go on for ever has to end.
+    pub async fn ending(&self) {
+        // Cannot fail: the sender is this server's.
+        let _ = self.ending.subscribe().wait_for(|ending| *ending).await;
     }
 
     /// Carries out a command that writes.
