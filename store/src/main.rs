@@ -92,6 +92,7 @@ async fn run(config: Config) -> io::Result<()> {
     let peers = Peers::new(Box::new(PlainDial), identity.cluster_id);
     let server = Server::start(server_config, storage, peers, fail).await?;
     let peer_service = tonic::service::Routes::new(PeerService::server(server.group().clone()))
+        .add_service(server.lease_service())
         .add_service(MembershipService::server(server.clone()));
     let (mut listening, mut listening_to_peers) = (Vec::new(), Vec::new());
     for listener in peer_listeners {
@@ -121,7 +122,11 @@ async fn run(config: Config) -> io::Result<()> {
         reason = server.stopped() => return Err(io::Error::other(reason)),
     };
     if early.is_none() {
-        let front = Front::new(server.clone(), config.max_request_bytes);
+        let front = Front::new(
+            server.clone(),
+            config.max_request_bytes,
+            config.watch_progress_interval,
+        );
         for listener in client_listeners {
             let front = front.clone();
             let answer = move |request| front.clone().answer(request);
@@ -151,6 +156,7 @@ async fn run(config: Config) -> io::Result<()> {
     }
     tracing::info!(signal, "stopping");
     server.hand_over().await;
+    server.end_streams();
     // Clients' last requests are answered when they are applied here, for which
     // this member must still hear of the leader.
     for (stop, listening) in [(stop, listening), (stop_peers, listening_to_peers)] {

@@ -136,8 +136,10 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
         ("member_dir", &[]),
         ("wal", &["limits"]),
         ("raft", &["limits", "wal"]),
-        ("server", &["limits", "raft", "wal"]),
-        ("grpc", &["limits", "server", "url", "version"]),
+        ("lease", &[]),
+        ("watch", &[]),
+        ("server", &["lease", "limits", "raft", "wal", "watch"]),
+        ("grpc", &["limits", "server", "url", "version", "watch"]),
     ])
 }
 

@@ -85,6 +85,7 @@ pub(super) fn config(settings: &Settings, mut notices: Vec<Notice>) -> Result<Co
         max_request_bytes: size(settings, "max-request-bytes")?,
         max_txn_ops: size(settings, "max-txn-ops")?,
         max_concurrent_streams: streams(settings),
+        watch_progress_interval: progress_interval(settings),
         log,
         notices,
     })
@@ -329,4 +330,12 @@ fn streams(settings: &Settings) -> u32 {
 
 pub(super) fn strings(urls: &[Url]) -> Vec<String> {
     urls.iter().map(|url| url.as_str().to_owned()).collect()
+}
+
+/// 0 is the default; etcd takes a negative one for the default as well.
+fn progress_interval(settings: &Settings) -> Duration {
+    match u64::try_from(settings.int("watch-progress-notify-interval")) {
+        Ok(0) | Err(_) => limits::WATCH_PROGRESS_INTERVAL,
+        Ok(nanoseconds) => Duration::from_nanos(nanoseconds),
+    }
 }

@@ -80,6 +80,7 @@ pub struct Config {
     pub max_txn_ops: usize,
     /// Streams of one client connection.
     pub max_concurrent_streams: u32,
+    pub watch_progress_interval: Duration,
     pub log: LogConfig,
     /// To be logged once the log is open.
     pub notices: Vec<Notice>,

@@ -240,7 +240,7 @@ pub const FLAGS: &[Flag] = &[
     accepted("compact-hash-check-time", Duration, "1m0s", "it means nothing without the gate CompactHashCheck, which is refused"),
     accepted("compaction-batch-limit", Int, "0", RECLAIM),
     accepted("compaction-sleep-interval", Duration, "0s", RECLAIM),
-    refused("watch-progress-notify-interval", Duration, "0s", "the interval cannot be set yet"),
+    used("watch-progress-notify-interval", Duration, "0s", "How often idle watches that ask for it are told that they miss nothing; 0: every 10 minutes."),
     accepted("warning-apply-duration", Duration, "100ms", "slow requests are not logged"),
     accepted("bootstrap-defrag-threshold-megabytes", Uint, "0", "there is no file to defragment; free space is reclaimed all the time"),
     refused("max-learners", Int, "1", "the number of learners cannot be set yet"),

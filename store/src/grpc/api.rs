@@ -1,8 +1,9 @@
 //! The unary calls: wire request in, wire reply out. Knows no transport.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use http_body::Body;
 use mizzen_core::{Command, Compaction, Reply};
 use mizzen_engine::Engine;
 use mizzen_proto::etcdserverpb as wire;
@@ -10,7 +11,12 @@ use prost::Message;
 use tokio::sync::mpsc;
 use tonic::Status;
 
-use super::{frame, status::status, translate};
+use super::{
+    frame,
+    status::status,
+    translate,
+    watch::{self, WatchBody},
+};
 use crate::{
     limits,
     server::{Caller, Error, Server},
@@ -67,6 +73,10 @@ impl<E: Engine> Api<E> {
             "/etcdserverpb.KV/DeleteRange" => self.delete_range(caller, body).await,
             "/etcdserverpb.KV/Txn" => self.txn(caller, body).await,
             "/etcdserverpb.KV/Compact" => self.compact(caller, body).await,
+            "/etcdserverpb.Lease/LeaseGrant" => self.lease_grant(caller, body).await,
+            "/etcdserverpb.Lease/LeaseRevoke" => self.lease_revoke(caller, body).await,
+            "/etcdserverpb.Lease/LeaseTimeToLive" => self.lease_time_to_live(caller, body).await,
+            "/etcdserverpb.Lease/LeaseLeases" => self.lease_leases(caller, body).await,
             "/etcdserverpb.Maintenance/Alarm" => self.alarm(body),
             "/etcdserverpb.Maintenance/Status" => self.status(body).await,
             "/etcdserverpb.Maintenance/Hash" => self.hash(caller, body).await,
@@ -89,6 +99,10 @@ impl<E: Engine> Api<E> {
                 | "/etcdserverpb.KV/DeleteRange"
                 | "/etcdserverpb.KV/Txn"
                 | "/etcdserverpb.KV/Compact"
+                | "/etcdserverpb.Lease/LeaseGrant"
+                | "/etcdserverpb.Lease/LeaseRevoke"
+                | "/etcdserverpb.Lease/LeaseTimeToLive"
+                | "/etcdserverpb.Lease/LeaseLeases"
                 | "/etcdserverpb.Cluster/MemberAdd"
                 | "/etcdserverpb.Cluster/MemberRemove"
                 | "/etcdserverpb.Cluster/MemberUpdate"
@@ -114,7 +128,15 @@ impl<E: Engine> Api<E> {
         }
     }
 
-    fn reply(&self, reply: Result<Reply, Error>) -> Result<Bytes, Status> {
+    /// The header with the store's revision as this member has it now.
+    pub(super) fn header_now(&self) -> wire::ResponseHeader {
+        wire::ResponseHeader {
+            revision: self.server.revision(),
+            ..self.header()
+        }
+    }
+
+    pub(super) fn reply(&self, reply: Result<Reply, Error>) -> Result<Bytes, Status> {
         reply
             .map(|reply| translate::reply(&reply, self.header()))
             .map_err(status)
@@ -269,5 +291,29 @@ impl<E: Engine> Api<E> {
             }
         });
         Ok(messages)
+    }
+
+    /// `Watch/Watch`. Events of a response that may be split are sent in pieces
+    /// of `fragment_bytes`.
+    pub fn watch<B>(
+        &self,
+        caller: Caller,
+        requests: frame::Messages<B>,
+        fragment_bytes: usize,
+        progress_interval: Duration,
+    ) -> Result<WatchBody, Status>
+    where
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: std::fmt::Display,
+    {
+        let this = self.clone();
+        watch::watch(
+            &self.server,
+            move || this.header(),
+            caller,
+            requests,
+            fragment_bytes,
+            progress_interval,
+        )
     }
 }

@@ -28,6 +28,7 @@ use openraft::{
     Config, ReadPolicy, SnapshotPolicy,
     async_runtime::watch::WatchReceiver as _,
     errors::{ClientWriteError, InitializeError, LinearizableReadError, RaftError},
+    impls::ProgressResponder,
 };
 use tokio::sync::watch;
 
@@ -100,6 +101,8 @@ struct Hints {
     term: AtomicU64,
     /// 0: none.
     leader: watch::Sender<u64>,
+    /// The term this member leads.
+    leading: watch::Sender<Option<u64>>,
     committed: AtomicU64,
 }
 
@@ -126,9 +129,10 @@ impl Group {
         let hints = Arc::new(Hints {
             term: AtomicU64::new(0),
             leader: watch::channel(0).0,
+            leading: watch::channel(None).0,
             committed: AtomicU64::new(0),
         });
-        tokio::spawn(follow(raft.clone(), hints.clone()));
+        tokio::spawn(follow(config.id, raft.clone(), hints.clone()));
         Ok(Arc::new(Self {
             config,
             raft,
@@ -152,6 +156,10 @@ impl Group {
         self.config.id
     }
 
+    pub fn election_timeout(&self) -> Duration {
+        self.config.election_timeout
+    }
+
     pub fn cluster_id(&self) -> u64 {
         self.config.cluster_id
     }
@@ -168,6 +176,12 @@ impl Group {
     /// Changes of [`Group::leader`]; 0 stands for none.
     pub fn watch_leader(&self) -> watch::Receiver<u64> {
         self.hints.leader.subscribe()
+    }
+
+    /// The term this member leads; `None` while it does not. A leader of a new
+    /// term is another one, also on the same member.
+    pub fn watch_leading(&self) -> watch::Receiver<Option<u64>> {
+        self.hints.leading.subscribe()
     }
 
     pub fn is_leader(&self) -> bool {
@@ -212,12 +226,35 @@ impl Group {
         }
     }
 
+    /// Proposes as the leader of `term` and of no other: what the leader of one
+    /// term decided must not be appended in a later one.
+    pub async fn propose_in(&self, term: u64, payload: Payload) -> Submitted {
+        let Some(_pass) = self.gate.enter() else {
+            return Submitted::Refused;
+        };
+        let (responder, outcome) = ProgressResponder::complete_only();
+        let write = self.raft.write(payload).with_leader(term);
+        if write.responder(responder).await.is_err() {
+            return Submitted::Unknown;
+        }
+        match outcome.await {
+            Ok(Ok(_)) => Submitted::Done,
+            Ok(Err(ClientWriteError::ForwardToLeader(_))) => Submitted::Refused,
+            Ok(Err(_)) | Err(_) => Submitted::Unknown,
+        }
+    }
+
     /// As the leader: an index such that who has applied it has seen every
     /// write acknowledged before this call. The quorum round that confirms it
     /// is sent after the call.
     pub async fn read_index(&self) -> Result<u64, ReadIndexError> {
+        Ok(self.confirm_leadership().await?.index)
+    }
+
+    /// As [`Group::read_index`], with the term that this member leads.
+    pub async fn confirm_leadership(&self) -> Result<LogId, ReadIndexError> {
         match self.raft.get_read_linearizer(ReadPolicy::ReadIndex).await {
-            Ok(linearizer) => Ok(linearizer.read_log_id().index()),
+            Ok(linearizer) => Ok((*linearizer.read_log_id().log_id()).into()),
             Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(_))) => {
                 Err(ReadIndexError::NotLeader)
             }
@@ -257,7 +294,7 @@ impl Group {
 }
 
 /// Keeps the hints up to date until the group stops.
-async fn follow(raft: types::Raft, hints: Arc<Hints>) {
+async fn follow(id: u64, raft: types::Raft, hints: Arc<Hints>) {
     let mut metrics = raft.metrics();
     loop {
         {
@@ -271,6 +308,10 @@ async fn follow(raft: types::Raft, hints: Arc<Hints>) {
             hints
                 .leader
                 .send_if_modified(|known| std::mem::replace(known, leader) != leader);
+            let leading = (leader == id).then_some(now.current_term);
+            hints
+                .leading
+                .send_if_modified(|known| std::mem::replace(known, leading) != leading);
         }
         if metrics.changed().await.is_err() {
             return;

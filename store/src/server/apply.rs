@@ -14,11 +14,15 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
     Error,
+    lease::{Change, Primary},
     members::Members,
     proposal::{Body, Proposal},
     waiters::Waiters,
 };
-use crate::raft::{Applied, BoxFuture, Committed, Rows};
+use crate::{
+    raft::{Applied, BoxFuture, Committed, Rows},
+    watch::{Hub, Revision},
+};
 
 /// What readers see: one moment of the rows, with the state that goes with it.
 pub struct Published<S> {
@@ -35,6 +39,15 @@ impl<S> Published<S> {
 }
 
 pub type SharedPublished<E> = Arc<ArcSwap<Published<<E as Engine>::Snapshot>>>;
+
+/// What [`Applier::start`] starts.
+pub struct Started<E: Engine> {
+    pub applier: Applier,
+    pub published: SharedPublished<E>,
+    /// Index of the last entry applied.
+    pub applied: watch::Receiver<u64>,
+    pub watches: Arc<Hub>,
+}
 
 enum Job {
     Run(Committed, oneshot::Sender<io::Result<()>>),
@@ -56,8 +69,9 @@ impl Applier {
         engine: Arc<E>,
         cluster_id: u64,
         waiters: Arc<Waiters>,
-        fail: impl Fn(&io::Error) + Send + 'static,
-    ) -> io::Result<(Self, SharedPublished<E>, watch::Receiver<u64>)> {
+        leases: Arc<Primary>,
+        fail: impl Fn(&io::Error) + Clone + Send + Sync + 'static,
+    ) -> io::Result<Started<E>> {
         let rows = engine.snapshot();
         let state = State::load(&rows).map_err(io::Error::other)?;
         let applied = Applied::load(&rows).map_err(io::Error::other)?;
@@ -73,18 +87,26 @@ impl Applier {
         };
         let (index, index_seen) = watch::channel(published.applied_index());
         let published = Arc::new(ArcSwap::from_pointee(published));
+        let watches = super::watching::start::<E>(published.clone(), fail.clone())?;
         let (jobs, queue) = mpsc::channel(2);
         let thread = Thread {
             engine,
             cluster_id,
             waiters,
+            leases,
+            watches: watches.clone(),
             published: published.clone(),
             index,
         };
         std::thread::Builder::new()
             .name("apply".to_owned())
             .spawn(move || thread.work(queue, fail))?;
-        Ok((Self { jobs, applied }, published, index_seen))
+        Ok(Started {
+            applier: Self { jobs, applied },
+            published,
+            applied: index_seen,
+            watches,
+        })
     }
 
     async fn send(
@@ -120,6 +142,8 @@ struct Thread<E: Engine> {
     engine: Arc<E>,
     cluster_id: u64,
     waiters: Arc<Waiters>,
+    leases: Arc<Primary>,
+    watches: Arc<Hub>,
     published: SharedPublished<E>,
     index: watch::Sender<u64>,
 }
@@ -156,11 +180,19 @@ impl<E: Engine> Thread<E> {
         prefetch(&mut overlay, &proposals)?;
         let mut members = before.members.clone();
         let mut answers = Vec::with_capacity(proposals.len());
+        let mut leases = Vec::new();
+        let mut revisions = Vec::new();
         for proposal in &proposals {
             let answer = match &proposal.body {
                 Body::Command(command) => {
                     let outcome = mizzen_core::apply(&mut state, &mut overlay, command)
                         .map_err(io::Error::other)?;
+                    if let Ok(reply) = &outcome.reply {
+                        leases.extend(Change::of(command, reply));
+                    }
+                    if !outcome.events.is_empty() {
+                        revisions.push(Revision::new(state.revision(), outcome.events));
+                    }
                     outcome.reply.map_err(Error::from)
                 }
                 Body::Members(change) => Arc::make_mut(&mut members)
@@ -183,9 +215,15 @@ impl<E: Engine> Thread<E> {
         self.engine
             .write(&overlay.into_batch())
             .map_err(io::Error::other)?;
+        let index = run.applied.log_id.map_or(0, |id| id.index);
         self.publish(state, members, run.applied);
+        // After the rows show them: whoever reads the rows now misses none.
+        self.leases.applied(index, &leases);
         for (id, answer) in answers {
             self.waiters.answer(id, answer);
+        }
+        if !revisions.is_empty() {
+            self.watches.publish(revisions);
         }
         (run.done)();
         Ok(())

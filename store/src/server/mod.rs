@@ -10,6 +10,7 @@ mod error;
 mod forward;
 mod join;
 mod leadership;
+mod lease;
 mod level;
 mod liveness;
 mod members;
@@ -21,6 +22,7 @@ mod read_index;
 mod reconcile;
 mod view;
 mod waiters;
+mod watching;
 
 use std::{collections::BTreeMap, future::Future, io, sync::Arc, time::Duration};
 
@@ -36,6 +38,7 @@ use tokio::{
 pub use apply::Published;
 pub use error::Error;
 pub use join::{Description, describe};
+pub use lease::{LeaseService, TimeToLive};
 pub use level::{cluster_version, own as own_level};
 pub use members::{Attributes, Member, Refusal};
 pub use membership_service::MembershipService;
@@ -45,9 +48,11 @@ use crate::{
     limits,
     raft::{self, Group, GroupConfig, PeerNode, Submitted},
     wal,
+    watch::Hub,
 };
-use apply::{Applier, SharedPublished};
+use apply::{Applier, SharedPublished, Started};
 use forward::Forward;
+use lease::{Leases, Primary};
 use proposal::{Body, Proposal};
 use read_index::ReadIndex;
 use waiters::{Answer, Waiters};
@@ -78,6 +83,9 @@ pub struct Server<E: Engine> {
     waiters: Arc<Waiters>,
     forward: Forward,
     read_index: ReadIndex,
+    leases: Leases,
+    watches: Arc<Hub>,
+    ending: watch::Sender<bool>,
     liveness: Arc<liveness::Liveness>,
     reclaimed: watch::Receiver<i64>,
     limits: Limits,
@@ -110,7 +118,7 @@ impl<E: Engine> Server<E> {
         config: ServerConfig,
         storage: Storage<E>,
         peers: raft::Peers,
-        fail: impl Fn(&io::Error) + Clone + Send + 'static,
+        fail: impl Fn(&io::Error) + Clone + Send + Sync + 'static,
     ) -> io::Result<Arc<Self>> {
         let Storage {
             engine,
@@ -119,10 +127,18 @@ impl<E: Engine> Server<E> {
         } = storage;
         let request_limit = Duration::from_secs(5) + 2 * config.group.election_timeout;
         let waiters = Arc::new(Waiters::new(config.group.id, rand::random()));
-        let (applier, published, applied) = Applier::start(
+        let primary = Arc::new(Primary::new());
+        let (heartbeat, election_timeout) = (config.group.heartbeat, config.group.election_timeout);
+        let Started {
+            applier,
+            published,
+            applied,
+            watches,
+        } = Applier::start(
             engine.clone(),
             config.group.cluster_id,
             waiters.clone(),
+            primary.clone(),
             fail.clone(),
         )?;
         let group = Group::start(
@@ -153,14 +169,28 @@ impl<E: Engine> Server<E> {
             reclaimed,
             fail.clone(),
         ));
-        tokio::spawn(flush(engine.clone(), fail));
+        tokio::spawn(flush(engine.clone(), fail.clone()));
+        let leases = lease::Setup::<E> {
+            group: group.clone(),
+            primary,
+            published: published.clone(),
+            applied: applied.clone(),
+            waiters: waiters.clone(),
+            heartbeat,
+            election_timeout,
+            limit: request_limit,
+        }
+        .start(fail);
         let server = Arc::new(Self {
             forward: Forward::start(group.clone()),
             read_index: ReadIndex::start(group.clone(), applied, request_limit),
+            leases,
             group,
             engine,
             published,
             waiters,
+            watches,
+            ending: watch::channel(false).0,
             liveness,
             reclaimed: reclaimed_seen,
             limits: config.limits,
@@ -200,6 +230,36 @@ impl<E: Engine> Server<E> {
             return Err(Error::NoLeader);
         }
         Ok(())
+    }
+
+    /// Returns when there has been no leader for so long that whoever needs one
+    /// should ask elsewhere; at once if there is none now.
+    pub async fn leader_lost(&self) {
+        let mut leader = self.group.watch_leader();
+        let mut patience = Duration::ZERO;
+        loop {
+            let found = leader.wait_for(|leader| *leader != 0);
+            match tokio::time::timeout(patience, found).await {
+                Ok(Ok(_)) => {}
+                Ok(Err(_)) | Err(_) => return,
+            }
+            patience = limits::ELECTIONS_WITHOUT_LEADER * self.group.election_timeout();
+            if leader.wait_for(|leader| *leader == 0).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Ends what would go on for ever, so that connections can be closed.
+    pub fn end_streams(&self) {
+        self.watches.stop();
+        self.ending.send_replace(true);
+    }
+
+    /// Returns when what would go on for ever has to end.
+    pub async fn ending(&self) {
+        // Cannot fail: the sender is this server's.
+        let _ = self.ending.subscribe().wait_for(|ending| *ending).await;
     }
 
     /// Carries out a command that writes.
