@@ -39,6 +39,11 @@ pub(crate) fn compact<V: View + ?Sized>(
     }
     writer.before.previous_compact_revision = writer.before.compact_revision;
     writer.before.compact_revision = revision;
+    let newest = writer.before.revision;
+    writer
+        .before
+        .sizes
+        .compact(revision, newest, writer.overlay)?;
     Ok(Reply::Compact {
         revision: writer.before.revision,
     })
