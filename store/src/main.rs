@@ -16,7 +16,7 @@ use mizzen_store::{
     limits, logging,
     member_dir::{Identity, MemberDir},
     raft::{GroupConfig, PeerNode, PeerService, Peers, PlainDial},
-    server::{Attributes, MembershipService, Server, ServerConfig, Storage},
+    server::{Attributes, DiskSpace, LookAtDisk, MembershipService, Server, ServerConfig, Storage},
     version, wal,
 };
 use tokio::sync::{mpsc, watch};
@@ -88,6 +88,8 @@ async fn run(config: Config) -> io::Result<()> {
         },
         request_bytes: config.max_request_bytes,
         strict_reconfig: config.strict_reconfig_check,
+        quota: config.quota_backend_bytes,
+        disk: look_at_disk(&config),
     };
     let peers = Peers::new(Box::new(PlainDial), identity.cluster_id);
     let server = Server::start(server_config, storage, peers, fail).await?;
@@ -184,6 +186,24 @@ async fn ready<E: Engine>(server: &Server<E>, config: &Config) -> io::Result<()>
     }
     server.voting().await;
     Ok(())
+}
+
+/// Looks at the disks of rows and log.
+fn look_at_disk(config: &Config) -> LookAtDisk {
+    let mut dirs = vec![config.data_dir.clone()];
+    dirs.extend(config.wal_dir.clone());
+    Arc::new(move || {
+        let spaces = dirs.iter().map(|dir| {
+            let disk = rustix::fs::statvfs(dir)?;
+            Ok(DiskSpace {
+                free: disk.f_bavail.saturating_mul(disk.f_frsize),
+                total: disk.f_blocks.saturating_mul(disk.f_frsize),
+            })
+        });
+        let spaces = spaces.collect::<io::Result<Vec<_>>>()?;
+        let least = spaces.into_iter().min_by_key(|space| space.free);
+        least.ok_or_else(|| io::Error::other("no directory"))
+    })
 }
 
 /// The members to begin a new cluster with: none if the log has begun, or if

@@ -38,6 +38,7 @@ pub struct Options {
     members: usize,
     first_port: Option<u16>,
     flags: Vec<String>,
+    directory: Option<PathBuf>,
 }
 
 impl Options {
@@ -48,6 +49,7 @@ impl Options {
             members: 3,
             first_port: None,
             flags: Vec::new(),
+            directory: None,
         }
     }
 
@@ -62,6 +64,13 @@ impl Options {
     #[must_use]
     pub fn first_port(mut self, first: u16) -> Self {
         self.first_port = Some(first);
+        self
+    }
+
+    /// Below which the data goes, instead of the system's temporary directory.
+    #[must_use]
+    pub fn directory(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.directory = Some(directory.into());
         self
     }
 
@@ -95,7 +104,10 @@ impl Cluster {
             "{} members asked for",
             options.members
         );
-        let directory = tempfile::Builder::new().prefix("cluster-").tempdir()?;
+        let parent = options.directory.unwrap_or_else(std::env::temp_dir);
+        let directory = tempfile::Builder::new()
+            .prefix("cluster-")
+            .tempdir_in(parent)?;
         let ports = match options.first_port {
             Some(first) => (first..).take(2 * options.members).collect(),
             None => ports::free(2 * options.members)?,

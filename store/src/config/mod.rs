@@ -72,7 +72,7 @@ pub struct Config {
     pub heartbeat_interval: Duration,
     /// At least five heartbeats, at most 50 seconds.
     pub election_timeout: Duration,
-    /// Bytes of keys and values; `None` is no limit. Not enforced yet.
+    /// Bytes of keys and values; `None` is no limit.
     pub quota_backend_bytes: Option<u64>,
     /// Largest request of a client, bytes.
     pub max_request_bytes: usize,

@@ -140,8 +140,7 @@ pub const FLAGS: &[Flag] = &[
         .deprecated("--max-snapshots is deprecated in 3.6 and will be decommissioned in 3.8."),
     accepted("max-wals", Uint, "5", FILES),
     refused("memory-mlock", Bool, "false", "locking memory is not implemented"),
-    // A given quota is kept in the configuration for when it is enforced.
-    accepted("quota-backend-bytes", Int, "0", "no quota is enforced yet; watch the size of the database"),
+    used("quota-backend-bytes", Int, "0", "Bytes of versions the store may keep. 0 means 2 GiB, a negative number no limit."),
     accepted("backend-bbolt-freelist-type", Text, "", BBOLT),
     accepted("backend-batch-interval", Duration, "0s", BBOLT),
     accepted("backend-batch-limit", Int, "0", BBOLT),

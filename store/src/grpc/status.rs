@@ -14,7 +14,7 @@ fn code(error: &Error) -> Code {
     match error {
         Error::Refused(refusal) => refusal_code(*refusal),
         Error::RequestTooLarge => Code::InvalidArgument,
-        Error::TooManyRequests => Code::ResourceExhausted,
+        Error::TooManyRequests | Error::DiskFull => Code::ResourceExhausted,
         Error::Membership(refusal) => match refusal {
             Membership::NotFound => Code::NotFound,
             Membership::IdExists
@@ -49,6 +49,7 @@ fn refusal_code(refusal: Refusal) -> Code {
             Code::OutOfRange
         }
         Refusal::NoSpace => Code::ResourceExhausted,
+        Refusal::Corrupt => Code::DataLoss,
         Refusal::LeaseNotFound => Code::NotFound,
         Refusal::LeaseExists => Code::FailedPrecondition,
     }

@@ -22,6 +22,9 @@ pub enum Error {
     BadLeaderTransferee,
     #[error("etcdserver: request timed out, leader transfer took too long")]
     TimeoutLeaderTransfer,
+    /// Accepted again when there is room; nothing has to be disarmed.
+    #[error("etcdserver: no space left on the disk of a member")]
+    DiskFull,
     #[error("etcdserver: request is too large")]
     RequestTooLarge,
     #[error("etcdserver: too many requests")]
