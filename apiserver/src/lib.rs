@@ -1,0 +1,9 @@
+//! Kubernetes REST conventions over the etcd v3 API: see ARCHITECTURE.md.
+
+pub mod codec;
+pub mod error;
+pub mod limits;
+pub mod object;
+pub mod schema;
+pub mod select;
+pub mod store;
