@@ -1,5 +1,6 @@
 //! Kubernetes REST conventions over the etcd v3 API: see ARCHITECTURE.md.
 
+pub mod cache;
 pub mod codec;
 pub mod error;
 pub mod limits;
