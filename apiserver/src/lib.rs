@@ -5,6 +5,7 @@ pub mod codec;
 pub mod error;
 pub mod limits;
 pub mod object;
+pub mod patch;
 pub mod schema;
 pub mod select;
 pub mod store;
