@@ -2,10 +2,13 @@
 
 pub mod cache;
 pub mod codec;
+pub mod defaults;
 pub mod error;
 pub mod limits;
 pub mod object;
 pub mod patch;
+pub mod registry;
 pub mod schema;
 pub mod select;
 pub mod store;
+pub mod validate;
