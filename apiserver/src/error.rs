@@ -81,7 +81,8 @@ impl FieldError {
 }
 
 /// A failed request.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{message}")]
 pub struct ApiError {
     pub code: u16,
     pub reason: &'static str,

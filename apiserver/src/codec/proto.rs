@@ -72,13 +72,22 @@ impl<'a> Envelope<'a> {
 
 /// Encodes an object in its envelope.
 pub fn seal(api_version: &str, kind: &str, id: MessageId, value: &Map<String, Value>) -> Vec<u8> {
+    enclose(api_version, kind, |out| encode(id, value, out))
+}
+
+/// Puts an encoded message into an envelope.
+pub fn envelope(api_version: &str, kind: &str, raw: &[u8]) -> Vec<u8> {
+    enclose(api_version, kind, |out| out.extend_from_slice(raw))
+}
+
+fn enclose(api_version: &str, kind: &str, body: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
     let mut out = Vec::with_capacity(1_024);
     out.extend_from_slice(MAGIC);
     nested(1, &mut out, |out| {
         put_len(1, api_version.as_bytes(), out);
         put_len(2, kind.as_bytes(), out);
     });
-    nested(2, &mut out, |out| encode(id, value, out));
+    nested(2, &mut out, body);
     // Content encoding and type, empty as Go leaves them.
     put_len(3, b"", &mut out);
     put_len(4, b"", &mut out);
@@ -330,6 +339,18 @@ pub fn to_json(
         json: writer.out,
         revision: writer.revision,
     })
+}
+
+/// Writes message `id` as a JSON object without kind and API version.
+pub fn to_plain_json(id: MessageId, bytes: &[u8]) -> Result<Vec<u8>, ProtoError> {
+    let mut writer = Writer {
+        out: Vec::with_capacity(bytes.len() * 3 / 2 + 256),
+        stamp: None,
+        revision: 0..0,
+        keep_unknown: false,
+    };
+    writer.message(id, bytes, 0)?;
+    Ok(writer.out)
 }
 
 /// Writes message `id` as a JSON object that carries what the schema does not

@@ -7,7 +7,7 @@
 mod delete;
 mod list;
 mod strategy;
-mod sub;
+pub mod sub;
 mod write;
 
 use std::sync::{Arc, OnceLock};
@@ -17,7 +17,7 @@ use bytes::Bytes;
 pub use self::{
     delete::{DeleteOptions, Deleted, Propagation},
     list::{ListOptions, Listed, Match},
-    write::WriteOptions,
+    write::{Validation, WriteOptions},
 };
 use crate::{
     cache::Cache,
@@ -62,6 +62,18 @@ impl Target {
 pub struct Object {
     pub json: Bytes,
     pub revision: i64,
+    /// What the client should know of its request.
+    pub warnings: Vec<String>,
+}
+
+impl Object {
+    fn new(json: Bytes, revision: i64) -> Self {
+        Self {
+            json,
+            revision,
+            warnings: Vec::new(),
+        }
+    }
 }
 
 /// All resources over one store.
@@ -101,10 +113,7 @@ impl Registry {
             cache.wait(version).await?;
             let key = format!("{}{}", target.scope(), target.name);
             let entry = cache.get(&key).ok_or_else(|| target.not_found())?;
-            return Ok(Object {
-                json: entry.json(),
-                revision: entry.revision,
-            });
+            return Ok(Object::new(entry.json(), entry.revision));
         }
         let pair = self.read(target).await?;
         shown(target.resource, &pair.value, pair.revision)
@@ -120,10 +129,7 @@ impl Registry {
 /// A stored value as clients get it.
 fn shown(resource: &Resource, value: &[u8], revision: i64) -> Result<Object, ApiError> {
     let transcoded = object::to_client(resource, value, revision)?;
-    Ok(Object {
-        json: transcoded.json.into(),
-        revision,
-    })
+    Ok(Object::new(transcoded.json.into(), revision))
 }
 
 fn opened(resource: &Resource, pair: &Pair) -> Result<Json, ApiError> {

@@ -230,9 +230,16 @@ impl Registry {
             }
             Ok(wanted)
         };
-        self.with(&one, &make, WriteOptions { dry_run })
-            .await
-            .map(|_| ())
+        self.with(
+            &one,
+            &make,
+            WriteOptions {
+                dry_run,
+                ..WriteOptions::default()
+            },
+        )
+        .await
+        .map(|_| ())
     }
 }
 
@@ -324,6 +331,7 @@ fn scale_of(object: &Object) -> Result<Object, ApiError> {
     Ok(Object {
         json: Bytes::from(scale.to_string()),
         revision: object.revision,
+        warnings: object.warnings.clone(),
     })
 }
 

@@ -25,6 +25,43 @@ use crate::{
 pub struct WriteOptions {
     /// Do everything but write.
     pub dry_run: bool,
+    /// What becomes of fields that the kind does not have.
+    pub validation: Validation,
+}
+
+/// What becomes of fields that the kind does not have or that stand twice;
+/// they are never stored.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Validation {
+    Ignore,
+    #[default]
+    Warn,
+    Strict,
+}
+
+/// Refuses or reports what was left out of an object.
+fn left_out(
+    resource: &Resource,
+    body: &Decoded,
+    validation: Validation,
+) -> Result<Vec<String>, ApiError> {
+    let unknown = body
+        .unknown
+        .iter()
+        .map(|path| format!("unknown field {path:?}"));
+    let twice = body
+        .duplicate
+        .iter()
+        .map(|path| format!("duplicate field {path:?}"));
+    let all: Vec<String> = unknown.chain(twice).collect();
+    match validation {
+        Validation::Strict if !all.is_empty() => Err(ApiError::invalid_body(
+            resource,
+            &format!("strict decoding error: {}", all.join(", ")),
+        )),
+        Validation::Ignore => Ok(Vec::new()),
+        _ => Ok(all),
+    }
 }
 
 /// A lease that many events share.
@@ -63,6 +100,7 @@ impl Registry {
     ) -> Result<Object, ApiError> {
         let resource = target.resource;
         expect_kind(resource, &body)?;
+        let warnings = left_out(resource, &body, options.validation)?;
         let mut value = body.value;
         place(target, &mut value)?;
         if !object::meta_str(&value, "resourceVersion").is_empty() {
@@ -97,12 +135,15 @@ impl Registry {
                 let (present, _) = self.store.get(&key).await?;
                 return match present {
                     Some(_) => Err(ApiError::already_exists(resource, &name)),
-                    None => without_version(shown(resource, &bytes, 0)?),
+                    None => without_version(shown(resource, &bytes, 0)?)
+                        .map(|object| object.warned(warnings)),
                 };
             }
             let lease = self.lease_for(resource).await?;
             match self.store.put(&key, bytes.clone(), 0, lease).await? {
-                Outcome::Done(revision) => return shown(resource, &bytes, revision),
+                Outcome::Done(revision) => {
+                    return Ok(shown(resource, &bytes, revision)?.warned(warnings));
+                }
                 Outcome::Differs(_) if generated && tries < GENERATED_TRIES => tries += 1,
                 Outcome::Differs(_) => return Err(ApiError::already_exists(resource, &name)),
             }
@@ -150,7 +191,11 @@ impl Registry {
         let mut pair = self.read(target).await?;
         for _ in 0..limits::UPDATE_TRIES {
             let current = opened(resource, &pair)?;
-            let (mut wanted, version) = made(target, change, &current, pair.revision)?;
+            let Made {
+                mut wanted,
+                version,
+                warnings,
+            } = made(target, change, &current, pair.revision, options.validation)?;
             place(target, &mut wanted)?;
             if object::meta_str(&wanted, "name") != target.name {
                 return Err(ApiError::bad_request(format!(
@@ -172,7 +217,7 @@ impl Registry {
             let ends = strategy::ends(resource, &wanted, &current);
             let bytes = object::to_store(resource, &mut wanted);
             if options.dry_run || (bytes == pair.value && !ends) {
-                return shown(resource, &bytes, pair.revision);
+                return Ok(shown(resource, &bytes, pair.revision)?.warned(warnings));
             }
             let outcome = if ends {
                 self.store.delete(&target.key(), pair.revision).await?
@@ -183,7 +228,9 @@ impl Registry {
                     .await?
             };
             match outcome {
-                Outcome::Done(revision) => return shown(resource, &bytes, revision),
+                Outcome::Done(revision) => {
+                    return Ok(shown(resource, &bytes, revision)?.warned(warnings));
+                }
                 Outcome::Differs(None) => return Err(target.not_found()),
                 Outcome::Differs(Some(_)) if version.is_some() => {
                     return Err(ApiError::modified(resource, &target.name));
@@ -243,18 +290,31 @@ impl Registry {
     }
 }
 
-/// The object a change wants, canonical, and the version that it replaces, if
-/// it names one.
+/// What a change makes of an object.
+struct Made {
+    wanted: Json,
+    /// The version that it replaces, if it names one.
+    version: Option<i64>,
+    warnings: Vec<String>,
+}
+
 fn made(
     target: &Target,
     change: &Change<'_>,
     current: &Json,
     revision: i64,
-) -> Result<(Json, Option<i64>), ApiError> {
+    validation: Validation,
+) -> Result<Made, ApiError> {
     let resource = target.resource;
-    let wanted = match change {
-        Change::Replace(body) => body.value.clone(),
-        Change::With(make) => return Ok((make(current)?, None)),
+    let (wanted, warnings) = match change {
+        Change::Replace(body) => (body.value.clone(), left_out(resource, body, validation)?),
+        Change::With(make) => {
+            return Ok(Made {
+                wanted: make(current)?,
+                version: None,
+                warnings: Vec::new(),
+            });
+        }
         Change::Patch(patch) => {
             let mut shown = current.clone();
             object::set_meta(
@@ -270,20 +330,28 @@ fn made(
             let decoded = json::conform(patched, resource.message, Source::Store)
                 .map_err(|error| ApiError::invalid_body(resource, &error.to_string()))?;
             expect_kind(resource, &decoded)?;
-            decoded.value
+            let warnings = left_out(resource, &decoded, validation)?;
+            (decoded.value, warnings)
         }
     };
     let version = object::meta_str(&wanted, "resourceVersion");
     if version.is_empty() || version == "0" {
-        return Ok((wanted, None));
+        return Ok(Made {
+            wanted,
+            version: None,
+            warnings,
+        });
     }
-    let version = version
+    let version: i64 = version
         .parse()
         .map_err(|_| ApiError::bad_request(format!("invalid resource version {version:?}")))?;
     // A patch that leaves the version alone names none.
-    let named =
-        !(matches!(change, Change::Patch(_)) && version == revision && !names_version(change));
-    Ok((wanted, named.then_some(version)))
+    let named = !matches!(change, Change::Patch(_)) || version != revision || names_version(change);
+    Ok(Made {
+        wanted,
+        version: named.then_some(version),
+        warnings,
+    })
 }
 
 /// Whether a patch speaks of the version.
@@ -308,6 +376,13 @@ fn unpatched(target: &Target, error: PatchError) -> ApiError {
                 target.name
             ),
         ),
+    }
+}
+
+impl Object {
+    fn warned(mut self, warnings: Vec<String>) -> Self {
+        self.warnings = warnings;
+        self
     }
 }
 
@@ -396,8 +471,5 @@ fn without_version(object: Object) -> Result<Object, ApiError> {
     if let Some(meta) = value.get_mut("metadata").and_then(Value::as_object_mut) {
         meta.remove("resourceVersion");
     }
-    Ok(Object {
-        json: Bytes::from(value.to_string()),
-        revision: 0,
-    })
+    Ok(Object::new(Bytes::from(value.to_string()), 0))
 }
