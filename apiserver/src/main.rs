@@ -112,8 +112,9 @@ async fn run(flags: Flags) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The token is no secret: without one kubectl asks for a name and a password.
 fn kubeconfig(address: SocketAddr, ca: &str) -> String {
     format!(
-        "apiVersion: v1\nkind: Config\nclusters:\n- name: mizzen\n  cluster:\n    server: https://{address}\n    certificate-authority: {ca}\ncontexts:\n- name: mizzen\n  context:\n    cluster: mizzen\n    user: mizzen\ncurrent-context: mizzen\nusers:\n- name: mizzen\n  user: {{}}\n"
+        "apiVersion: v1\nkind: Config\nclusters:\n- name: mizzen\n  cluster:\n    server: https://{address}\n    certificate-authority: {ca}\ncontexts:\n- name: mizzen\n  context:\n    cluster: mizzen\n    user: mizzen\ncurrent-context: mizzen\nusers:\n- name: mizzen\n  user:\n    token: not-checked\n"
     )
 }
