@@ -6,7 +6,7 @@ use crate::{
     command::{Command, Operation, Put, Txn},
     compaction,
     error::{Error, Stop, answered},
-    lease,
+    kv, lease,
     limits::Limits,
     overlay::Overlay,
     reply::Reply,
@@ -42,6 +42,16 @@ pub struct Event {
     /// The key-value before the revision, in the same form, if it lived.
     pub prev: Option<Bytes>,
     pub mod_revision: i64,
+}
+
+impl Event {
+    /// Whether the change made the key, which then has nothing before it that a
+    /// watch tells.
+    pub fn is_creation(&self) -> bool {
+        self.kind == EventKind::Put
+            && kv::Fields::decode(&self.kv)
+                .is_some_and(|fields| fields.create_revision == fields.mod_revision)
+    }
 }
 
 /// Applies one committed command. Total: every command has an outcome, also one
@@ -80,6 +90,7 @@ fn run<V: View + ?Sized>(writer: &mut Writer<'_, '_, V>, command: &Command) -> R
         Command::Compact(compaction) => compaction::compact(writer, compaction.revision),
         Command::LeaseGrant(grant) => lease::grant(writer, grant),
         Command::LeaseRevoke(revoke) => lease::revoke(writer, revoke.id),
+        Command::LeaseCheckpoint(checkpoints) => Ok(lease::checkpoint(writer, checkpoints)?),
     }
 }
 
@@ -95,7 +106,8 @@ pub fn prefetch_keys(command: &Command, keys: &mut Vec<Bytes>) {
         Command::DeleteRange(_)
         | Command::Compact(_)
         | Command::LeaseGrant(_)
-        | Command::LeaseRevoke(_) => {}
+        | Command::LeaseRevoke(_)
+        | Command::LeaseCheckpoint(_) => {}
     }
 }
 

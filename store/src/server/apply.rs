@@ -13,15 +13,21 @@ use mizzen_engine::Engine;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
-    members,
+    Error,
+    lease::{Change, Primary},
+    members::Members,
     proposal::{Body, Proposal},
     waiters::Waiters,
 };
-use crate::raft::{Applied, BoxFuture, Committed, Rows};
+use crate::{
+    raft::{Applied, BoxFuture, Committed, Rows},
+    watch::{Hub, Revision},
+};
 
 /// What readers see: one moment of the rows, with the state that goes with it.
 pub struct Published<S> {
     pub state: State,
+    pub members: Arc<Members>,
     pub applied: Applied,
     pub rows: S,
 }
@@ -33,6 +39,15 @@ impl<S> Published<S> {
 }
 
 pub type SharedPublished<E> = Arc<ArcSwap<Published<<E as Engine>::Snapshot>>>;
+
+/// What [`Applier::start`] starts.
+pub struct Started<E: Engine> {
+    pub applier: Applier,
+    pub published: SharedPublished<E>,
+    /// Index of the last entry applied.
+    pub applied: watch::Receiver<u64>,
+    pub watches: Arc<Hub>,
+}
 
 enum Job {
     Run(Committed, oneshot::Sender<io::Result<()>>),
@@ -52,30 +67,46 @@ impl Applier {
     /// rows cannot be read or written: nothing more can be applied then.
     pub fn start<E: Engine>(
         engine: Arc<E>,
+        cluster_id: u64,
         waiters: Arc<Waiters>,
-        fail: impl Fn(&io::Error) + Send + 'static,
-    ) -> io::Result<(Self, SharedPublished<E>, watch::Receiver<u64>)> {
+        leases: Arc<Primary>,
+        fail: impl Fn(&io::Error) + Clone + Send + Sync + 'static,
+    ) -> io::Result<Started<E>> {
         let rows = engine.snapshot();
         let state = State::load(&rows).map_err(io::Error::other)?;
         let applied = Applied::load(&rows).map_err(io::Error::other)?;
+        let members = Members::load(&rows).map_err(io::Error::other)?;
+        if members.cluster_id().is_some_and(|id| id != cluster_id) {
+            return Err(io::Error::other("the rows are those of another cluster"));
+        }
         let published = Published {
             state,
+            members: Arc::new(members),
             applied: applied.clone(),
             rows,
         };
         let (index, index_seen) = watch::channel(published.applied_index());
         let published = Arc::new(ArcSwap::from_pointee(published));
+        let watches = super::watching::start::<E>(published.clone(), fail.clone())?;
         let (jobs, queue) = mpsc::channel(2);
         let thread = Thread {
             engine,
+            cluster_id,
             waiters,
+            leases,
+            watches: watches.clone(),
             published: published.clone(),
             index,
         };
         std::thread::Builder::new()
             .name("apply".to_owned())
             .spawn(move || thread.work(queue, fail))?;
-        Ok((Self { jobs, applied }, published, index_seen))
+        Ok(Started {
+            applier: Self { jobs, applied },
+            published,
+            applied: index_seen,
+            watches,
+        })
     }
 
     async fn send(
@@ -109,7 +140,10 @@ impl Rows for Applier {
 
 struct Thread<E: Engine> {
     engine: Arc<E>,
+    cluster_id: u64,
     waiters: Arc<Waiters>,
+    leases: Arc<Primary>,
+    watches: Arc<Hub>,
     published: SharedPublished<E>,
     index: watch::Sender<u64>,
 }
@@ -144,24 +178,35 @@ impl<E: Engine> Thread<E> {
             .collect::<Result<Vec<_>, _>>()
             .map_err(io::Error::other)?;
         prefetch(&mut overlay, &proposals)?;
+        let mut members = before.members.clone();
         let mut answers = Vec::with_capacity(proposals.len());
+        let mut leases = Vec::new();
+        let mut revisions = Vec::new();
         for proposal in &proposals {
-            match &proposal.body {
+            let answer = match &proposal.body {
                 Body::Command(command) => {
                     let outcome = mizzen_core::apply(&mut state, &mut overlay, command)
                         .map_err(io::Error::other)?;
-                    answers.push((proposal.id, outcome.reply));
+                    if let Ok(reply) = &outcome.reply {
+                        leases.extend(Change::of(command, reply));
+                    }
+                    if !outcome.events.is_empty() {
+                        revisions.push(Revision::new(state.revision(), outcome.events));
+                    }
+                    outcome.reply.map_err(Error::from)
                 }
-                Body::Attributes(attributes) => {
-                    members::apply(&mut overlay, attributes);
-                    answers.push((
-                        proposal.id,
-                        Ok(mizzen_core::Reply::Compact {
-                            revision: state.revision(),
-                        }),
-                    ));
-                }
-            }
+                Body::Members(change) => Arc::make_mut(&mut members)
+                    .apply(&mut overlay, change)
+                    .map(|()| mizzen_core::Reply::Compact {
+                        revision: state.revision(),
+                    })
+                    .map_err(Error::from),
+            };
+            answers.push((proposal.id, answer));
+        }
+        if members.cluster_id().is_none() && run.applied.membership.is_some() {
+            let nodes = run.applied.nodes()?;
+            Arc::make_mut(&mut members).begin(&mut overlay, self.cluster_id, nodes);
         }
         for (key, row) in run.applied.rows() {
             overlay.put(Family::Meta, key, row);
@@ -170,9 +215,15 @@ impl<E: Engine> Thread<E> {
         self.engine
             .write(&overlay.into_batch())
             .map_err(io::Error::other)?;
-        self.publish(state, run.applied);
+        let index = run.applied.log_id.map_or(0, |id| id.index);
+        self.publish(state, members, run.applied);
+        // After the rows show them: whoever reads the rows now misses none.
+        self.leases.applied(index, &leases);
         for (id, answer) in answers {
             self.waiters.answer(id, answer);
+        }
+        if !revisions.is_empty() {
+            self.watches.publish(revisions);
         }
         (run.done)();
         Ok(())
@@ -186,13 +237,14 @@ impl<E: Engine> Thread<E> {
         self.engine
             .write(&overlay.into_batch())
             .map_err(io::Error::other)?;
-        self.publish(before.state, before.applied.clone());
+        self.publish(before.state, before.members.clone(), before.applied.clone());
         Ok(())
     }
 
-    fn publish(&self, state: State, applied: Applied) {
+    fn publish(&self, state: State, members: Arc<Members>, applied: Applied) {
         let published = Published {
             state,
+            members,
             applied,
             rows: self.engine.snapshot(),
         };

@@ -13,7 +13,7 @@ use super::{error::Error, proposal::RequestId};
 use crate::limits;
 
 /// What applying a proposal answered.
-pub type Answer = Result<Reply, mizzen_core::Error>;
+pub type Answer = Result<Reply, Error>;
 
 /// Keeps lock holders apart; any power of two near the number of cores does.
 const SHARDS: usize = 16;
@@ -59,6 +59,14 @@ impl Waiters {
         }
         self.shard(number).lock().insert(number, sender);
         Ok(waiter)
+    }
+
+    /// The id of a proposal that nobody waits for.
+    pub fn unanswered(&self) -> RequestId {
+        RequestId {
+            member: self.member,
+            number: self.next.fetch_add(1, Ordering::Relaxed),
+        }
     }
 
     /// The proposal `id` was applied; nothing if nobody here waits for it.
