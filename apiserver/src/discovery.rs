@@ -3,10 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::{
-    http::REVIEWS,
-    schema::{Resource, Sub, resources},
-};
+use crate::schema::{REVIEWS, Resource, Sub, resources};
 
 /// What can be done with every stored kind.
 pub const VERBS: &[&str] = &[

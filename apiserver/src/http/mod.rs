@@ -27,16 +27,13 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
+pub use self::tls::{Files, TlsError};
 use self::{
     resource::Request,
     respond::Answer,
     route::{Query, Route},
 };
-pub use self::{
-    route::REVIEWS,
-    tls::{Files, TlsError},
-};
-use crate::{discovery, error::ApiError, limits, openapi, registry::Registry};
+use crate::{discovery, error::ApiError, limits, openapi, registry::Registry, schema::REVIEWS};
 
 /// What serves requests.
 pub struct Api {

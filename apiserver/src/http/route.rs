@@ -3,7 +3,7 @@
 
 use crate::{
     registry::Target,
-    schema::{Resource, Sub, find_resource},
+    schema::{REVIEWS, Resource, Sub, find_resource},
 };
 
 /// What a path names.
@@ -32,40 +32,6 @@ pub enum Route {
     /// An object or a collection, to be watched by its path.
     Watch(Target),
 }
-
-/// The resources that are answered, not stored.
-pub const REVIEWS: &[(&str, &str, &str, bool)] = &[
-    (
-        "authentication.k8s.io",
-        "selfsubjectreviews",
-        "SelfSubjectReview",
-        false,
-    ),
-    (
-        "authorization.k8s.io",
-        "localsubjectaccessreviews",
-        "LocalSubjectAccessReview",
-        true,
-    ),
-    (
-        "authorization.k8s.io",
-        "selfsubjectaccessreviews",
-        "SelfSubjectAccessReview",
-        false,
-    ),
-    (
-        "authorization.k8s.io",
-        "selfsubjectrulesreviews",
-        "SelfSubjectRulesReview",
-        false,
-    ),
-    (
-        "authorization.k8s.io",
-        "subjectaccessreviews",
-        "SubjectAccessReview",
-        false,
-    ),
-];
 
 /// Decodes `%xx` and, in queries, `+`; `None` when it is malformed.
 fn unescape(text: &str, plus: bool) -> Option<String> {

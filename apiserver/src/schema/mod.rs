@@ -13,7 +13,9 @@ mod resources;
 
 use std::{collections::HashMap, sync::LazyLock};
 
-pub use resources::{Resource, Selectable, Sub, all as resources, find as find_resource, package};
+pub use resources::{
+    REVIEWS, Resource, Selectable, Sub, all as resources, find as find_resource, package,
+};
 
 const TYPES: &str = include_str!("../../schema/types.txt");
 
