@@ -139,7 +139,11 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
         ("lease", &[]),
         ("watch", &[]),
         ("server", &["lease", "limits", "raft", "wal", "watch"]),
-        ("grpc", &["limits", "server", "url", "version", "watch"]),
+        ("concurrency", &["limits", "server", "watch"]),
+        (
+            "grpc",
+            &["concurrency", "limits", "server", "url", "version", "watch"],
+        ),
     ])
 }
 
@@ -239,8 +243,8 @@ fn arrows(src: &str, allowed: &BTreeMap<&str, &[&str]>) {
 fn outside_crates_stay_where_they_belong() {
     let owners: [(&str, &[&str]); 4] = [
         ("openraft", &["raft"]),
-        ("mizzen_engine", &["server", "grpc", "main"]),
-        ("mizzen_proto", &["raft", "server", "grpc"]),
+        ("mizzen_engine", &["server", "concurrency", "grpc", "main"]),
+        ("mizzen_proto", &["raft", "server", "concurrency", "grpc"]),
         ("hyper", &["grpc"]),
     ];
     let src = root().join("store/src");
