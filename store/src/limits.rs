@@ -230,3 +230,6 @@ pub const SPACE_INTERVAL: Duration = Duration::from_millis(200);
 /// What is reported as the size of an empty store, bytes: rows of the members
 /// and the like. Clients take 0 for unknown.
 pub const EMPTY_STORE_BYTES: i64 = 16 * 1024;
+
+/// Announcements of election leaders that wait for a client that observes.
+pub const OBSERVED: usize = 16;

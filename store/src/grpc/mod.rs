@@ -8,6 +8,7 @@ mod alarm;
 mod api;
 mod cluster;
 mod coalesce;
+mod concurrency;
 mod frame;
 mod lease;
 mod listen;
@@ -109,6 +110,12 @@ impl<E: Engine> Front<E> {
                 Err(status) => Err(status),
             });
         }
+        if path == "/v3electionpb.Election/Observe" {
+            return frame::stream(match frame::message(request.into_body(), limit).await {
+                Ok(message) => self.api.observe(&caller, message).await,
+                Err(status) => Err(status),
+            });
+        }
         if path == "/etcdserverpb.Lease/LeaseKeepAlive" {
             let requests = frame::Messages::new(request.into_body(), limit);
             return frame::stream(self.api.lease_keep_alive(caller, requests));
@@ -155,6 +162,8 @@ fn is_service(name: &str) -> bool {
         name,
         "etcdserverpb.KV"
             | "etcdserverpb.Lease"
+            | "v3lockpb.Lock"
+            | "v3electionpb.Election"
             | "etcdserverpb.Watch"
             | "etcdserverpb.Cluster"
             | "etcdserverpb.Maintenance"
