@@ -99,7 +99,7 @@ impl Hub {
         bounds: Bounds,
     ) -> (Self, mpsc::UnboundedReceiver<Arc<Stream>>) {
         let (now, _) = past.now();
-        // Bounded: a stream is in it once at most.
+        #[expect(clippy::disallowed_methods, reason = "a stream is in it once at most")]
         let (behind, queue) = mpsc::unbounded_channel();
         let hub = Self {
             index: Mutex::new(Index::new(now)),
