@@ -1,13 +1,13 @@
 //! Clusters that are short of something: space by their quota, room on the
 //! disk, a quorum, trust in their data.
 //!
-//! The test of a full disk fills a directory that `MIZZEN_SMALL_DISK` names,
-//! which must be on a file system of its own with 1 to 4 GiB, and is skipped
-//! without it. `MIZZEN_TEST_ROUNDS` sets how often the disk is filled (1 if not
-//! given).
+//! The test of a full disk mounts a small file system in memory, and is skipped
+//! where it may not. `MIZZEN_TEST_ROUNDS` sets how often the disk is filled (10
+//! if not given).
 
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -228,36 +228,87 @@ async fn without_a_quorum_writes_are_refused_and_stale_reads_served() -> Result<
     .await
 }
 
-/// What others leave of the disk.
-fn fill(path: &Path, leave: u64) -> Result<()> {
-    let mut ballast = std::fs::File::create(path)?;
-    let chunk = vec![1; 1 << 20];
-    while free(path)? > leave {
-        ballast.write_all(&chunk)?;
+/// A file system of its own, in memory, unmounted in the end.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    /// `None` where this process may not mount.
+    fn mount(bytes: u64) -> Result<Option<Self>> {
+        let directory = tempfile::Builder::new().prefix("small-disk-").tempdir()?;
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &format!("size={bytes}"), "tmpfs"])
+            .arg(directory.path())
+            .output()?;
+        if mounted.status.success() {
+            return Ok(Some(Self(directory)));
+        }
+        let said = String::from_utf8_lossy(&mounted.stderr);
+        println!("skipped: no small disk can be mounted: {}", said.trim());
+        Ok(None)
     }
-    ballast.sync_all()?;
-    Ok(())
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    fn free(&self) -> Result<u64> {
+        let disk = rustix::fs::statvfs(self.path())?;
+        Ok(disk.f_bavail * disk.f_frsize)
+    }
+
+    /// Takes what others shall not have, until it is given back.
+    fn fill(&self, leave: u64) -> Result<()> {
+        let mut ballast = std::fs::File::create(self.ballast())?;
+        let chunk = vec![1; 1 << 20];
+        while self.free()? > leave {
+            ballast.write_all(&chunk)?;
+        }
+        Ok(())
+    }
+
+    fn empty(&self) -> Result<()> {
+        Ok(std::fs::remove_file(self.ballast())?)
+    }
+
+    fn ballast(&self) -> PathBuf {
+        self.path().join("ballast")
+    }
 }
 
-fn free(path: &Path) -> Result<u64> {
-    let disk = rustix::fs::statvfs(path)?;
-    Ok(disk.f_bavail * disk.f_frsize)
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // Lazily: a member that was killed a moment ago may still hold files.
+        let unmounted = Command::new("umount")
+            .arg("--lazy")
+            .arg(self.path())
+            .status();
+        if !unmounted.is_ok_and(|status| status.success()) {
+            eprintln!("still mounted: {}", self.path().display());
+        }
+    }
 }
+
+const DISK: u64 = 2 << 30;
+/// What the writes of a round can take before the members' reserve begins.
+const ROOM: u64 = 300 << 20;
+/// At least this is left when writes are refused.
+const LEFT: u64 = 100 << 20;
+const DISK_FULL: &str = "etcdserver: no space left on the disk of a member";
 
 #[tokio::test]
 async fn a_full_disk_refuses_writes_until_it_has_room() -> Result<()> {
-    let Some(disk) = std::env::var_os("MIZZEN_SMALL_DISK") else {
-        println!("skipped: MIZZEN_SMALL_DISK names no small disk");
+    let Some(disk) = SmallDisk::mount(DISK)? else {
         return Ok(());
     };
     let rounds = std::env::var("MIZZEN_TEST_ROUNDS");
-    let rounds = rounds.ok().and_then(|text| text.parse().ok()).unwrap_or(1);
-    let ballast = Path::new(&disk).join("ballast");
-    let options = Options::new(cluster::mizzen()?).directory(&disk);
+    let rounds = rounds.ok().and_then(|text| text.parse().ok()).unwrap_or(10);
+    let options = Options::new(cluster::mizzen()?).directory(disk.path());
     Cluster::run(options, async |cluster| {
-        for round in 0..rounds {
-            put(cluster, 0, "key", 1).await?;
-            fill(&ballast, 200 << 20)?;
+        let processes: Vec<_> = (0..3).map(|index| cluster.pid(index)).collect();
+        put(cluster, 0, "key", 1).await?;
+        let mut least = u64::MAX;
+        for _ in 0..rounds {
+            disk.fill(ROOM)?;
             let started = Instant::now();
             let mut refusals = Vec::new();
             // Until every member has noticed.
@@ -269,14 +320,10 @@ async fn a_full_disk_refuses_writes_until_it_has_room() -> Result<()> {
                 ensure!(started.elapsed() < PATIENCE, "writes go on: {refusals:?}");
             }
             for status in refusals {
-                refused(
-                    Err::<(), _>(status),
-                    Code::ResourceExhausted,
-                    "etcdserver: no space left on the disk of a member",
-                )?;
+                refused(Err::<(), _>(status), Code::ResourceExhausted, DISK_FULL)?;
             }
-            let left = free(&ballast)?;
-            ensure!(left > 100 << 20, "{left} bytes were left");
+            least = least.min(disk.free()?);
+            ensure!(least > LEFT, "{least} bytes were left");
             let request = DeleteRangeRequest {
                 key: Bytes::from_static(b"key"),
                 ..DeleteRangeRequest::default()
@@ -291,17 +338,20 @@ async fn a_full_disk_refuses_writes_until_it_has_room() -> Result<()> {
             kv(cluster, 2)?.compact(compaction).await?;
             ensure!(get(cluster, 0, false).await? == 0);
 
-            std::fs::remove_file(&ballast)?;
+            disk.empty()?;
             let started = Instant::now();
-            while let Err(status) = put(cluster, round % 3, "key", 1).await {
-                ensure!(
-                    started.elapsed() < PATIENCE,
-                    "no write comes back: {status:?}"
-                );
-                tokio::time::sleep(Duration::from_millis(20)).await;
+            for index in 0..3 {
+                while let Err(status) = put(cluster, index, "key", 1).await {
+                    ensure!(
+                        started.elapsed() < PATIENCE,
+                        "no write comes back: {status:?}"
+                    );
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
             }
         }
-        println!("filled and freed {rounds} times");
+        ensure!((0..3).all(|index| cluster.pid(index) == processes[index]));
+        println!("filled and freed {rounds} times; at least {least} bytes were left");
         Ok(())
     })
     .await
