@@ -118,7 +118,7 @@ impl Book {
                 .filter_map(|(key, kind)| match interest.wants(key, number, 10) {
                     Wanted::No => None,
                     wanted => {
-                        let with_previous = wanted == Wanted::WithPrevious;
+                        let with_previous = wanted == Wanted::WithPrevious && number > self.floor;
                         Some(event(number, key, *kind, with_previous))
                     }
                 })
@@ -142,8 +142,8 @@ struct Client {
     stream: Arc<WatchStream>,
     sent: Arc<Mutex<VecDeque<Create>>>,
     watches: BTreeMap<i64, Seen>,
-    /// The newest revisions when progress was asked for, as far as no report
-    /// has answered. Not every request gets an answer.
+    /// The newest revisions when progress was asked for. A report answers one
+    /// request at least; not every request gets an answer.
     asked: VecDeque<i64>,
     /// The last report for all watches.
     report: i64,
@@ -169,6 +169,7 @@ enum Act {
     Progress(usize),
     Compact(u8),
     Jump,
+    Lose,
     Reopen(usize),
 }
 
@@ -235,6 +236,7 @@ fn act() -> impl Strategy<Value = Act> {
         1 => (0..CLIENTS).prop_map(Act::Progress),
         1 => any::<u8>().prop_map(Act::Compact),
         1 => Just(Act::Jump),
+        1 => Just(Act::Lose),
         1 => (0..CLIENTS).prop_map(Act::Reopen),
     ]
 }
@@ -271,7 +273,7 @@ impl World {
                 stories.into_iter().for_each(|story| book.write(story));
             }
             Act::Publish => publish(&self.shelf, &self.hub),
-            Act::Dispatch => self.hub.dispatch(),
+            Act::Dispatch => dispatch(&self.hub),
             Act::CatchUp(choice, meanwhile) => self.catch_up(choice, meanwhile),
             Act::Read(client, weight) => self.read(client, weight),
             Act::Create(client, create) => {
@@ -295,6 +297,7 @@ impl World {
                 };
                 self.hub.jump(now);
             }
+            Act::Lose => self.shelf.book.lock().unpublished.clear(),
             Act::Reopen(client) => self.clients[client] = Self::client(&self.hub),
         }
     }
@@ -334,7 +337,7 @@ impl World {
                     Interruption::Cancel(client, id) => clients[client].0.cancel(id),
                     Interruption::Write(story) => shelf.book.lock().write(story),
                     Interruption::Publish => publish(&shelf, &hub),
-                    Interruption::Dispatch => hub.dispatch(),
+                    Interruption::Dispatch => dispatch(&hub),
                     Interruption::Compact(share) => shelf.book.lock().compact(share),
                 }
             }
@@ -355,8 +358,17 @@ impl World {
 
     /// Goes on until nothing more happens, and looks whether all is told.
     fn settle(mut self) {
+        // A revision after those that were lost shows that they were.
+        self.act(Act::Write(vec![vec![("last".into(), EventKind::Put)]]));
         self.act(Act::Publish);
         self.exhaust();
+        let mut alive = 0;
+        for client in &self.clients {
+            let seen = client.watches.values().filter(|seen| !seen.over);
+            alive += seen.count();
+            assert!(!client.stream.owes_progress(), "no report of progress");
+        }
+        assert_eq!(self.hub.index.lock().len(), alive, "watches are left");
         let mut reporting = Vec::new();
         {
             let book = self.shelf.book.lock();
@@ -381,13 +393,15 @@ impl World {
         for number in reporting {
             assert_eq!(self.clients[number].report, now, "no report of progress");
         }
+        self.clients.clear();
+        assert_eq!(self.hub.index.lock().len(), 0, "watches are left");
     }
 
     fn exhaust(&mut self) {
         let mut quiet = 0;
         while quiet < 3 {
             let before = self.hub.index.lock().dispatched;
-            self.hub.dispatch();
+            dispatch(&self.hub);
             let mut worked = self.hub.index.lock().dispatched > before;
             let mut cx = Context::from_waker(Waker::noop());
             for client in &mut self.clients {
@@ -403,6 +417,13 @@ impl World {
             worked |= !self.waiting.is_empty() || !self.behind.is_empty();
             quiet = if worked { 0 } else { quiet + 1 };
         }
+    }
+}
+
+/// Dispatches when the thread that does so would: if there is something new.
+fn dispatch(hub: &Hub) {
+    if hub.ring.lock().newest() > hub.index.lock().dispatched {
+        hub.dispatch();
     }
 }
 
@@ -490,11 +511,8 @@ impl Client {
                     }
                 }
                 if id == ALL_WATCHES {
-                    let asked = *self.asked.front().expect("a request for progress");
+                    let asked = self.asked.pop_front().expect("a request for progress");
                     assert!(asked <= revision, "progress {revision}, asked at {asked}");
-                    while self.asked.front().is_some_and(|asked| *asked <= revision) {
-                        self.asked.pop_front();
-                    }
                     self.report = revision;
                 }
             }
@@ -509,8 +527,13 @@ impl Client {
                     .map(|(key, kind)| (key.clone(), kind))
                     .collect();
                 assert_eq!(told, seen.changes(book, number), "revision {number}");
-                let previous = seen.create.prev_kv.then_some(number - 1);
                 let encoded: Vec<_> = changes.encoded().map(decoded).collect();
+                let compacted = encoded.iter().all(|told| told.previous.is_none());
+                let previous = match seen.create.prev_kv {
+                    true if compacted && number <= book.floor => None,
+                    true => Some(number - 1),
+                    false => None,
+                };
                 let expected = told.into_iter().map(|(key, kind)| Told {
                     key,
                     kind,
