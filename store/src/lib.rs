@@ -1,8 +1,10 @@
 //! The replicated store: see ARCHITECTURE.md for the map.
 
+pub mod concurrency;
 pub mod config;
 pub mod first_start;
 pub mod grpc;
+pub mod lease;
 pub mod limits;
 pub mod logging;
 pub mod member_dir;

@@ -7,7 +7,9 @@
 mod api;
 mod cluster;
 mod coalesce;
+mod concurrency;
 mod frame;
+mod lease;
 mod listen;
 mod status;
 mod translate;
@@ -107,6 +109,16 @@ impl<E: Engine> Front<E> {
                 Err(status) => Err(status),
             });
         }
+        if path == "/v3electionpb.Election/Observe" {
+            return frame::stream(match frame::message(request.into_body(), limit).await {
+                Ok(message) => self.api.observe(&caller, message).await,
+                Err(status) => Err(status),
+            });
+        }
+        if path == "/etcdserverpb.Lease/LeaseKeepAlive" {
+            let requests = frame::Messages::new(request.into_body(), limit);
+            return frame::stream(self.api.lease_keep_alive(caller, requests));
+        }
         if path == "/etcdserverpb.Watch/Watch" {
             let requests = frame::Messages::new(request.into_body(), limit);
             return frame::watch(
@@ -148,6 +160,9 @@ fn is_service(name: &str) -> bool {
     matches!(
         name,
         "etcdserverpb.KV"
+            | "etcdserverpb.Lease"
+            | "v3lockpb.Lock"
+            | "v3electionpb.Election"
             | "etcdserverpb.Watch"
             | "etcdserverpb.Cluster"
             | "etcdserverpb.Maintenance"
