@@ -2,4 +2,5 @@
 
 pub mod cluster;
 pub mod differential;
+pub mod load;
 pub mod raw;

@@ -118,16 +118,18 @@ impl Connection {
     /// connection was closed.
     ///
     /// # Errors
-    /// The server breaks the connection or the protocol.
+    /// The server breaks the connection or the protocol, or nothing came in the
+    /// socket's read timeout; nothing is lost then.
     pub fn receive(&mut self, mut take: impl FnMut(u32, Piece<'_>) -> Result<()>) -> Result<bool> {
         let kept = self.received.len();
         self.received.resize(kept + (1 << 17), 0);
-        let count = match self.socket.read(&mut self.received[kept..]) {
-            Ok(count) => count,
+        let count = self.socket.read(&mut self.received[kept..]);
+        self.received
+            .truncate(kept + count.as_ref().map_or(0, |count| *count));
+        let count = match count {
             Err(error) if error.kind() == ErrorKind::ConnectionReset => 0,
-            Err(error) => return Err(error.into()),
+            count => count?,
         };
-        self.received.truncate(kept + count);
         if count == 0 {
             return Ok(false);
         }

@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
     Error,
+    lease::{Change, Primary},
     members::Members,
     proposal::{Body, Proposal},
     waiters::Waiters,
@@ -68,6 +69,7 @@ impl Applier {
         engine: Arc<E>,
         cluster_id: u64,
         waiters: Arc<Waiters>,
+        leases: Arc<Primary>,
         fail: impl Fn(&io::Error) + Clone + Send + Sync + 'static,
     ) -> io::Result<Started<E>> {
         let rows = engine.snapshot();
@@ -91,6 +93,7 @@ impl Applier {
             engine,
             cluster_id,
             waiters,
+            leases,
             watches: watches.clone(),
             published: published.clone(),
             index,
@@ -139,6 +142,7 @@ struct Thread<E: Engine> {
     engine: Arc<E>,
     cluster_id: u64,
     waiters: Arc<Waiters>,
+    leases: Arc<Primary>,
     watches: Arc<Hub>,
     published: SharedPublished<E>,
     index: watch::Sender<u64>,
@@ -176,12 +180,16 @@ impl<E: Engine> Thread<E> {
         prefetch(&mut overlay, &proposals)?;
         let mut members = before.members.clone();
         let mut answers = Vec::with_capacity(proposals.len());
+        let mut leases = Vec::new();
         let mut revisions = Vec::new();
         for proposal in &proposals {
             let answer = match &proposal.body {
                 Body::Command(command) => {
                     let outcome = mizzen_core::apply(&mut state, &mut overlay, command)
                         .map_err(io::Error::other)?;
+                    if let Ok(reply) = &outcome.reply {
+                        leases.extend(Change::of(command, reply));
+                    }
                     if !outcome.events.is_empty() {
                         revisions.push(Revision::new(state.revision(), outcome.events));
                     }
@@ -207,7 +215,10 @@ impl<E: Engine> Thread<E> {
         self.engine
             .write(&overlay.into_batch())
             .map_err(io::Error::other)?;
+        let index = run.applied.log_id.map_or(0, |id| id.index);
         self.publish(state, members, run.applied);
+        // After the rows show them: whoever reads the rows now misses none.
+        self.leases.applied(index, &leases);
         for (id, answer) in answers {
             self.waiters.answer(id, answer);
         }
