@@ -24,6 +24,11 @@ const DEADLINE: Duration = Duration::from_secs(30);
 /// past; it is asked again after this.
 const ASK_AGAIN: Duration = Duration::from_millis(10);
 
+/// Requests on their way; each is answered before there are many more.
+const REQUESTS: usize = 16;
+/// Responses that wait to be looked at: more than a sequence can cause.
+const RESPONSES: usize = 1 << 16;
+
 /// What a watch was answered and told.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Log {
@@ -62,8 +67,8 @@ struct Live {
 /// A stream of watches.
 pub struct WatchStream {
     is_etcd: bool,
-    requests: mpsc::UnboundedSender<WatchRequest>,
-    responses: mpsc::UnboundedReceiver<Result<WatchResponse, Failure>>,
+    requests: mpsc::Sender<WatchRequest>,
+    responses: mpsc::Receiver<Result<WatchResponse, Failure>>,
     reader: JoinHandle<()>,
     live: BTreeMap<i64, Live>,
     logs: Vec<Log>,
@@ -94,8 +99,8 @@ impl WatchStream {
     /// Opens a stream. Responses are always read: an etcd treats a client that
     /// does not read in ways that depend on timing.
     pub fn open(mut client: WatchClient<Channel>, is_etcd: bool) -> Self {
-        let (requests, mut outbound) = mpsc::unbounded_channel();
-        let (inbound, responses) = mpsc::unbounded_channel();
+        let (requests, mut outbound) = mpsc::channel(REQUESTS);
+        let (inbound, responses) = mpsc::channel(RESPONSES);
         let reader = tokio::spawn(async move {
             let outbound = futures::stream::poll_fn(move |cx| outbound.poll_recv(cx));
             let failure = match client.watch(outbound).await {
@@ -105,7 +110,7 @@ impl WatchStream {
                     loop {
                         match stream.message().await {
                             Ok(Some(response)) => {
-                                if inbound.send(Ok(response)).is_err() {
+                                if inbound.send(Ok(response)).await.is_err() {
                                     return;
                                 }
                             }
@@ -121,7 +126,7 @@ impl WatchStream {
                 }
             };
             // Nobody waits for it any more if this fails.
-            let _ = inbound.send(Err(failure));
+            let _ = inbound.send(Err(failure)).await;
         });
         Self {
             is_etcd,
@@ -167,7 +172,8 @@ impl WatchStream {
         request: &WatchCreateRequest,
         compacted: i64,
     ) -> Checked<Created> {
-        self.send(RequestUnion::CreateRequest(request.clone()));
+        self.send(RequestUnion::CreateRequest(request.clone()))
+            .await;
         let created = loop {
             self.take(request).await?;
             if let Some(created) = self.created.take() {
@@ -183,7 +189,7 @@ impl WatchStream {
                 // It keeps the id of such a watch until it is told to cancel it,
                 // as its client library does, and reports no progress meanwhile.
                 self.leftover = Some(created.id);
-                self.send(cancel_of(created.id));
+                self.send(cancel_of(created.id)).await;
                 while self.leftover.is_some() {
                     self.take(request).await?;
                 }
@@ -194,7 +200,7 @@ impl WatchStream {
 
     /// Ends a watch. One that there is not gets no answer.
     pub async fn cancel(&mut self, id: i64) -> Checked<()> {
-        self.send(cancel_of(id));
+        self.send(cancel_of(id)).await;
         let none = WatchCreateRequest::default();
         while self.is_live(id) {
             self.take(&none).await?;
@@ -211,7 +217,8 @@ impl WatchStream {
         }
         let none = WatchCreateRequest::default();
         self.progress = 0;
-        self.send(RequestUnion::ProgressRequest(WatchProgressRequest {}));
+        self.send(RequestUnion::ProgressRequest(WatchProgressRequest {}))
+            .await;
         while self.progress < revision {
             if !self.is_etcd {
                 self.take(&none).await?;
@@ -219,17 +226,19 @@ impl WatchStream {
             }
             match timeout(ASK_AGAIN, self.responses.recv()).await {
                 Ok(response) => self.record(response, &none)?,
-                Err(_) => self.send(RequestUnion::ProgressRequest(WatchProgressRequest {})),
+                Err(_) => {
+                    self.send(RequestUnion::ProgressRequest(WatchProgressRequest {}))
+                        .await
+                }
             }
         }
         Ok(())
     }
 
-    fn send(&self, request: RequestUnion) {
+    async fn send(&self, request: RequestUnion) {
         // If the stream has ended, its end is the next thing received.
-        let _ = self.requests.send(WatchRequest {
-            request_union: Some(request),
-        });
+        let request_union = Some(request);
+        let _ = self.requests.send(WatchRequest { request_union }).await;
     }
 
     async fn take(&mut self, creating: &WatchCreateRequest) -> Checked<()> {
