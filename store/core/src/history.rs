@@ -244,6 +244,7 @@ mod tests {
         }
     }
 
+    /// Revisions and the events of each.
     type Told = Vec<(i64, Vec<Event>)>;
 
     /// Commands applied to empty rows, with the events they made.
