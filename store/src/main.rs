@@ -7,13 +7,13 @@ use std::{
     sync::Arc,
 };
 
-use mizzen_engine::{Engine, EngineOptions, RocksEngine};
+use mizzen_engine::{Engine, EngineOptions, RocksRows};
 use mizzen_store::{
     config::{self, Config},
     grpc::{self, Front, Listener},
     limits, logging,
     member_dir::{Identity, MemberDir},
-    raft::{GroupConfig, PeerNode, PeerService, Peers, PlainDial},
+    raft::{GroupConfig, PeerNode, PeerService, Peers, PlainDial, Retention},
     server::{Attributes, Server, ServerConfig, Storage},
     version, wal,
 };
@@ -74,6 +74,10 @@ async fn run(config: Config) -> io::Result<()> {
         cluster_id: identity.cluster_id,
         heartbeat: config.heartbeat_interval,
         election_timeout: config.election_timeout,
+        retention: Retention {
+            snapshot_entries: config.snapshot_count,
+            catchup_entries: config.snapshot_catchup_entries,
+        },
     };
     let peers = Peers::new(Box::new(PlainDial), identity.cluster_id);
     let server_config = ServerConfig {
@@ -180,7 +184,7 @@ async fn announce<E: Engine>(server: Arc<Server<E>>, name: String, client_urls: 
 fn open(
     config: &Config,
     fail: impl Fn(&io::Error) + Send + Sync + 'static,
-) -> io::Result<(Identity, Storage<RocksEngine>)> {
+) -> io::Result<(Identity, Storage<RocksRows>)> {
     config::check_data_dir(&config.data_dir).map_err(io::Error::other)?;
     if let Some(wal_dir) = &config.wal_dir {
         config::check_wal_dir(wal_dir).map_err(io::Error::other)?;
@@ -195,7 +199,7 @@ fn open(
     )?;
     // The rows are locked against another process, and with them the log.
     let engine =
-        RocksEngine::open(&member.rows(), &EngineOptions::default()).map_err(io::Error::other)?;
+        RocksRows::open(&member.rows(), &EngineOptions::default()).map_err(io::Error::other)?;
     let log = wal::RealFs::open(config.wal_dir.clone().unwrap_or_else(|| member.raft_log()))?;
     let options =
         wal::Options::default().on_failure(move |error| fail(&io::Error::other(error.to_string())));
