@@ -386,7 +386,13 @@ fn transfer(from: &RocksRows, to: &RocksRows) -> Box<dyn Incoming> {
 fn listed(dir: &Path) -> Vec<String> {
     let mut names: Vec<_> = fs::read_dir(dir)
         .expect("lists")
-        .map(|entry| entry.expect("lists").file_name().into_string().expect("is plain"))
+        .map(|entry| {
+            entry
+                .expect("lists")
+                .file_name()
+                .into_string()
+                .expect("is plain")
+        })
         .collect();
     names.sort();
     names
@@ -410,7 +416,11 @@ fn received_rows_take_the_place_of_the_old_ones() {
     assert_eq!(get(&receiver.snapshot(), "k"), Some("old".into()));
     incoming.install(b"label").expect("installs");
     assert_eq!(get(&receiver.snapshot(), "k"), Some("sent".into()));
-    assert_eq!(get(&before, "k"), Some("old".into()), "an old snapshot stays");
+    assert_eq!(
+        get(&before, "k"),
+        Some("old".into()),
+        "an old snapshot stays"
+    );
     assert_eq!(receiver.label(), Some("label".into()));
     put_rows(&receiver, "l", "new");
     receiver.flush().expect("flushes");

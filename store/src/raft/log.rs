@@ -87,11 +87,7 @@ impl LogStore {
 }
 
 /// Checks that rows and log belong together, whatever a crash left of them.
-fn match_rows(
-    wal: &wal::Wal,
-    applied: Option<LogId>,
-    received: Option<LogId>,
-) -> io::Result<()> {
+fn match_rows(wal: &wal::Wal, applied: Option<LogId>, received: Option<LogId>) -> io::Result<()> {
     let id = |id: (u64, u64)| LogId::from(id);
     let index = |id: Option<LogId>| id.map_or(0, |id| id.index);
     let (purged, last) = (wal.purged().map(id), wal.last().map(id));

@@ -180,7 +180,11 @@ impl RaftStateMachine<TypeConfig> for Machine {
         }
     }
 
-    async fn install_snapshot(&mut self, _meta: &SnapshotMeta, data: SnapshotData) -> io::Result<()> {
+    async fn install_snapshot(
+        &mut self,
+        _meta: &SnapshotMeta,
+        data: SnapshotData,
+    ) -> io::Result<()> {
         let SnapshotData::Received { incoming, applied } = data else {
             return Err(io::Error::other("these are this member's own rows"));
         };

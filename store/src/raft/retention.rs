@@ -38,6 +38,7 @@ pub struct Keeper {
     flushed_at: Instant,
     /// [`wal::Wal::written_bytes`] when the rows were last made durable.
     flushed_bytes: u64,
+    purged: u64,
 }
 
 /// A look at the group.
@@ -54,13 +55,9 @@ fn index(log_id: Option<RaftLogId>) -> u64 {
 }
 
 impl Keeper {
-    pub fn new(
-        raft: types::Raft,
-        wal: Arc<wal::Wal>,
-        holds: Holds,
-        retention: Retention,
-    ) -> Self {
+    pub fn new(raft: types::Raft, wal: Arc<wal::Wal>, holds: Holds, retention: Retention) -> Self {
         let flushed_bytes = wal.written_bytes();
+        let purged = wal.purged().map_or(0, |(_, index)| index);
         Self {
             raft,
             wal,
@@ -68,6 +65,7 @@ impl Keeper {
             retention,
             flushed_at: Instant::now(),
             flushed_bytes,
+            purged,
         }
     }
 
@@ -75,6 +73,7 @@ impl Keeper {
     pub async fn run(mut self) {
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
+            self.tell_purged();
             let sight = self.look();
             let done = if self.is_flush_due(&sight) {
                 self.flush(&sight).await
@@ -89,6 +88,15 @@ impl Keeper {
             if done.is_none() || purged.is_none() {
                 return;
             }
+        }
+    }
+
+    /// A purge takes place when nobody reads what goes.
+    fn tell_purged(&mut self) {
+        let purged = self.wal.purged().map_or(0, |(_, index)| index);
+        if purged > self.purged {
+            self.purged = purged;
+            tracing::info!(index = purged, "purged the raft log");
         }
     }
 
@@ -142,14 +150,17 @@ impl Keeper {
             let by_entries = index(sight.applied).checked_sub(self.retention.catchup_entries);
             target = target.max(by_entries);
         }
-        let held = [self.holds.lowest(), sight.needed].into_iter().flatten().min();
+        // Who counts entries does not want to wait for followers, as etcd does not.
+        let needed = sight
+            .needed
+            .filter(|_| self.retention.snapshot_entries.is_none());
+        let held = self.holds.lowest().into_iter().chain(needed).min();
         let mut target = target?.min(index(sight.flushed));
         if let Some(held) = held
             && self.wal.size_bytes() <= limits::LOG_HOLD_BYTES
         {
             target = target.min(held);
         }
-        let purged = self.wal.purged().map_or(0, |(_, index)| index);
-        (target > purged).then_some(target)
+        (target > self.purged).then_some(target)
     }
 }

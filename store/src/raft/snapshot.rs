@@ -313,10 +313,13 @@ pub async fn receive(
         snapshot: SnapshotData::Received { incoming, applied },
     };
     let answer = group.raft().install_full_snapshot(vote, snapshot).await;
-    let answer = answer.map_err(|error| {
-        Status::unavailable(format!("this member has stopped: {error}"))
-    })?;
-    tracing::info!(index = log_id.index, seconds = begun.elapsed().as_secs_f64(), "received a snapshot");
+    let answer =
+        answer.map_err(|error| Status::unavailable(format!("this member has stopped: {error}")))?;
+    tracing::info!(
+        index = log_id.index,
+        seconds = begun.elapsed().as_secs_f64(),
+        "received a snapshot"
+    );
     Ok(wire::SnapshotResponse {
         vote: Some(convert::vote_to_wire(&answer.vote)),
     })

@@ -222,7 +222,10 @@ impl Transfer for RocksRows {
             let name = name.to_string_lossy().into_owned();
             files.push(CopiedFile { name, size });
         }
-        Ok(Box::new(RocksOutgoing { dir: outgoing, files }))
+        Ok(Box::new(RocksOutgoing {
+            dir: outgoing,
+            files,
+        }))
     }
 
     fn receive(&self) -> Result<Box<dyn Incoming>, EngineError> {
