@@ -1,11 +1,14 @@
 //! The replicated store: see ARCHITECTURE.md for the map.
 
 pub mod config;
+pub mod first_start;
 pub mod grpc;
 pub mod limits;
 pub mod logging;
 pub mod member_dir;
 pub mod raft;
 pub mod server;
+pub mod url;
 pub mod version;
 pub mod wal;
+pub mod watch;

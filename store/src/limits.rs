@@ -150,3 +150,64 @@ pub const BLOCKING_THREADS: usize = 16;
 /// Readers waiting for a quorum round to begin; the next round takes them all.
 /// Each is a channel of a few dozen bytes.
 pub const READERS_WAITING: usize = 65_536;
+
+/// Elections without a leader after which streams that asked for one are
+/// closed (etcd's maxNoLeaderCnt).
+pub const ELECTIONS_WITHOUT_LEADER: u32 = 3;
+
+/// Bytes queued for one watch stream that its client does not read. Beyond it
+/// the stream's watches read the past when there is room again. With a page of
+/// history on top a stalled stream stays below 4 MiB.
+pub const WATCH_STREAM_BYTES: usize = 2 * 1024 * 1024;
+
+/// Bytes of newest revisions kept in memory, so that who is nearly up to date
+/// does not go to the rows.
+pub const WATCH_RING_BYTES: usize = 16 * 1024 * 1024;
+
+/// Revisions told to live watches before a request to make or end one gets its
+/// turn.
+pub const WATCH_DISPATCH_REVISIONS: usize = 64;
+
+/// Bytes of one page of history for the lagging watches of a stream.
+pub const WATCH_PAGE_BYTES: usize = 512 * 1024;
+
+/// Rows looked at for one page of history: some milliseconds.
+pub const WATCH_PAGE_ROWS: usize = 8_192;
+
+/// Pages of history read at once on one member: the past must not take all
+/// threads, nor the disk, from reads of the present.
+pub const WATCH_READERS: usize = 2;
+
+/// Watches of one member, some 300 bytes each.
+pub const WATCHES: usize = 1_000_000;
+
+/// Bytes handed to a connection at once from one watch stream.
+pub const WATCH_CHUNK_BYTES: usize = 64 * 1024;
+
+/// How often idle watches that asked for it are told that they miss nothing
+/// (etcd's --watch-progress-notify-interval).
+pub const WATCH_PROGRESS_INTERVAL: Duration = Duration::from_secs(10 * 60);
+
+/// How often members ask each other for a sign of life. One small call per
+/// pair of members.
+pub const PING_INTERVAL: Duration = Duration::from_millis(500);
+
+/// How often a leader looks whether the Raft configuration follows the
+/// members. Only a look at memory when it does.
+pub const RECONCILE_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Entries a new voter may lack when it gets its vote: a fraction of a second
+/// of writes.
+pub const IN_SYNC_GAP: u64 = 1_000;
+
+/// How long a decided change of the membership is waited for before it is
+/// answered.
+pub const SETTLE_LIMIT: Duration = Duration::from_secs(3);
+
+/// Learners a cluster may have (etcd's --max-learners). Each costs the leader
+/// as much as a voter.
+pub const LEARNERS: usize = 1;
+
+/// How long a leader that stops tries to hand leadership over. With a healthy
+/// voter it takes milliseconds.
+pub const HAND_OVER_LIMIT: Duration = Duration::from_secs(2);

@@ -1,6 +1,7 @@
 //! The executable: one member of a cluster, with etcd's flags.
 
 use std::{
+    collections::BTreeMap,
     io,
     net::{SocketAddr, ToSocketAddrs},
     process::ExitCode,
@@ -9,12 +10,13 @@ use std::{
 
 use mizzen_engine::{Engine, EngineOptions, RocksRows};
 use mizzen_store::{
-    config::{self, Config},
+    config::{self, Config, InitialClusterState},
+    first_start,
     grpc::{self, Front, Listener},
     limits, logging,
     member_dir::{Identity, MemberDir},
     raft::{GroupConfig, PeerNode, PeerService, Peers, PlainDial, Retention},
-    server::{Attributes, Server, ServerConfig, Storage},
+    server::{Attributes, MembershipService, Server, ServerConfig, Storage},
     version, wal,
 };
 use tokio::sync::{mpsc, watch};
@@ -55,6 +57,9 @@ fn main() -> ExitCode {
     }
 }
 
+/// What a member stops for when it is one no longer.
+const REMOVED: &str = "removed from the cluster";
+
 /// Runs the member until a signal or a failure ends it.
 async fn run(config: Config) -> io::Result<()> {
     for notice in &config.notices {
@@ -67,41 +72,30 @@ async fn run(config: Config) -> io::Result<()> {
     };
     let peer_listeners = bind(&config.listen_peer_urls).await?;
     let client_listeners = bind(&config.listen_client_urls).await?;
-    let (identity, storage) = open(&config, fail.clone())?;
+    let (identity, storage) = open(&config, fail.clone()).await?;
     let (stop, stopping) = watch::channel(false);
-    let group_config = GroupConfig {
-        id: identity.member_id,
-        cluster_id: identity.cluster_id,
-        heartbeat: config.heartbeat_interval,
-        election_timeout: config.election_timeout,
-        retention: Retention {
-            snapshot_entries: config.snapshot_count,
-            catchup_entries: config.snapshot_catchup_entries,
-        },
-    };
-    let peers = Peers::new(Box::new(PlainDial), identity.cluster_id);
     let server_config = ServerConfig {
-        group: group_config,
-        initial_members: config
-            .identity
-            .members
-            .iter()
-            .map(|member| {
-                (
-                    member.id,
-                    PeerNode {
-                        peer_urls: member.peer_urls.clone(),
-                    },
-                )
-            })
-            .collect(),
+        group: GroupConfig {
+            id: identity.member_id,
+            cluster_id: identity.cluster_id,
+            heartbeat: config.heartbeat_interval,
+            election_timeout: config.election_timeout,
+            retention: Retention {
+                snapshot_entries: config.snapshot_count,
+                catchup_entries: config.snapshot_catchup_entries,
+            },
+        },
+        initial_members: initial_members(&config, identity, &storage)?,
         limits: mizzen_core::Limits {
             max_txn_ops: config.max_txn_ops,
         },
         request_bytes: config.max_request_bytes,
+        strict_reconfig: config.strict_reconfig_check,
     };
+    let peers = Peers::new(Box::new(PlainDial), identity.cluster_id);
     let server = Server::start(server_config, storage, peers, fail).await?;
-    let peer_service = tonic::service::Routes::new(PeerService::server(server.group().clone()));
+    let peer_service = tonic::service::Routes::new(PeerService::server(server.group().clone()))
+        .add_service(MembershipService::server(server.clone()));
     let mut listening = Vec::new();
     for listener in peer_listeners {
         let routes = peer_service.clone();
@@ -123,13 +117,18 @@ async fn run(config: Config) -> io::Result<()> {
 
     let mut signals = Signals::new()?;
     let early = tokio::select! {
-        ready = server.ready() => ready.map(|()| None).map_err(io::Error::other)?,
+        ready = ready(&server, &config) => ready.map(|()| None)?,
         signal = signals.next() => Some(signal),
+        () = server.removed() => Some(REMOVED),
         reason = failures.recv() => return Err(io::Error::other(reason.unwrap_or_default())),
         reason = server.stopped() => return Err(io::Error::other(reason)),
     };
     if early.is_none() {
-        let front = Front::new(server.clone(), config.max_request_bytes);
+        let front = Front::new(
+            server.clone(),
+            config.max_request_bytes,
+            config.watch_progress_interval,
+        );
         for listener in client_listeners {
             let front = front.clone();
             let answer = move |request| front.clone().answer(request);
@@ -140,22 +139,26 @@ async fn run(config: Config) -> io::Result<()> {
                 stopping.clone(),
             )));
         }
-        tokio::spawn(announce(
-            server.clone(),
-            config.name.clone(),
-            config.advertise_client_urls.clone(),
-        ));
         tracing::info!("ready to serve client requests");
     }
     let signal = match early {
         Some(signal) => signal,
         None => tokio::select! {
             signal = signals.next() => signal,
+            () = server.removed() => REMOVED,
             reason = failures.recv() => return Err(io::Error::other(reason.unwrap_or_default())),
             reason = server.stopped() => return Err(io::Error::other(reason)),
         },
     };
+    if signal == REMOVED {
+        tracing::warn!(
+            member_id = %format_args!("{:x}", identity.member_id),
+            "the member has been permanently removed from the cluster; its data directory can be deleted"
+        );
+    }
     tracing::info!(signal, "stopping");
+    server.hand_over().await;
+    server.end_streams();
     // Nobody may be listening any more.
     let _ = stop.send(true);
     for listener in listening {
@@ -166,22 +169,43 @@ async fn run(config: Config) -> io::Result<()> {
     Ok(())
 }
 
-async fn announce<E: Engine>(server: Arc<Server<E>>, name: String, client_urls: Vec<String>) {
-    let member = server.group().id();
-    if let Err(error) = server
-        .announce(Attributes {
-            member,
-            name,
-            client_urls,
-        })
-        .await
-    {
+/// Waits until this member may serve clients, and has told the cluster how.
+async fn ready<E: Engine>(server: &Server<E>, config: &Config) -> io::Result<()> {
+    server.ready().await.map_err(io::Error::other)?;
+    let attributes = Attributes {
+        member: server.group().id(),
+        name: config.name.clone(),
+        client_urls: config.advertise_client_urls.clone(),
+    };
+    if let Err(error) = server.announce(attributes).await {
         tracing::warn!(%error, "the cluster was not told this member's name and client URLs");
     }
+    server.voting().await;
+    Ok(())
+}
+
+/// The members to begin a new cluster with: none if the log has begun, or if
+/// this member joined a running cluster.
+fn initial_members(
+    config: &Config,
+    identity: Identity,
+    storage: &Storage<RocksRows>,
+) -> io::Result<BTreeMap<u64, PeerNode>> {
+    if storage.recovered.last.is_some()
+        || config.initial_cluster_state == InitialClusterState::Existing
+    {
+        return Ok(BTreeMap::new());
+    }
+    let bootstrap = config.first_start.bootstrap().map_err(io::Error::other)?;
+    Ok(if first_start::first_identity(&bootstrap) == identity {
+        first_start::first_members(&bootstrap)
+    } else {
+        BTreeMap::new()
+    })
 }
 
 /// Opens log and rows, or says why they cannot be trusted.
-fn open(
+async fn open(
     config: &Config,
     fail: impl Fn(&io::Error) + Send + Sync + 'static,
 ) -> io::Result<(Identity, Storage<RocksRows>)> {
@@ -189,14 +213,11 @@ fn open(
     if let Some(wal_dir) = &config.wal_dir {
         config::check_wal_dir(wal_dir).map_err(io::Error::other)?;
     }
-    let Config { identity, .. } = config;
-    let member = MemberDir::open(
-        &config.data_dir,
-        Identity {
-            member_id: identity.member_id,
-            cluster_id: identity.cluster_id,
-        },
-    )?;
+    let identity = match MemberDir::identity(&config.data_dir)? {
+        Some(identity) => identity,
+        None => first_start::identify(config, &PlainDial).await?,
+    };
+    let member = MemberDir::open(&config.data_dir, identity)?;
     // The rows are locked against another process, and with them the log.
     let engine =
         RocksRows::open(&member.rows(), &EngineOptions::default()).map_err(io::Error::other)?;

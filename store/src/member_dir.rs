@@ -27,29 +27,37 @@ pub struct MemberDir {
     pub created: bool,
 }
 
+const MEMBER: &str = "member";
 const IDENTITY: &str = "identity";
 
 impl MemberDir {
+    /// Who the member in `data_dir` is; `None` if none was made there yet.
+    pub fn identity(data_dir: &Path) -> io::Result<Option<Identity>> {
+        let file = data_dir.join(MEMBER).join(IDENTITY);
+        match fs::read(&file) {
+            Ok(bytes) => serde_json::from_slice(&bytes)
+                .map(Some)
+                .map_err(|error| named(io::Error::other(error), &file)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(named(error, &file)),
+        }
+    }
+
     /// Opens the directory below `data_dir`, or makes it for `first`.
     pub fn open(data_dir: &Path, first: Identity) -> io::Result<Self> {
-        let path = data_dir.join("member");
+        let path = data_dir.join(MEMBER);
         fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
             .create(&path)
             .map_err(|error| named(error, &path))?;
         let file = path.join(IDENTITY);
-        let (identity, created) = match fs::read(&file) {
-            Ok(bytes) => (
-                serde_json::from_slice(&bytes)
-                    .map_err(|error| named(io::Error::other(error), &file))?,
-                false,
-            ),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+        let (identity, created) = match Self::identity(data_dir)? {
+            Some(identity) => (identity, false),
+            None => {
                 write_durably(&path, &file, &first).map_err(|error| named(error, &file))?;
                 (first, true)
             }
-            Err(error) => return Err(named(error, &file)),
         };
         Ok(Self {
             path,

@@ -79,6 +79,7 @@ impl Options {
 #[derive(Debug)]
 pub struct Cluster {
     binary: PathBuf,
+    flags: Vec<String>,
     members: Vec<Member>,
     directory: TempDir,
 }
@@ -108,6 +109,7 @@ impl Cluster {
             .collect();
         let mut cluster = Self {
             binary: options.binary,
+            flags: options.flags,
             members: Vec::new(),
             directory,
         };
@@ -117,7 +119,7 @@ impl Cluster {
                 cluster.directory.path(),
                 index,
                 &addresses,
-                &options.flags,
+                &cluster.flags,
             );
             cluster.members.push(member);
         }
@@ -155,6 +157,69 @@ impl Cluster {
             cluster.keep();
         }
         result
+    }
+
+    /// Addresses for one more member, which is not started and which no member
+    /// knows of yet. Gives its number.
+    ///
+    /// # Errors
+    /// No free ports.
+    pub fn reserve(&mut self) -> Result<usize> {
+        let index = self.members.len();
+        let ports = ports::free(2)?;
+        let own = member::Addresses {
+            client: format!("127.0.0.1:{}", ports[0]),
+            peer: format!("127.0.0.1:{}", ports[1]),
+        };
+        let directory = self.directory.path();
+        let member = Member::joining(&self.binary, directory, index, own, &self.flags);
+        self.members.push(member);
+        Ok(index)
+    }
+
+    /// Starts a reserved member as one of `members`, which the running cluster
+    /// must list, without waiting for it.
+    ///
+    /// # Errors
+    /// As [`spawn`](Self::spawn).
+    pub fn join(&mut self, index: usize, members: &[usize]) -> Result<()> {
+        let members: Vec<_> = members
+            .iter()
+            .map(|member| (*member, self.members[*member].addresses().clone()))
+            .collect();
+        self.members[index].set_members(index, &members, &self.flags);
+        self.spawn(index)
+    }
+
+    /// Has a stopped member listen for its peers where `spare` would.
+    pub fn move_peer(&mut self, index: usize, spare: usize) {
+        let peer = self.members[spare].addresses().peer.clone();
+        self.members[index].move_peer(peer);
+    }
+
+    /// What the members call a member.
+    pub fn name(&self, index: usize) -> String {
+        member::name(index)
+    }
+
+    /// The peer URL of a member.
+    pub fn peer_url(&self, index: usize) -> String {
+        format!("http://{}", self.members[index].addresses().peer)
+    }
+
+    /// Waits until a member has ended by itself.
+    ///
+    /// # Errors
+    /// It still runs after a minute.
+    pub async fn wait_end(&mut self, index: usize) -> Result<ExitStatus> {
+        let started = Instant::now();
+        loop {
+            if let Some(status) = self.members[index].try_wait()? {
+                return Ok(status);
+            }
+            ensure!(started.elapsed() < DEADLINE, "member {index} runs on");
+            tokio::time::sleep(POLL).await;
+        }
     }
 
     /// The number of members, running or not.
@@ -212,19 +277,8 @@ impl Cluster {
     /// # Errors
     /// The member is not running, or still runs after a minute.
     pub async fn terminate(&mut self, index: usize) -> Result<ExitStatus> {
-        let member = &mut self.members[index];
-        member.signal_term()?;
-        let started = Instant::now();
-        loop {
-            if let Some(status) = member.try_wait()? {
-                return Ok(status);
-            }
-            ensure!(
-                started.elapsed() < DEADLINE,
-                "member {index} runs on after SIGTERM"
-            );
-            tokio::time::sleep(POLL).await;
-        }
+        self.members[index].signal_term()?;
+        self.wait_end(index).await
     }
 
     /// Starts a stopped member on its data directory, without waiting for it.

@@ -129,13 +129,16 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
     BTreeMap::from([
         ("limits", &[][..]),
         ("version", &[]),
-        ("config", &["limits", "version"]),
+        ("url", &[]),
+        ("config", &["limits", "url", "version"]),
+        ("first_start", &["config", "member_dir", "raft", "server"]),
         ("logging", &["config"]),
         ("member_dir", &[]),
         ("wal", &["limits"]),
         ("raft", &["limits", "wal"]),
-        ("server", &["limits", "raft", "wal"]),
-        ("grpc", &["limits", "server", "version"]),
+        ("watch", &[]),
+        ("server", &["limits", "raft", "wal", "watch"]),
+        ("grpc", &["limits", "server", "url", "version", "watch"]),
     ])
 }
 

@@ -4,6 +4,7 @@
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use mizzen_tests::cluster::{self, Cluster, Options};
@@ -274,7 +275,62 @@ fn members(etcdctl: &Etcdctl, cluster: &Cluster) -> Result<()> {
         });
         ensure!(found, "no {name} at {client} in {list}");
     }
-    Ok(())
+    member_changes(etcdctl)
+}
+
+fn member_changes(etcdctl: &Etcdctl) -> Result<()> {
+    let add = [
+        "member",
+        "add",
+        "new",
+        "--learner",
+        "--peer-urls=http://127.0.0.1:9",
+    ];
+    let added = allowed(etcdctl, &add)?;
+    // `Member <id> added to cluster <id>`.
+    let id = added
+        .split_whitespace()
+        .nth(1)
+        .with_context(|| format!("member add printed {added:?}"))?;
+    let listed = |expected: &str| {
+        let list = etcdctl.output(&["member", "list"], "")?;
+        let line = list.lines().find(|line| line.starts_with(id));
+        ensure!(
+            line == Some(expected),
+            "member list printed {list}, expected {expected:?}"
+        );
+        Ok(())
+    };
+    listed(&format!("{id}, unstarted, , http://127.0.0.1:9, , true"))?;
+    let update = ["member", "update", id, "--peer-urls=http://127.0.0.1:10"];
+    etcdctl.output(&update, "")?;
+    listed(&format!("{id}, unstarted, , http://127.0.0.1:10, , true"))?;
+    etcdctl.fails(
+        &["member", "promote", id],
+        "etcdserver: can only promote a learner member which is in sync with leader",
+    )?;
+    etcdctl.output(&["member", "remove", id], "")?;
+    etcdctl.fails(&["member", "remove", id], "etcdserver: member not found")
+}
+
+/// The output of a change that is refused as long as connections between
+/// members are younger than a few seconds, as by etcd.
+fn allowed(etcdctl: &Etcdctl, arguments: &[&str]) -> Result<String> {
+    let started = Instant::now();
+    loop {
+        let printed = etcdctl.run(arguments, "")?;
+        if printed.success {
+            return Ok(printed.stdout);
+        }
+        ensure!(
+            printed.stderr.contains("etcdserver: unhealthy cluster")
+                && started.elapsed() < Duration::from_secs(10),
+            "{}: {}",
+            etcdctl.command(arguments),
+            printed.stderr
+        );
+        std::thread::sleep(Duration::from_millis(100));
+    }
 }
 
 fn ensure_equal_hashes(program: &Path, cluster: &Cluster) -> Result<()> {

@@ -6,7 +6,7 @@ use crate::{
     command::{Command, Operation, Put, Txn},
     compaction,
     error::{Error, Stop, answered},
-    lease,
+    kv, lease,
     limits::Limits,
     overlay::Overlay,
     reply::Reply,
@@ -42,6 +42,16 @@ pub struct Event {
     /// The key-value before the revision, in the same form, if it lived.
     pub prev: Option<Bytes>,
     pub mod_revision: i64,
+}
+
+impl Event {
+    /// Whether the change made the key, which then has nothing before it that a
+    /// watch tells.
+    pub fn is_creation(&self) -> bool {
+        self.kind == EventKind::Put
+            && kv::Fields::decode(&self.kv)
+                .is_some_and(|fields| fields.create_revision == fields.mod_revision)
+    }
 }
 
 /// Applies one committed command. Total: every command has an outcome, also one

@@ -2,28 +2,24 @@
 //! words, and what follows from the rest.
 
 use std::{
-    collections::BTreeMap,
     net::{IpAddr, UdpSocket},
     path::PathBuf,
     time::Duration,
 };
 
 use super::{
-    Config, InitialClusterState,
+    Config, DEFAULT_NAME, DEFAULT_PEER_URL, InitialClusterState,
     error::Error,
+    first_start::FirstStart,
     gates::GATES,
-    identity, log_config,
+    log_config,
     notice::Notice,
-    peers,
     settings::{Setting, Settings, Source},
     table::{COMPACTION_MODES, Support},
     url::{self, Url},
     value::Value,
 };
 use crate::limits;
-
-const DEFAULT_NAME: &str = "default";
-const DEFAULT_PEER_URL: &str = "http://localhost:2380";
 
 /// Longest election timeout, milliseconds (etcd's value).
 const MAX_ELECTION_MS: u64 = 50_000;
@@ -59,16 +55,7 @@ pub(super) fn config(settings: &Settings, mut notices: Vec<Notice>) -> Result<Co
         "existing" => InitialClusterState::Existing,
         _ => InitialClusterState::New,
     };
-    let initial_cluster = initial_cluster(settings, &name, &initial_advertise_peer_urls)?;
-    check_bootstrap(
-        &name,
-        state,
-        &initial_advertise_peer_urls,
-        &initial_cluster,
-        settings,
-    )?;
-    let token = settings.text("initial-cluster-token").to_owned();
-    let identity = identity::identify(&initial_cluster, &name, &token)?;
+    let first_start = FirstStart::new(settings, &name, &initial_advertise_peer_urls, state);
 
     let data_dir = match settings.text("data-dir") {
         "" => {
@@ -89,13 +76,9 @@ pub(super) fn config(settings: &Settings, mut notices: Vec<Notice>) -> Result<Co
         listen_client_urls: settings.urls("listen-client-urls").to_vec(),
         initial_advertise_peer_urls: strings(&initial_advertise_peer_urls),
         advertise_client_urls: strings(&advertise_client_urls),
-        initial_cluster: initial_cluster
-            .iter()
-            .map(|(name, urls)| (name.clone(), strings(urls)))
-            .collect(),
         initial_cluster_state: state,
-        initial_cluster_token: token,
-        identity,
+        first_start,
+        strict_reconfig_check: settings.bool("strict-reconfig-check"),
         heartbeat_interval: Duration::from_millis(settings.uint("heartbeat-interval")),
         election_timeout: Duration::from_millis(settings.uint("election-timeout")),
         snapshot_count: snapshot_count(settings),
@@ -104,6 +87,7 @@ pub(super) fn config(settings: &Settings, mut notices: Vec<Notice>) -> Result<Co
         max_request_bytes: size(settings, "max-request-bytes")?,
         max_txn_ops: size(settings, "max-txn-ops")?,
         max_concurrent_streams: streams(settings),
+        watch_progress_interval: progress_interval(settings),
         log,
         notices,
     })
@@ -232,7 +216,7 @@ fn is_ip(host: &str) -> bool {
         .is_ok()
 }
 
-fn refuse_schemes(name: &str, urls: &[Url]) -> Result<(), Error> {
+pub(super) fn refuse_schemes(name: &str, urls: &[Url]) -> Result<(), Error> {
     if let Some(url) = urls.iter().find(|url| url.is_secure()) {
         return Err(Error::invalid(format!(
             "--{name} has {url}, which is not supported: TLS is not implemented yet"
@@ -324,66 +308,6 @@ fn default_host() -> Result<IpAddr, String> {
         .map_err(|error| error.to_string())
 }
 
-/// The initial cluster as given; else this member alone. As in etcd a member
-/// that was given neither a name nor a cluster stands at the default URL, so
-/// that other advertised URLs are found not to match.
-fn initial_cluster(
-    settings: &Settings,
-    name: &str,
-    advertised: &[Url],
-) -> Result<BTreeMap<String, Vec<Url>>, Error> {
-    match (settings.text("initial-cluster"), name) {
-        ("", "" | DEFAULT_NAME) => {
-            url::parse_cluster(&format!("{DEFAULT_NAME}={DEFAULT_PEER_URL}"))
-        }
-        ("", name) => Ok(BTreeMap::from([(name.to_owned(), advertised.to_vec())])),
-        (given, _) => url::parse_cluster(given),
-    }
-    .map_err(|reason| Error::invalid(format!("error setting up initial cluster: {reason}")))
-}
-
-fn check_bootstrap(
-    name: &str,
-    state: InitialClusterState,
-    advertised: &[Url],
-    cluster: &BTreeMap<String, Vec<Url>>,
-    settings: &Settings,
-) -> Result<(), Error> {
-    let Some(listed) = cluster.get(name) else {
-        return Err(Error::invalid(format!(
-            "couldn't find local name {name:?} in the initial cluster configuration"
-        )));
-    };
-    for urls in cluster.values() {
-        refuse_schemes("initial-cluster", urls)?;
-    }
-    if state == InitialClusterState::New {
-        peers::advertised_match(name, advertised, listed, peers::resolve)
-            .map_err(|text| Error::invalid(hint(text, settings)))?;
-    }
-    let mut all: Vec<&str> = cluster.values().flatten().map(Url::as_str).collect();
-    let count = all.len();
-    all.sort_unstable();
-    all.dedup();
-    if all.len() != count {
-        return Err(Error::invalid(format!(
-            "initial cluster {} has duplicate url",
-            url::print_cluster(cluster)
-        )));
-    }
-    Ok(())
-}
-
-/// Adds what was most likely forgotten, as etcd does in its log.
-fn hint(mut text: String, settings: &Settings) -> String {
-    for name in ["initial-cluster", "initial-advertise-peer-urls"] {
-        if !settings.is_set(name) {
-            text.push_str(&format!("; forgot to set --{name}?"));
-        }
-    }
-    text
-}
-
 /// 0 is the default quota, a negative number none.
 fn quota(bytes: i64) -> Option<u64> {
     match bytes {
@@ -416,6 +340,14 @@ fn streams(settings: &Settings) -> u32 {
     }
 }
 
-fn strings(urls: &[Url]) -> Vec<String> {
+pub(super) fn strings(urls: &[Url]) -> Vec<String> {
     urls.iter().map(|url| url.as_str().to_owned()).collect()
+}
+
+/// 0 is the default; etcd takes a negative one for the default as well.
+fn progress_interval(settings: &Settings) -> Duration {
+    match u64::try_from(settings.int("watch-progress-notify-interval")) {
+        Ok(0) | Err(_) => limits::WATCH_PROGRESS_INTERVAL,
+        Ok(nanoseconds) => Duration::from_nanos(nanoseconds),
+    }
 }

@@ -10,6 +10,7 @@ mod build;
 mod data_dir;
 mod error;
 mod file;
+mod first_start;
 mod gates;
 mod help;
 pub mod identity;
@@ -18,24 +19,28 @@ mod notice;
 mod peers;
 mod settings;
 pub mod table;
-mod url;
 mod value;
 
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeMap, ffi::OsString, path::PathBuf, time::Duration};
+use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use self::settings::{Request, Settings, variable};
 pub use self::{
     data_dir::{check_data_dir, check_wal_dir},
     error::Error,
+    first_start::{Bootstrap, FirstStart},
     identity::{Identity, InitialMember},
     log_config::{LogConfig, LogFormat, LogLevel, LogOutput},
     notice::Notice,
     url::{Scheme, Url, parse_cluster},
     value::Kind,
 };
+use crate::url;
+
+const DEFAULT_NAME: &str = "default";
+const DEFAULT_PEER_URL: &str = "http://localhost:2380";
 
 /// Whether the initial members start a cluster or this one joins one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,13 +64,11 @@ pub struct Config {
     pub initial_advertise_peer_urls: Vec<String>,
     /// Sorted, in their printed form.
     pub advertise_client_urls: Vec<String>,
-    /// Peer URLs of the first members by name. Contains this member.
-    pub initial_cluster: BTreeMap<String, Vec<String>>,
     pub initial_cluster_state: InitialClusterState,
-    pub initial_cluster_token: String,
-    /// The ids that follow from `initial_cluster` and its token. They are the
-    /// cluster's only if `initial_cluster_state` is `New`.
-    pub identity: Identity,
+    /// What a member without data needs beyond this.
+    pub first_start: FirstStart,
+    /// Refuse changes of the membership that would endanger the quorum.
+    pub strict_reconfig_check: bool,
     pub heartbeat_interval: Duration,
     /// At least five heartbeats, at most 50 seconds.
     pub election_timeout: Duration,
@@ -82,6 +85,7 @@ pub struct Config {
     pub max_txn_ops: usize,
     /// Streams of one client connection.
     pub max_concurrent_streams: u32,
+    pub watch_progress_interval: Duration,
     pub log: LogConfig,
     /// To be logged once the log is open.
     pub notices: Vec<Notice>,

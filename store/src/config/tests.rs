@@ -9,7 +9,7 @@ mod texts;
 
 use std::ffi::OsString;
 
-use super::{Config, Error, Parsed, parse};
+use super::{Bootstrap, Config, Error, Parsed, parse};
 
 /// Parses what is to run.
 fn read(arguments: &[&str], environment: &[(&str, &str)]) -> Result<Config, Error> {
@@ -18,13 +18,21 @@ fn read(arguments: &[&str], environment: &[(&str, &str)]) -> Result<Config, Erro
         .iter()
         .map(|(key, value)| (key.into(), value.into()));
     match parse(arguments, environment)? {
-        Parsed::Run(config) => Ok(*config),
+        Parsed::Run(config) => {
+            // As at a first start.
+            config.first_start.bootstrap()?;
+            Ok(*config)
+        }
         Parsed::Print(text) => panic!("prints {text} instead of running"),
     }
 }
 
 fn run(arguments: &[&str]) -> Config {
     read(arguments, &[]).unwrap_or_else(|error| panic!("{arguments:?}: {error}"))
+}
+
+fn bootstrap(config: &Config) -> Bootstrap {
+    config.first_start.bootstrap().expect("it was checked")
 }
 
 /// The first line of the error, and the exit code.

@@ -1,8 +1,9 @@
 //! The unary calls: wire request in, wire reply out. Knows no transport.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use http_body::Body;
 use mizzen_core::{Command, Compaction, Reply};
 use mizzen_engine::Engine;
 use mizzen_proto::etcdserverpb as wire;
@@ -10,7 +11,12 @@ use prost::Message;
 use tokio::sync::mpsc;
 use tonic::Status;
 
-use super::{frame, status::status, translate};
+use super::{
+    frame,
+    status::status,
+    translate,
+    watch::{self, WatchBody},
+};
 use crate::{
     limits,
     server::{Caller, Error, Server},
@@ -18,7 +24,7 @@ use crate::{
 };
 
 pub struct Api<E: Engine> {
-    server: Arc<Server<E>>,
+    pub(super) server: Arc<Server<E>>,
 }
 
 impl<E: Engine> Clone for Api<E> {
@@ -29,9 +35,21 @@ impl<E: Engine> Clone for Api<E> {
     }
 }
 
-fn decode<T: Message + Default>(body: Bytes) -> Result<T, Status> {
+pub fn decode<T: Message + Default>(body: Bytes) -> Result<T, Status> {
     T::decode(body)
         .map_err(|error| Status::internal(format!("grpc: error unmarshalling request: {error}")))
+}
+
+/// What a member that does not vote answers (etcd's rule): how it is, and
+/// reads of its own rows.
+fn for_learners(path: &str, body: &Bytes) -> bool {
+    match path {
+        "/etcdserverpb.Maintenance/Status" => true,
+        "/etcdserverpb.KV/Range" => {
+            wire::RangeRequest::decode(body.clone()).is_ok_and(|range| range.serializable)
+        }
+        _ => false,
+    }
 }
 
 impl<E: Engine> Api<E> {
@@ -46,19 +64,25 @@ impl<E: Engine> Api<E> {
         caller: &Caller,
         body: Bytes,
     ) -> Option<Result<Bytes, Status>> {
+        if self.server.is_learner() && !for_learners(path, &body) {
+            return Some(Err(status(Error::Learner)));
+        }
         Some(match path {
             "/etcdserverpb.KV/Range" => self.range(caller, body).await,
             "/etcdserverpb.KV/Put" => self.put(caller, body).await,
             "/etcdserverpb.KV/DeleteRange" => self.delete_range(caller, body).await,
             "/etcdserverpb.KV/Txn" => self.txn(caller, body).await,
             "/etcdserverpb.KV/Compact" => self.compact(caller, body).await,
-            "/etcdserverpb.Cluster/MemberList" => self.member_list(caller, body).await,
             "/etcdserverpb.Maintenance/Alarm" => self.alarm(body),
             "/etcdserverpb.Maintenance/Status" => self.status(body).await,
             "/etcdserverpb.Maintenance/Hash" => self.hash(caller, body).await,
             "/etcdserverpb.Maintenance/HashKV" => self.hash_kv(caller, body).await,
             "/etcdserverpb.Maintenance/Defragment" => self.defragment(body),
-            _ => return None,
+            "/etcdserverpb.Maintenance/MoveLeader" => self.move_leader(body).await,
+            path => {
+                let method = path.strip_prefix("/etcdserverpb.Cluster/")?;
+                return self.cluster(method, caller, body).await;
+            }
         })
     }
 
@@ -71,17 +95,22 @@ impl<E: Engine> Api<E> {
                 | "/etcdserverpb.KV/DeleteRange"
                 | "/etcdserverpb.KV/Txn"
                 | "/etcdserverpb.KV/Compact"
+                | "/etcdserverpb.Cluster/MemberAdd"
+                | "/etcdserverpb.Cluster/MemberRemove"
+                | "/etcdserverpb.Cluster/MemberUpdate"
                 | "/etcdserverpb.Cluster/MemberList"
+                | "/etcdserverpb.Cluster/MemberPromote"
                 | "/etcdserverpb.Maintenance/Alarm"
                 | "/etcdserverpb.Maintenance/Status"
                 | "/etcdserverpb.Maintenance/Hash"
                 | "/etcdserverpb.Maintenance/HashKV"
                 | "/etcdserverpb.Maintenance/Defragment"
+                | "/etcdserverpb.Maintenance/MoveLeader"
         )
     }
 
     /// All of the header but the revision.
-    fn header(&self) -> wire::ResponseHeader {
+    pub(super) fn header(&self) -> wire::ResponseHeader {
         let group = self.server.group();
         wire::ResponseHeader {
             cluster_id: group.cluster_id(),
@@ -127,31 +156,6 @@ impl<E: Engine> Api<E> {
                 .compact(caller, compaction, request.physical)
                 .await,
         )
-    }
-
-    async fn member_list(&self, caller: &Caller, body: Bytes) -> Result<Bytes, Status> {
-        let request: wire::MemberListRequest = decode(body)?;
-        if request.linearizable {
-            self.server.linearize(caller).await.map_err(status)?;
-        }
-        let members = self.server.members().await.map_err(status)?;
-        let members = members
-            .into_iter()
-            .map(|member| wire::Member {
-                id: member.id,
-                name: member.name,
-                peer_ur_ls: member.peer_urls,
-                client_ur_ls: member.client_urls,
-                is_learner: member.learner,
-            })
-            .collect();
-        // The header of cluster calls carries no revision, as etcd's.
-        Ok(wire::MemberListResponse {
-            header: Some(self.header()),
-            members,
-        }
-        .encode_to_vec()
-        .into())
     }
 
     /// Nothing raises alarms yet, so the list is empty and there is nothing to
@@ -244,6 +248,9 @@ impl<E: Engine> Api<E> {
         caller: &Caller,
         body: Bytes,
     ) -> Result<mpsc::Receiver<Result<Bytes, Status>>, Status> {
+        if self.server.is_learner() {
+            return Err(status(Error::Learner));
+        }
         let request = translate::range(decode(body)?);
         let mut chunks = self
             .server
@@ -268,5 +275,29 @@ impl<E: Engine> Api<E> {
             }
         });
         Ok(messages)
+    }
+
+    /// `Watch/Watch`. Events of a response that may be split are sent in pieces
+    /// of `fragment_bytes`.
+    pub fn watch<B>(
+        &self,
+        caller: Caller,
+        requests: frame::Messages<B>,
+        fragment_bytes: usize,
+        progress_interval: Duration,
+    ) -> Result<WatchBody, Status>
+    where
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: std::fmt::Display,
+    {
+        let this = self.clone();
+        watch::watch(
+            &self.server,
+            move || this.header(),
+            caller,
+            requests,
+            fragment_bytes,
+            progress_interval,
+        )
     }
 }

@@ -1,4 +1,4 @@
-//! Unary calls: gRPC's framing around one request and one reply.
+//! gRPC's framing around requests and replies.
 //! Source: gRPC over HTTP/2, "Requests" and "Responses".
 
 use std::{
@@ -13,8 +13,10 @@ use http_body::{Body, Frame};
 use tokio::sync::mpsc;
 use tonic::{Code, Status};
 
+use super::watch::WatchBody;
+
 /// Compression flag and length.
-const PREFIX: usize = 5;
+pub const PREFIX: usize = 5;
 
 /// The body of every response on a client connection.
 pub enum Reply {
@@ -22,6 +24,8 @@ pub enum Reply {
     Unary(Option<Bytes>, bool),
     /// Messages as they come, then the trailers.
     Stream(mpsc::Receiver<Result<Bytes, Status>>, bool),
+    /// What watches tell, until the stream ends.
+    Watch(Box<WatchBody>, bool),
     Tonic(tonic::body::Body),
     Plain(Option<Bytes>),
 }
@@ -69,6 +73,14 @@ impl Body for Reply {
                     Some(Frame::trailers(success()))
                 }
             },
+            Reply::Watch(_, true) => None,
+            Reply::Watch(body, ended) => match std::task::ready!(body.poll(cx)) {
+                Ok(responses) => Some(Frame::data(responses)),
+                Err(status) => {
+                    *ended = true;
+                    Some(Frame::trailers(failure(&status)))
+                }
+            },
             Reply::Tonic(body) => return Pin::new(body).poll_frame(cx),
             Reply::Plain(content) => content.take().map(Frame::data),
         };
@@ -77,7 +89,7 @@ impl Body for Reply {
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Reply::Unary(_, ended) | Reply::Stream(_, ended) => *ended,
+            Reply::Unary(_, ended) | Reply::Stream(_, ended) | Reply::Watch(_, ended) => *ended,
             Reply::Tonic(body) => body.is_end_stream(),
             Reply::Plain(content) => content.is_none(),
         }
@@ -113,6 +125,13 @@ pub fn unary(result: Result<Bytes, Status>) -> Response<Reply> {
 pub fn stream(result: Result<mpsc::Receiver<Result<Bytes, Status>>, Status>) -> Response<Reply> {
     match result {
         Ok(messages) => response(Reply::Stream(messages, false)),
+        Err(status) => refused(&status),
+    }
+}
+
+pub fn watch(result: Result<WatchBody, Status>) -> Response<Reply> {
+    match result {
+        Ok(body) => response(Reply::Watch(Box::new(body), false)),
         Err(status) => refused(&status),
     }
 }
@@ -167,10 +186,67 @@ where
     }
 }
 
+/// The messages of a stream of requests.
+pub struct Messages<B> {
+    body: B,
+    /// The beginning of the next message, and perhaps more.
+    held: BytesMut,
+    limit: usize,
+}
+
+impl<B> Messages<B>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: std::fmt::Display,
+{
+    /// Messages of at most `limit` bytes each.
+    pub fn new(body: B, limit: usize) -> Self {
+        Self {
+            body,
+            held: BytesMut::new(),
+            limit,
+        }
+    }
+
+    /// The next message; `None` after the last. Nothing is lost if the future
+    /// is dropped.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, Status> {
+        loop {
+            if let Some(length) = announced(&self.held, self.limit)?
+                && self.held.len() >= PREFIX + length
+            {
+                self.held.advance(PREFIX);
+                return Ok(Some(self.held.split_to(length).freeze()));
+            }
+            let frame = std::future::poll_fn(|cx| Pin::new(&mut self.body).poll_frame(cx)).await;
+            match frame {
+                Some(Ok(frame)) => {
+                    if let Ok(data) = frame.into_data() {
+                        self.held.extend_from_slice(&data);
+                    }
+                }
+                Some(Err(error)) => return Err(Status::cancelled(error.to_string())),
+                None if self.held.is_empty() => return Ok(None),
+                None => return Err(Status::internal("the request's message is cut short")),
+            }
+        }
+    }
+}
+
 /// As soon as a message announces what cannot be taken, nothing more is read.
 fn check_prefix(so_far: &[u8], limit: usize) -> Result<(), Status> {
+    match announced(so_far, limit)? {
+        Some(length) if so_far.len() > PREFIX + length => {
+            Err(Status::internal("the request has more than one message"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The length that a message's prefix announces, once the prefix is there.
+fn announced(so_far: &[u8], limit: usize) -> Result<Option<usize>, Status> {
     let Some(prefix) = so_far.first_chunk::<PREFIX>() else {
-        return Ok(());
+        return Ok(None);
     };
     if prefix[0] != 0 {
         return Err(Status::unimplemented(
@@ -182,10 +258,7 @@ fn check_prefix(so_far: &[u8], limit: usize) -> Result<(), Status> {
         let message = format!("grpc: received message larger than max ({length} vs. {limit})");
         return Err(Status::new(Code::ResourceExhausted, message));
     }
-    if so_far.len() > PREFIX + length {
-        return Err(Status::internal("the request has more than one message"));
-    }
-    Ok(())
+    Ok(Some(length))
 }
 
 /// For services whose handlers cannot fail.

@@ -5,13 +5,15 @@
 //! bytes and a caller and gives wire bytes or a status.
 
 mod api;
+mod cluster;
 mod coalesce;
 mod frame;
 mod listen;
 mod status;
 mod translate;
+mod watch;
 
-use std::{convert::Infallible, sync::Arc};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use http::{Request, Response, StatusCode, header};
 use hyper::body::Incoming;
@@ -37,6 +39,7 @@ pub struct Front<E: Engine> {
     api: Api<E>,
     health: Health,
     request_bytes: usize,
+    progress_interval: Duration,
 }
 
 impl<E: Engine> Clone for Front<E> {
@@ -45,12 +48,15 @@ impl<E: Engine> Clone for Front<E> {
             api: self.api.clone(),
             health: self.health.clone(),
             request_bytes: self.request_bytes,
+            progress_interval: self.progress_interval,
         }
     }
 }
 
 impl<E: Engine> Front<E> {
-    pub fn new(server: Arc<Server<E>>, request_bytes: usize) -> Self {
+    /// `progress_interval` is how often idle watches are told that they miss
+    /// nothing, if they asked for it.
+    pub fn new(server: Arc<Server<E>>, request_bytes: usize, progress_interval: Duration) -> Self {
         // The whole server is serving from its first answer to its last.
         let health = tonic_health::server::HealthService::from_health_reporter(
             tonic_health::server::HealthReporter::new(),
@@ -59,6 +65,7 @@ impl<E: Engine> Front<E> {
             api: Api::new(server),
             health: Health::new(health),
             request_bytes,
+            progress_interval,
         }
     }
 
@@ -100,6 +107,13 @@ impl<E: Engine> Front<E> {
                 Err(status) => Err(status),
             });
         }
+        if path == "/etcdserverpb.Watch/Watch" {
+            let requests = frame::Messages::new(request.into_body(), limit);
+            return frame::watch(
+                self.api
+                    .watch(caller, requests, limit, self.progress_interval),
+            );
+        }
         if path.starts_with("/grpc.health.v1.Health/") {
             return frame::infallible(self.health.call(request).await).map(Reply::Tonic);
         }
@@ -134,6 +148,7 @@ fn is_service(name: &str) -> bool {
     matches!(
         name,
         "etcdserverpb.KV"
+            | "etcdserverpb.Watch"
             | "etcdserverpb.Cluster"
             | "etcdserverpb.Maintenance"
             | "grpc.health.v1.Health"

@@ -4,7 +4,7 @@
 use mizzen_core::Error as Refusal;
 use tonic::{Code, Status};
 
-use crate::server::Error;
+use crate::server::{Error, Refusal as Membership};
 
 pub fn status(error: Error) -> Status {
     Status::new(code(&error), error.to_string())
@@ -15,11 +15,23 @@ fn code(error: &Error) -> Code {
         Error::Refused(refusal) => refusal_code(*refusal),
         Error::RequestTooLarge => Code::InvalidArgument,
         Error::TooManyRequests => Code::ResourceExhausted,
+        Error::Membership(refusal) => match refusal {
+            Membership::NotFound => Code::NotFound,
+            Membership::IdExists
+            | Membership::PeerUrlExists
+            | Membership::NotLearner
+            | Membership::TooManyLearners => Code::FailedPrecondition,
+        },
+        Error::LearnerNotReady | Error::NotLeader | Error::BadLeaderTransferee | Error::Learner => {
+            Code::FailedPrecondition
+        }
+        // etcd's server has no code for these two; its clients see Unknown.
+        Error::NotEnoughStarted | Error::TimeoutLeaderTransfer => Code::Unknown,
         Error::NoLeader
         | Error::Timeout
         | Error::TimeoutLeaderFailure
         | Error::Stopped
-        | Error::Learner => Code::Unavailable,
+        | Error::Unhealthy => Code::Unavailable,
         Error::Failed(_) => Code::DataLoss,
     }
 }

@@ -1,7 +1,7 @@
 //! openraft's state machine as a thin adapter: hands committed entries to
 //! whoever owns the rows, in order and only once they are durable in the log.
 
-use std::{future::Future, io, pin::Pin, sync::Arc};
+use std::{collections::BTreeMap, future::Future, io, pin::Pin, sync::Arc};
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 
 use super::{
     snapshot::{self, SnapshotData},
-    types::{self, LogId, RaftLogId, SnapshotMeta, StoredMembership, TypeConfig},
+    types::{self, LogId, PeerNode, RaftLogId, SnapshotMeta, StoredMembership, TypeConfig},
 };
 use crate::{limits, wal};
 
@@ -27,9 +27,24 @@ pub struct Applied {
     pub membership: Option<(LogId, Bytes)>,
 }
 
+impl Applied {
+    /// The members of [`Applied::membership`]; none before the first one.
+    pub fn nodes(&self) -> io::Result<BTreeMap<u64, PeerNode>> {
+        let Some((_, encoded)) = &self.membership else {
+            return Ok(BTreeMap::new());
+        };
+        let membership = types::decode_membership(encoded).map_err(io::Error::other)?;
+        Ok(membership
+            .nodes()
+            .map(|(id, node)| (*id, node.clone()))
+            .collect())
+    }
+}
+
 /// A run of committed entries, contiguous, in log order.
 pub struct Committed {
-    /// What the rows contain once this run is in them.
+    /// What the rows contain once this run is in them. The log's first
+    /// membership is always the last entry of its run.
     pub applied: Applied,
     /// The proposals of the run. Entries without one (a leader's first entry,
     /// membership changes) only move `applied`.
@@ -105,6 +120,7 @@ impl Machine {
 
     /// Adds one entry to the run under construction; true when the run is full.
     fn push(&mut self, run: &mut Run, (entry, responder): EntryResponder<TypeConfig>) -> bool {
+        let mut last = false;
         let log_id = LogId::from(entry.log_id);
         self.applied.log_id = Some(log_id);
         match entry.payload {
@@ -114,12 +130,14 @@ impl Machine {
                 run.proposals.push(payload.content());
             }
             EntryPayload::Membership(membership) => {
+                // Rows are made from it, whatever comes later.
+                last = self.applied.membership.is_none();
                 self.applied.membership = Some((log_id, types::encode_membership(&membership)));
             }
         }
         run.responders.extend(responder);
         run.entries += 1;
-        run.entries >= limits::APPLY_RUN_ENTRIES || run.bytes >= limits::APPLY_RUN_BYTES
+        last || run.entries >= limits::APPLY_RUN_ENTRIES || run.bytes >= limits::APPLY_RUN_BYTES
     }
 
     async fn finish(&self, run: Run) -> io::Result<()> {

@@ -7,11 +7,13 @@
 mod convert;
 mod log;
 mod machine;
+mod membership;
 mod network;
 mod peer;
 mod retention;
 mod rows;
 mod snapshot;
+mod transfer;
 mod types;
 
 use std::{
@@ -32,9 +34,11 @@ use openraft::{
 use tokio::sync::watch;
 
 pub use machine::{Applied, BoxFuture, Committed, Received, Rows};
-pub use network::{CLUSTER_ID_HEADER, Client, Dial, Peers, PlainDial, TO_HEADER};
+pub use membership::{Configuration, ConfigurationChange, Progress};
+pub use network::{CLUSTER_ID_HEADER, Client, Dial, PeerChannel, Peers, PlainDial, TO_HEADER};
 pub use peer::PeerService;
 pub use retention::Retention;
+pub use transfer::TransferError;
 pub use types::{LogId, Payload, PeerNode};
 
 use crate::{limits, wal};
@@ -94,6 +98,7 @@ pub struct Group {
     hints: Arc<Hints>,
     /// Held while a snapshot comes in: one at a time.
     receiving: tokio::sync::Mutex<()>,
+    gate: transfer::Gate,
 }
 
 /// The newest metrics, cheap to read for every request. Hints only: what they
@@ -148,6 +153,7 @@ impl Group {
             rows,
             hints,
             receiving: tokio::sync::Mutex::default(),
+            gate: transfer::Gate::default(),
         }))
     }
 
@@ -162,6 +168,10 @@ impl Group {
 
     pub fn id(&self) -> u64 {
         self.config.id
+    }
+
+    pub fn election_timeout(&self) -> Duration {
+        self.config.election_timeout
     }
 
     pub fn cluster_id(&self) -> u64 {
@@ -192,15 +202,7 @@ impl Group {
 
     /// The client for `member`'s own calls, if it is a member.
     pub fn peer(&self, member: u64) -> io::Result<Client> {
-        let metrics = self.raft.server_metrics();
-        let node = metrics
-            .borrow_watched()
-            .membership_config
-            .membership()
-            .get_node(&member)
-            .cloned();
-        let node = node.ok_or_else(|| io::Error::other(format!("{member:x} is not a member")))?;
-        self.peers.client(member, &node)
+        Ok(network::client(self.channel(member)?))
     }
 
     pub fn status(&self) -> Status {
@@ -220,20 +222,11 @@ impl Group {
         }
     }
 
-    /// Members and whether each votes.
-    pub fn members(&self) -> BTreeMap<u64, (PeerNode, bool)> {
-        let metrics = self.raft.server_metrics();
-        let metrics = metrics.borrow_watched();
-        let membership = metrics.membership_config.membership();
-        let voters: Vec<u64> = membership.voter_ids().collect();
-        membership
-            .nodes()
-            .map(|(id, node)| (*id, (node.clone(), voters.contains(id))))
-            .collect()
-    }
-
     /// Proposes as the leader.
     pub async fn propose(&self, payload: Payload) -> Submitted {
+        let Some(_pass) = self.gate.enter() else {
+            return Submitted::Refused;
+        };
         match self.raft.client_write(payload).await {
             Ok(_) => Submitted::Done,
             Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_))) => Submitted::Refused,

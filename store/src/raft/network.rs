@@ -77,12 +77,25 @@ pub struct Peers {
 struct Shared {
     dial: Box<dyn Dial>,
     cluster_id: u64,
-    /// Connections of everything but replication and heartbeats, by member.
-    calls: Mutex<BTreeMap<u64, (PeerNode, Client)>>,
+    /// Connections of everything but replication and heartbeats, by member,
+    /// with the URLs they were made for.
+    calls: Mutex<BTreeMap<u64, (Vec<String>, PeerChannel)>>,
+    /// Where members are now, as far as it differs from what the log's
+    /// membership says.
+    moved: Mutex<BTreeMap<u64, Vec<String>>>,
     holds: Holds,
 }
 
-pub type Client = PeerClient<tonic::service::interceptor::InterceptedService<Channel, Stamp>>;
+/// A connection to one member, which marks what it sends.
+pub type PeerChannel = tonic::service::interceptor::InterceptedService<Channel, Stamp>;
+
+pub type Client = PeerClient<PeerChannel>;
+
+pub fn client(channel: PeerChannel) -> Client {
+    PeerClient::new(channel)
+        .max_decoding_message_size(limits::PEER_MESSAGE_BYTES)
+        .max_encoding_message_size(limits::PEER_MESSAGE_BYTES)
+}
 
 /// Puts the cluster id and the addressee on every message.
 #[derive(Clone)]
@@ -111,25 +124,31 @@ impl Peers {
                 dial,
                 cluster_id,
                 calls: Mutex::default(),
+                moved: Mutex::default(),
                 holds: Holds::default(),
             }),
         }
     }
 
-    fn connect(&self, to: u64, node: &PeerNode) -> io::Result<Client> {
-        let url = node
-            .peer_urls
+    /// Tells where members are now; the log's membership follows later.
+    pub fn set_addresses(&self, addresses: BTreeMap<u64, Vec<String>>) {
+        *self.shared.moved.lock() = addresses;
+    }
+
+    fn urls(&self, to: u64, node: &PeerNode) -> Vec<String> {
+        let moved = self.shared.moved.lock().get(&to).cloned();
+        moved.unwrap_or_else(|| node.peer_urls.clone())
+    }
+
+    fn connect(&self, to: u64, urls: &[String]) -> io::Result<PeerChannel> {
+        let url = urls
             .first()
             .ok_or_else(|| io::Error::other(format!("member {to:x} has no peer URL")))?;
         let stamp = Stamp {
             cluster_id: self.shared.cluster_id.into(),
             to: to.into(),
         };
-        Ok(
-            PeerClient::with_interceptor(self.shared.dial.dial(url)?, stamp)
-                .max_decoding_message_size(limits::PEER_MESSAGE_BYTES)
-                .max_encoding_message_size(limits::PEER_MESSAGE_BYTES),
-        )
+        Ok(PeerChannel::new(self.shared.dial.dial(url)?, stamp))
     }
 
     /// The log positions that transfers of snapshots depend on.
@@ -137,17 +156,23 @@ impl Peers {
         &self.shared.holds
     }
 
-    /// The client for calls of this member's own (read index, proposals).
-    pub fn client(&self, to: u64, node: &PeerNode) -> io::Result<Client> {
+    /// The connection for calls of this member's own (read index, proposals).
+    pub fn channel(&self, to: u64, node: &PeerNode) -> io::Result<PeerChannel> {
+        let urls = self.urls(to, node);
         let mut calls = self.shared.calls.lock();
-        if let Some((known, client)) = calls.get(&to)
-            && known == node
+        if let Some((known, channel)) = calls.get(&to)
+            && *known == urls
         {
-            return Ok(client.clone());
+            return Ok(channel.clone());
         }
-        let client = self.connect(to, node)?;
-        calls.insert(to, (node.clone(), client.clone()));
-        Ok(client)
+        let channel = self.connect(to, &urls)?;
+        calls.insert(to, (urls, channel.clone()));
+        Ok(channel)
+    }
+
+    /// Forgets who is no member any more.
+    pub fn retain(&self, members: impl Fn(u64) -> bool) {
+        self.shared.calls.lock().retain(|id, _| members(*id));
     }
 }
 
@@ -156,10 +181,10 @@ impl RaftNetworkFactory<TypeConfig> for Peers {
 
     async fn new_client(&mut self, target: u64, node: &PeerNode) -> Network {
         Network {
-            client: self
-                .connect(target, node)
-                .map_err(|error| error.to_string()),
+            peers: self.clone(),
             target,
+            node: node.clone(),
+            connection: None,
             heartbeats: false,
             holds: self.shared.holds.clone(),
         }
@@ -175,8 +200,11 @@ impl RaftNetworkFactory<TypeConfig> for Peers {
 
 /// One connection to one peer.
 pub struct Network {
-    client: Result<Client, String>,
+    peers: Peers,
     target: u64,
+    node: PeerNode,
+    /// With the URLs it was made for: a member may move.
+    connection: Option<(Vec<String>, Client)>,
     /// Heartbeats come one by one: a call each is cheaper than a stream each.
     heartbeats: bool,
     holds: Holds,
@@ -193,9 +221,15 @@ fn malformed() -> RPCError<TypeConfig> {
 
 impl Network {
     fn client(&mut self) -> Result<&mut Client, RPCError<TypeConfig>> {
-        self.client
-            .as_mut()
-            .map_err(|error| RPCError::Unreachable(Unreachable::from_string(error)))
+        let urls = self.peers.urls(self.target, &self.node);
+        let connection = match self.connection.take().filter(|(known, _)| *known == urls) {
+            Some(connection) => connection,
+            None => match self.peers.connect(self.target, &urls) {
+                Ok(channel) => (urls, client(channel)),
+                Err(error) => return Err(RPCError::Unreachable(Unreachable::new(&error))),
+            },
+        };
+        Ok(&mut self.connection.insert(connection).1)
     }
 
     async fn bounded<T>(
@@ -329,7 +363,10 @@ impl RaftNetworkV2<TypeConfig> for Network {
         };
         let last = LogId::from(last);
         let _hold = self.holds.hold(last.index);
-        let client = self.client.clone().map_err(|error| unreachable(&error))?;
+        let client = self
+            .client()
+            .map_err(|error| unreachable(&error.to_string()))?
+            .clone();
         tokio::select! {
             biased;
             closed = cancel => Err(closed.into()),

@@ -31,22 +31,27 @@ impl PeerService {
             .max_encoding_message_size(limits::PEER_MESSAGE_BYTES)
     }
 
+    fn check<T>(&self, request: &Request<T>) -> Result<(), Status> {
+        self.group.check_addressee(request.metadata())
+    }
+}
+
+impl Group {
     /// Refuses messages of another cluster, and those meant for a member that
     /// was at this address before.
-    fn check<T>(&self, request: &Request<T>) -> Result<(), Status> {
+    pub fn check_addressee(&self, headers: &tonic::metadata::MetadataMap) -> Result<(), Status> {
         let header = |name| {
-            request
-                .metadata()
+            headers
                 .get(name)
                 .and_then(|value| value.to_str().ok())
                 .and_then(|value| value.parse::<u64>().ok())
         };
-        if header(CLUSTER_ID_HEADER) != Some(self.group.cluster_id()) {
+        if header(CLUSTER_ID_HEADER) != Some(self.cluster_id()) {
             return Err(Status::failed_precondition(
                 "the message is of another cluster",
             ));
         }
-        if header(TO_HEADER) != Some(self.group.id()) {
+        if header(TO_HEADER) != Some(self.id()) {
             return Err(Status::failed_precondition(
                 "the message is for another member",
             ));

@@ -40,6 +40,10 @@ impl fmt::Display for Payload {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PeerNode {
     pub peer_urls: Vec<String>,
+    /// What one of the first members is called; empty for later ones, whose
+    /// name is not known when they are added.
+    #[serde(default)]
+    pub name: String,
 }
 
 /// Position in the log: entries of one term and index are the same entry on

@@ -13,15 +13,20 @@ use mizzen_engine::{Engine, Incoming, Outgoing, Transfer};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
-    members,
+    Error,
+    members::Members,
     proposal::{Body, Proposal},
     waiters::Waiters,
 };
-use crate::raft::{Applied, BoxFuture, Committed, Received, Rows};
+use crate::{
+    raft::{Applied, BoxFuture, Committed, Received, Rows},
+    watch::{Hub, Revision},
+};
 
 /// What readers see: one moment of the rows, with the state that goes with it.
 pub struct Published<S> {
     pub state: State,
+    pub members: Arc<Members>,
     pub applied: Applied,
     pub rows: S,
     /// How often the rows have been replaced by another member's since the
@@ -36,6 +41,15 @@ impl<S> Published<S> {
 }
 
 pub type SharedPublished<E> = Arc<ArcSwap<Published<<E as Engine>::Snapshot>>>;
+
+/// What [`Applier::start`] starts.
+pub struct Started<E: Engine> {
+    pub applier: Applier<E>,
+    pub published: SharedPublished<E>,
+    /// Index of the last entry applied.
+    pub applied: watch::Receiver<u64>,
+    pub watches: Arc<Hub>,
+}
 
 /// A step of giving back the space of compacted versions.
 pub struct Reclaim {
@@ -80,20 +94,27 @@ impl<E: Transfer> Applier<E> {
     /// rows cannot be read or written: nothing more can be applied then.
     pub fn start(
         engine: Arc<E>,
+        cluster_id: u64,
         waiters: Arc<Waiters>,
-        fail: impl Fn(&io::Error) + Send + 'static,
-    ) -> io::Result<(Self, SharedPublished<E>, watch::Receiver<u64>)> {
+        fail: impl Fn(&io::Error) + Clone + Send + Sync + 'static,
+    ) -> io::Result<Started<E>> {
         let rows = engine.snapshot();
         let state = State::load(&rows).map_err(io::Error::other)?;
         let applied = Applied::load(&rows).map_err(io::Error::other)?;
+        let members = Members::load(&rows).map_err(io::Error::other)?;
+        if members.cluster_id().is_some_and(|id| id != cluster_id) {
+            return Err(io::Error::other("the rows are those of another cluster"));
+        }
         let published = Published {
             state,
+            members: Arc::new(members),
             applied,
             rows,
             replaced: 0,
         };
         let (index, index_seen) = watch::channel(published.applied_index());
         let published = Arc::new(ArcSwap::from_pointee(published));
+        let watches = super::watching::start::<E>(published.clone(), fail.clone())?;
         let (jobs, queue) = mpsc::channel(2);
         let applier = Self {
             jobs,
@@ -102,14 +123,21 @@ impl<E: Transfer> Applier<E> {
         };
         let thread = Thread {
             engine,
+            cluster_id,
             waiters,
+            watches: watches.clone(),
             published: published.clone(),
             index,
         };
         std::thread::Builder::new()
             .name("apply".to_owned())
             .spawn(move || thread.work(queue, fail))?;
-        Ok((applier, published, index_seen))
+        Ok(Started {
+            applier,
+            published,
+            applied: index_seen,
+            watches,
+        })
     }
 
     async fn send(&self, work: Work) -> io::Result<()> {
@@ -176,7 +204,9 @@ impl<E: Transfer> Rows for Applier<E> {
 
 struct Thread<E: Engine> {
     engine: Arc<E>,
+    cluster_id: u64,
     waiters: Arc<Waiters>,
+    watches: Arc<Hub>,
     published: SharedPublished<E>,
     index: watch::Sender<u64>,
 }
@@ -212,24 +242,31 @@ impl<E: Transfer> Thread<E> {
             .collect::<Result<Vec<_>, _>>()
             .map_err(io::Error::other)?;
         prefetch(&mut overlay, &proposals)?;
+        let mut members = before.members.clone();
         let mut answers = Vec::with_capacity(proposals.len());
+        let mut revisions = Vec::new();
         for proposal in &proposals {
-            match &proposal.body {
+            let answer = match &proposal.body {
                 Body::Command(command) => {
                     let outcome = mizzen_core::apply(&mut state, &mut overlay, command)
                         .map_err(io::Error::other)?;
-                    answers.push((proposal.id, outcome.reply));
+                    if !outcome.events.is_empty() {
+                        revisions.push(Revision::new(state.revision(), outcome.events));
+                    }
+                    outcome.reply.map_err(Error::from)
                 }
-                Body::Attributes(attributes) => {
-                    members::apply(&mut overlay, attributes);
-                    answers.push((
-                        proposal.id,
-                        Ok(mizzen_core::Reply::Compact {
-                            revision: state.revision(),
-                        }),
-                    ));
-                }
-            }
+                Body::Members(change) => Arc::make_mut(&mut members)
+                    .apply(&mut overlay, change)
+                    .map(|()| mizzen_core::Reply::Compact {
+                        revision: state.revision(),
+                    })
+                    .map_err(Error::from),
+            };
+            answers.push((proposal.id, answer));
+        }
+        if members.cluster_id().is_none() && run.applied.membership.is_some() {
+            let nodes = run.applied.nodes()?;
+            Arc::make_mut(&mut members).begin(&mut overlay, self.cluster_id, nodes);
         }
         for (key, row) in run.applied.rows() {
             overlay.put(Family::Meta, key, row);
@@ -238,9 +275,12 @@ impl<E: Transfer> Thread<E> {
         self.engine
             .write(&overlay.into_batch())
             .map_err(io::Error::other)?;
-        self.publish(state, run.applied);
+        self.publish(state, members, run.applied);
         for (id, answer) in answers {
             self.waiters.answer(id, answer);
+        }
+        if !revisions.is_empty() {
+            self.watches.publish(revisions);
         }
         (run.done)();
         Ok(())
@@ -255,20 +295,21 @@ impl<E: Transfer> Thread<E> {
             .map_err(io::Error::other)?;
         let rows = self.engine.snapshot();
         let state = State::load(&rows).map_err(io::Error::other)?;
+        let members = Members::load(&rows).map_err(io::Error::other)?;
         let replaced = self.published.load().replaced + 1;
-        tracing::info!(
-            revision = state.revision(),
-            "the rows are those of another member now"
-        );
-        // Here the rows jump to `state.revision()`: there are no events of the
+        let revision = state.revision();
+        tracing::info!(revision, "the rows are those of another member now");
+        // Here the rows jump to `revision`: there are no events of the
         // revisions in between, and nobody is answered who waits for one of
         // their proposals.
         self.publish_rows(Published {
             state,
+            members: Arc::new(members),
             applied: received.applied,
             rows,
             replaced,
         });
+        self.watches.jump(revision);
         Ok(())
     }
 
@@ -286,14 +327,15 @@ impl<E: Transfer> Thread<E> {
             self.engine
                 .write(&overlay.into_batch())
                 .map_err(io::Error::other)?;
-            self.publish(before.state, before.applied.clone());
+            self.publish(before.state, before.members.clone(), before.applied.clone());
         }
         self.engine.write(&step.batch).map_err(io::Error::other)
     }
 
-    fn publish(&self, state: State, applied: Applied) {
+    fn publish(&self, state: State, members: Arc<Members>, applied: Applied) {
         self.publish_rows(Published {
             state,
+            members,
             applied,
             rows: self.engine.snapshot(),
             replaced: self.published.load().replaced,

@@ -8,12 +8,20 @@ mod apply;
 mod compactor;
 mod error;
 mod forward;
+mod join;
+mod leadership;
+mod level;
+mod liveness;
 mod members;
+mod membership;
+mod membership_service;
 mod proposal;
 mod range_stream;
 mod read_index;
+mod reconcile;
 mod view;
 mod waiters;
+mod watching;
 
 use std::{collections::BTreeMap, future::Future, io, sync::Arc, time::Duration};
 
@@ -28,15 +36,19 @@ use tokio::{
 
 pub use apply::Published;
 pub use error::Error;
-pub use members::Attributes;
+pub use join::{Description, describe};
+pub use level::{cluster_version, own as own_level};
+pub use members::{Attributes, Member, Refusal};
+pub use membership_service::MembershipService;
 pub use range_stream::{Chunks, RangeStreamError};
 
 use crate::{
     limits,
     raft::{self, Group, GroupConfig, PeerNode, Submitted},
     wal,
+    watch::Hub,
 };
-use apply::{Applier, SharedPublished};
+use apply::{Applier, SharedPublished, Started};
 use forward::Forward;
 use proposal::{Body, Proposal};
 use read_index::ReadIndex;
@@ -57,16 +69,8 @@ pub struct ServerConfig {
     pub initial_members: BTreeMap<u64, PeerNode>,
     pub limits: Limits,
     pub request_bytes: usize,
-}
-
-/// One member as clients are told.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Member {
-    pub id: u64,
-    pub name: String,
-    pub peer_urls: Vec<String>,
-    pub client_urls: Vec<String>,
-    pub learner: bool,
+    /// Refuse changes of the membership that would endanger the quorum.
+    pub strict_reconfig: bool,
 }
 
 pub struct Server<E: Engine> {
@@ -76,9 +80,12 @@ pub struct Server<E: Engine> {
     waiters: Arc<Waiters>,
     forward: Forward,
     read_index: ReadIndex,
+    watches: Arc<Hub>,
+    liveness: Arc<liveness::Liveness>,
     reclaimed: watch::Receiver<i64>,
     limits: Limits,
     request_bytes: usize,
+    strict_reconfig: bool,
     /// How long a client waits for its proposal or read (etcd's rule: five
     /// seconds for the work, and time for two elections).
     request_limit: Duration,
@@ -106,7 +113,7 @@ impl<E: Transfer> Server<E> {
         config: ServerConfig,
         storage: Storage<E>,
         peers: raft::Peers,
-        fail: impl Fn(&io::Error) + Clone + Send + 'static,
+        fail: impl Fn(&io::Error) + Clone + Send + Sync + 'static,
     ) -> io::Result<Arc<Self>> {
         let Storage {
             engine,
@@ -115,8 +122,17 @@ impl<E: Transfer> Server<E> {
         } = storage;
         let request_limit = Duration::from_secs(5) + 2 * config.group.election_timeout;
         let waiters = Arc::new(Waiters::new(config.group.id, rand::random()));
-        let (applier, published, applied) =
-            Applier::start(engine.clone(), waiters.clone(), fail.clone())?;
+        let Started {
+            applier,
+            published,
+            applied,
+            watches,
+        } = Applier::start(
+            engine.clone(),
+            config.group.cluster_id,
+            waiters.clone(),
+            fail.clone(),
+        )?;
         let group = Group::start(
             config.group,
             wal,
@@ -128,6 +144,14 @@ impl<E: Transfer> Server<E> {
         if !config.initial_members.is_empty() {
             group.bootstrap(config.initial_members).await?;
         }
+        let liveness = liveness::Liveness::start(group.clone());
+        let reconciler = reconcile::Reconciler::<E> {
+            group: group.clone(),
+            published: published.clone(),
+            applied: applied.clone(),
+            liveness: liveness.clone(),
+        };
+        tokio::spawn(reconciler.run());
         let (reclaimed, reclaimed_seen) = watch::channel(0);
         tokio::spawn(compactor::run(
             engine.clone(),
@@ -144,9 +168,12 @@ impl<E: Transfer> Server<E> {
             engine,
             published,
             waiters,
+            watches,
+            liveness,
             reclaimed: reclaimed_seen,
             limits: config.limits,
             request_bytes: config.request_bytes,
+            strict_reconfig: config.strict_reconfig,
             request_limit,
         });
         Ok(server)
@@ -161,21 +188,6 @@ impl<E: Engine> Server<E> {
             match self.read_index.wait().await {
                 Err(Error::Timeout | Error::TimeoutLeaderFailure | Error::NoLeader) => {}
                 other => return other,
-            }
-        }
-    }
-
-    /// Announces this member's name and client URLs until the cluster knows.
-    pub async fn announce(&self, attributes: Attributes) -> Result<(), Error> {
-        loop {
-            match self.submit(Body::Attributes(attributes.clone())).await {
-                Err(
-                    Error::Timeout
-                    | Error::TimeoutLeaderFailure
-                    | Error::NoLeader
-                    | Error::TooManyRequests,
-                ) => {}
-                other => return other.map(drop),
             }
         }
     }
@@ -198,6 +210,29 @@ impl<E: Engine> Server<E> {
             return Err(Error::NoLeader);
         }
         Ok(())
+    }
+
+    /// Returns when there has been no leader for so long that whoever needs one
+    /// should ask elsewhere; at once if there is none now.
+    pub async fn leader_lost(&self) {
+        let mut leader = self.group.watch_leader();
+        let mut patience = Duration::ZERO;
+        loop {
+            let found = leader.wait_for(|leader| *leader != 0);
+            match tokio::time::timeout(patience, found).await {
+                Ok(Ok(_)) => {}
+                Ok(Err(_)) | Err(_) => return,
+            }
+            patience = limits::ELECTIONS_WITHOUT_LEADER * self.group.election_timeout();
+            if leader.wait_for(|leader| *leader == 0).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Ends what would go on for ever, so that connections can be closed.
+    pub fn end_streams(&self) {
+        self.watches.stop();
     }
 
     /// Carries out a command that writes.
@@ -377,28 +412,6 @@ impl<E: Engine> Server<E> {
             Ok(outcome) => outcome,
             Err(_) => Err(Error::Timeout),
         }
-    }
-
-    /// Members with what they announced, by id.
-    pub async fn members(&self) -> Result<Vec<Member>, Error> {
-        let members = self.group.members();
-        self.read_at_leisure(members, |members, _, view| {
-            let mut list = Vec::with_capacity(members.len());
-            for (id, (node, voter)) in members {
-                let said = members::attributes(view, *id)?;
-                let (name, client_urls) =
-                    said.map_or_else(Default::default, |said| (said.name, said.client_urls));
-                list.push(Member {
-                    id: *id,
-                    name,
-                    peer_urls: node.peer_urls.clone(),
-                    client_urls,
-                    learner: !voter,
-                });
-            }
-            Ok(Ok(list))
-        })
-        .await
     }
 
     pub async fn report(&self) -> Result<Report, Error> {

@@ -3,7 +3,7 @@
 use bytes::{Buf, Bytes};
 use mizzen_core::Command;
 
-use super::members::Attributes;
+use super::members::Change;
 use crate::raft::Payload;
 
 /// A request is known by the member that proposed it and a number that member
@@ -17,8 +17,8 @@ pub struct RequestId {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Body {
     Command(Command),
-    /// A member's name and client URLs, as it announces them when it starts.
-    Attributes(Attributes),
+    /// Who is a member, or what is known of one.
+    Members(Change),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,7 +28,7 @@ pub struct Proposal {
 }
 
 const COMMAND: u8 = 1;
-const ATTRIBUTES: u8 = 2;
+const MEMBERS: u8 = 2;
 const HEAD: usize = 17;
 
 /// An entry of the log that this version cannot read.
@@ -40,7 +40,7 @@ impl Proposal {
     pub fn encode(&self) -> Payload {
         let (kind, body) = match &self.body {
             Body::Command(command) => (COMMAND, command.encode()),
-            Body::Attributes(attributes) => (ATTRIBUTES, attributes.encode()),
+            Body::Members(change) => (MEMBERS, change.encode()),
         };
         Payload::new(HEAD + body.len(), |bytes| {
             bytes.extend_from_slice(&self.id.member.to_be_bytes());
@@ -62,8 +62,8 @@ impl Proposal {
             COMMAND => Body::Command(
                 Command::decode(&bytes).map_err(|error| DecodeError(error.to_string()))?,
             ),
-            ATTRIBUTES => Body::Attributes(
-                Attributes::decode(&bytes).map_err(|error| DecodeError(error.to_string()))?,
+            MEMBERS => Body::Members(
+                Change::decode(&bytes).map_err(|error| DecodeError(error.to_string()))?,
             ),
             kind => return Err(DecodeError(format!("kind {kind}"))),
         };

@@ -13,7 +13,7 @@ use super::{error::Error, proposal::RequestId};
 use crate::limits;
 
 /// What applying a proposal answered.
-pub type Answer = Result<Reply, mizzen_core::Error>;
+pub type Answer = Result<Reply, Error>;
 
 /// Keeps lock holders apart; any power of two near the number of cores does.
 const SHARDS: usize = 16;

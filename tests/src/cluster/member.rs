@@ -37,32 +37,46 @@ impl Member {
         flags: &[String],
     ) -> Self {
         let name = name(index);
-        let data_dir = directory.join(&name);
-        let own = addresses[index].clone();
-        let peers: Vec<String> = addresses
-            .iter()
-            .enumerate()
-            .map(|(index, of)| format!("{}=http://{}", self::name(index), of.peer))
-            .collect();
-        let mut arguments = vec![
-            format!("--name={name}"),
-            format!("--data-dir={}", data_dir.display()),
-            format!("--listen-client-urls=http://{}", own.client),
-            format!("--advertise-client-urls=http://{}", own.client),
-            format!("--listen-peer-urls=http://{}", own.peer),
-            format!("--initial-advertise-peer-urls=http://{}", own.peer),
-            format!("--initial-cluster={}", peers.join(",")),
-            "--initial-cluster-state=new".to_owned(),
-            "--initial-cluster-token=mizzen-tests".to_owned(),
-        ];
-        arguments.extend_from_slice(flags);
         Self {
             binary: binary.to_owned(),
-            arguments,
+            arguments: arguments(directory, index, addresses, "new", flags),
+            addresses: addresses[index].clone(),
+            log_path: directory.join(format!("{name}.log")),
+            data_dir: directory.join(name),
+            child: None,
+        }
+    }
+
+    /// Member `index`, not started yet, to join the running cluster of
+    /// `members`, itself included.
+    pub fn joining(
+        binary: &Path,
+        directory: &Path,
+        index: usize,
+        own: Addresses,
+        flags: &[String],
+    ) -> Self {
+        let name = name(index);
+        Self {
+            binary: binary.to_owned(),
+            arguments: flags.to_vec(),
             addresses: own,
             log_path: directory.join(format!("{name}.log")),
-            data_dir,
+            data_dir: directory.join(name),
             child: None,
+        }
+    }
+
+    /// The members it is told of when it starts for the first time.
+    pub fn set_members(&mut self, index: usize, members: &[(usize, Addresses)], flags: &[String]) {
+        let directory = self.data_dir.parent().expect("it has a parent").to_owned();
+        self.arguments = arguments_among(&directory, index, members, "existing", flags);
+    }
+
+    pub fn move_peer(&mut self, peer: String) {
+        let before = std::mem::replace(&mut self.addresses.peer, peer);
+        for argument in &mut self.arguments {
+            *argument = argument.replace(&before, &self.addresses.peer);
         }
     }
 
@@ -130,8 +144,51 @@ impl Member {
     }
 }
 
+fn arguments(
+    directory: &Path,
+    index: usize,
+    addresses: &[Addresses],
+    state: &str,
+    flags: &[String],
+) -> Vec<String> {
+    let members: Vec<(usize, Addresses)> = addresses.iter().cloned().enumerate().collect();
+    arguments_among(directory, index, &members, state, flags)
+}
+
+fn arguments_among(
+    directory: &Path,
+    index: usize,
+    members: &[(usize, Addresses)],
+    state: &str,
+    flags: &[String],
+) -> Vec<String> {
+    let name = name(index);
+    let own = members
+        .iter()
+        .find(|(member, _)| *member == index)
+        .map(|(_, addresses)| addresses)
+        .expect("it is one of the members");
+    let peers: Vec<String> = members
+        .iter()
+        .map(|(member, of)| format!("{}=http://{}", self::name(*member), of.peer))
+        .collect();
+    let mut arguments = vec![
+        format!("--name={name}"),
+        format!("--data-dir={}", directory.join(&name).display()),
+        format!("--listen-client-urls=http://{}", own.client),
+        format!("--advertise-client-urls=http://{}", own.client),
+        format!("--listen-peer-urls=http://{}", own.peer),
+        format!("--initial-advertise-peer-urls=http://{}", own.peer),
+        format!("--initial-cluster={}", peers.join(",")),
+        format!("--initial-cluster-state={state}"),
+        "--initial-cluster-token=mizzen-tests".to_owned(),
+    ];
+    arguments.extend_from_slice(flags);
+    arguments
+}
+
 /// Names count from 1, as in etcd's documentation.
-fn name(index: usize) -> String {
+pub(super) fn name(index: usize) -> String {
     format!("m{}", index + 1)
 }
 

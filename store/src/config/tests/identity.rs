@@ -1,11 +1,11 @@
 //! Ids as etcd 3.7.1 printed them for members started with the same flags.
 
-use super::run;
+use super::{bootstrap, run};
 use crate::config::identity::{cluster_id, member_id};
 
 #[test]
 fn a_member_started_without_flags_is_etcds() {
-    let identity = run(&[]).identity;
+    let identity = bootstrap(&run(&[])).identity;
     assert_eq!(
         format!("{:x} {:x}", identity.member_id, identity.cluster_id),
         "8e9e05c52164694d cdf818194e3a8c32"
@@ -36,14 +36,23 @@ fn three_members_have_etcds_ids() {
             "--initial-advertise-peer-urls",
             advertised,
         ]);
-        assert_eq!(format!("{:x}", config.identity.member_id), id, "{name}");
         assert_eq!(
-            format!("{:x}", config.identity.cluster_id),
+            format!("{:x}", bootstrap(&config).identity.member_id),
+            id,
+            "{name}"
+        );
+        assert_eq!(
+            format!("{:x}", bootstrap(&config).identity.cluster_id),
             CLUSTER,
             "{name}"
         );
-        assert_eq!(config.identity.members.len(), 3);
-        assert!(config.identity.members.is_sorted_by_key(|member| member.id));
+        assert_eq!(bootstrap(&config).identity.members.len(), 3);
+        assert!(
+            bootstrap(&config)
+                .identity
+                .members
+                .is_sorted_by_key(|member| member.id)
+        );
     }
 }
 

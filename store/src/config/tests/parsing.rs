@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{read, refusal, run};
+use super::{bootstrap, read, refusal, run};
 use crate::config::{
     Config, InitialClusterState, Kind, LogFormat, LogLevel, LogOutput, Notice, Parsed, Url, parse,
     value::{Value, parse_duration},
@@ -21,10 +21,12 @@ fn without_arguments_it_is_one_member_at_etcds_defaults() {
         config.initial_advertise_peer_urls,
         ["http://localhost:2380"]
     );
-    assert_eq!(config.initial_cluster.len(), 1);
-    assert_eq!(config.initial_cluster["default"], ["http://localhost:2380"]);
+    assert_eq!(bootstrap(&config).cluster.len(), 1);
+    assert_eq!(
+        bootstrap(&config).cluster["default"],
+        ["http://localhost:2380"]
+    );
     assert_eq!(config.initial_cluster_state, InitialClusterState::New);
-    assert_eq!(config.initial_cluster_token, "etcd-cluster");
     assert_eq!(config.heartbeat_interval, Duration::from_millis(100));
     assert_eq!(config.election_timeout, Duration::from_secs(1));
     assert_eq!(config.quota_backend_bytes, Some(2 * 1024 * 1024 * 1024));
@@ -43,7 +45,7 @@ fn without_arguments_it_is_one_member_at_etcds_defaults() {
 fn the_data_directory_follows_the_name() {
     let config = run(&["--name=m1"]);
     assert_eq!(config.data_dir.to_str(), Some("m1.etcd"));
-    assert_eq!(config.initial_cluster["m1"], ["http://localhost:2380"]);
+    assert_eq!(bootstrap(&config).cluster["m1"], ["http://localhost:2380"]);
     assert_eq!(
         run(&["--name", "m1", "--data-dir", "/d", "--wal-dir", "/w"]).wal_dir,
         Some("/w".into())

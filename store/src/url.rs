@@ -119,12 +119,12 @@ impl fmt::Display for Url {
     }
 }
 
-pub(super) fn sort(urls: &mut [Url]) {
+pub fn sort(urls: &mut [Url]) {
     urls.sort_by(|a, b| a.text.cmp(&b.text));
 }
 
 /// The printed forms joined by commas.
-pub(super) fn join(urls: &[Url]) -> String {
+pub fn join(urls: &[Url]) -> String {
     urls.iter().map(Url::as_str).collect::<Vec<_>>().join(",")
 }
 
@@ -145,9 +145,7 @@ pub fn parse_cluster(given: &str) -> Result<BTreeMap<String, Vec<Url>>, String> 
 }
 
 /// Prints a cluster the way `parse_cluster` reads it, sorted.
-pub(super) fn print_cluster<'a>(
-    cluster: impl IntoIterator<Item = (&'a String, &'a Vec<Url>)>,
-) -> String {
+pub fn print_cluster<'a>(cluster: impl IntoIterator<Item = (&'a String, &'a Vec<Url>)>) -> String {
     let mut pairs: Vec<String> = cluster
         .into_iter()
         .flat_map(|(name, urls)| urls.iter().map(move |url| format!("{name}={url}")))

@@ -1,0 +1,296 @@
+//! `Watch/Watch`: requests to watches, and what watches tell as wire bytes.
+//!
+//! The response's body takes messages from the stream's queue whenever the
+//! connection has room for them, as many as are ready in one piece; a client
+//! that does not read leaves them there. A task of its own reads the requests.
+
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use http_body::Body;
+use mizzen_engine::Engine;
+use mizzen_proto::etcdserverpb::{self as wire, watch_request::RequestUnion};
+use prost::Message as _;
+use tokio::{task::JoinHandle, time::Instant};
+use tonic::Status;
+
+use super::{
+    api::decode,
+    frame::{Messages, PREFIX},
+    status::status,
+};
+use crate::{
+    limits,
+    server::{Caller, Error, Server},
+    watch::{Changes, Create, End, Message, Span, WatchStream},
+};
+
+/// The body of a watch's response.
+pub struct WatchBody {
+    stream: Arc<WatchStream>,
+    header: Box<dyn Fn() -> wire::ResponseHeader + Send>,
+    /// Events of a response that may be split are sent in pieces of this many
+    /// bytes.
+    fragment_bytes: usize,
+    requests: JoinHandle<()>,
+}
+
+impl Drop for WatchBody {
+    fn drop(&mut self) {
+        self.requests.abort();
+    }
+}
+
+/// Begins a stream of watches whose requests come in `requests`.
+pub fn watch<E, B>(
+    server: &Arc<Server<E>>,
+    header: impl Fn() -> wire::ResponseHeader + Send + 'static,
+    caller: Caller,
+    requests: Messages<B>,
+    fragment_bytes: usize,
+    progress_interval: Duration,
+) -> Result<WatchBody, Status>
+where
+    E: Engine,
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: std::fmt::Display,
+{
+    let stream = Arc::new(server.watch(&caller).map_err(status)?);
+    let (server, listener) = (server.clone(), stream.clone());
+    let requests = tokio::spawn(async move {
+        let lost = async {
+            match caller.require_leader {
+                true => server.leader_lost().await,
+                false => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = lost => listener.end(End::NoLeader),
+            () = tick(&listener, progress_interval) => {}
+            end = listen(&listener, requests) => if let Some(end) = end {
+                listener.end(end);
+            },
+        }
+    });
+    Ok(WatchBody {
+        stream,
+        header: Box::new(header),
+        fragment_bytes,
+        requests,
+    })
+}
+
+/// Reports progress now and then. Intervals differ by up to a tenth, so that
+/// streams made together do not report together.
+async fn tick(stream: &WatchStream, interval: Duration) {
+    let interval = interval.mul_f64(1.0 + rand::random::<f64>() / 10.0);
+    let mut ticks = tokio::time::interval_at(Instant::now() + interval, interval);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        stream.tick();
+    }
+}
+
+/// Carries out requests until there can be no more. A client that has only
+/// said all it has to say goes on being told.
+async fn listen<B>(stream: &WatchStream, mut requests: Messages<B>) -> Option<End>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: std::fmt::Display,
+{
+    loop {
+        stream.room().await;
+        let request = match requests.next().await {
+            Ok(Some(request)) => decode::<wire::WatchRequest>(request),
+            Ok(None) => return std::future::pending().await,
+            Err(refusal) => Err(refusal),
+        };
+        match request {
+            Ok(request) => carry_out(stream, request.request_union),
+            Err(refusal) => return Some(End::Invalid(refusal.message().to_owned())),
+        }
+    }
+}
+
+fn carry_out(stream: &WatchStream, request: Option<RequestUnion>) {
+    match request {
+        Some(RequestUnion::CreateRequest(request)) => stream.create(&create(request)),
+        Some(RequestUnion::CancelRequest(request)) => stream.cancel(request.watch_id),
+        Some(RequestUnion::ProgressRequest(_)) => stream.request_progress(),
+        // From a newer client; etcd goes on as well.
+        None => {}
+    }
+}
+
+fn create(request: wire::WatchCreateRequest) -> Create {
+    use wire::watch_create_request::FilterType;
+    let filtered = |filter: FilterType| request.filters.contains(&(filter as i32));
+    let (no_put, no_delete) = (filtered(FilterType::Noput), filtered(FilterType::Nodelete));
+    let key = if request.key.is_empty() {
+        // The smallest key there can be.
+        Bytes::from_static(&[0])
+    } else {
+        request.key
+    };
+    let span = match &request.range_end[..] {
+        [] => Span::Key(key),
+        [0] => Span::Keys {
+            from: key,
+            to: None,
+        },
+        _ => Span::Keys {
+            from: key,
+            to: Some(request.range_end),
+        },
+    };
+    Create {
+        id: request.watch_id,
+        span,
+        start: request.start_revision,
+        prev_kv: request.prev_kv,
+        progress: request.progress_notify,
+        fragment: request.fragment,
+        no_put,
+        no_delete,
+    }
+}
+
+impl WatchBody {
+    /// Responses with their prefixes, all that are ready up to a bound; `Err`
+    /// is the end.
+    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Bytes, Status>> {
+        let messages = match std::task::ready!(self.stream.poll(cx, limits::WATCH_CHUNK_BYTES)) {
+            Ok(messages) => messages,
+            Err(end) => {
+                return Poll::Ready(Err(match end {
+                    End::NoLeader => status(Error::NoLeader),
+                    End::Stopped => status(Error::Stopped),
+                    End::Invalid(reason) => Status::internal(reason),
+                }));
+            }
+        };
+        let mut writer = Writer {
+            out: BytesMut::with_capacity(limits::WATCH_CHUNK_BYTES),
+            head: wire::WatchResponse {
+                header: Some((self.header)()),
+                ..Default::default()
+            },
+            fragment_bytes: self.fragment_bytes,
+        };
+        let mut messages = messages.into_iter().peekable();
+        while let Some(message) = messages.next() {
+            let Message::Changes(changes) = message else {
+                writer.control(&message);
+                continue;
+            };
+            // Revisions that follow each other for one watch go together.
+            let mut run = vec![changes];
+            while let Some(Message::Changes(next)) = messages.next_if(|next| {
+                matches!(next, Message::Changes(next) if Arc::ptr_eq(&next.watch, &run[0].watch))
+            }) {
+                run.push(next);
+            }
+            writer.changes(&run);
+        }
+        Poll::Ready(Ok(writer.out.freeze()))
+    }
+}
+
+struct Writer {
+    out: BytesMut,
+    /// What all responses have in common.
+    head: wire::WatchResponse,
+    fragment_bytes: usize,
+}
+
+impl Writer {
+    fn head(&self, watch_id: i64, revision: i64) -> wire::WatchResponse {
+        let mut head = self.head.clone();
+        head.watch_id = watch_id;
+        if let Some(header) = &mut head.header {
+            header.revision = revision;
+        }
+        head
+    }
+
+    fn control(&mut self, message: &Message) {
+        let response = match message {
+            Message::Created { id, revision } => wire::WatchResponse {
+                created: true,
+                ..self.head(*id, *revision)
+            },
+            Message::Refused { revision, reason } => wire::WatchResponse {
+                created: true,
+                canceled: true,
+                cancel_reason: (*reason).to_owned(),
+                ..self.head(crate::watch::ALL_WATCHES, *revision)
+            },
+            Message::Canceled { id, revision } => wire::WatchResponse {
+                canceled: true,
+                ..self.head(*id, *revision)
+            },
+            // etcd's has no revision in its header.
+            Message::Compacted { id, floor } => wire::WatchResponse {
+                canceled: true,
+                compact_revision: *floor,
+                ..self.head(*id, 0)
+            },
+            Message::Progress { id, revision } => self.head(*id, *revision),
+            Message::Changes(changes) => return self.changes(std::slice::from_ref(changes)),
+        };
+        self.response(&response, &[]);
+    }
+
+    /// Changes of one watch, in one response or, if the client can put them
+    /// together, in several.
+    fn changes(&mut self, run: &[Changes]) {
+        let (Some(first), Some(last)) = (run.first(), run.last()) else {
+            return;
+        };
+        let mut head = self.head(first.watch.id, last.revision());
+        let events: Vec<&Bytes> = run.iter().flat_map(Changes::encoded).collect();
+        let mut rest = &events[..];
+        if first.watch.fragment {
+            head.fragment = true;
+            loop {
+                let fit = self.fit(&head, rest);
+                if fit == rest.len() {
+                    break;
+                }
+                let (piece, more) = rest.split_at(fit);
+                self.response(&head, piece);
+                rest = more;
+            }
+            head.fragment = false;
+        }
+        self.response(&head, rest);
+    }
+
+    /// How many events stay below the bound together; at least one.
+    fn fit(&self, head: &wire::WatchResponse, events: &[&Bytes]) -> usize {
+        let mut bytes = head.encoded_len();
+        let over = events.iter().position(|event| {
+            bytes += event.len();
+            bytes >= self.fragment_bytes
+        });
+        over.map_or(events.len(), |over| over.max(1))
+    }
+
+    fn response(&mut self, head: &wire::WatchResponse, events: &[&Bytes]) {
+        let len = head.encoded_len() + events.iter().map(|event| event.len()).sum::<usize>();
+        self.out.reserve(PREFIX + len);
+        self.out.put_u8(0);
+        // Bounded far below 4 GiB; see limits::REPLY_BYTES.
+        self.out.put_u32(u32::try_from(len).unwrap_or(u32::MAX));
+        head.encode(&mut self.out)
+            .expect("a growing buffer has room");
+        for event in events {
+            self.out.put_slice(event);
+        }
+    }
+}

@@ -1,0 +1,317 @@
+//! Changes of the membership that clients ask for, with etcd's checks.
+
+use std::time::Duration;
+
+use mizzen_engine::Engine;
+use mizzen_proto::peer::{ProgressRequest, membership_client::MembershipClient};
+use tokio::time::Instant;
+
+use super::{
+    Caller, Error, Server,
+    members::{Attributes, Change, Member},
+    proposal::Body,
+};
+use crate::{
+    limits,
+    raft::{Configuration, Progress},
+};
+
+impl<E: Engine> Server<E> {
+    /// Members by id, as this member has them.
+    pub fn members(&self) -> Vec<Member> {
+        self.published.load().members.iter().cloned().collect()
+    }
+
+    /// Whether clients are told that this member does not vote.
+    pub fn is_learner(&self) -> bool {
+        let published = self.published.load();
+        let own = published.members.get(self.group.id());
+        own.is_some_and(|own| own.learner)
+    }
+
+    /// Adds a member that need not be up. Gives its id.
+    pub async fn member_add(
+        &self,
+        caller: &Caller,
+        peer_urls: Vec<String>,
+        learner: bool,
+    ) -> Result<Member, Error> {
+        self.admit(caller)?;
+        self.may_add(learner)?;
+        let id = new_id();
+        self.change_members(Change::Add {
+            id,
+            peer_urls: peer_urls.clone(),
+            learner,
+            learners_max: limits::LEARNERS,
+        })
+        .await?;
+        self.settle(|group| group.nodes.contains_key(&id)).await;
+        Ok(Member {
+            id,
+            peer_urls,
+            learner,
+            ..Member::default()
+        })
+    }
+
+    pub async fn member_remove(&self, caller: &Caller, id: u64) -> Result<(), Error> {
+        self.admit(caller)?;
+        self.may_remove(id)?;
+        self.change_members(Change::Remove { id }).await?;
+        if id != self.group.id() {
+            self.settle(|group| !group.joint && !group.nodes.contains_key(&id))
+                .await;
+        }
+        Ok(())
+    }
+
+    pub async fn member_update(
+        &self,
+        caller: &Caller,
+        id: u64,
+        peer_urls: Vec<String>,
+    ) -> Result<(), Error> {
+        self.admit(caller)?;
+        self.change_members(Change::Update {
+            id,
+            peer_urls: peer_urls.clone(),
+        })
+        .await?;
+        self.settle(|group| {
+            group
+                .nodes
+                .get(&id)
+                .is_none_or(|node| node.peer_urls == peer_urls)
+        })
+        .await;
+        Ok(())
+    }
+
+    pub async fn member_promote(&self, caller: &Caller, id: u64) -> Result<(), Error> {
+        self.admit(caller)?;
+        let progress = self.progress().await?;
+        let Some(matched) = progress.matched.get(&id) else {
+            return Err(super::members::Refusal::NotFound.into());
+        };
+        // etcd's measure of being in sync.
+        if matched.saturating_mul(10) < progress.last_index.saturating_mul(9) {
+            return Err(Error::LearnerNotReady);
+        }
+        self.may_promote()?;
+        self.change_members(Change::Promote { id }).await?;
+        self.settle(|group| group.voters.contains(&id)).await;
+        Ok(())
+    }
+
+    /// Announces this member's name and client URLs until the cluster knows.
+    pub async fn announce(&self, attributes: Attributes) -> Result<(), Error> {
+        loop {
+            let change = Change::Announce(attributes.clone());
+            match self.change_members(change).await {
+                Err(
+                    Error::Timeout
+                    | Error::TimeoutLeaderFailure
+                    | Error::NoLeader
+                    | Error::TooManyRequests,
+                ) => {}
+                other => return other,
+            }
+        }
+    }
+
+    /// Returns when this member votes, if it is to: from then on the cluster
+    /// can rely on it as clients think it can.
+    pub async fn voting(&self) {
+        let id = self.group.id();
+        let mut applied = self.read_index.applied();
+        loop {
+            let published = self.published.load_full();
+            let votes = published.members.voters().any(|member| member.id == id);
+            if !votes || self.group.configuration().voters.contains(&id) {
+                return;
+            }
+            // Its vote is an entry like any other. Without a writer nothing
+            // changes any more.
+            if applied.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Resolves when this member is no member any more.
+    pub fn removed(&self) -> impl Future<Output = ()> + use<E> {
+        let mut told = self.liveness.removed();
+        let mut applied = self.read_index.applied();
+        let published = self.published.clone();
+        let group = self.group.clone();
+        async move {
+            loop {
+                if *told.borrow_and_update() {
+                    return;
+                }
+                // The only member cannot ask anyone, nor be outvoted.
+                let rows = published.load();
+                if rows.members.is_removed(group.id())
+                    && (rows.members.iter().next().is_none()
+                        || !group.configuration().nodes.contains_key(&group.id()))
+                {
+                    return;
+                }
+                drop(rows);
+                let changed = tokio::select! {
+                    biased;
+                    changed = told.changed() => changed,
+                    changed = applied.changed() => changed,
+                };
+                if changed.is_err() {
+                    return std::future::pending().await;
+                }
+            }
+        }
+    }
+
+    /// Whether `member` was removed and the group goes on without it.
+    pub(super) fn is_out(&self, member: u64) -> bool {
+        let published = self.published.load();
+        published.members.is_removed(member)
+            && published
+                .applied
+                .nodes()
+                .is_ok_and(|nodes| !nodes.contains_key(&member))
+    }
+
+    async fn change_members(&self, change: Change) -> Result<(), Error> {
+        self.submit(Body::Members(change)).await?.map(drop)
+    }
+
+    /// The change is decided; waits a while for the Raft group to follow, so
+    /// that the next call finds it as this one left it.
+    async fn settle(&self, wanted: impl Fn(&Configuration) -> bool) {
+        let deadline = Instant::now() + limits::SETTLE_LIMIT;
+        if !self.group.wait_configuration(wanted, deadline).await {
+            tracing::warn!("the raft configuration has not followed the members yet");
+        }
+    }
+
+    /// How far members have come, asked of the leader.
+    async fn progress(&self) -> Result<Progress, Error> {
+        let deadline = Instant::now() + self.request_limit;
+        let mut leader = self.group.watch_leader();
+        loop {
+            let known = *leader.borrow_and_update();
+            if known == self.group.id() {
+                if let Some(progress) = self.group.progress() {
+                    return Ok(progress);
+                }
+            } else if known != 0
+                && let Ok(channel) = self.group.channel(known)
+                && let Ok(Ok(answer)) = tokio::time::timeout_at(
+                    deadline,
+                    MembershipClient::new(channel).progress(ProgressRequest {}),
+                )
+                .await
+            {
+                let answer = answer.into_inner();
+                return Ok(Progress {
+                    last_index: answer.last_index,
+                    matched: answer
+                        .members
+                        .into_iter()
+                        .map(|member| (member.id, member.matched_index))
+                        .collect(),
+                });
+            }
+            super::read_index::retry(&mut leader, deadline).await?;
+        }
+    }
+
+    fn may_add(&self, learner: bool) -> Result<(), Error> {
+        if !self.strict_reconfig {
+            return Ok(());
+        }
+        let (voters, started) = self.count(None);
+        // A cluster of one may be restored to its size one by one.
+        let alone = voters == 1 && started == 1;
+        if !learner && !alone && started < quorum(voters + 1) {
+            return Err(Error::NotEnoughStarted);
+        }
+        if voters > 1 && self.connected() < quorum(voters + 1) {
+            return Err(Error::Unhealthy);
+        }
+        Ok(())
+    }
+
+    fn may_remove(&self, id: u64) -> Result<(), Error> {
+        if !self.strict_reconfig {
+            return Ok(());
+        }
+        let published = self.published.load();
+        if published
+            .members
+            .get(id)
+            .is_some_and(|member| member.learner)
+        {
+            return Ok(());
+        }
+        let (others, started) = self.count(Some(id));
+        if started < quorum(others) {
+            return Err(Error::NotEnoughStarted);
+        }
+        // Who is down is no part of a working majority.
+        if id != self.group.id() && self.liveness.contact(id).is_none() {
+            return Ok(());
+        }
+        let voters = published.members.voters().count();
+        if self.connected().saturating_sub(1) < 1 + voters.saturating_sub(1) / 2 {
+            return Err(Error::Unhealthy);
+        }
+        Ok(())
+    }
+
+    fn may_promote(&self) -> Result<(), Error> {
+        let (voters, started) = self.count(None);
+        if self.strict_reconfig && started + 1 < quorum(voters + 1) {
+            return Err(Error::NotEnoughStarted);
+        }
+        Ok(())
+    }
+
+    /// Voters, and how many of them have started, without `but`.
+    fn count(&self, but: Option<u64>) -> (usize, usize) {
+        let published = self.published.load();
+        let voters = published
+            .members
+            .voters()
+            .filter(|member| Some(member.id) != but);
+        voters.fold((0, 0), |(voters, started), member| {
+            (voters + 1, started + usize::from(member.is_started()))
+        })
+    }
+
+    /// Voters this member has been in touch with for a while, itself included.
+    fn connected(&self) -> usize {
+        /// etcd's measure of a healthy connection.
+        const HEALTHY: Duration = Duration::from_secs(5);
+        let published = self.published.load();
+        let now = Instant::now();
+        let connected = published.members.voters().filter(|member| {
+            member.id == self.group.id()
+                || self
+                    .liveness
+                    .contact(member.id)
+                    .is_some_and(|contact| now.duration_since(contact.since) > HEALTHY)
+        });
+        connected.count()
+    }
+}
+
+fn quorum(voters: usize) -> usize {
+    voters / 2 + 1
+}
+
+/// Never 0, which stands for no member; never one there is or was, or the
+/// change is refused.
+fn new_id() -> u64 {
+    rand::random_range(1..=u64::MAX)
+}

@@ -1,0 +1,86 @@
+//! What this member tells its peers of the cluster.
+
+use std::sync::Arc;
+
+use mizzen_engine::Engine;
+use mizzen_proto::peer::{self as wire, membership_server};
+use tonic::{Request, Response, Status};
+
+use super::{Server, level};
+
+/// The membership service of one member.
+pub struct MembershipService<E: Engine> {
+    server: Arc<Server<E>>,
+}
+
+impl<E: Engine> MembershipService<E> {
+    pub fn server(server: Arc<Server<E>>) -> membership_server::MembershipServer<Self> {
+        membership_server::MembershipServer::new(Self { server })
+    }
+}
+
+#[tonic::async_trait]
+impl<E: Engine> membership_server::Membership for MembershipService<E> {
+    async fn describe(
+        &self,
+        _request: Request<wire::DescribeRequest>,
+    ) -> Result<Response<wire::DescribeResponse>, Status> {
+        let begun = || self.server.published.load().members.cluster_id();
+        // Whoever joins was added a moment ago, perhaps through another
+        // member. Without a quorum the newest known must do.
+        if begun().is_some() {
+            let limit = std::time::Duration::from_millis(500);
+            let _ = tokio::time::timeout(limit, self.server.read_index.wait()).await;
+        }
+        let members = self.server.published.load().members.clone();
+        let cluster_id = members
+            .cluster_id()
+            .ok_or_else(|| Status::unavailable("the cluster has not begun yet"))?;
+        Ok(Response::new(wire::DescribeResponse {
+            cluster_id,
+            members: members
+                .iter()
+                .map(|member| wire::ClusterMember {
+                    id: member.id,
+                    peer_urls: member.peer_urls.clone(),
+                    name: member.name.clone(),
+                    client_urls: member.client_urls.clone(),
+                    learner: member.learner,
+                })
+                .collect(),
+            removed: members.removed().collect(),
+            level: members.level(),
+        }))
+    }
+
+    async fn ping(
+        &self,
+        request: Request<wire::PingRequest>,
+    ) -> Result<Response<wire::PingResponse>, Status> {
+        self.server.group.check_addressee(request.metadata())?;
+        Ok(Response::new(wire::PingResponse {
+            removed: self.server.is_out(request.get_ref().from),
+            level: level::own(),
+        }))
+    }
+
+    async fn progress(
+        &self,
+        request: Request<wire::ProgressRequest>,
+    ) -> Result<Response<wire::ProgressResponse>, Status> {
+        self.server.group.check_addressee(request.metadata())?;
+        let progress = self
+            .server
+            .group
+            .progress()
+            .ok_or_else(|| Status::failed_precondition("this member does not lead"))?;
+        Ok(Response::new(wire::ProgressResponse {
+            last_index: progress.last_index,
+            members: progress
+                .matched
+                .into_iter()
+                .map(|(id, matched_index)| wire::MemberProgress { id, matched_index })
+                .collect(),
+        }))
+    }
+}

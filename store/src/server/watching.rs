@@ -1,0 +1,63 @@
+//! Joins the watches to this member: what was applied flows to them, and the
+//! past is read from the rows that readers see.
+
+use std::{io, sync::Arc};
+
+use mizzen_core::{History, Interest};
+use mizzen_engine::Engine;
+
+use super::{Caller, Error, Server, apply::SharedPublished};
+use crate::{
+    limits,
+    watch::{Bounds, Hub, Past, PastError, WatchStream},
+};
+
+/// The rows that readers see.
+struct Rows<E: Engine>(SharedPublished<E>);
+
+impl<E: Engine> Past for Rows<E> {
+    fn now(&self) -> (i64, i64) {
+        let state = self.0.load().state;
+        (state.revision(), state.compact_revision())
+    }
+
+    fn read(&self, from: i64, interest: &mut dyn Interest) -> Result<History, PastError> {
+        let published = self.0.load_full();
+        match mizzen_core::history(&published.state, &published.rows, from, interest) {
+            Ok(Ok(history)) => Ok(history),
+            Ok(Err(_)) => Err(PastError::Compacted),
+            Err(error) => Err(PastError::Failed(error.to_string())),
+        }
+    }
+}
+
+pub(super) fn start<E: Engine>(
+    published: SharedPublished<E>,
+    fail: impl Fn(&io::Error) + Send + Sync + 'static,
+) -> io::Result<Arc<Hub>> {
+    let bounds = Bounds {
+        stream_bytes: limits::WATCH_STREAM_BYTES,
+        ring_bytes: limits::WATCH_RING_BYTES,
+        dispatch_revisions: limits::WATCH_DISPATCH_REVISIONS,
+        page_bytes: limits::WATCH_PAGE_BYTES,
+        page_rows: limits::WATCH_PAGE_ROWS,
+        watches: limits::WATCHES,
+    };
+    Hub::start(
+        Box::new(Rows::<E>(published)),
+        bounds,
+        limits::WATCH_READERS,
+        fail,
+    )
+}
+
+impl<E: Engine> Server<E> {
+    /// A new stream of watches of this member's rows.
+    pub fn watch(&self, caller: &Caller) -> Result<WatchStream, Error> {
+        self.admit(caller)?;
+        if self.group.status().learner {
+            return Err(Error::Learner);
+        }
+        Ok(self.watches.open())
+    }
+}

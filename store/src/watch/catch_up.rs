@@ -1,0 +1,261 @@
+//! Telling watches of the past, until they have come to the present.
+//!
+//! A step takes a page, from the newest revisions if they reach back that far
+//! and from the rows otherwise, and queues it for the stream's lagging watches.
+//! The last few revisions are told under the index's lock, so that the watch
+//! is live from exactly the next one on.
+
+use std::sync::Arc;
+
+use mizzen_core::{Interest, Wanted};
+
+use super::{
+    event::Revision,
+    hub::{Hub, PastError},
+    index::Aftermath,
+    spans::Spans,
+    stream::{Changes, Lagging, MESSAGE_BYTES, Picked, State, Stream},
+};
+
+/// Matches looked at under the index's lock, at most.
+const JOIN_WORK: usize = 16_384;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// The stream stays marked as catching up; the step is to be repeated.
+    More,
+    /// Its watches are live, or it must be read from first.
+    Done,
+}
+
+/// A lagging watch and its place in the index.
+type Behind = (usize, Lagging);
+
+pub fn step(hub: &Hub, stream: &Arc<Stream>) -> Result<Step, String> {
+    let (_, floor) = hub.past.now();
+    let behind: Vec<Behind> = {
+        let mut state = stream.state.lock();
+        if state.bytes() >= hub.bounds.stream_bytes || state.lagging.is_empty() {
+            state.catching_up = false;
+            return Ok(Step::Done);
+        }
+        let lagging = state.lagging.iter();
+        lagging.map(|(place, lag)| (*place, lag.clone())).collect()
+    };
+    let (compacted, behind): (Vec<Behind>, Vec<Behind>) =
+        behind.into_iter().partition(|(_, lag)| lag.next < floor);
+    for (place, _) in compacted {
+        hub.compacted(stream, place, floor);
+    }
+    if behind.is_empty() {
+        return Ok(finish(hub, stream));
+    }
+    let mut reader = Reader::new(hub, &behind);
+    if join(hub, stream, &reader) {
+        return Ok(finish(hub, stream));
+    }
+    let (page, next) = match reader.page(hub) {
+        Ok(page) => page,
+        // Compacted meanwhile: the next step finds out which watches.
+        Err(PastError::Compacted) => return Ok(Step::More),
+        Err(PastError::Failed(error)) => return Err(error),
+    };
+    let mut after = Aftermath::default();
+    {
+        let mut state = stream.state.lock();
+        for revision in &page {
+            reader.tell(&mut state, revision);
+        }
+        for (place, lag) in &behind {
+            if let Some(lag) = same(&mut state, *place, lag) {
+                lag.next = lag.next.max(next);
+            }
+        }
+        after.wake(&mut state);
+    }
+    hub.settle(after);
+    Ok(Step::More)
+}
+
+/// The watch that was lagging at `place`, if it still is.
+fn same<'s>(state: &'s mut State, place: usize, lag: &Lagging) -> Option<&'s mut Lagging> {
+    state
+        .lagging
+        .get_mut(&place)
+        .filter(|now| Arc::ptr_eq(&now.watch, &lag.watch))
+}
+
+/// Ends the catching up, unless a watch began to lag meanwhile.
+fn finish(hub: &Hub, stream: &Arc<Stream>) -> Step {
+    let mut after = Aftermath::default();
+    let step = {
+        let mut index = hub.index.lock();
+        let mut state = stream.state.lock();
+        let step = if state.lagging.is_empty() {
+            state.catching_up = false;
+            Step::Done
+        } else {
+            Step::More
+        };
+        drop(state);
+        index.report_progress(&mut after);
+        step
+    };
+    hub.settle(after);
+    step
+}
+
+/// Makes the watches live if all are near enough to the present.
+fn join(hub: &Hub, stream: &Arc<Stream>, reader: &Reader<'_>) -> bool {
+    let behind = reader.behind;
+    let mut after = Aftermath::default();
+    {
+        let mut index = hub.index.lock();
+        let live_from = index.dispatched + 1;
+        let missing = usize::try_from(live_from - reader.from).unwrap_or(0);
+        if missing > (JOIN_WORK / behind.len()).max(1) {
+            return false;
+        }
+        let news = if missing == 0 {
+            Vec::new()
+        } else {
+            match hub.ring.lock().from(reader.from, missing) {
+                Some(news) => news,
+                None => return false,
+            }
+        };
+        let mut state = stream.state.lock();
+        for revision in &news {
+            reader.tell(&mut state, revision);
+        }
+        for (place, lag) in behind {
+            if same(&mut state, *place, lag).is_some() {
+                state.lagging.remove(place);
+                index.go_live(*place, lag.next.max(live_from));
+            }
+        }
+        after.wake(&mut state);
+    }
+    hub.settle(after);
+    true
+}
+
+/// Reads a page for some watches.
+struct Reader<'b> {
+    behind: &'b [Behind],
+    /// Numbers of the watches of each span.
+    spans: Spans<Vec<usize>>,
+    from: i64,
+    rows: usize,
+    bytes: usize,
+    rows_limit: usize,
+    bytes_limit: usize,
+}
+
+impl<'b> Reader<'b> {
+    fn new(hub: &Hub, behind: &'b [Behind]) -> Self {
+        let mut spans: Spans<Vec<usize>> = Spans::new();
+        for (number, (_, lag)) in behind.iter().enumerate() {
+            match spans.get_mut(&lag.span) {
+                Some(numbers) => numbers.push(number),
+                None => spans.insert(lag.span.clone(), vec![number]),
+            }
+        }
+        Self {
+            behind,
+            spans,
+            from: behind.iter().map(|(_, lag)| lag.next).min().unwrap_or(0),
+            rows: 0,
+            bytes: 0,
+            rows_limit: hub.bounds.page_rows,
+            bytes_limit: hub.bounds.page_bytes,
+        }
+    }
+
+    /// Revisions from the first that any of the watches lacks, and the first
+    /// that is not among them.
+    fn page(&mut self, hub: &Hub) -> Result<(Vec<Arc<Revision>>, i64), PastError> {
+        let newest = hub.ring.lock().from(self.from, self.rows_limit);
+        if let Some(revisions) = newest.filter(|revisions| !revisions.is_empty()) {
+            let mut page = Vec::new();
+            let mut next = self.from;
+            for revision in revisions {
+                if !page.is_empty() && self.full() {
+                    break;
+                }
+                for change in &revision.changes {
+                    // A revision in the ring costs no more than a reference.
+                    self.wants(change.key(), revision.number, 0);
+                }
+                next = revision.number + 1;
+                page.push(revision);
+            }
+            return Ok((page, next));
+        }
+        let history = hub.past.read(self.from, self)?;
+        let page = history
+            .revisions
+            .into_iter()
+            .map(|(number, events)| Arc::new(Revision::new(number, events)))
+            .collect();
+        Ok((page, history.next))
+    }
+
+    /// Queues a revision for the watches that lack it.
+    fn tell(&self, state: &mut State, revision: &Arc<Revision>) {
+        // Which watch, and which change.
+        let mut hits: Vec<(usize, usize)> = Vec::new();
+        for (place, change) in revision.changes.iter().enumerate() {
+            self.spans.of(change.key(), |numbers| {
+                hits.extend(numbers.iter().map(|number| (*number, place)));
+            });
+        }
+        hits.sort_unstable();
+        for hits in hits.chunk_by(|a, b| a.0 == b.0) {
+            let Some((place, lag)) = hits.first().map(|(number, _)| &self.behind[*number]) else {
+                continue;
+            };
+            if revision.number < lag.next || same(state, *place, lag).is_none() {
+                continue;
+            }
+            let picked = if hits.len() == revision.changes.len() {
+                Picked::All
+            } else {
+                Picked::Some(hits.iter().map(|(_, place)| *place).collect())
+            };
+            if let Some(changes) = Changes::new(&lag.watch, revision, &picked) {
+                state.tell_changes(changes);
+            }
+        }
+    }
+}
+
+impl Interest for Reader<'_> {
+    fn wants(&mut self, key: &[u8], revision: i64, bytes: usize) -> Wanted {
+        self.rows += 1;
+        let mut wanted = Wanted::No;
+        let mut cost = 0;
+        self.spans.of(key, |numbers| {
+            for number in numbers {
+                let (_, lag) = &self.behind[*number];
+                if revision < lag.next {
+                    continue;
+                }
+                cost += MESSAGE_BYTES;
+                wanted = if lag.watch.prev_kv || wanted == Wanted::WithPrevious {
+                    Wanted::WithPrevious
+                } else {
+                    Wanted::Event
+                };
+            }
+        });
+        if cost > 0 {
+            self.bytes += cost + bytes;
+        }
+        wanted
+    }
+
+    fn full(&self) -> bool {
+        self.rows >= self.rows_limit || self.bytes >= self.bytes_limit
+    }
+}

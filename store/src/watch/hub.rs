@@ -1,0 +1,491 @@
+//! Where the applying thread leaves what changed, and streams come for it.
+//!
+//! Locks are taken in the order index, ring, stream. The applying thread takes
+//! the ring's only, and never waits for a reader.
+
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+};
+
+use mizzen_core::{History, Interest};
+use parking_lot::{Condvar, Mutex};
+use slab::Slab;
+use tokio::sync::{Semaphore, mpsc};
+
+use super::{
+    catch_up::{self, Step},
+    event::Revision,
+    index::{Aftermath, Index},
+    ring::Ring,
+    spans::Span,
+    stream::{Create, End, Lagging, Message, Stream, Watch},
+};
+
+/// How much a hub keeps.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Bytes queued on one stream beyond which its watches read the past.
+    pub stream_bytes: usize,
+    /// Bytes of newest revisions kept in memory.
+    pub ring_bytes: usize,
+    /// Revisions told to live watches before others get the index.
+    pub dispatch_revisions: usize,
+    /// Bytes of one page of history.
+    pub page_bytes: usize,
+    /// Rows looked at for one page of history.
+    pub page_rows: usize,
+    /// Watches of one member.
+    pub watches: usize,
+}
+
+/// Where the past is read.
+pub trait Past: Send + Sync + 'static {
+    /// The newest revision that can be read, and the compaction floor.
+    fn now(&self) -> (i64, i64);
+
+    /// May block.
+    fn read(&self, from: i64, interest: &mut dyn Interest) -> Result<History, PastError>;
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum PastError {
+    #[error("the revision has been compacted")]
+    Compacted,
+    /// The rows cannot be read; fatal for the member.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// All watches of a member.
+pub struct Hub {
+    pub(super) index: Mutex<Index>,
+    pub(super) ring: Mutex<Ring>,
+    grown: Condvar,
+    /// So that nobody is woken for nothing.
+    watches: AtomicUsize,
+    stopped: AtomicBool,
+    streams: Mutex<Slab<Arc<Stream>>>,
+    behind: mpsc::UnboundedSender<Arc<Stream>>,
+    pub(super) past: Box<dyn Past>,
+    pub(super) bounds: Bounds,
+}
+
+impl Hub {
+    /// Starts telling what comes after `past.now()`. `fail` is called when
+    /// history cannot be read.
+    pub fn start(
+        past: Box<dyn Past>,
+        bounds: Bounds,
+        readers: usize,
+        fail: impl Fn(&io::Error) + Send + Sync + 'static,
+    ) -> io::Result<Arc<Self>> {
+        let (hub, behind) = Self::new(past, bounds);
+        let hub = Arc::new(hub);
+        let dispatcher = hub.clone();
+        std::thread::Builder::new()
+            .name("watch".to_owned())
+            .spawn(move || while dispatcher.dispatch_next() {})?;
+        tokio::spawn(catch_up(hub.clone(), behind, readers, fail));
+        Ok(hub)
+    }
+
+    /// A hub that works only when its parts are called.
+    pub(super) fn new(
+        past: Box<dyn Past>,
+        bounds: Bounds,
+    ) -> (Self, mpsc::UnboundedReceiver<Arc<Stream>>) {
+        let (now, _) = past.now();
+        // Bounded: a stream is in it once at most.
+        let (behind, queue) = mpsc::unbounded_channel();
+        let hub = Self {
+            index: Mutex::new(Index::new(now)),
+            ring: Mutex::new(Ring::new(now, bounds.ring_bytes)),
+            grown: Condvar::new(),
+            watches: AtomicUsize::new(0),
+            stopped: AtomicBool::new(false),
+            streams: Mutex::new(Slab::new()),
+            behind,
+            past,
+            bounds,
+        };
+        (hub, queue)
+    }
+
+    /// Takes what was applied, in order. The rows must show it already.
+    pub fn publish(&self, revisions: Vec<Revision>) {
+        let mut ring = self.ring.lock();
+        for revision in revisions {
+            ring.push(Arc::new(revision));
+        }
+        drop(ring);
+        self.wake_dispatcher();
+    }
+
+    /// The rows were replaced by others that go up to `revision`: live watches
+    /// must read what came in between.
+    pub fn jump(&self, revision: i64) {
+        self.ring.lock().forget(revision);
+        self.wake_dispatcher();
+    }
+
+    fn wake_dispatcher(&self) {
+        if self.watches.load(Ordering::Acquire) > 0 {
+            self.grown.notify_one();
+        }
+    }
+
+    /// Ends every stream, and the thread that serves them.
+    pub fn stop(&self) {
+        self.stopped.store(true, Ordering::Release);
+        drop(self.ring.lock());
+        self.grown.notify_one();
+        for (_, stream) in &*self.streams.lock() {
+            stream.end(End::Stopped);
+        }
+    }
+
+    /// Waits until there is something to tell, and tells it; false when the
+    /// hub has stopped.
+    fn dispatch_next(&self) -> bool {
+        let dispatched = self.index.lock().dispatched;
+        let mut ring = self.ring.lock();
+        // What comes between the look at the index and the wait is seen in the
+        // ring. A report of progress never waits for more than that.
+        while ring.newest() <= dispatched && !self.stopped.load(Ordering::Acquire) {
+            self.grown.wait(&mut ring);
+        }
+        drop(ring);
+        self.dispatch();
+        !self.stopped.load(Ordering::Acquire)
+    }
+
+    /// Tells live watches of the next revisions.
+    pub(super) fn dispatch(&self) {
+        let mut after = Aftermath::default();
+        let mut index = self.index.lock();
+        let news = {
+            let ring = self.ring.lock();
+            match ring.from(index.dispatched + 1, self.bounds.dispatch_revisions) {
+                Some(news) => news,
+                None => {
+                    index.skip_to(ring.oldest() - 1, &mut after);
+                    Vec::new()
+                }
+            }
+        };
+        for revision in &news {
+            index.dispatch(revision, self.bounds.stream_bytes, &mut after);
+        }
+        index.report_progress(&mut after);
+        drop(index);
+        self.settle(after);
+    }
+
+    pub(super) fn settle(&self, after: Aftermath) {
+        for stream in after.settle() {
+            self.read_past(&stream);
+        }
+    }
+
+    /// Has the past read for a stream that lags behind and has room.
+    fn read_past(&self, stream: &Arc<Stream>) {
+        let starts = stream
+            .state
+            .lock()
+            .starts_catching_up(self.bounds.stream_bytes);
+        if starts {
+            // Fails only when the hub has stopped.
+            let _ = self.behind.send(stream.clone());
+        }
+    }
+
+    pub fn open(self: &Arc<Self>) -> WatchStream {
+        let stream = Arc::new(Stream::default());
+        let place = self.streams.lock().insert(stream.clone());
+        if self.stopped.load(Ordering::Acquire) {
+            stream.end(End::Stopped);
+        }
+        WatchStream {
+            hub: self.clone(),
+            stream,
+            place,
+        }
+    }
+
+    pub(super) fn create(&self, stream: &Arc<Stream>, create: &Create) {
+        let mut after = Aftermath::default();
+        let mut first = false;
+        {
+            let mut index = self.index.lock();
+            if index.len() == 0 {
+                // Nobody was told of what came meanwhile.
+                index.dispatched = self.ring.lock().newest();
+            }
+            // Not older than what was dispatched, since rows come first.
+            let (now, _) = self.past.now();
+            let mut state = stream.state.lock();
+            if state.closed {
+                return;
+            }
+            match self.admit(create, &index, &mut state) {
+                Ok(id) => {
+                    let live = create.start == 0 || create.start > now;
+                    let start = if create.start == 0 {
+                        now + 1
+                    } else {
+                        create.start
+                    };
+                    let watch = Arc::new(Watch::new(id, start, create));
+                    let next = live.then_some(start);
+                    let place = index.add(stream, watch.clone(), &create.span, next);
+                    state.watches.insert(id, place);
+                    state.tell(Message::Created { id, revision: now });
+                    if !live {
+                        let lagging = Lagging {
+                            watch,
+                            span: create.span.clone(),
+                            next: start,
+                        };
+                        state.lagging.insert(place, lagging);
+                        after.behind.push(stream.clone());
+                    }
+                    first = self.watches.swap(index.len(), Ordering::AcqRel) == 0;
+                }
+                Err(reason) => state.tell(Message::Refused {
+                    revision: now,
+                    reason,
+                }),
+            }
+            after.wake(&mut state);
+        }
+        if first {
+            // Whoever published just now may have seen no watches.
+            drop(self.ring.lock());
+            self.grown.notify_one();
+        }
+        self.settle(after);
+    }
+
+    /// The id of the watch to be made, or etcd's words against it.
+    fn admit(
+        &self,
+        create: &Create,
+        index: &Index,
+        state: &mut super::stream::State,
+    ) -> Result<i64, &'static str> {
+        if create.start < 0 {
+            return Err("etcdserver: mvcc: required revision has been compacted");
+        }
+        if let Span::Keys { from, to: Some(to) } = &create.span
+            && from >= to
+        {
+            return Err("mvcc: watcher range is empty");
+        }
+        if index.len() >= self.bounds.watches {
+            return Err("etcdserver: too many requests");
+        }
+        if create.id == 0 {
+            while state.watches.contains_key(&state.next_id) {
+                state.next_id += 1;
+            }
+            state.next_id += 1;
+            return Ok(state.next_id - 1);
+        }
+        if state.watches.contains_key(&create.id) {
+            return Err("mvcc: duplicate watch ID provided on the WatchStream");
+        }
+        Ok(create.id)
+    }
+
+    fn cancel(&self, stream: &Arc<Stream>, id: i64) {
+        let mut after = Aftermath::default();
+        {
+            let mut index = self.index.lock();
+            let (revision, _) = self.past.now();
+            let mut state = stream.state.lock();
+            let Some(place) = state.watches.remove(&id) else {
+                return;
+            };
+            index.remove(place);
+            self.watches.store(index.len(), Ordering::Release);
+            state.lagging.remove(&place);
+            state.tell(Message::Canceled { id, revision });
+            after.wake(&mut state);
+        }
+        self.settle(after);
+    }
+
+    fn close(&self, stream: &Arc<Stream>) {
+        let mut index = self.index.lock();
+        for place in stream.state.lock().close() {
+            index.remove(place);
+        }
+        self.watches.store(index.len(), Ordering::Release);
+    }
+
+    /// Reports, in order with changes, how far all watches of the stream were
+    /// told, as soon as that is not behind what can be read now. As in etcd, a
+    /// stream without watches, or with one that begins in the future, gets no
+    /// report.
+    fn request_progress(&self, stream: &Arc<Stream>) {
+        let mut after = Aftermath::default();
+        {
+            let mut index = self.index.lock();
+            let (now, _) = self.past.now();
+            let mut state = stream.state.lock();
+            let future = |place: &usize| {
+                index
+                    .watch(*place)
+                    .is_none_or(|watch| watch.start > now + 1)
+            };
+            if state.watches.is_empty() || state.watches.values().any(future) {
+                return;
+            }
+            if state.progress_due.replace(now).is_none() {
+                index.progress.push(stream.clone());
+            }
+            drop(state);
+            index.report_progress(&mut after);
+        }
+        self.settle(after);
+    }
+
+    /// Reports progress to the watches that want it and were told of nothing
+    /// since the last time.
+    fn tick(&self, stream: &Arc<Stream>) {
+        let mut after = Aftermath::default();
+        {
+            let index = self.index.lock();
+            let revision = index.dispatched;
+            let mut state = stream.state.lock();
+            let idle: Vec<i64> = state
+                .watches
+                .values()
+                .filter_map(|place| index.live(*place, revision))
+                .filter(|watch| watch.progress && !watch.told.swap(false, Ordering::Relaxed))
+                .map(|watch| watch.id)
+                .collect();
+            for id in idle {
+                state.tell(Message::Progress { id, revision });
+            }
+            after.wake(&mut state);
+        }
+        self.settle(after);
+    }
+
+    /// Ends a watch that would have to be told of what is compacted.
+    pub(super) fn compacted(&self, stream: &Arc<Stream>, place: usize, floor: i64) {
+        let mut after = Aftermath::default();
+        {
+            let mut index = self.index.lock();
+            let mut state = stream.state.lock();
+            let Some(Lagging { watch, .. }) = state.lagging.remove(&place) else {
+                return;
+            };
+            state.watches.remove(&watch.id);
+            index.remove(place);
+            self.watches.store(index.len(), Ordering::Release);
+            state.tell(Message::Compacted {
+                id: watch.id,
+                floor,
+            });
+            after.wake(&mut state);
+        }
+        self.settle(after);
+    }
+}
+
+/// Reads the past for streams that need it, a page for one, then a page for
+/// the next.
+async fn catch_up(
+    hub: Arc<Hub>,
+    mut behind: mpsc::UnboundedReceiver<Arc<Stream>>,
+    readers: usize,
+    fail: impl Fn(&io::Error) + Send + Sync + 'static,
+) {
+    let readers = Arc::new(Semaphore::new(readers));
+    let fail = Arc::new(fail);
+    while let Some(stream) = behind.recv().await {
+        let Ok(place) = readers.clone().acquire_owned().await else {
+            return;
+        };
+        let (hub, fail) = (hub.clone(), fail.clone());
+        tokio::task::spawn_blocking(move || {
+            match catch_up::step(&hub, &stream) {
+                Ok(Step::More) => drop(hub.behind.send(stream)),
+                Ok(Step::Done) => {}
+                Err(error) => fail(&io::Error::other(error)),
+            }
+            drop(place);
+        });
+    }
+}
+
+/// A client's stream of watches. Dropping it ends them.
+pub struct WatchStream {
+    hub: Arc<Hub>,
+    stream: Arc<Stream>,
+    place: usize,
+}
+
+impl WatchStream {
+    pub fn create(&self, create: &Create) {
+        self.hub.create(&self.stream, create);
+    }
+
+    /// Ends a watch; nothing if there is none.
+    pub fn cancel(&self, id: i64) {
+        self.hub.cancel(&self.stream, id);
+    }
+
+    pub fn request_progress(&self) {
+        self.hub.request_progress(&self.stream);
+    }
+
+    /// The time of a report to idle watches that asked for reports.
+    pub fn tick(&self) {
+        self.hub.tick(&self.stream);
+    }
+
+    pub fn end(&self, end: End) {
+        self.stream.end(end);
+    }
+
+    /// Returns when the client has read enough for it to be listened to.
+    pub async fn room(&self) {
+        self.stream.room(self.hub.bounds.stream_bytes).await;
+    }
+
+    /// The messages that are ready, about `weight` bytes of changes at most;
+    /// `Err` after the last message. For one reader.
+    pub fn poll(
+        &self,
+        cx: &mut std::task::Context<'_>,
+        weight: usize,
+    ) -> std::task::Poll<Result<Vec<Message>, End>> {
+        let messages = self.stream.poll(cx, weight);
+        if messages.is_ready() {
+            self.hub.read_past(&self.stream);
+        }
+        messages
+    }
+}
+
+#[cfg(test)]
+impl WatchStream {
+    /// Bytes queued.
+    pub(super) fn queued(&self) -> usize {
+        self.stream.state.lock().bytes()
+    }
+}
+
+impl Drop for WatchStream {
+    fn drop(&mut self) {
+        self.hub.close(&self.stream);
+        self.hub.streams.lock().try_remove(self.place);
+    }
+}
