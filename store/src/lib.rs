@@ -3,6 +3,7 @@
 pub mod config;
 pub mod first_start;
 pub mod grpc;
+pub mod lease;
 pub mod limits;
 pub mod logging;
 pub mod member_dir;

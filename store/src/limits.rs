@@ -151,6 +151,42 @@ pub const BLOCKING_THREADS: usize = 16;
 /// Each is a channel of a few dozen bytes.
 pub const READERS_WAITING: usize = 65_536;
 
+/// Questions about leases waiting on one member to be sent to the leader;
+/// beyond it streams of keepalives are read no further. Each is some dozen
+/// bytes.
+pub const LEASE_QUESTIONS: usize = 65_536;
+
+/// Questions about leases in one message to the leader: some 40 KiB.
+pub const LEASE_BATCH: usize = 4_096;
+
+/// Messages with questions about leases sent to the leader and not answered.
+/// What comes meanwhile gathers for the next.
+pub const LEASE_BATCHES: usize = 8;
+
+/// Messages with questions about leases that share one quorum round.
+pub const LEASE_ROUND: usize = 64;
+
+/// Expired leases being revoked at once. Each is an entry of the log, so that
+/// each has its own revision; a run of them delays other writes by a
+/// millisecond or two.
+pub const LEASE_REVOKES: usize = 128;
+
+/// Leases in one checkpoint (etcd's maxLeaseCheckpointBatchSize).
+pub const LEASE_CHECKPOINTS: usize = 1_000;
+
+/// Time without a renewal after which what is left of a lease is written into
+/// the log (etcd's default). Shorter leases never are: at a change of leader
+/// they get their full time to live again.
+pub const LEASE_CHECKPOINT_INTERVAL: Duration = Duration::from_secs(5 * 60);
+
+/// Leases granted or revoked while a new leader reads all leases; beyond it
+/// the leader reads them anew. 24 bytes each.
+pub const LEASE_CHANGES: usize = 1 << 18;
+
+/// Renewals of one stream of keepalives under way at once; the stream is read
+/// no further meanwhile. One round of the leader serves them all.
+pub const LEASE_KEEPALIVES: usize = 256;
+
 /// Elections without a leader after which streams that asked for one are
 /// closed (etcd's maxNoLeaderCnt).
 pub const ELECTIONS_WITHOUT_LEADER: u32 = 3;

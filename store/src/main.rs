@@ -74,6 +74,7 @@ async fn run(config: Config) -> io::Result<()> {
     let client_listeners = bind(&config.listen_client_urls).await?;
     let (identity, storage) = open(&config, fail.clone()).await?;
     let (stop, stopping) = watch::channel(false);
+    let (stop_peers, peers_stopping) = watch::channel(false);
     let server_config = ServerConfig {
         group: GroupConfig {
             id: identity.member_id,
@@ -95,16 +96,17 @@ async fn run(config: Config) -> io::Result<()> {
     let peers = Peers::new(Box::new(PlainDial), identity.cluster_id);
     let server = Server::start(server_config, storage, peers, fail).await?;
     let peer_service = tonic::service::Routes::new(PeerService::server(server.group().clone()))
+        .add_service(server.lease_service())
         .add_service(MembershipService::server(server.clone()));
-    let mut listening = Vec::new();
+    let (mut listening, mut listening_to_peers) = (Vec::new(), Vec::new());
     for listener in peer_listeners {
         let routes = peer_service.clone();
         let answer = move |request| tower::ServiceExt::oneshot(routes.clone(), request);
-        listening.push(tokio::spawn(grpc::serve(
+        listening_to_peers.push(tokio::spawn(grpc::serve(
             listener,
             limits::STREAMS_PER_CONNECTION,
             answer,
-            stopping.clone(),
+            peers_stopping.clone(),
         )));
     }
     tracing::info!(
@@ -159,10 +161,14 @@ async fn run(config: Config) -> io::Result<()> {
     tracing::info!(signal, "stopping");
     server.hand_over().await;
     server.end_streams();
-    // Nobody may be listening any more.
-    let _ = stop.send(true);
-    for listener in listening {
-        listener.await.map_err(io::Error::other)?;
+    // Clients' last requests are answered when they are applied here, for which
+    // this member must still hear of the leader.
+    for (stop, listening) in [(stop, listening), (stop_peers, listening_to_peers)] {
+        // Nobody may be listening any more.
+        let _ = stop.send(true);
+        for listener in listening {
+            listener.await.map_err(io::Error::other)?;
+        }
     }
     server.stop().await?;
     tracing::info!("stopped");

@@ -136,8 +136,9 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
         ("member_dir", &[]),
         ("wal", &["limits"]),
         ("raft", &["limits", "wal"]),
+        ("lease", &[]),
         ("watch", &[]),
-        ("server", &["limits", "raft", "wal", "watch"]),
+        ("server", &["lease", "limits", "raft", "wal", "watch"]),
         ("grpc", &["limits", "server", "url", "version", "watch"]),
     ])
 }

@@ -90,6 +90,7 @@ fn run<V: View + ?Sized>(writer: &mut Writer<'_, '_, V>, command: &Command) -> R
         Command::Compact(compaction) => compaction::compact(writer, compaction.revision),
         Command::LeaseGrant(grant) => lease::grant(writer, grant),
         Command::LeaseRevoke(revoke) => lease::revoke(writer, revoke.id),
+        Command::LeaseCheckpoint(checkpoints) => Ok(lease::checkpoint(writer, checkpoints)?),
     }
 }
 
@@ -105,7 +106,8 @@ pub fn prefetch_keys(command: &Command, keys: &mut Vec<Bytes>) {
         Command::DeleteRange(_)
         | Command::Compact(_)
         | Command::LeaseGrant(_)
-        | Command::LeaseRevoke(_) => {}
+        | Command::LeaseRevoke(_)
+        | Command::LeaseCheckpoint(_) => {}
     }
 }
 

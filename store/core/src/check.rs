@@ -17,7 +17,10 @@ impl Command {
             Command::DeleteRange(delete) => delete.check(),
             Command::Txn(txn) => txn.check(limits),
             // Refused, if at all, by the state they are applied to.
-            Command::Compact(_) | Command::LeaseGrant(_) | Command::LeaseRevoke(_) => Ok(()),
+            Command::Compact(_)
+            | Command::LeaseGrant(_)
+            | Command::LeaseRevoke(_)
+            | Command::LeaseCheckpoint(_) => Ok(()),
         }
     }
 }

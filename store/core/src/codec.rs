@@ -9,8 +9,8 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::{
     command::{
-        Command, Compaction, Compare, CompareTarget, DeleteRange, LeaseGrant, LeaseRevoke,
-        Operation, Put, Range, Txn,
+        Command, Compaction, Compare, CompareTarget, DeleteRange, LeaseCheckpoint, LeaseGrant,
+        LeaseRevoke, Operation, Put, Range, Txn,
     },
     limits::{TXN_DEPTH_MAX, TXN_NODES_MAX},
     wire::{Reader, put_bytes, put_varint, put_zigzag},
@@ -26,6 +26,7 @@ const TXN: u8 = 3;
 const COMPACT: u8 = 4;
 const LEASE_GRANT: u8 = 5;
 const LEASE_REVOKE: u8 = 6;
+const LEASE_CHECKPOINT: u8 = 8;
 /// Operations are numbered as commands, and:
 const EMPTY: u8 = 0;
 const RANGE: u8 = 7;
@@ -59,6 +60,14 @@ impl Command {
             Command::LeaseRevoke(revoke) => {
                 out.put_u8(LEASE_REVOKE);
                 put_zigzag(&mut out, revoke.id);
+            }
+            Command::LeaseCheckpoint(checkpoints) => {
+                out.put_u8(LEASE_CHECKPOINT);
+                put_varint(&mut out, checkpoints.len() as u64);
+                for checkpoint in checkpoints {
+                    put_zigzag(&mut out, checkpoint.id);
+                    put_zigzag(&mut out, checkpoint.remaining);
+                }
             }
         }
         out.freeze()
@@ -176,7 +185,7 @@ fn encode_range(out: &mut BytesMut, range: &Range) {
 struct Decoder<'a> {
     bytes: &'a Bytes,
     reader: Reader<'a>,
-    /// Compares and operations that may still come.
+    /// Compares, operations and checkpoints that may still come.
     nodes_left: usize,
 }
 
@@ -196,6 +205,12 @@ impl Decoder<'_> {
             LEASE_REVOKE => Command::LeaseRevoke(LeaseRevoke {
                 id: self.reader.zigzag()?,
             }),
+            LEASE_CHECKPOINT => Command::LeaseCheckpoint(self.list(|decoder| {
+                Some(LeaseCheckpoint {
+                    id: decoder.reader.zigzag()?,
+                    remaining: decoder.reader.zigzag()?,
+                })
+            })?),
             _ => return None,
         })
     }

@@ -14,6 +14,7 @@ pub enum Command {
     Compact(Compaction),
     LeaseGrant(LeaseGrant),
     LeaseRevoke(LeaseRevoke),
+    LeaseCheckpoint(Vec<LeaseCheckpoint>),
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -138,6 +139,15 @@ pub struct LeaseGrant {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LeaseRevoke {
     pub id: i64,
+}
+
+/// What is left of a lease, for whoever leads next. Leases that are gone are
+/// passed over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeaseCheckpoint {
+    pub id: i64,
+    /// Seconds; 0 takes an earlier checkpoint back.
+    pub remaining: i64,
 }
 
 /// Numbers of the wire's enumerations, both ways.

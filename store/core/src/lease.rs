@@ -6,26 +6,28 @@ use std::ops::ControlFlow;
 use bytes::Bytes;
 
 use crate::{
-    command::LeaseGrant,
+    command::{LeaseCheckpoint, LeaseGrant},
     error::{Error, Stop},
     limits::LEASE_TTL_MAX,
     reply::Reply,
-    rows::{meta, required},
+    rows::{
+        meta::{self, Lease},
+        required,
+    },
     view::{Family, View, ViewError},
     write::Writer,
 };
 
-/// The time to live that a lease was granted, in seconds; `None` if there is no
-/// such lease.
-pub fn lease_ttl<V: View + ?Sized>(view: &V, id: i64) -> Result<Option<i64>, ViewError> {
+/// What is known of a lease; `None` if there is no such lease.
+pub fn lease<V: View + ?Sized>(view: &V, id: i64) -> Result<Option<Lease>, ViewError> {
     match view.get(Family::Meta, &meta::lease_key(id))? {
         Some(row) => required(meta::decode_lease(&row), "lease").map(Some),
         None => Ok(None),
     }
 }
 
-/// All leases as (id, time to live in seconds), by id as unsigned numbers.
-pub fn leases<V: View + ?Sized>(view: &V) -> Result<Vec<(i64, i64)>, ViewError> {
+/// All leases with their ids, ordered by id as unsigned numbers.
+pub fn leases<V: View + ?Sized>(view: &V) -> Result<Vec<(i64, Lease)>, ViewError> {
     let mut leases = Vec::new();
     let mut damaged = false;
     view.scan(
@@ -68,7 +70,7 @@ pub fn lease_keys<V: View + ?Sized>(view: &V, id: i64) -> Result<Vec<Bytes>, Vie
 
 /// Refuses a lease that does not exist; 0 stands for none.
 pub(crate) fn check<V: View + ?Sized>(view: &V, id: i64) -> Result<(), Stop> {
-    if id != 0 && lease_ttl(view, id)?.is_none() {
+    if id != 0 && lease(view, id)?.is_none() {
         return Err(Error::LeaseNotFound.into());
     }
     Ok(())
@@ -84,13 +86,16 @@ pub(crate) fn grant<V: View + ?Sized>(
     if grant.ttl > LEASE_TTL_MAX {
         return Err(Error::LeaseTtlTooLarge.into());
     }
-    if lease_ttl(writer.overlay, grant.id)?.is_some() {
+    if lease(writer.overlay, grant.id)?.is_some() {
         return Err(Error::LeaseExists.into());
     }
     writer.overlay.put(
         Family::Meta,
         meta::lease_key(grant.id),
-        meta::encode_lease(grant.ttl),
+        meta::encode_lease(&Lease {
+            ttl: grant.ttl,
+            remaining: 0,
+        }),
     );
     Ok(Reply::LeaseGrant {
         revision: writer.seen().revision,
@@ -104,7 +109,7 @@ pub(crate) fn revoke<V: View + ?Sized>(
     writer: &mut Writer<'_, '_, V>,
     id: i64,
 ) -> Result<Reply, Stop> {
-    if lease_ttl(writer.overlay, id)?.is_none() {
+    if lease(writer.overlay, id)?.is_none() {
         return Err(Error::LeaseNotFound.into());
     }
     for key in lease_keys(writer.overlay, id)? {
@@ -112,6 +117,32 @@ pub(crate) fn revoke<V: View + ?Sized>(
     }
     writer.overlay.delete(Family::Meta, meta::lease_key(id));
     Ok(Reply::LeaseRevoke {
+        revision: writer.seen().revision,
+    })
+}
+
+/// Notes what is left of leases. No change of the store: it keeps its revision.
+pub(crate) fn checkpoint<V: View + ?Sized>(
+    writer: &mut Writer<'_, '_, V>,
+    checkpoints: &[LeaseCheckpoint],
+) -> Result<Reply, ViewError> {
+    for checkpoint in checkpoints {
+        let Some(known) = lease(writer.overlay, checkpoint.id)? else {
+            continue;
+        };
+        let noted = Lease {
+            remaining: checkpoint.remaining.max(0),
+            ..known
+        };
+        if noted != known {
+            writer.overlay.put(
+                Family::Meta,
+                meta::lease_key(checkpoint.id),
+                meta::encode_lease(&noted),
+            );
+        }
+    }
+    Ok(Reply::LeaseCheckpoint {
         revision: writer.seen().revision,
     })
 }

@@ -33,19 +33,20 @@ mod write;
 pub use apply::{Event, EventKind, Outcome, apply, prefetch_keys};
 pub use codec::DecodeError;
 pub use command::{
-    Command, Compaction, Compare, CompareOp, CompareTarget, DeleteRange, LeaseGrant, LeaseRevoke,
-    Operation, Put, Range, SortOrder, SortTarget, Txn,
+    Command, Compaction, Compare, CompareOp, CompareTarget, DeleteRange, LeaseCheckpoint,
+    LeaseGrant, LeaseRevoke, Operation, Put, Range, SortOrder, SortTarget, Txn,
 };
 pub use compaction::{Reclaim, drop_tombstones, reclaim};
 pub use cursor::{RangeChunk, RangeCursor, RangeEnd, RangeStreamError};
 pub use error::Error;
 pub use hash::{KvHash, hash_kv};
 pub use history::{History, Interest, Wanted, history};
-pub use lease::{lease_keys, lease_ttl, leases};
+pub use lease::{lease, lease_keys, leases};
 pub use limits::Limits;
 pub use overlay::Overlay;
 pub use range::range;
 pub use reply::{EncodedKvs, RangeReply, Reply};
+pub use rows::meta::Lease;
 pub use state::State;
 pub use txn::read_only_txn;
 pub use view::{Batch, Family, RowOp, View, ViewError, Visit};

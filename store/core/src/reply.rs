@@ -51,6 +51,9 @@ pub enum Reply {
     LeaseRevoke {
         revision: i64,
     },
+    LeaseCheckpoint {
+        revision: i64,
+    },
 }
 
 impl Reply {
@@ -63,7 +66,8 @@ impl Reply {
             | Reply::Txn { revision, .. }
             | Reply::Compact { revision }
             | Reply::LeaseGrant { revision, .. }
-            | Reply::LeaseRevoke { revision } => *revision,
+            | Reply::LeaseRevoke { revision }
+            | Reply::LeaseCheckpoint { revision } => *revision,
         }
     }
 }

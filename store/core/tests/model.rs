@@ -16,7 +16,7 @@ use common::{
 };
 use mizzen_core::{
     Command, EncodedKvs, Error, Family, Limits, Outcome, Range, RangeCursor, RangeReply,
-    RangeStreamError, SortOrder, SortTarget, Txn, hash_kv, lease_keys, lease_ttl, leases,
+    RangeStreamError, SortOrder, SortTarget, Txn, hash_kv, lease, lease_keys, leases,
     range as range_of, read_only_txn as read_only, rows::log,
 };
 use proptest::{collection::vec, prelude::*, test_runner::TestCaseResult};
@@ -286,13 +286,13 @@ impl Run {
             .model
             .leases
             .iter()
-            .map(|(id, ttl)| (*id, *ttl))
+            .map(|(id, lease)| (*id, *lease))
             .collect();
         expected.sort_by_key(|(id, _)| *id as u64);
         prop_assert_eq!(granted, expected);
         for id in [1, 2, -7, i64::MAX] {
             prop_assert_eq!(
-                lease_ttl(&replica.rows, id).unwrap(),
+                lease(&replica.rows, id).unwrap(),
                 self.model.leases.get(&id).copied()
             );
             prop_assert_eq!(

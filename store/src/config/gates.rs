@@ -48,13 +48,13 @@ pub const GATES: &[Gate] = &[
         "LeaseCheckpoint",
         false,
         true,
-        Support::Refused("remaining TTLs of leases are not replicated yet"),
+        Support::Accepted("remaining TTLs of leases are always replicated and stored"),
     ),
     gate(
         "LeaseCheckpointPersist",
         false,
         true,
-        Support::Refused("remaining TTLs of leases are not replicated yet"),
+        Support::Accepted("remaining TTLs of leases are always replicated and stored"),
     ),
     gate(
         "PriorityRequest",

@@ -73,6 +73,10 @@ impl<E: Engine> Api<E> {
             "/etcdserverpb.KV/DeleteRange" => self.delete_range(caller, body).await,
             "/etcdserverpb.KV/Txn" => self.txn(caller, body).await,
             "/etcdserverpb.KV/Compact" => self.compact(caller, body).await,
+            "/etcdserverpb.Lease/LeaseGrant" => self.lease_grant(caller, body).await,
+            "/etcdserverpb.Lease/LeaseRevoke" => self.lease_revoke(caller, body).await,
+            "/etcdserverpb.Lease/LeaseTimeToLive" => self.lease_time_to_live(caller, body).await,
+            "/etcdserverpb.Lease/LeaseLeases" => self.lease_leases(caller, body).await,
             "/etcdserverpb.Maintenance/Alarm" => self.alarm(body),
             "/etcdserverpb.Maintenance/Status" => self.status(body).await,
             "/etcdserverpb.Maintenance/Hash" => self.hash(caller, body).await,
@@ -95,6 +99,10 @@ impl<E: Engine> Api<E> {
                 | "/etcdserverpb.KV/DeleteRange"
                 | "/etcdserverpb.KV/Txn"
                 | "/etcdserverpb.KV/Compact"
+                | "/etcdserverpb.Lease/LeaseGrant"
+                | "/etcdserverpb.Lease/LeaseRevoke"
+                | "/etcdserverpb.Lease/LeaseTimeToLive"
+                | "/etcdserverpb.Lease/LeaseLeases"
                 | "/etcdserverpb.Cluster/MemberAdd"
                 | "/etcdserverpb.Cluster/MemberRemove"
                 | "/etcdserverpb.Cluster/MemberUpdate"
@@ -120,7 +128,15 @@ impl<E: Engine> Api<E> {
         }
     }
 
-    fn reply(&self, reply: Result<Reply, Error>) -> Result<Bytes, Status> {
+    /// The header with the store's revision as this member has it now.
+    pub(super) fn header_now(&self) -> wire::ResponseHeader {
+        wire::ResponseHeader {
+            revision: self.server.revision(),
+            ..self.header()
+        }
+    }
+
+    pub(super) fn reply(&self, reply: Result<Reply, Error>) -> Result<Bytes, Status> {
         reply
             .map(|reply| translate::reply(&reply, self.header()))
             .map_err(status)

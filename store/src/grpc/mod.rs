@@ -8,6 +8,7 @@ mod api;
 mod cluster;
 mod coalesce;
 mod frame;
+mod lease;
 mod listen;
 mod status;
 mod translate;
@@ -107,6 +108,10 @@ impl<E: Engine> Front<E> {
                 Err(status) => Err(status),
             });
         }
+        if path == "/etcdserverpb.Lease/LeaseKeepAlive" {
+            let requests = frame::Messages::new(request.into_body(), limit);
+            return frame::stream(self.api.lease_keep_alive(caller, requests));
+        }
         if path == "/etcdserverpb.Watch/Watch" {
             let requests = frame::Messages::new(request.into_body(), limit);
             return frame::watch(
@@ -148,6 +153,7 @@ fn is_service(name: &str) -> bool {
     matches!(
         name,
         "etcdserverpb.KV"
+            | "etcdserverpb.Lease"
             | "etcdserverpb.Watch"
             | "etcdserverpb.Cluster"
             | "etcdserverpb.Maintenance"

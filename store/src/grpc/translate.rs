@@ -173,7 +173,10 @@ fn reply_size(reply: &Reply) -> usize {
                 .iter()
                 .map(|response| reply_size(response) + 16)
                 .sum(),
-            Reply::Compact { .. } | Reply::LeaseGrant { .. } | Reply::LeaseRevoke { .. } => 0,
+            Reply::Compact { .. }
+            | Reply::LeaseGrant { .. }
+            | Reply::LeaseRevoke { .. }
+            | Reply::LeaseCheckpoint { .. } => 0,
         }
 }
 
@@ -212,7 +215,7 @@ fn put_reply(buffer: &mut BytesMut, reply: &Reply, mut header: wire::ResponseHea
             put_varint_field(buffer, 2, *id as u64);
             put_varint_field(buffer, 3, *ttl as u64);
         }
-        Reply::Compact { .. } | Reply::LeaseRevoke { .. } => {}
+        Reply::Compact { .. } | Reply::LeaseRevoke { .. } | Reply::LeaseCheckpoint { .. } => {}
     }
 }
 
@@ -231,7 +234,10 @@ fn put_response_op(buffer: &mut BytesMut, response: &Reply) {
         Reply::DeleteRange { .. } => 3,
         Reply::Txn { .. } => 4,
         // No operation of a transaction answers with these.
-        Reply::Compact { .. } | Reply::LeaseGrant { .. } | Reply::LeaseRevoke { .. } => return,
+        Reply::Compact { .. }
+        | Reply::LeaseGrant { .. }
+        | Reply::LeaseRevoke { .. }
+        | Reply::LeaseCheckpoint { .. } => return,
     };
     let inner = self::reply(response, wire::ResponseHeader::default());
     buffer.put_u8(delimited(3));

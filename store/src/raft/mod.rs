@@ -30,6 +30,7 @@ use openraft::{
     Config, ReadPolicy, SnapshotPolicy,
     async_runtime::watch::WatchReceiver as _,
     errors::{ClientWriteError, InitializeError, LinearizableReadError, RaftError},
+    impls::ProgressResponder,
 };
 use tokio::sync::watch;
 
@@ -107,6 +108,8 @@ struct Hints {
     term: AtomicU64,
     /// 0: none.
     leader: watch::Sender<u64>,
+    /// The term this member leads.
+    leading: watch::Sender<Option<u64>>,
     committed: AtomicU64,
 }
 
@@ -135,9 +138,10 @@ impl Group {
         let hints = Arc::new(Hints {
             term: AtomicU64::new(0),
             leader: watch::channel(0).0,
+            leading: watch::channel(None).0,
             committed: AtomicU64::new(0),
         });
-        tokio::spawn(follow(raft.clone(), hints.clone()));
+        tokio::spawn(follow(config.id, raft.clone(), hints.clone()));
         let keeper = retention::Keeper::new(
             raft.clone(),
             wal.clone(),
@@ -192,6 +196,12 @@ impl Group {
         self.hints.leader.subscribe()
     }
 
+    /// The term this member leads; `None` while it does not. A leader of a new
+    /// term is another one, also on the same member.
+    pub fn watch_leading(&self) -> watch::Receiver<Option<u64>> {
+        self.hints.leading.subscribe()
+    }
+
     pub fn is_leader(&self) -> bool {
         self.leader() == Some(self.config.id)
     }
@@ -234,12 +244,35 @@ impl Group {
         }
     }
 
+    /// Proposes as the leader of `term` and of no other: what the leader of one
+    /// term decided must not be appended in a later one.
+    pub async fn propose_in(&self, term: u64, payload: Payload) -> Submitted {
+        let Some(_pass) = self.gate.enter() else {
+            return Submitted::Refused;
+        };
+        let (responder, outcome) = ProgressResponder::complete_only();
+        let write = self.raft.write(payload).with_leader(term);
+        if write.responder(responder).await.is_err() {
+            return Submitted::Unknown;
+        }
+        match outcome.await {
+            Ok(Ok(_)) => Submitted::Done,
+            Ok(Err(ClientWriteError::ForwardToLeader(_))) => Submitted::Refused,
+            Ok(Err(_)) | Err(_) => Submitted::Unknown,
+        }
+    }
+
     /// As the leader: an index such that who has applied it has seen every
     /// write acknowledged before this call. The quorum round that confirms it
     /// is sent after the call.
     pub async fn read_index(&self) -> Result<u64, ReadIndexError> {
+        Ok(self.confirm_leadership().await?.index)
+    }
+
+    /// As [`Group::read_index`], with the term that this member leads.
+    pub async fn confirm_leadership(&self) -> Result<LogId, ReadIndexError> {
         match self.raft.get_read_linearizer(ReadPolicy::ReadIndex).await {
-            Ok(linearizer) => Ok(linearizer.read_log_id().index()),
+            Ok(linearizer) => Ok((*linearizer.read_log_id().log_id()).into()),
             Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(_))) => {
                 Err(ReadIndexError::NotLeader)
             }
@@ -279,7 +312,7 @@ impl Group {
 }
 
 /// Keeps the hints up to date until the group stops.
-async fn follow(raft: types::Raft, hints: Arc<Hints>) {
+async fn follow(id: u64, raft: types::Raft, hints: Arc<Hints>) {
     let mut metrics = raft.metrics();
     loop {
         {
@@ -293,6 +326,10 @@ async fn follow(raft: types::Raft, hints: Arc<Hints>) {
             hints
                 .leader
                 .send_if_modified(|known| std::mem::replace(known, leader) != leader);
+            let leading = (leader == id).then_some(now.current_term);
+            hints
+                .leading
+                .send_if_modified(|known| std::mem::replace(known, leading) != leading);
         }
         if metrics.changed().await.is_err() {
             return;
@@ -300,17 +337,21 @@ async fn follow(raft: types::Raft, hints: Arc<Hints>) {
     }
 }
 
-/// openraft adds a lease and a random wait before a follower stands for
-/// election: a maximum of half and a minimum of 0.3 of etcd's election timeout
-/// give a failover no slower than etcd's.
+/// openraft lets a follower stand for election when it has not heard of a
+/// leader for the maximum, and for a random time between minimum and maximum
+/// on top of that. With 0.4 and 0.2 of etcd's election timeout that is 0.6 to
+/// 0.8 of it, where etcd waits once to twice its whole.
 fn raft_config(config: &GroupConfig) -> io::Result<Config> {
     let election = u64::try_from(config.election_timeout.as_millis()).map_err(io::Error::other)?;
     let heartbeat = u64::try_from(config.heartbeat.as_millis()).map_err(io::Error::other)?;
+    let longest = election * 2 / 5;
+    // An election timeout is at least five heartbeats, so there is room.
+    let shortest = (election / 5).max(heartbeat + heartbeat / 10 + 1);
     let raft = Config {
         cluster_name: format!("{:x}", config.cluster_id),
         heartbeat_interval: heartbeat,
-        election_timeout_min: election * 3 / 10,
-        election_timeout_max: election / 2,
+        election_timeout_min: shortest,
+        election_timeout_max: longest,
         max_payload_entries: limits::APPEND_ENTRIES,
         snapshot_policy: SnapshotPolicy::Never,
         max_in_snapshot_log_to_keep: u64::MAX,

@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
     Error,
+    lease::{Change, Primary},
     members::Members,
     proposal::{Body, Proposal},
     waiters::Waiters,
@@ -96,6 +97,7 @@ impl<E: Transfer> Applier<E> {
         engine: Arc<E>,
         cluster_id: u64,
         waiters: Arc<Waiters>,
+        leases: Arc<Primary>,
         fail: impl Fn(&io::Error) + Clone + Send + Sync + 'static,
     ) -> io::Result<Started<E>> {
         let rows = engine.snapshot();
@@ -125,6 +127,7 @@ impl<E: Transfer> Applier<E> {
             engine,
             cluster_id,
             waiters,
+            leases,
             watches: watches.clone(),
             published: published.clone(),
             index,
@@ -206,6 +209,7 @@ struct Thread<E: Engine> {
     engine: Arc<E>,
     cluster_id: u64,
     waiters: Arc<Waiters>,
+    leases: Arc<Primary>,
     watches: Arc<Hub>,
     published: SharedPublished<E>,
     index: watch::Sender<u64>,
@@ -244,12 +248,16 @@ impl<E: Transfer> Thread<E> {
         prefetch(&mut overlay, &proposals)?;
         let mut members = before.members.clone();
         let mut answers = Vec::with_capacity(proposals.len());
+        let mut leases = Vec::new();
         let mut revisions = Vec::new();
         for proposal in &proposals {
             let answer = match &proposal.body {
                 Body::Command(command) => {
                     let outcome = mizzen_core::apply(&mut state, &mut overlay, command)
                         .map_err(io::Error::other)?;
+                    if let Ok(reply) = &outcome.reply {
+                        leases.extend(Change::of(command, reply));
+                    }
                     if !outcome.events.is_empty() {
                         revisions.push(Revision::new(state.revision(), outcome.events));
                     }
@@ -275,7 +283,10 @@ impl<E: Transfer> Thread<E> {
         self.engine
             .write(&overlay.into_batch())
             .map_err(io::Error::other)?;
+        let index = run.applied.log_id.map_or(0, |id| id.index);
         self.publish(state, members, run.applied);
+        // After the rows show them: whoever reads the rows now misses none.
+        self.leases.applied(index, &leases);
         for (id, answer) in answers {
             self.waiters.answer(id, answer);
         }

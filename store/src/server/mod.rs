@@ -10,6 +10,7 @@ mod error;
 mod forward;
 mod join;
 mod leadership;
+mod lease;
 mod level;
 mod liveness;
 mod members;
@@ -37,6 +38,7 @@ use tokio::{
 pub use apply::Published;
 pub use error::Error;
 pub use join::{Description, describe};
+pub use lease::{LeaseService, TimeToLive};
 pub use level::{cluster_version, own as own_level};
 pub use members::{Attributes, Member, Refusal};
 pub use membership_service::MembershipService;
@@ -50,6 +52,7 @@ use crate::{
 };
 use apply::{Applier, SharedPublished, Started};
 use forward::Forward;
+use lease::{Leases, Primary};
 use proposal::{Body, Proposal};
 use read_index::ReadIndex;
 use waiters::{Answer, Waiters};
@@ -80,7 +83,9 @@ pub struct Server<E: Engine> {
     waiters: Arc<Waiters>,
     forward: Forward,
     read_index: ReadIndex,
+    leases: Leases,
     watches: Arc<Hub>,
+    ending: watch::Sender<bool>,
     liveness: Arc<liveness::Liveness>,
     reclaimed: watch::Receiver<i64>,
     limits: Limits,
@@ -122,6 +127,8 @@ impl<E: Transfer> Server<E> {
         } = storage;
         let request_limit = Duration::from_secs(5) + 2 * config.group.election_timeout;
         let waiters = Arc::new(Waiters::new(config.group.id, rand::random()));
+        let primary = Arc::new(Primary::new());
+        let (heartbeat, election_timeout) = (config.group.heartbeat, config.group.election_timeout);
         let Started {
             applier,
             published,
@@ -131,6 +138,7 @@ impl<E: Transfer> Server<E> {
             engine.clone(),
             config.group.cluster_id,
             waiters.clone(),
+            primary.clone(),
             fail.clone(),
         )?;
         let group = Group::start(
@@ -159,16 +167,29 @@ impl<E: Transfer> Server<E> {
             published.clone(),
             applied.clone(),
             reclaimed,
-            fail,
+            fail.clone(),
         ));
+        let leases = lease::Setup::<E> {
+            group: group.clone(),
+            primary,
+            published: published.clone(),
+            applied: applied.clone(),
+            waiters: waiters.clone(),
+            heartbeat,
+            election_timeout,
+            limit: request_limit,
+        }
+        .start(fail);
         let server = Arc::new(Self {
             forward: Forward::start(group.clone()),
             read_index: ReadIndex::start(group.clone(), applied, request_limit),
+            leases,
             group,
             engine,
             published,
             waiters,
             watches,
+            ending: watch::channel(false).0,
             liveness,
             reclaimed: reclaimed_seen,
             limits: config.limits,
@@ -233,6 +254,13 @@ impl<E: Engine> Server<E> {
     /// Ends what would go on for ever, so that connections can be closed.
     pub fn end_streams(&self) {
         self.watches.stop();
+        self.ending.send_replace(true);
+    }
+
+    /// Returns when what would go on for ever has to end.
+    pub async fn ending(&self) {
+        // Cannot fail: the sender is this server's.
+        let _ = self.ending.subscribe().wait_for(|ending| *ending).await;
     }
 
     /// Carries out a command that writes.

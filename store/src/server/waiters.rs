@@ -61,6 +61,14 @@ impl Waiters {
         Ok(waiter)
     }
 
+    /// The id of a proposal that nobody waits for.
+    pub fn unanswered(&self) -> RequestId {
+        RequestId {
+            member: self.member,
+            number: self.next.fetch_add(1, Ordering::Relaxed),
+        }
+    }
+
     /// The proposal `id` was applied; nothing if nobody here waits for it.
     pub fn answer(&self, id: RequestId, answer: Answer) {
         if id.member != self.member {

@@ -4,10 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use tonic::Code;
 
 use super::generate::Generator;
-use super::operation::Operation;
 use super::sequence::{Finding, Pair, Stop, Tally, place, run_sequence};
 use super::side::Side;
 
@@ -122,7 +120,6 @@ pub async fn run(reference: &Side, candidate: &Side, settings: &Settings) -> Res
         reference,
         candidate,
         candidate_is_etcd: settings.candidate_is_etcd,
-        leases: serves_leases(candidate).await,
     };
     let mut report = Report::default();
     for number in 0..settings.sequences {
@@ -154,13 +151,6 @@ pub async fn run(reference: &Side, candidate: &Side, settings: &Settings) -> Res
         }
     }
     Ok(report)
-}
-
-async fn serves_leases(candidate: &Side) -> bool {
-    match candidate.member(0).call(&Operation::LeaseLeases).await {
-        Err(failure) => failure.code != Code::Unimplemented,
-        Ok(_) => true,
-    }
 }
 
 /// Runs a sequence, again if it is interrupted.

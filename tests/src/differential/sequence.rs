@@ -26,15 +26,13 @@ const PAST_REVISIONS: i64 = 12;
 /// Put and delete that give both sides an equal empty state.
 const EQUALISING_WRITES: i64 = 2;
 
-/// The two clusters and what the second one can do.
+/// The two clusters.
 #[derive(Clone, Copy)]
 pub struct Pair<'a> {
     pub reference: &'a Side,
     pub candidate: &'a Side,
     /// The candidate is an etcd too, so it cannot be asked what stops one.
     pub candidate_is_etcd: bool,
-    /// Whether the candidate serves leases.
-    pub leases: bool,
 }
 
 /// Where and how the sides differ.
@@ -119,9 +117,6 @@ impl Sequence<'_> {
         draw: usize,
         operation: Operation,
     ) -> Result<(), Stop> {
-        if is_lease_operation(&operation) && !self.pair.leases {
-            return Ok(());
-        }
         if let Operation::Compact(compaction) = &operation
             && self.not_compacted.contains(&compaction.revision)
         {
@@ -376,21 +371,11 @@ pub fn place(index: Option<usize>) -> String {
     }
 }
 
-fn is_lease_operation(operation: &Operation) -> bool {
-    matches!(
-        operation,
-        Operation::LeaseGrant(_)
-            | Operation::LeaseRevoke(_)
-            | Operation::LeaseTimeToLive(_)
-            | Operation::LeaseLeases
-    )
-}
-
 /// Brings both sides to the same revision, at least `start_revision` and
 /// compacted there, with no key and the usual leases. Returns the revision.
 async fn prepare(pair: Pair<'_>, start_revision: i64) -> Result<i64, Failure> {
     let (reference, candidate) = (pair.reference.member(0), pair.candidate.member(0));
-    let (a, b) = tokio::join!(clear(reference, true), clear(candidate, pair.leases));
+    let (a, b) = tokio::join!(clear(reference), clear(candidate));
     let (a, b) = (a?, b?);
     let revision = a.max(b).max(start_revision - EQUALISING_WRITES);
     let (a, b) = tokio::join!(
@@ -399,10 +384,7 @@ async fn prepare(pair: Pair<'_>, start_revision: i64) -> Result<i64, Failure> {
     );
     a?;
     b?;
-    let (a, b) = tokio::join!(
-        settle(reference, pair.leases),
-        settle(candidate, pair.leases)
-    );
+    let (a, b) = tokio::join!(settle(reference), settle(candidate));
     let (a, b) = (a?, b?);
     if a == b {
         return Ok(a);
@@ -414,8 +396,8 @@ async fn prepare(pair: Pair<'_>, start_revision: i64) -> Result<i64, Failure> {
 }
 
 /// Revokes leases and deletes keys; returns the revision.
-async fn clear(member: &Member, leases: bool) -> Result<i64, Failure> {
-    for id in grantable_leases().filter(|_| leases) {
+async fn clear(member: &Member) -> Result<i64, Failure> {
+    for id in grantable_leases() {
         match member
             .call(&Operation::LeaseRevoke(LeaseRevokeRequest { id }))
             .await
@@ -457,7 +439,7 @@ async fn advance(member: &Member, mut revision: i64, to: i64) -> Result<(), Fail
 }
 
 /// One put and a delete of everything, a compaction there, and the leases.
-async fn settle(member: &Member, leases: bool) -> Result<i64, Failure> {
+async fn settle(member: &Member) -> Result<i64, Failure> {
     put_filler(member).await?;
     delete_everything(member).await?;
     let revision = member.revision().await?;
@@ -466,7 +448,7 @@ async fn settle(member: &Member, leases: bool) -> Result<i64, Failure> {
         physical: true,
     };
     member.call(&Operation::Compact(compaction)).await?;
-    for id in LEASES.into_iter().filter(|_| leases) {
+    for id in LEASES {
         let grant = LeaseGrantRequest { ttl: LEASE_TTL, id };
         member.call(&Operation::LeaseGrant(grant)).await?;
     }

@@ -16,6 +16,9 @@ pub const OWNER: u8 = 0x01;
 const LEASE: u8 = 0x01;
 const ATTACHMENT: u8 = 0x02;
 
+/// Flag of a lease's row that tells what is left of it.
+const CHECKPOINTED: u8 = 1;
+
 /// Key of the row that holds the store's revision and compaction floor.
 pub const STATE: &[u8] = &[OWNER, 0x00];
 /// Key of the row that tells how far this replica has reclaimed compacted
@@ -94,19 +97,35 @@ pub fn decode_lease_key(key: &[u8]) -> Option<i64> {
     (prefix == LEASES.0).then_some(i64::from_be_bytes(id.try_into().ok()?))
 }
 
-/// `ttl` in seconds.
-pub fn encode_lease(ttl: i64) -> Bytes {
-    let mut out = BytesMut::with_capacity(11);
-    out.put_u8(FORMAT);
-    put_zigzag(&mut out, ttl);
+/// What the row of a lease says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lease {
+    /// The time to live that was granted, in seconds.
+    pub ttl: i64,
+    /// What was left at the last checkpoint, in seconds; 0 if there was none
+    /// since the lease was granted or kept alive.
+    pub remaining: i64,
+}
+
+pub fn encode_lease(lease: &Lease) -> Bytes {
+    let mut out = BytesMut::with_capacity(21);
+    if lease.remaining == 0 {
+        out.put_u8(FORMAT);
+        put_zigzag(&mut out, lease.ttl);
+    } else {
+        out.put_u8(FORMAT | CHECKPOINTED);
+        put_zigzag(&mut out, lease.ttl);
+        put_zigzag(&mut out, lease.remaining);
+    }
     out.freeze()
 }
 
-/// The time to live in seconds.
-pub fn decode_lease(row: &[u8]) -> Option<i64> {
-    let mut reader = start(row)?;
+pub fn decode_lease(row: &[u8]) -> Option<Lease> {
+    let mut reader = Reader::new(row);
+    let checkpointed = flags(reader.byte()?, CHECKPOINTED)? & CHECKPOINTED != 0;
     let ttl = reader.zigzag()?;
-    reader.is_empty().then_some(ttl)
+    let remaining = if checkpointed { reader.zigzag()? } else { 0 };
+    (reader.is_empty() && checkpointed == (remaining != 0)).then_some(Lease { ttl, remaining })
 }
 
 /// Key of the row that says that `key` is attached to the lease. The row's
@@ -148,11 +167,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn rows_round_trip(revision in 1..1_i64 << 62, below: u64, ttl: i64, target in -1..i64::MAX, main in 0..i64::MAX, sub: u32) {
+        fn rows_round_trip(revision in 1..1_i64 << 62, below: u64, ttl: i64, remaining: i64, target in -1..i64::MAX, main in 0..i64::MAX, sub: u32) {
             let compact_revision = -1 + (below % (revision as u64 + 2)) as i64;
             let state = State { revision, compact_revision, previous_compact_revision: -1 };
             prop_assert_eq!(decode_state(&encode_state(&state)), Some(state));
-            prop_assert_eq!(decode_lease(&encode_lease(ttl)), Some(ttl));
+            for remaining in [0, remaining] {
+                let lease = Lease { ttl, remaining };
+                prop_assert_eq!(decode_lease(&encode_lease(&lease)), Some(lease));
+            }
             let reclaimed = Reclaimed { target, next: Revision::new(main, sub) };
             prop_assert_eq!(decode_reclaimed(&encode_reclaimed(&reclaimed)), Some(reclaimed));
         }
@@ -167,7 +189,7 @@ mod tests {
 
         #[test]
         fn arbitrary_bytes_do_not_panic(bytes: Vec<u8>) {
-            let row = [&[FORMAT], &bytes[..]].concat();
+            let row = [&[FORMAT | (bytes.len() as u8 & 1)], &bytes[..]].concat();
             let _ = (decode_state(&row), decode_reclaimed(&row), decode_lease(&row), decode_lease_key(&bytes));
         }
     }
@@ -197,7 +219,9 @@ mod tests {
             lease_key(-2).as_ref(),
             b"\x01\x01\xff\xff\xff\xff\xff\xff\xff\xfe"
         );
-        assert_eq!(encode_lease(60).as_ref(), b"\x10\x78");
+        let lease = |remaining| Lease { ttl: 60, remaining };
+        assert_eq!(encode_lease(&lease(0)).as_ref(), b"\x10\x78");
+        assert_eq!(encode_lease(&lease(7)).as_ref(), b"\x11\x78\x0e");
         assert_eq!(
             attachment_key(5, b"k").as_ref(),
             b"\x01\x02\0\0\0\0\0\0\0\x05k"

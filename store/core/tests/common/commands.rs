@@ -6,8 +6,8 @@
 
 use bytes::Bytes;
 use mizzen_core::{
-    Command, Compaction, Compare, CompareOp, CompareTarget, DeleteRange, LeaseGrant, LeaseRevoke,
-    Operation, Put, Range, SortOrder, SortTarget, Txn,
+    Command, Compaction, Compare, CompareOp, CompareTarget, DeleteRange, LeaseCheckpoint,
+    LeaseGrant, LeaseRevoke, Operation, Put, Range, SortOrder, SortTarget, Txn,
 };
 use proptest::{collection::vec, prelude::*, sample::select};
 
@@ -231,6 +231,8 @@ pub fn read_only_txn() -> impl Strategy<Value = Txn> {
 pub fn command() -> impl Strategy<Value = Command> {
     let compaction = prop_oneof![4 => 2..40_i64, 2 => 2..6_i64, 1 => -2..2_i64];
     let ttl = select(&[60_i64, 0, -1, 9_000_000_000, 9_000_000_001][..]);
+    let checkpoint = (lease(), select(&[0_i64, 1, 59, -1, i64::MAX][..]))
+        .prop_map(|(id, remaining)| LeaseCheckpoint { id, remaining });
     prop_oneof![
         40 => put().prop_map(Command::Put),
         12 => delete().prop_map(Command::DeleteRange),
@@ -238,6 +240,7 @@ pub fn command() -> impl Strategy<Value = Command> {
         3 => compaction.prop_map(|revision| Command::Compact(Compaction { revision })),
         6 => (lease(), ttl).prop_map(|(id, ttl)| Command::LeaseGrant(LeaseGrant { id, ttl })),
         3 => lease().prop_map(|id| Command::LeaseRevoke(LeaseRevoke { id })),
+        3 => vec(checkpoint, 0..4).prop_map(Command::LeaseCheckpoint),
     ]
 }
 

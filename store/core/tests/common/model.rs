@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use mizzen_core::{
     Command, Compare, CompareOp, CompareTarget, DeleteRange, EncodedKvs, Error, Event, EventKind,
-    LeaseGrant, Operation, Outcome, Put, Range, RangeReply, Reply, SortOrder, SortTarget, Txn,
+    Lease, LeaseGrant, Operation, Outcome, Put, Range, RangeReply, Reply, SortOrder, SortTarget,
+    Txn,
 };
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -36,7 +37,7 @@ pub struct Model {
     pub compacted: i64,
     /// The compaction before that one.
     pub compacted_before: i64,
-    pub leases: BTreeMap<i64, i64>,
+    pub leases: BTreeMap<i64, Lease>,
     pub now: Kvs,
     /// The key-values after each revision. Nothing before revision 1.
     pub at: Vec<Kvs>,
@@ -127,7 +128,13 @@ impl Model {
                 Err(Error::LeaseExists)
             }
             Command::LeaseGrant(LeaseGrant { id, ttl }) => {
-                self.leases.insert(*id, *ttl);
+                self.leases.insert(
+                    *id,
+                    Lease {
+                        ttl: *ttl,
+                        remaining: 0,
+                    },
+                );
                 Ok(Reply::LeaseGrant {
                     revision: self.revision,
                     id: *id,
@@ -141,6 +148,16 @@ impl Model {
                 }
                 Ok(Reply::LeaseRevoke {
                     revision: self.seen(),
+                })
+            }
+            Command::LeaseCheckpoint(checkpoints) => {
+                for checkpoint in checkpoints {
+                    if let Some(lease) = self.leases.get_mut(&checkpoint.id) {
+                        lease.remaining = checkpoint.remaining.max(0);
+                    }
+                }
+                Ok(Reply::LeaseCheckpoint {
+                    revision: self.revision,
                 })
             }
         }

@@ -1,0 +1,243 @@
+//! What a leader does about leases: it takes them over, ends those whose time
+//! has run out, and notes in the log what is left of long ones.
+//!
+//! Everything is proposed in the term in which it was decided, and in no
+//! other: what a deposed leader decided is never carried out.
+
+use std::{io, sync::Arc, time::Duration};
+
+use futures::future;
+use mizzen_core::{Command, Lease, LeaseCheckpoint, LeaseRevoke, ViewError};
+use mizzen_engine::Engine;
+use tokio::{sync::watch, time::sleep};
+
+use super::primary::Primary;
+use crate::{
+    limits,
+    raft::{Group, Submitted},
+    server::{
+        apply::SharedPublished,
+        proposal::{Body, Proposal},
+        waiters::Waiters,
+    },
+};
+
+/// Between attempts that other members must answer.
+const PAUSE: Duration = Duration::from_millis(20);
+
+pub struct Keeper<E: Engine> {
+    pub group: Arc<Group>,
+    pub primary: Arc<Primary>,
+    pub published: SharedPublished<E>,
+    pub applied: watch::Receiver<u64>,
+    pub checkpoints: Arc<Checkpoints>,
+    /// Added to every deadline by a new leader: nobody could renew while there
+    /// was none.
+    pub extension: Duration,
+}
+
+impl<E: Engine> Keeper<E> {
+    /// Works whenever this member leads. `fail` is called when the rows cannot
+    /// be read.
+    pub async fn run(self, fail: impl Fn(&io::Error) + Send) {
+        let mut leading = self.group.watch_leading();
+        loop {
+            let term = *leading.borrow_and_update();
+            let Some(term) = term else {
+                if leading.changed().await.is_err() {
+                    return;
+                }
+                continue;
+            };
+            let deposed = leading.wait_for(|now| *now != Some(term));
+            let ended = tokio::select! {
+                deposed = deposed => deposed.map(drop).map_err(io::Error::other),
+                error = self.lead(term) => {
+                    fail(&error);
+                    Err(error)
+                }
+            };
+            self.primary.demote();
+            if ended.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Returns only when the rows cannot be read.
+    async fn lead(&self, term: u64) -> io::Error {
+        if let Err(error) = self.take_over(term).await {
+            return error;
+        }
+        future::join(self.expire(term), self.checkpoint(term)).await;
+        io::Error::other("a leader's work on leases has ended")
+    }
+
+    /// Reads the leases once this member has applied everything that leaders
+    /// before it did.
+    async fn take_over(&self, term: u64) -> io::Result<()> {
+        let index = loop {
+            match self.group.confirm_leadership().await {
+                Ok(confirmed) if confirmed.term == term => break confirmed.index,
+                Ok(_) | Err(_) => sleep(PAUSE).await,
+            }
+        };
+        let mut applied = self.applied.clone();
+        if applied.wait_for(|applied| *applied >= index).await.is_err() {
+            // The applying thread has stopped and said why.
+            return future::pending().await;
+        }
+        loop {
+            self.primary.load();
+            let published = self.published.load_full();
+            let load = move || -> Result<(u64, Vec<(i64, Lease)>), ViewError> {
+                let leases = mizzen_core::leases(&published.rows)?;
+                Ok((published.applied_index(), leases))
+            };
+            let (index, leases) = tokio::task::spawn_blocking(load)
+                .await
+                .map_err(io::Error::other)?
+                .map_err(io::Error::other)?;
+            if self.primary.promote(term, index, &leases, self.extension) {
+                tracing::info!(term, leases = leases.len(), "took over the leases");
+                return Ok(());
+            }
+        }
+    }
+
+    /// Ends leases in small batches and rests in between as long as each took:
+    /// a storm of them gets at most half of what other writes could use.
+    async fn expire(&self, term: u64) {
+        let mut undone: Vec<i64> = Vec::new();
+        loop {
+            let decided = self.primary.in_term(term, |lessor, now| {
+                // What is gone need not be ended again. If it was granted anew
+                // meanwhile, it is another lease.
+                undone.retain(|id| lessor.is_expiring(*id));
+                let more = limits::LEASE_REVOKES.saturating_sub(undone.len());
+                let mut ids = std::mem::take(&mut undone);
+                ids.extend(lessor.expire(now, more));
+                (ids, lessor.next_deadline(), now)
+            });
+            let Some((ids, next, now)) = decided else {
+                return future::pending().await;
+            };
+            if ids.is_empty() {
+                // A lease granted from here on lives for a second at least.
+                let rest = next.map_or(Duration::MAX, |next| next.saturating_sub(now));
+                sleep(rest.clamp(Duration::from_millis(1), Duration::from_secs(1))).await;
+                continue;
+            }
+            let began = tokio::time::Instant::now();
+            let outcomes = future::join_all(ids.iter().map(|id| {
+                let command = Command::LeaseRevoke(LeaseRevoke { id: *id });
+                self.checkpoints.propose(term, command)
+            }))
+            .await;
+            undone = ids
+                .into_iter()
+                .zip(outcomes)
+                .filter(|(_, outcome)| *outcome != Submitted::Done)
+                .map(|(id, _)| id)
+                .collect();
+            sleep(if undone.is_empty() {
+                began.elapsed()
+            } else {
+                began.elapsed().max(PAUSE)
+            })
+            .await;
+        }
+    }
+
+    async fn checkpoint(&self, term: u64) {
+        loop {
+            let began = tokio::time::Instant::now();
+            let noted = self.checkpoints.note(&self.primary, term).await;
+            let Some((noted, next)) = noted else {
+                return future::pending().await;
+            };
+            sleep(if noted {
+                began.elapsed().max(PAUSE)
+            } else {
+                next
+            })
+            .await;
+        }
+    }
+}
+
+/// Entries about what is left of leases, one at a time: which of two about the
+/// same lease comes later matters.
+pub struct Checkpoints {
+    group: Arc<Group>,
+    waiters: Arc<Waiters>,
+    turn: tokio::sync::Mutex<()>,
+}
+
+impl Checkpoints {
+    pub fn new(group: Arc<Group>, waiters: Arc<Waiters>) -> Self {
+        Self {
+            group,
+            waiters,
+            turn: tokio::sync::Mutex::default(),
+        }
+    }
+
+    /// Proposes in `term` what no client waits for.
+    async fn propose(&self, term: u64, command: Command) -> Submitted {
+        let payload = Proposal {
+            id: self.waiters.unanswered(),
+            body: Body::Command(command),
+        }
+        .encode();
+        self.group.propose_in(term, payload).await
+    }
+
+    /// Notes what is due. Gives whether there was something, and how long to
+    /// wait for the next; `None` if another term has begun.
+    async fn note(&self, primary: &Primary, term: u64) -> Option<(bool, Duration)> {
+        let _turn = self.turn.lock().await;
+        let (due, next) = primary.in_term(term, |lessor, now| {
+            let due = lessor.due_checkpoints(now, limits::LEASE_CHECKPOINTS);
+            let interval = limits::LEASE_CHECKPOINT_INTERVAL;
+            let next = lessor
+                .next_checkpoint()
+                .map_or(interval, |next| next.saturating_sub(now).min(interval));
+            (due, next)
+        })?;
+        if due.is_empty() {
+            return Some((false, next));
+        }
+        let checkpoints = due
+            .into_iter()
+            .map(|(id, remaining)| LeaseCheckpoint { id, remaining })
+            .collect();
+        // If it is not carried out, the next leader waits longer than it must.
+        self.propose(term, Command::LeaseCheckpoint(checkpoints))
+            .await;
+        Some((true, next))
+    }
+
+    /// Takes back what was noted of leases that were renewed since. True: it
+    /// is committed.
+    pub async fn take_back(&self, primary: &Primary, term: u64, ids: &[i64]) -> bool {
+        let _turn = self.turn.lock().await;
+        for ids in ids.chunks(limits::LEASE_CHECKPOINTS) {
+            let checkpoints = ids
+                .iter()
+                .map(|id| LeaseCheckpoint {
+                    id: *id,
+                    remaining: 0,
+                })
+                .collect();
+            let command = Command::LeaseCheckpoint(checkpoints);
+            if self.propose(term, command).await != Submitted::Done {
+                return false;
+            }
+            primary.in_term(term, |lessor, _| {
+                ids.iter().for_each(|id| lessor.unnoted(*id));
+            });
+        }
+        true
+    }
+}
