@@ -9,7 +9,7 @@ export MIZZEN_REFERENCE_DIR := $(REFERENCE)
 export PATH := $(TOOLS)/bin:$(PATH)
 BIN := $(CARGO_TARGET_DIR)/release
 
-.PHONY: run stop test build packages tools reference lint
+.PHONY: run stop test build packages tools reference kubectl lint
 
 ## Builds and starts three replicas on this machine, and says how to use them.
 run: build
@@ -20,10 +20,10 @@ stop:
 	@store/run.sh stop
 
 build: packages
-	cargo build --release --locked -p mizzen-store
+	cargo build --release --locked -p mizzen-store -p mizzen-apiserver
 
 ## Everything that must hold before a change lands.
-test: packages tools reference lint build
+test: packages tools reference kubectl lint build
 	cargo test --release --locked --workspace
 
 lint: packages tools
@@ -47,3 +47,7 @@ $(REFERENCE)/server: tests/reference/go.mod
 	@mkdir -p $(REFERENCE)
 	@if command -v go >/dev/null; then cd tests/reference && GOBIN=$(REFERENCE) go install tool && touch $(REFERENCE)/server; \
 	else echo "skipped: comparisons with etcd (no go on PATH)"; fi
+
+# The newest kubectl, beside the one that may be installed.
+kubectl:
+	@tests/kubectl.sh $(REFERENCE)

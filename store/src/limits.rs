@@ -247,3 +247,6 @@ pub const LEARNERS: usize = 1;
 /// How long a leader that stops tries to hand leadership over. With a healthy
 /// voter it takes milliseconds.
 pub const HAND_OVER_LIMIT: Duration = Duration::from_secs(2);
+
+/// Announcements of election leaders that wait for a client that observes.
+pub const OBSERVED: usize = 16;

@@ -21,8 +21,9 @@ mod binary;
 mod member;
 mod ports;
 
-pub use binary::{find_tool, mizzen, reference};
+pub use binary::{apiserver, find_tool, mizzen, reference};
 use member::Member;
+pub use ports::free as free_ports;
 
 /// Bound of every wait in this module. Far above what a healthy server needs.
 const DEADLINE: Duration = Duration::from_secs(60);

@@ -83,6 +83,9 @@ impl<E: Engine> Api<E> {
             "/etcdserverpb.Maintenance/HashKV" => self.hash_kv(caller, body).await,
             "/etcdserverpb.Maintenance/Defragment" => self.defragment(body),
             "/etcdserverpb.Maintenance/MoveLeader" => self.move_leader(body).await,
+            path if path.starts_with("/v3") => {
+                return self.concurrency(path, caller, body).await;
+            }
             path => {
                 let method = path.strip_prefix("/etcdserverpb.Cluster/")?;
                 return self.cluster(method, caller, body).await;
@@ -103,6 +106,12 @@ impl<E: Engine> Api<E> {
                 | "/etcdserverpb.Lease/LeaseRevoke"
                 | "/etcdserverpb.Lease/LeaseTimeToLive"
                 | "/etcdserverpb.Lease/LeaseLeases"
+                | "/v3lockpb.Lock/Lock"
+                | "/v3lockpb.Lock/Unlock"
+                | "/v3electionpb.Election/Campaign"
+                | "/v3electionpb.Election/Proclaim"
+                | "/v3electionpb.Election/Leader"
+                | "/v3electionpb.Election/Resign"
                 | "/etcdserverpb.Cluster/MemberAdd"
                 | "/etcdserverpb.Cluster/MemberRemove"
                 | "/etcdserverpb.Cluster/MemberUpdate"

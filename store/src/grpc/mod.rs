@@ -7,6 +7,7 @@
 mod api;
 mod cluster;
 mod coalesce;
+mod concurrency;
 mod frame;
 mod lease;
 mod listen;
@@ -108,6 +109,12 @@ impl<E: Engine> Front<E> {
                 Err(status) => Err(status),
             });
         }
+        if path == "/v3electionpb.Election/Observe" {
+            return frame::stream(match frame::message(request.into_body(), limit).await {
+                Ok(message) => self.api.observe(&caller, message).await,
+                Err(status) => Err(status),
+            });
+        }
         if path == "/etcdserverpb.Lease/LeaseKeepAlive" {
             let requests = frame::Messages::new(request.into_body(), limit);
             return frame::stream(self.api.lease_keep_alive(caller, requests));
@@ -154,6 +161,8 @@ fn is_service(name: &str) -> bool {
         name,
         "etcdserverpb.KV"
             | "etcdserverpb.Lease"
+            | "v3lockpb.Lock"
+            | "v3electionpb.Election"
             | "etcdserverpb.Watch"
             | "etcdserverpb.Cluster"
             | "etcdserverpb.Maintenance"

@@ -11,8 +11,21 @@ use anyhow::{Context as _, Result, ensure};
 /// # Errors
 /// There is no such file.
 pub fn mizzen() -> Result<PathBuf> {
-    if let Some(path) = env::var_os("MIZZEN_BIN") {
-        return existing(path.into(), "MIZZEN_BIN");
+    built("mizzen", "MIZZEN_BIN")
+}
+
+/// The resource API under test: `MIZZEN_APISERVER_BIN`, or `mizzen-apiserver` of
+/// the build that the calling program belongs to.
+///
+/// # Errors
+/// There is no such file.
+pub fn apiserver() -> Result<PathBuf> {
+    built("mizzen-apiserver", "MIZZEN_APISERVER_BIN")
+}
+
+fn built(name: &str, variable: &str) -> Result<PathBuf> {
+    if let Some(path) = env::var_os(variable) {
+        return existing(path.into(), variable);
     }
     let current = env::current_exe()?;
     // A program is in the build's folder itself, a test one level below, in deps/.
@@ -20,9 +33,9 @@ pub fn mizzen() -> Result<PathBuf> {
         .ancestors()
         .skip(1)
         .take(2)
-        .map(|folder| folder.join("mizzen"))
+        .map(|folder| folder.join(name))
         .find(|path| path.is_file())
-        .context("mizzen is not built: cargo build --release, or set MIZZEN_BIN")
+        .with_context(|| format!("{name} is not built: cargo build --release, or set {variable}"))
 }
 
 /// The reference server: `ETCD_REFERENCE_BIN`, or `server` in the folder that

@@ -21,7 +21,7 @@ static HANDED_OUT: AtomicU16 = AtomicU16::new(0);
 ///
 /// # Errors
 /// Not enough of them, or the environment names a port out of range.
-pub(super) fn free(count: usize) -> Result<Vec<u16>> {
+pub fn free(count: usize) -> Result<Vec<u16>> {
     let first = first()?;
     let mut ports = Vec::new();
     while ports.len() < count {

@@ -1,0 +1,173 @@
+use serde_json::{Value, json};
+
+use super::*;
+use crate::{
+    schema::find_resource,
+    select::{Fields, Labels},
+    store::{Batch, Change},
+};
+
+fn pods() -> &'static Resource {
+    find_resource("", "v1", "pods").expect("a resource")
+}
+
+fn stored(labels: &Value, phase: &str) -> Bytes {
+    let value = json!({"metadata": {"name": "a", "namespace": "n", "labels": labels}, "status": {"phase": phase}});
+    let Value::Object(mut value) = value else {
+        panic!("an object")
+    };
+    object::to_store(pods(), &mut value)
+}
+
+fn change(key: &str, value: Option<Bytes>, revision: i64) -> Change {
+    Change {
+        key: format!("/registry/pods/{key}").into_bytes().into(),
+        value,
+        revision,
+    }
+}
+
+fn apply(cache: &Cache, changes: Vec<Change>) {
+    let revision = changes.last().map_or(0, |change| change.revision);
+    cache.apply(&Batch { changes, revision });
+}
+
+fn parsed(frame: &Bytes) -> Value {
+    assert!(frame.ends_with(b"\n"));
+    serde_json::from_slice(frame).expect("an event")
+}
+
+#[test]
+fn an_event_and_its_object_share_their_bytes() {
+    let cache = Cache::empty(pods());
+    apply(
+        &cache,
+        vec![change("n/a", Some(stored(&json!({}), "Pending")), 5)],
+    );
+    let entry = cache.get("n/a").expect("it is cached");
+    let (events, _, revision) = cache.read(Cursor(0)).expect("the history is whole");
+    assert_eq!(revision, 5);
+    let event = parsed(&events[0].frame(Kind::Added));
+    assert_eq!(event["type"], "ADDED");
+    assert_eq!(event["object"]["metadata"]["resourceVersion"], "5");
+    let object: Value = serde_json::from_slice(&entry.json()).expect("an object");
+    assert_eq!(event["object"], object);
+    assert!(
+        events[0]
+            .frame(Kind::Added)
+            .as_ptr_range()
+            .contains(&entry.json().as_ptr())
+    );
+}
+
+#[test]
+fn a_deletion_shows_the_last_state_at_its_own_revision() {
+    let cache = Cache::empty(pods());
+    apply(
+        &cache,
+        vec![change("n/a", Some(stored(&json!({}), "Running")), 999)],
+    );
+    apply(&cache, vec![change("n/a", None, 1_000)]);
+    let (events, cursor, _) = cache.read(Cursor(1)).expect("the history is whole");
+    let event = parsed(&events[0].frame(Kind::Deleted));
+    assert_eq!(event["type"], "DELETED");
+    assert_eq!(event["object"]["metadata"]["resourceVersion"], "1000");
+    assert_eq!(event["object"]["status"]["phase"], "Running");
+    assert!(cache.get("n/a").is_none());
+    assert!(cache.read(cursor).expect("the end").0.is_empty());
+}
+
+#[test]
+fn objects_move_in_and_out_of_a_selection() {
+    let cache = Cache::empty(pods());
+    let selector = Selector {
+        labels: Labels::parse("app=web").expect("a selector"),
+        fields: Fields::parse("status.phase=Running", pods()).expect("a selector"),
+    };
+    for (revision, (labels, phase)) in (1..).zip([
+        (json!({"app": "web"}), "Pending"),
+        (json!({"app": "web"}), "Running"),
+        (json!({"app": "web", "x": "y"}), "Running"),
+        (json!({"app": "db"}), "Running"),
+        (json!({"app": "db"}), "Failed"),
+    ]) {
+        apply(
+            &cache,
+            vec![change("n/a", Some(stored(&labels, phase)), revision)],
+        );
+    }
+    let (events, ..) = cache.read(Cursor(0)).expect("the history is whole");
+    let seen: Vec<_> = events
+        .iter()
+        .map(|event| event.seen(pods(), &selector))
+        .collect();
+    assert_eq!(
+        seen,
+        [
+            None,
+            Some(Kind::Added),
+            Some(Kind::Modified),
+            Some(Kind::Deleted),
+            None
+        ]
+    );
+    let added = parsed(&events[1].frame(Kind::Added));
+    assert_eq!(
+        (&added["type"], &added["object"]["status"]["phase"]),
+        (&json!("ADDED"), &json!("Running"))
+    );
+    // It left the selection: what the watcher last saw, at the change's revision.
+    let left = parsed(&events[3].frame(Kind::Deleted));
+    assert_eq!(left["object"]["metadata"]["resourceVersion"], "4");
+    assert_eq!(
+        left["object"]["metadata"]["labels"],
+        json!({"app": "web", "x": "y"})
+    );
+}
+
+#[test]
+fn history_is_bounded_and_says_where_it_begins() {
+    let cache = Cache::empty(pods());
+    let value = stored(&json!({}), "Running");
+    let last = limits::HISTORY_EVENTS_MAX as i64 + 10;
+    for revision in 1..=last {
+        apply(&cache, vec![change("n/a", Some(value.clone()), revision)]);
+    }
+    assert!(cache.read(Cursor(0)).is_none());
+    assert!(cache.after(9).is_none());
+    let cursor = cache.after(10).expect("the oldest that is left");
+    let (events, ..) = cache.read(cursor).expect("events");
+    assert_eq!(events[0].revision, 11);
+    assert_eq!(events.len(), limits::WATCH_TURN);
+}
+
+#[test]
+fn a_repeated_change_is_no_event() {
+    let cache = Cache::empty(pods());
+    let value = stored(&json!({}), "Running");
+    apply(&cache, vec![change("n/a", Some(value.clone()), 3)]);
+    apply(&cache, vec![change("n/a", Some(value), 3)]);
+    assert_eq!(cache.read(Cursor(0)).expect("events").0.len(), 1);
+}
+
+#[test]
+fn scopes_are_whole_namespaces() {
+    let cache = Cache::empty(pods());
+    let value = stored(&json!({}), "Running");
+    apply(
+        &cache,
+        ["n/a", "n/b", "n2/a", "m/a"]
+            .map(|key| change(key, Some(value.clone()), 3))
+            .into(),
+    );
+    let keys = |scope: &str| {
+        cache
+            .snapshot(scope)
+            .entries
+            .iter()
+            .map(|entry| entry.key.to_string())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(keys("n/"), ["n/a", "n/b"]);
+    assert_eq!(keys("").len(), 4);
+}

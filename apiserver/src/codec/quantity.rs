@@ -1,0 +1,219 @@
+//! Resource quantities in their canonical text: no fraction, the largest
+//! suffix that leaves an integer, the family of suffixes as it was given.
+
+const NANO: i128 = 1_000_000_000;
+const DECIMAL: [(&str, u32); 11] = [
+    ("n", 0),
+    ("u", 3),
+    ("m", 6),
+    ("", 9),
+    ("k", 12),
+    ("M", 15),
+    ("G", 18),
+    ("T", 21),
+    ("P", 24),
+    ("E", 27),
+    ("", 9),
+];
+const BINARY: [(&str, u32); 6] = [
+    ("Ki", 1),
+    ("Mi", 2),
+    ("Gi", 3),
+    ("Ti", 4),
+    ("Pi", 5),
+    ("Ei", 6),
+];
+/// Longer numbers are refused: nothing that is counted needs them.
+const TEXT_MAX: usize = 64;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Family {
+    Decimal,
+    Binary,
+    Exponent,
+}
+
+/// The canonical form of `text`, or `None` when it is no quantity.
+pub fn canonical(text: &str) -> Option<String> {
+    let (nanos, family) = parse(text)?;
+    Some(match family {
+        Family::Binary if nanos.abs() >= 1_024 * NANO => binary(nanos),
+        Family::Exponent => exponent(nanos),
+        Family::Binary | Family::Decimal => decimal(nanos),
+    })
+}
+
+/// The value in billionths, rounded away from zero and cut at what an `int64`
+/// of whole units holds.
+fn parse(text: &str) -> Option<(i128, Family)> {
+    if text.len() > TEXT_MAX {
+        return None;
+    }
+    let (negative, rest) = match text.as_bytes().first()? {
+        b'-' => (true, &text[1..]),
+        b'+' => (false, &text[1..]),
+        _ => (false, text),
+    };
+    let end = rest
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(rest.len());
+    let (number, suffix) = rest.split_at(end);
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    if (whole.is_empty() && fraction.is_empty()) || fraction.contains('.') {
+        return None;
+    }
+    let (power, family) = scale(suffix)?;
+    let max = i128::from(i64::MAX) * NANO;
+    // digits * unit / 10^decimals, all in billionths.
+    let mut digits = 0_i128;
+    let mut decimals = 0_u32;
+    let mut lost = false;
+    for (index, byte) in whole.bytes().chain(fraction.bytes()).enumerate() {
+        if digits > 10_i128.pow(20) {
+            // Beyond any value that counts: keep the magnitude only.
+            if index < whole.len() {
+                digits = digits.checked_mul(10)?;
+            } else {
+                lost |= byte != b'0';
+            }
+            continue;
+        }
+        digits = digits * 10 + i128::from(byte - b'0');
+        decimals += u32::from(index >= whole.len());
+    }
+    let (unit, divisor) = match (family, power) {
+        (Family::Binary, power) => (1_024_i128.pow(power.unsigned_abs()) * NANO, 1_i128),
+        (_, power) if power >= 0 => (
+            10_i128
+                .checked_pow(power.unsigned_abs())
+                .unwrap_or(i128::MAX),
+            1,
+        ),
+        (_, power) => (
+            1,
+            10_i128
+                .checked_pow(power.unsigned_abs())
+                .unwrap_or(i128::MAX),
+        ),
+    };
+    let divisor = divisor.saturating_mul(10_i128.checked_pow(decimals)?);
+    let product = digits.saturating_mul(unit);
+    let mut nanos = product / divisor;
+    if product % divisor != 0 || (lost && digits != 0) {
+        nanos += 1;
+    }
+    let nanos = nanos.min(max);
+    Some((if negative { -nanos } else { nanos }, family))
+}
+
+/// The power (of ten over a billionth, or of 1,024) that a suffix stands for.
+fn scale(suffix: &str) -> Option<(i32, Family)> {
+    if let Some((_, power)) = DECIMAL.iter().find(|(name, _)| *name == suffix) {
+        return Some((i32::try_from(*power).ok()?, Family::Decimal));
+    }
+    if let Some((_, power)) = BINARY.iter().find(|(name, _)| *name == suffix) {
+        return Some((i32::try_from(*power).ok()?, Family::Binary));
+    }
+    let exponent: i32 = suffix.strip_prefix(['e', 'E'])?.parse().ok()?;
+    (-64..=64)
+        .contains(&exponent)
+        .then_some((exponent + 9, Family::Exponent))
+}
+
+/// Mantissa and power of ten of the unit, a multiple of three.
+fn reduced(nanos: i128) -> (i128, u32) {
+    let (mut mantissa, mut power) = (nanos, 0);
+    while mantissa != 0 && mantissa % 1_000 == 0 && power < 27 {
+        mantissa /= 1_000;
+        power += 3;
+    }
+    (mantissa, power)
+}
+
+fn decimal(nanos: i128) -> String {
+    if nanos == 0 {
+        return "0".to_owned();
+    }
+    let (mantissa, power) = reduced(nanos);
+    let suffix = DECIMAL
+        .iter()
+        .find(|(_, p)| *p == power)
+        .map_or("", |(name, _)| name);
+    format!("{mantissa}{suffix}")
+}
+
+fn exponent(nanos: i128) -> String {
+    if nanos == 0 {
+        return "0".to_owned();
+    }
+    let (mantissa, power) = reduced(nanos);
+    match i64::from(power) - 9 {
+        0 => mantissa.to_string(),
+        power => format!("{mantissa}e{power}"),
+    }
+}
+
+fn binary(nanos: i128) -> String {
+    let mut mantissa = nanos / NANO;
+    if nanos % NANO != 0 {
+        mantissa += nanos.signum();
+    }
+    let mut suffix = "";
+    for (name, _) in BINARY {
+        if mantissa % 1_024 != 0 {
+            break;
+        }
+        mantissa /= 1_024;
+        suffix = name;
+    }
+    format!("{mantissa}{suffix}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::canonical;
+
+    #[test]
+    fn canonical_forms() {
+        for (given, expected) in [
+            ("0", "0"),
+            ("1", "1"),
+            ("1000m", "1"),
+            ("1500m", "1500m"),
+            ("0.1", "100m"),
+            (".5", "500m"),
+            ("1000", "1k"),
+            ("1024", "1024"),
+            ("100000", "100k"),
+            ("1024Mi", "1Gi"),
+            ("1.5Gi", "1536Mi"),
+            ("0.5Ki", "512"),
+            ("1.1Ki", "1127"),
+            ("1e3", "1e3"),
+            ("1E6", "1e6"),
+            ("5e0", "5"),
+            ("-1500m", "-1500m"),
+            ("0.0000000001", "1n"),
+            ("9223372036854775807", "9223372036854775807"),
+            ("99999999999999999999", "9223372036854775807"),
+            ("1Ei", "1Ei"),
+            ("100Ei", "9223372036854775807"),
+            ("250m", "250m"),
+            ("64Mi", "64Mi"),
+            ("1.", "1"),
+            ("12e-3", "12e-3"),
+            ("1000k", "1M"),
+        ] {
+            assert_eq!(canonical(given).as_deref(), Some(expected), "{given}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_quantity_is_refused() {
+        for text in [
+            "", "-", ".", "1.2.3", "1KiB", "Mi", "1 ", "1e", "1e999", "1mm", "--1", "1_0",
+        ] {
+            assert_eq!(canonical(text), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,414 @@
+//! Upstream's defaults of the kinds that clients and controllers rely on.
+//! Knows objects; knows no request.
+
+mod pod;
+
+use serde_json::{Value, json};
+
+use crate::{object::Json, schema::Resource};
+
+/// Sets `field` when it is absent.
+fn set(map: &mut Json, field: &str, value: impl Into<Value>) {
+    let present = map.entry(field).or_insert(Value::Null);
+    if present.is_null() {
+        *present = value.into();
+    }
+}
+
+/// Calls `f` with the object at `field`, if there is one.
+fn with(map: &mut Json, field: &str, f: impl FnOnce(&mut Json)) {
+    if let Some(Value::Object(inner)) = map.get_mut(field) {
+        f(inner);
+    }
+}
+
+/// Calls `f` with the object at `field`, made if there is none.
+fn made(map: &mut Json, field: &str, f: impl FnOnce(&mut Json)) {
+    set(map, field, json!({}));
+    with(map, field, f);
+}
+
+/// Calls `f` with every object of the list at `field`.
+fn each(map: &mut Json, field: &str, mut f: impl FnMut(&mut Json)) {
+    if let Some(Value::Array(list)) = map.get_mut(field) {
+        list.iter_mut()
+            .filter_map(Value::as_object_mut)
+            .for_each(&mut f);
+    }
+}
+
+fn text<'a>(map: &'a Json, field: &str) -> &'a str {
+    map.get(field).and_then(Value::as_str).unwrap_or("")
+}
+
+/// Sets what upstream sets.
+pub fn apply(resource: &Resource, value: &mut Json) {
+    match resource.kind {
+        "Pod" => pod::pod(value),
+        "PodTemplate" => with(value, "template", pod::template),
+        "Namespace" => namespace(value),
+        "Secret" => secret(value),
+        "Service" => service(value),
+        "Endpoints" => each(value, "subsets", |subset| {
+            each(subset, "ports", |port| set(port, "protocol", "TCP"))
+        }),
+        "EndpointSlice" => each(value, "ports", |port| {
+            set(port, "name", "");
+            set(port, "protocol", "TCP");
+        }),
+        "PersistentVolume" => with(value, "spec", |spec| {
+            set(spec, "persistentVolumeReclaimPolicy", "Retain");
+            set(spec, "volumeMode", "Filesystem");
+        }),
+        "PersistentVolumeClaim" => claim(value),
+        "ReplicationController" => controller(value),
+        "Deployment" => deployment(value),
+        "ReplicaSet" => with(value, "spec", |spec| {
+            set(spec, "replicas", 1);
+            with(spec, "template", pod::template);
+        }),
+        "StatefulSet" => stateful_set(value),
+        "DaemonSet" => daemon_set(value),
+        "Job" => with(value, "spec", job),
+        "CronJob" => with(value, "spec", |spec| {
+            set(spec, "concurrencyPolicy", "Allow");
+            set(spec, "suspend", false);
+            set(spec, "successfulJobsHistoryLimit", 3);
+            set(spec, "failedJobsHistoryLimit", 1);
+            // A job of the template gets its own defaults when it is made.
+            with(spec, "jobTemplate", |job| {
+                with(job, "spec", |spec| with(spec, "template", pod::template))
+            });
+        }),
+        "HorizontalPodAutoscaler" => with(value, "spec", |spec| {
+            set(spec, "minReplicas", 1);
+            set(
+                spec,
+                "metrics",
+                json!([{"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 80}}}]),
+            );
+        }),
+        "NetworkPolicy" => network_policy(value),
+        "RoleBinding" | "ClusterRoleBinding" => binding(value),
+        "StorageClass" => {
+            set(value, "reclaimPolicy", "Delete");
+            set(value, "volumeBindingMode", "Immediate");
+        }
+        "PriorityClass" => set(value, "preemptionPolicy", "PreemptLowerPriority"),
+        "CSIDriver" => with(value, "spec", |spec| {
+            set(spec, "attachRequired", true);
+            set(spec, "podInfoOnMount", false);
+            set(spec, "storageCapacity", false);
+            set(spec, "fsGroupPolicy", "ReadWriteOnceWithFSType");
+            set(spec, "volumeLifecycleModes", json!(["Persistent"]));
+            set(spec, "requiresRepublish", false);
+            set(spec, "seLinuxMount", false);
+        }),
+        "MutatingWebhookConfiguration" | "ValidatingWebhookConfiguration" => {
+            webhooks(resource, value)
+        }
+        _ => {}
+    }
+}
+
+fn namespace(value: &mut Json) {
+    let name = crate::object::meta_str(value, "name").to_owned();
+    made(value, "metadata", |meta| {
+        made(meta, "labels", |labels| {
+            labels.insert("kubernetes.io/metadata.name".to_owned(), name.into());
+        });
+    });
+    let new = !crate::object::is_deleting(value);
+    made(value, "spec", |spec| {
+        if new {
+            set(spec, "finalizers", json!(["kubernetes"]));
+        }
+    });
+    made(value, "status", |status| set(status, "phase", "Active"));
+}
+
+fn secret(value: &mut Json) {
+    set(value, "type", "Opaque");
+    // Given for writing only: it lands in `data`.
+    if let Some(Value::Object(plain)) = value.remove("stringData") {
+        use base64::{Engine as _, engine::general_purpose::STANDARD};
+        made(value, "data", |data| {
+            for (key, text) in plain {
+                let text = text.as_str().unwrap_or("").to_owned();
+                data.insert(key, STANDARD.encode(text).into());
+            }
+        });
+    }
+}
+
+fn service(value: &mut Json) {
+    made(value, "spec", |spec| {
+        set(spec, "type", "ClusterIP");
+        set(spec, "sessionAffinity", "None");
+        let kind = text(spec, "type").to_owned();
+        if text(spec, "sessionAffinity") == "ClientIP" {
+            set(
+                spec,
+                "sessionAffinityConfig",
+                json!({"clientIP": {"timeoutSeconds": 10_800}}),
+            );
+        }
+        if kind != "ExternalName" {
+            set(spec, "internalTrafficPolicy", "Cluster");
+        }
+        if kind == "NodePort" || kind == "LoadBalancer" {
+            set(spec, "externalTrafficPolicy", "Cluster");
+        }
+        if kind == "LoadBalancer" {
+            set(spec, "allocateLoadBalancerNodePorts", true);
+        }
+        each(spec, "ports", |port| {
+            set(port, "protocol", "TCP");
+            let number = port.get("port").cloned().unwrap_or(Value::Null);
+            if matches!(port.get("targetPort").and_then(Value::as_i64), Some(0)) {
+                port.insert("targetPort".to_owned(), Value::Null);
+            }
+            set(port, "targetPort", number);
+        });
+    });
+}
+
+fn claim(value: &mut Json) {
+    with(value, "spec", |spec| set(spec, "volumeMode", "Filesystem"));
+    made(value, "status", |status| set(status, "phase", "Pending"));
+}
+
+fn controller(value: &mut Json) {
+    let labels = value
+        .get("spec")
+        .and_then(|spec| spec.get("template"))
+        .and_then(|template| template.get("metadata"))
+        .and_then(|meta| meta.get("labels"))
+        .cloned();
+    with(value, "spec", |spec| {
+        set(spec, "replicas", 1);
+        if let Some(labels) = labels {
+            set(spec, "selector", labels);
+        }
+        with(spec, "template", pod::template);
+    });
+}
+
+fn deployment(value: &mut Json) {
+    with(value, "spec", |spec| {
+        set(spec, "replicas", 1);
+        made(spec, "strategy", |strategy| {
+            set(strategy, "type", "RollingUpdate");
+            if text(strategy, "type") == "RollingUpdate" {
+                made(strategy, "rollingUpdate", |update| {
+                    set(update, "maxUnavailable", "25%");
+                    set(update, "maxSurge", "25%");
+                });
+            }
+        });
+        set(spec, "revisionHistoryLimit", 10);
+        set(spec, "progressDeadlineSeconds", 600);
+        with(spec, "template", pod::template);
+    });
+}
+
+fn stateful_set(value: &mut Json) {
+    with(value, "spec", |spec| {
+        set(spec, "podManagementPolicy", "OrderedReady");
+        made(spec, "updateStrategy", |strategy| {
+            set(strategy, "type", "RollingUpdate");
+            if text(strategy, "type") == "RollingUpdate" {
+                made(strategy, "rollingUpdate", |update| {
+                    set(update, "partition", 0)
+                });
+            }
+        });
+        made(spec, "persistentVolumeClaimRetentionPolicy", |policy| {
+            set(policy, "whenDeleted", "Retain");
+            set(policy, "whenScaled", "Retain");
+        });
+        set(spec, "replicas", 1);
+        set(spec, "revisionHistoryLimit", 10);
+        each(spec, "volumeClaimTemplates", claim);
+        with(spec, "template", pod::template);
+    });
+}
+
+fn daemon_set(value: &mut Json) {
+    with(value, "spec", |spec| {
+        made(spec, "updateStrategy", |strategy| {
+            set(strategy, "type", "RollingUpdate");
+            if text(strategy, "type") == "RollingUpdate" {
+                made(strategy, "rollingUpdate", |update| {
+                    set(update, "maxUnavailable", 1);
+                    set(update, "maxSurge", 0);
+                });
+            }
+        });
+        set(spec, "revisionHistoryLimit", 10);
+        with(spec, "template", pod::template);
+    });
+}
+
+fn job(spec: &mut Json) {
+    if !spec.contains_key("completions") && !spec.contains_key("parallelism") {
+        set(spec, "completions", 1);
+    }
+    set(spec, "parallelism", 1);
+    set(spec, "backoffLimit", 6);
+    set(spec, "completionMode", "NonIndexed");
+    set(spec, "suspend", false);
+    set(spec, "manualSelector", false);
+    let policy = if spec.contains_key("podFailurePolicy") {
+        "Failed"
+    } else {
+        "TerminatingOrFailed"
+    };
+    set(spec, "podReplacementPolicy", policy);
+    with(spec, "template", pod::template);
+}
+
+fn network_policy(value: &mut Json) {
+    with(value, "spec", |spec| {
+        let egress = spec
+            .get("egress")
+            .and_then(Value::as_array)
+            .is_some_and(|list| !list.is_empty());
+        set(
+            spec,
+            "policyTypes",
+            if egress {
+                json!(["Ingress", "Egress"])
+            } else {
+                json!(["Ingress"])
+            },
+        );
+        for direction in ["ingress", "egress"] {
+            each(spec, direction, |rule| {
+                each(rule, "ports", |port| set(port, "protocol", "TCP"))
+            });
+        }
+    });
+}
+
+fn binding(value: &mut Json) {
+    const GROUP: &str = "rbac.authorization.k8s.io";
+    with(value, "roleRef", |role| {
+        if text(role, "apiGroup").is_empty() {
+            role.insert("apiGroup".to_owned(), GROUP.into());
+        }
+    });
+    each(value, "subjects", |subject| {
+        if text(subject, "apiGroup").is_empty() && matches!(text(subject, "kind"), "User" | "Group")
+        {
+            subject.insert("apiGroup".to_owned(), GROUP.into());
+        }
+    });
+}
+
+fn webhooks(resource: &Resource, value: &mut Json) {
+    let mutating = resource.kind == "MutatingWebhookConfiguration";
+    each(value, "webhooks", |webhook| {
+        set(webhook, "failurePolicy", "Fail");
+        set(webhook, "matchPolicy", "Equivalent");
+        set(webhook, "namespaceSelector", json!({}));
+        set(webhook, "objectSelector", json!({}));
+        set(webhook, "timeoutSeconds", 10);
+        if mutating {
+            set(webhook, "reinvocationPolicy", "Never");
+        }
+        each(webhook, "rules", |rule| set(rule, "scope", "*"));
+        with(webhook, "clientConfig", |config| {
+            with(config, "service", |service| set(service, "port", 443))
+        });
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        codec::json::{self, Source},
+        schema::find_resource,
+    };
+
+    fn defaulted(group: &str, plural: &str, value: &Value) -> Value {
+        let version = if group == "autoscaling" { "v2" } else { "v1" };
+        let resource = find_resource(group, version, plural).expect("a resource");
+        let decoded = json::decode(
+            value.to_string().as_bytes(),
+            resource.message,
+            Source::Client,
+        )
+        .expect("it decodes");
+        let mut value = decoded.value;
+        apply(resource, &mut value);
+        let mut again = value.clone();
+        apply(resource, &mut again);
+        assert_eq!(again, value, "defaults change what they made");
+        Value::Object(value)
+    }
+
+    #[test]
+    fn a_deployment_is_whole() {
+        let value = defaulted(
+            "apps",
+            "deployments",
+            &json!({"spec": {"template": {"spec": {"containers": [
+            {"name": "a", "image": "nginx", "ports": [{"containerPort": 80}]}]}}}}),
+        );
+        assert_eq!(value["spec"]["replicas"], 1);
+        assert_eq!(
+            value["spec"]["strategy"],
+            json!({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": "25%", "maxUnavailable": "25%"}})
+        );
+        let pod = &value["spec"]["template"]["spec"];
+        assert_eq!(pod["restartPolicy"], "Always");
+        assert_eq!(pod["containers"][0]["imagePullPolicy"], "Always");
+        assert_eq!(pod["containers"][0]["ports"][0]["protocol"], "TCP");
+        assert_eq!(pod.get("enableServiceLinks"), None);
+    }
+
+    #[test]
+    fn services_secrets_and_namespaces() {
+        let value = defaulted("", "services", &json!({"spec": {"ports": [{"port": 80}]}}));
+        assert_eq!(
+            value["spec"]["ports"],
+            json!([{"port": 80, "protocol": "TCP", "targetPort": 80}])
+        );
+        let value = defaulted("", "secrets", &json!({"stringData": {"a": "b"}}));
+        assert_eq!(
+            (&value["data"], &value["type"]),
+            (&json!({"a": "Yg=="}), &json!("Opaque"))
+        );
+        let value = defaulted("", "namespaces", &json!({"metadata": {"name": "n"}}));
+        assert_eq!(value["spec"]["finalizers"], json!(["kubernetes"]));
+        assert_eq!(
+            value["metadata"]["labels"]["kubernetes.io/metadata.name"],
+            "n"
+        );
+    }
+
+    #[test]
+    fn limits_are_requests() {
+        let value = defaulted(
+            "",
+            "pods",
+            &json!({"spec": {"containers": [{"name": "a", "image": "a:1",
+            "resources": {"limits": {"cpu": "1"}}}], "volumes": [{"name": "v"}]}}),
+        );
+        assert_eq!(
+            value["spec"]["containers"][0]["resources"]["requests"]["cpu"],
+            "1"
+        );
+        assert_eq!(
+            value["spec"]["containers"][0]["imagePullPolicy"],
+            "IfNotPresent"
+        );
+        assert_eq!(
+            value["spec"]["volumes"][0],
+            json!({"name": "v", "emptyDir": {}})
+        );
+        assert_eq!(value["status"]["phase"], "Pending");
+    }
+}

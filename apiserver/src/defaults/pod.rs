@@ -1,0 +1,152 @@
+//! Defaults of pods and of the templates of pods.
+
+use serde_json::{Value, json};
+
+use super::{each, made, set, text, with};
+use crate::object::Json;
+
+/// `0644`, upstream's mode of files made from objects.
+const FILE_MODE: i64 = 420;
+const VOLUME_FIELDS: usize = 1;
+
+/// A pod: what its templates get, and what only pods get.
+pub fn pod(value: &mut Json) {
+    with(value, "spec", |spec| {
+        self::spec(spec);
+        set(spec, "enableServiceLinks", true);
+        for list in ["containers", "initContainers"] {
+            each(spec, list, requests);
+        }
+    });
+    made(value, "status", |status| set(status, "phase", "Pending"));
+}
+
+/// The template of a pod.
+pub fn template(value: &mut Json) {
+    with(value, "spec", spec);
+}
+
+/// A limit without a request is the request.
+fn requests(container: &mut Json) {
+    with(container, "resources", |resources| {
+        let Some(Value::Object(limits)) = resources.get("limits").cloned() else {
+            return;
+        };
+        made(resources, "requests", |requests| {
+            for (name, quantity) in limits {
+                set(requests, &name, quantity);
+            }
+        });
+    });
+}
+
+fn spec(spec: &mut Json) {
+    set(spec, "dnsPolicy", "ClusterFirst");
+    set(spec, "restartPolicy", "Always");
+    set(spec, "terminationGracePeriodSeconds", 30);
+    set(spec, "securityContext", json!({}));
+    set(spec, "schedulerName", "default-scheduler");
+    // Two names of one thing: both are stored.
+    let account = match (
+        text(spec, "serviceAccountName"),
+        text(spec, "serviceAccount"),
+    ) {
+        ("", old) => old.to_owned(),
+        (new, _) => new.to_owned(),
+    };
+    if !account.is_empty() {
+        spec.insert("serviceAccountName".to_owned(), account.clone().into());
+        spec.insert("serviceAccount".to_owned(), account.into());
+    }
+    each(spec, "volumes", volume);
+    for list in ["initContainers", "containers", "ephemeralContainers"] {
+        each(spec, list, container);
+    }
+    if spec.get("hostNetwork") == Some(&Value::Bool(true)) {
+        for list in ["initContainers", "containers"] {
+            each(spec, list, |container| {
+                each(container, "ports", |port| {
+                    let number = port.get("containerPort").cloned().unwrap_or(Value::Null);
+                    set(port, "hostPort", number);
+                });
+            });
+        }
+    }
+}
+
+fn container(container: &mut Json) {
+    let image = text(container, "image");
+    let name = image.rsplit('/').next().unwrap_or(image);
+    let latest =
+        !image.contains('@') && name.rsplit_once(':').is_none_or(|(_, tag)| tag == "latest");
+    set(
+        container,
+        "imagePullPolicy",
+        if latest { "Always" } else { "IfNotPresent" },
+    );
+    set(container, "terminationMessagePath", "/dev/termination-log");
+    set(container, "terminationMessagePolicy", "File");
+    each(container, "ports", |port| set(port, "protocol", "TCP"));
+    each(container, "env", |env| {
+        with(env, "valueFrom", |from| {
+            with(from, "fieldRef", |field| set(field, "apiVersion", "v1"))
+        })
+    });
+    for probe in ["livenessProbe", "readinessProbe", "startupProbe"] {
+        with(container, probe, |probe| {
+            set(probe, "timeoutSeconds", 1);
+            set(probe, "periodSeconds", 10);
+            set(probe, "successThreshold", 1);
+            set(probe, "failureThreshold", 3);
+            handler(probe);
+            with(probe, "grpc", |grpc| set(grpc, "service", ""));
+        });
+    }
+    with(container, "lifecycle", |lifecycle| {
+        with(lifecycle, "postStart", handler);
+        with(lifecycle, "preStop", handler);
+    });
+}
+
+fn handler(handler: &mut Json) {
+    with(handler, "httpGet", |get| {
+        set(get, "path", "/");
+        set(get, "scheme", "HTTP");
+    });
+}
+
+fn volume(volume: &mut Json) {
+    if volume.len() <= VOLUME_FIELDS {
+        set(volume, "emptyDir", json!({}));
+    }
+    for source in ["secret", "configMap", "downwardAPI", "projected"] {
+        with(volume, source, |source| {
+            set(source, "defaultMode", FILE_MODE);
+            each(source, "items", field_ref);
+            each(source, "sources", |source| {
+                with(source, "serviceAccountToken", |token| {
+                    set(token, "expirationSeconds", 3_600)
+                });
+                with(source, "downwardAPI", |api| each(api, "items", field_ref));
+            });
+        });
+    }
+    with(volume, "hostPath", |path| set(path, "type", ""));
+    with(volume, "iscsi", |iscsi| {
+        set(iscsi, "iscsiInterface", "default")
+    });
+    with(volume, "rbd", |rbd| {
+        set(rbd, "pool", "rbd");
+        set(rbd, "user", "admin");
+        set(rbd, "keyring", "/etc/ceph/keyring");
+    });
+    with(volume, "ephemeral", |ephemeral| {
+        with(ephemeral, "volumeClaimTemplate", |claim| {
+            with(claim, "spec", |spec| set(spec, "volumeMode", "Filesystem"))
+        });
+    });
+}
+
+fn field_ref(item: &mut Json) {
+    with(item, "fieldRef", |field| set(field, "apiVersion", "v1"));
+}

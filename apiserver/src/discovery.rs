@@ -1,0 +1,265 @@
+//! Discovery: which groups, versions and resources there are, in the old form
+//! and in the aggregated one. Made of the table of resources alone.
+
+use serde_json::{Value, json};
+
+use crate::schema::{REVIEWS, Resource, Sub, resources};
+
+/// What can be done with every stored kind.
+pub const VERBS: &[&str] = &[
+    "create",
+    "delete",
+    "deletecollection",
+    "get",
+    "list",
+    "patch",
+    "update",
+    "watch",
+];
+
+/// The version of Kubernetes whose API is spoken.
+pub const MAJOR: &str = "1";
+pub const MINOR: &str = "37";
+pub const GIT_VERSION: &str = "v1.37.2";
+
+/// `/version`.
+pub fn version() -> Value {
+    json!({
+        "major": MAJOR, "minor": MINOR, "gitVersion": format!("{GIT_VERSION}+mizzen-{}", env!("CARGO_PKG_VERSION")),
+        "gitCommit": "", "gitTreeState": "", "buildDate": "1970-01-01T00:00:00Z", "goVersion": "", "compiler": "rustc",
+        "platform": format!("{}/{}", std::env::consts::OS, match std::env::consts::ARCH {
+            "x86_64" => "amd64",
+            "aarch64" => "arm64",
+            other => other,
+        }),
+    })
+}
+
+/// Groups with a name and their versions, the preferred first, in the order of
+/// the tables.
+fn groups() -> Vec<(&'static str, &'static str)> {
+    let mut groups: Vec<(&str, &str)> = Vec::new();
+    let stored = resources()
+        .iter()
+        .map(|resource| (resource.group, resource.version));
+    let reviews = REVIEWS.iter().map(|(group, ..)| (*group, "v1"));
+    for one in stored.chain(reviews).filter(|(group, _)| !group.is_empty()) {
+        if !groups.contains(&one) {
+            groups.push(one);
+        }
+    }
+    groups.sort_unstable();
+    groups
+}
+
+/// Every group version, the core one included.
+pub fn group_versions() -> Vec<(&'static str, &'static str)> {
+    let mut all = vec![("", "v1")];
+    all.extend(groups());
+    all
+}
+
+fn api_group(group: &str, version: &str) -> Value {
+    let version = json!({"groupVersion": format!("{group}/{version}"), "version": version});
+    json!({"name": group, "versions": [version], "preferredVersion": version})
+}
+
+/// `/api`.
+pub fn core_versions(server: &str) -> Value {
+    json!({
+        "kind": "APIVersions", "versions": ["v1"],
+        "serverAddressByClientCIDRs": [{"clientCIDR": "0.0.0.0/0", "serverAddress": server}],
+    })
+}
+
+/// `/apis`.
+pub fn group_list() -> Value {
+    let groups: Vec<_> = groups()
+        .into_iter()
+        .map(|(group, version)| api_group(group, version))
+        .collect();
+    json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
+}
+
+/// `/apis/GROUP`.
+pub fn group(name: &str) -> Option<Value> {
+    let (group, version) = groups().into_iter().find(|(group, _)| *group == name)?;
+    let mut value = api_group(group, version);
+    value["kind"] = "APIGroup".into();
+    value["apiVersion"] = "v1".into();
+    Some(value)
+}
+
+fn of(group: &str, version: &str) -> Vec<&'static Resource> {
+    resources()
+        .iter()
+        .filter(|one| one.group == group && one.version == version)
+        .collect()
+}
+
+/// The kind that a subresource reads and writes.
+fn sub_kind(resource: &Resource, sub: Sub) -> (&'static str, &'static str, &'static str) {
+    match sub {
+        Sub::Scale => ("autoscaling", "v1", "Scale"),
+        Sub::Binding => ("", "v1", "Binding"),
+        Sub::Eviction => ("policy", "v1", "Eviction"),
+        _ => (resource.group, resource.version, resource.kind),
+    }
+}
+
+/// `/api/v1` and `/apis/GROUP/VERSION`.
+pub fn resource_list(group: &str, version: &str) -> Option<Value> {
+    let mut list = Vec::new();
+    for resource in of(group, version) {
+        let mut value = json!({
+            "name": resource.plural, "singularName": resource.singular(), "namespaced": resource.namespaced,
+            "kind": resource.kind, "verbs": VERBS,
+        });
+        if !resource.short.is_empty() {
+            value["shortNames"] = json!(resource.short);
+        }
+        if !resource.categories.is_empty() {
+            value["categories"] = json!(resource.categories);
+        }
+        list.push(value);
+        for sub in resource.subs {
+            let (sub_group, sub_version, kind) = sub_kind(resource, *sub);
+            let mut value = json!({
+                "name": format!("{}/{}", resource.plural, sub.name()), "singularName": "",
+                "namespaced": resource.namespaced, "kind": kind, "verbs": sub.verbs(),
+            });
+            if sub_group != group {
+                value["group"] = sub_group.into();
+                value["version"] = sub_version.into();
+            }
+            list.push(value);
+        }
+    }
+    for (_, plural, kind, namespaced) in REVIEWS
+        .iter()
+        .filter(|(of, ..)| *of == group && version == "v1")
+    {
+        list.push(json!({"name": plural, "singularName": kind.to_ascii_lowercase(), "namespaced": namespaced, "kind": kind, "verbs": ["create"]}));
+    }
+    if list.is_empty() {
+        return None;
+    }
+    let name = if group.is_empty() {
+        version.to_owned()
+    } else {
+        format!("{group}/{version}")
+    };
+    Some(
+        json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": name, "resources": list}),
+    )
+}
+
+fn scope(namespaced: bool) -> &'static str {
+    if namespaced { "Namespaced" } else { "Cluster" }
+}
+
+fn kind(group: &str, version: &str, kind: &str) -> Value {
+    json!({"group": group, "version": version, "kind": kind})
+}
+
+fn aggregated_group(group: &str, version: &str) -> Value {
+    let mut list = Vec::new();
+    for resource in of(group, version) {
+        let mut value = json!({
+            "resource": resource.plural, "responseKind": kind(group, version, resource.kind),
+            "scope": scope(resource.namespaced), "singularResource": resource.singular(), "verbs": VERBS,
+        });
+        if !resource.short.is_empty() {
+            value["shortNames"] = json!(resource.short);
+        }
+        if !resource.categories.is_empty() {
+            value["categories"] = json!(resource.categories);
+        }
+        if !resource.subs.is_empty() {
+            let subs = resource.subs.iter().map(|sub| {
+                let (group, version, name) = sub_kind(resource, *sub);
+                json!({"subresource": sub.name(), "responseKind": kind(group, version, name), "verbs": sub.verbs()})
+            });
+            value["subresources"] = subs.collect();
+        }
+        list.push(value);
+    }
+    for (_, plural, name, namespaced) in REVIEWS.iter().filter(|(of, ..)| *of == group) {
+        list.push(json!({
+            "resource": plural, "responseKind": kind(group, version, name), "scope": scope(*namespaced),
+            "singularResource": name.to_ascii_lowercase(), "verbs": ["create"],
+        }));
+    }
+    json!({
+        "metadata": {"name": group, "creationTimestamp": null},
+        "versions": [{"version": version, "resources": list, "freshness": "Current"}],
+    })
+}
+
+/// `/api` or `/apis`, aggregated, of version `v2` or `v2beta1` of the form.
+pub fn aggregated(core: bool, version: &str) -> Value {
+    let items: Vec<_> = if core {
+        vec![aggregated_group("", "v1")]
+    } else {
+        groups()
+            .into_iter()
+            .map(|(group, version)| aggregated_group(group, version))
+            .collect()
+    };
+    json!({
+        "kind": "APIGroupDiscoveryList", "apiVersion": format!("apidiscovery.k8s.io/{version}"),
+        "metadata": {}, "items": items,
+    })
+}
+
+/// `/`.
+pub fn paths() -> Value {
+    let mut paths: Vec<String> = ["/api", "/api/v1", "/apis"].map(str::to_owned).into();
+    for (group, version) in groups() {
+        paths.push(format!("/apis/{group}"));
+        paths.push(format!("/apis/{group}/{version}"));
+    }
+    paths.extend(
+        [
+            "/healthz",
+            "/livez",
+            "/metrics",
+            "/openapi/v3",
+            "/readyz",
+            "/version",
+        ]
+        .map(str::to_owned),
+    );
+    json!({"paths": paths})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_forms_tell_the_same() {
+        for (group, version) in group_versions() {
+            let list = resource_list(group, version).expect("a group version");
+            let old: Vec<&str> = list["resources"]
+                .as_array()
+                .expect("a list")
+                .iter()
+                .filter_map(|one| one["name"].as_str())
+                .collect();
+            let new = aggregated_group(group, version);
+            let mut names = Vec::new();
+            for resource in new["versions"][0]["resources"].as_array().expect("a list") {
+                let name = resource["resource"].as_str().expect("a name");
+                names.push(name.to_owned());
+                for sub in resource["subresources"].as_array().into_iter().flatten() {
+                    names.push(format!(
+                        "{name}/{}",
+                        sub["subresource"].as_str().expect("a name")
+                    ));
+                }
+            }
+            assert_eq!(names, old, "{group}/{version}");
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! Media types: what a client sends and what it takes.
+
+/// The forms in which an answer can leave.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Form {
+    Json,
+    Protobuf,
+    /// Rows and columns.
+    Table,
+    /// Metadata alone.
+    Partial,
+}
+
+/// A media type without and its parameters.
+fn split(text: &str) -> (String, Vec<(String, String)>) {
+    let mut parts = text.split(';').map(str::trim);
+    let media = parts.next().unwrap_or("").to_ascii_lowercase();
+    let parameters = parts
+        .filter_map(|part| part.split_once('='))
+        .map(|(key, value)| {
+            (
+                key.trim().to_ascii_lowercase(),
+                value.trim().trim_matches('"').to_owned(),
+            )
+        })
+        .collect();
+    (media, parameters)
+}
+
+/// The media type of a `Content-Type`, without its parameters.
+pub fn media_type(text: &str) -> String {
+    split(text).0
+}
+
+/// The first form of an `Accept` that can be had; `None` when there is none.
+pub fn form(accept: &str) -> Option<Form> {
+    if accept.trim().is_empty() {
+        return Some(Form::Json);
+    }
+    accept.split(',').find_map(|one| {
+        let (media, parameters) = split(one);
+        let get = |name: &str| {
+            parameters
+                .iter()
+                .find(|(key, _)| key == name)
+                .map_or("", |(_, value)| value.as_str())
+        };
+        let json = match media.as_str() {
+            "application/json" | "application/*" | "*/*" => true,
+            "application/vnd.kubernetes.protobuf" => false,
+            _ => return None,
+        };
+        let meta = get("g") == "meta.k8s.io" && get("v") == "v1";
+        match (get("as"), json) {
+            ("", true) => Some(Form::Json),
+            ("", false) => Some(Form::Protobuf),
+            ("Table", true) if meta => Some(Form::Table),
+            ("PartialObjectMetadata" | "PartialObjectMetadataList", true) if meta => {
+                Some(Form::Partial)
+            }
+            _ => None,
+        }
+    })
+}
+
+/// The version of aggregated discovery that is asked for first, if any.
+pub fn aggregated(accept: &str) -> Option<&'static str> {
+    for one in accept.split(',') {
+        let (media, parameters) = split(one);
+        let get = |name: &str| {
+            parameters
+                .iter()
+                .find(|(key, _)| key == name)
+                .map_or("", |(_, value)| value.as_str())
+        };
+        if media != "application/json" {
+            continue;
+        }
+        if get("as").is_empty() {
+            return None;
+        }
+        if get("g") == "apidiscovery.k8s.io" && get("as") == "APIGroupDiscoveryList" {
+            match get("v") {
+                "v2" => return Some("v2"),
+                "v2beta1" => return Some("v2beta1"),
+                _ => {}
+            }
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn forms() {
+        for (accept, expected) in [
+            ("", Some(Form::Json)),
+            ("*/*", Some(Form::Json)),
+            (
+                "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json",
+                Some(Form::Table),
+            ),
+            (
+                "application/vnd.kubernetes.protobuf;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json",
+                Some(Form::Partial),
+            ),
+            (
+                "application/vnd.kubernetes.protobuf,application/json",
+                Some(Form::Protobuf),
+            ),
+            ("application/json, */*", Some(Form::Json)),
+            ("text/html", None),
+        ] {
+            assert_eq!(form(accept), expected, "{accept}");
+        }
+    }
+
+    #[test]
+    fn discovery() {
+        assert_eq!(
+            aggregated(
+                "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json"
+            ),
+            Some("v2")
+        );
+        assert_eq!(aggregated("application/json"), None);
+        assert_eq!(
+            aggregated(
+                "application/json,application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
+            ),
+            None
+        );
+    }
+}

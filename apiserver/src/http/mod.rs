@@ -1,0 +1,284 @@
+//! HTTPS: connections, requests, routing. Knows HTTP and hands everything
+//! else to `registry`, `discovery` and `openapi`.
+
+mod accept;
+mod resource;
+mod respond;
+mod review;
+mod route;
+mod tls;
+mod watch;
+
+use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{Method, StatusCode, header};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::{conn::auto::Builder, graceful::GracefulShutdown},
+};
+use rustls::ServerConfig;
+use serde_json::Value;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+};
+use tokio_rustls::TlsAcceptor;
+
+pub use self::tls::{Files, TlsError};
+use self::{
+    resource::Request,
+    respond::Answer,
+    route::{Query, Route},
+};
+use crate::{discovery, error::ApiError, limits, openapi, registry::Registry, schema::REVIEWS};
+
+/// What serves requests.
+pub struct Api {
+    registry: Registry,
+    /// Requests that are not watches.
+    requests: Semaphore,
+    watches: Arc<Semaphore>,
+    /// How clients reach this server, as discovery tells it.
+    address: String,
+}
+
+impl Api {
+    pub fn new(registry: Registry, address: String) -> Self {
+        Self {
+            registry,
+            requests: Semaphore::new(limits::REQUESTS_MAX),
+            watches: Arc::new(Semaphore::new(limits::WATCHES_MAX)),
+            address,
+        }
+    }
+
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    async fn serve(&self, request: http::Request<Incoming>) -> Answer {
+        let (parts, body) = request.into_parts();
+        let head = parts.method == Method::HEAD;
+        let answer = match self.requests.try_acquire() {
+            Ok(_permit) => {
+                match tokio::time::timeout(limits::REQUEST, self.answer(&parts, body)).await {
+                    Ok(answer) => answer,
+                    Err(_) => Err(ApiError::timeout("the request did not end in time")),
+                }
+            }
+            Err(_) => Err(ApiError::too_many()),
+        };
+        let mut answer = answer.unwrap_or_else(|error| respond::failure(&error));
+        if head {
+            *answer.body_mut() = respond::streamed(futures::stream::empty());
+        }
+        respond::set(&mut answer, header::CACHE_CONTROL, "no-cache, private");
+        answer
+    }
+
+    async fn answer(
+        &self,
+        parts: &http::request::Parts,
+        body: Incoming,
+    ) -> Result<Answer, ApiError> {
+        let query = Query::parse(parts.uri.query().unwrap_or(""))
+            .ok_or_else(|| ApiError::bad_request("the query is malformed"))?;
+        let route = route::route(parts.uri.path()).ok_or_else(ApiError::no_page)?;
+        let (target, by_path) = match route {
+            Route::Object(target) => (target, false),
+            Route::Watch(target) => (target, true),
+            Route::Review(group, version, plural) => {
+                let body = read(body).await?;
+                let request = Request {
+                    method: &parts.method,
+                    headers: &parts.headers,
+                    query: &query,
+                    body,
+                };
+                let row = REVIEWS
+                    .iter()
+                    .find(|(of, name, ..)| *of == group && *name == plural && version == "v1");
+                let (_, _, kind, _) = row.ok_or_else(ApiError::no_page)?;
+                return review::answer(&group, kind, &request);
+            }
+            other => return self.about(other, parts).await,
+        };
+        let body = read(body).await?;
+        let request = Request {
+            method: &parts.method,
+            headers: &parts.headers,
+            query: &query,
+            body,
+        };
+        resource::answer(self, target, &request, by_path).await
+    }
+
+    /// Answers what is not about objects.
+    async fn about(&self, route: Route, parts: &http::request::Parts) -> Result<Answer, ApiError> {
+        if !matches!(parts.method, Method::GET | Method::HEAD) {
+            return Err(ApiError::method(parts.method.as_str()));
+        }
+        let accept = parts
+            .headers
+            .get(header::ACCEPT)
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or("");
+        let found = |value: Option<Value>| {
+            value
+                .map(|value| respond::json(StatusCode::OK, &value))
+                .ok_or_else(ApiError::no_page)
+        };
+        match route {
+            Route::Root => found(Some(discovery::paths())),
+            Route::Version => found(Some(discovery::version())),
+            Route::Health => self.health().await,
+            Route::CoreVersions => Ok(self.groups(true, accept)),
+            Route::Groups => Ok(self.groups(false, accept)),
+            Route::Group(name) => found(discovery::group(&name)),
+            Route::Resources(group, version) => found(discovery::resource_list(&group, &version)),
+            Route::OpenApi => found(Some(openapi::index())),
+            Route::OpenApiOf(path) => {
+                let document = openapi::documents()
+                    .get(&path)
+                    .ok_or_else(ApiError::no_page)?;
+                let mut answer =
+                    respond::bytes(StatusCode::OK, "application/json", document.json.clone());
+                respond::set(&mut answer, header::ETAG, &format!("\"{}\"", document.hash));
+                Ok(answer)
+            }
+            _ => Err(ApiError::no_page()),
+        }
+    }
+
+    fn groups(&self, core: bool, accept: &str) -> Answer {
+        match accept::aggregated(accept) {
+            Some(version) => {
+                let content = format!(
+                    "application/json;g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList"
+                );
+                let mut answer = respond::bytes(
+                    StatusCode::OK,
+                    &content,
+                    discovery::aggregated(core, version).to_string(),
+                );
+                respond::set(&mut answer, header::VARY, "Accept");
+                answer
+            }
+            None if core => respond::json(StatusCode::OK, &discovery::core_versions(&self.address)),
+            None => respond::json(StatusCode::OK, &discovery::group_list()),
+        }
+    }
+
+    /// Healthy is who reaches the store.
+    async fn health(&self) -> Result<Answer, ApiError> {
+        let reached =
+            tokio::time::timeout(Duration::from_secs(2), self.registry.store().revision()).await;
+        match reached {
+            Ok(Ok(_)) => Ok(respond::bytes(
+                StatusCode::OK,
+                "text/plain; charset=utf-8",
+                "ok",
+            )),
+            _ => Ok(respond::bytes(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "text/plain; charset=utf-8",
+                "[-]etcd failed: the store does not answer\n",
+            )),
+        }
+    }
+}
+
+/// Reads a body up to the limit.
+async fn read(body: Incoming) -> Result<Bytes, ApiError> {
+    match Limited::new(body, limits::BODY_BYTES_MAX).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => {
+            Err(ApiError::too_large("the request's body"))
+        }
+        Err(error) => Err(ApiError::bad_request(format!(
+            "the body cannot be read: {error}"
+        ))),
+    }
+}
+
+/// Serves until `stop` is done; then lets requests end for a while.
+pub async fn serve(
+    listener: TcpListener,
+    config: Arc<ServerConfig>,
+    api: Arc<Api>,
+    stop: impl Future<Output = ()>,
+) {
+    let acceptor = TlsAcceptor::from(config);
+    let connections = Arc::new(Semaphore::new(limits::CONNECTIONS_MAX));
+    let graceful = GracefulShutdown::new();
+    tokio::pin!(stop);
+    loop {
+        let Ok(permit) = connections.clone().acquire_owned().await else {
+            return;
+        };
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = &mut stop => break,
+        };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // Out of descriptors, as a rule: others must end first.
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(limits::STORE_PAUSE).await;
+                continue;
+            }
+        };
+        let (acceptor, api, watcher) = (acceptor.clone(), api.clone(), graceful.watcher());
+        tokio::spawn(async move {
+            connection(stream, peer, acceptor, api, watcher).await;
+            drop(permit);
+        });
+    }
+    drop(listener);
+    // Watches do not end by themselves.
+    let _ = tokio::time::timeout(Duration::from_secs(2), graceful.shutdown()).await;
+}
+
+async fn connection(
+    stream: TcpStream,
+    peer: SocketAddr,
+    acceptor: TlsAcceptor,
+    api: Arc<Api>,
+    watcher: hyper_util::server::graceful::Watcher,
+) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%peer, %error, "no delay cannot be set");
+    }
+    let stream = match tokio::time::timeout(limits::HANDSHAKE, acceptor.accept(stream)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => {
+            tracing::debug!(%peer, %error, "no TLS with this client");
+            return;
+        }
+        Err(_) => return,
+    };
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits::HANDSHAKE)
+        .max_buf_size(limits::HEADER_BYTES_MAX);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(Some(limits::HANDSHAKE))
+        .max_concurrent_streams(limits::STREAMS_MAX)
+        .max_header_list_size(u32::try_from(limits::HEADER_BYTES_MAX).unwrap_or(u32::MAX));
+    let service = service_fn(move |request| {
+        let api = api.clone();
+        async move { Ok::<_, Infallible>(api.serve(request).await) }
+    });
+    let connection = builder.serve_connection(TokioIo::new(stream), service);
+    if let Err(error) = watcher.watch(connection.into_owned()).await {
+        tracing::debug!(%peer, %error, "a connection broke");
+    }
+}

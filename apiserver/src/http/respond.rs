@@ -1,0 +1,266 @@
+//! Answers: bodies, headers, errors, and the forms that a client asked for.
+
+use std::convert::Infallible;
+
+use bytes::Bytes;
+use futures::{Stream, StreamExt as _};
+use http::{HeaderValue, Response, StatusCode, header};
+use http_body::Frame;
+use http_body_util::{BodyExt as _, Full, StreamBody, combinators::UnsyncBoxBody};
+use serde_json::{Value, json};
+
+use super::accept::Form;
+use crate::{
+    codec::{
+        json::{self, Source},
+        proto,
+    },
+    error::ApiError,
+    limits,
+    object::Json,
+    registry::{Listed, Object},
+    schema::{MessageId, Resource, schema},
+    table,
+};
+
+pub type Body = UnsyncBoxBody<Bytes, Infallible>;
+pub type Answer = Response<Body>;
+
+const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
+const JSON: &str = "application/json";
+
+fn whole(bytes: Bytes) -> Body {
+    Full::new(bytes).boxed_unsync()
+}
+
+/// A body of chunks.
+pub fn streamed(chunks: impl Stream<Item = Bytes> + Send + 'static) -> Body {
+    StreamBody::new(chunks.map(|chunk| Ok(Frame::data(chunk)))).boxed_unsync()
+}
+
+/// An answer with a body of one piece.
+pub fn bytes(code: StatusCode, content: &str, body: impl Into<Bytes>) -> Answer {
+    let mut answer = Response::new(whole(body.into()));
+    *answer.status_mut() = code;
+    set(&mut answer, header::CONTENT_TYPE, content);
+    answer
+}
+
+/// Sets a header; a value that cannot stand in one is left out.
+pub fn set(answer: &mut Answer, name: header::HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        answer.headers_mut().insert(name, value);
+    }
+}
+
+/// An answer in JSON.
+pub fn json(code: StatusCode, value: &Value) -> Answer {
+    bytes(code, JSON, value.to_string())
+}
+
+/// A failure as its `Status`.
+pub fn failure(error: &ApiError) -> Answer {
+    let code = StatusCode::from_u16(error.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut answer = json(code, &error.status());
+    if let Some(seconds) = error.retry_after() {
+        set(&mut answer, header::RETRY_AFTER, &seconds.to_string());
+    }
+    answer
+}
+
+/// A client's own fault is not worth a try of ours: every message is there.
+fn broken(error: impl std::fmt::Display) -> ApiError {
+    ApiError::internal(error.to_string())
+}
+
+/// One object of message `id`, which is `kind` of `api_version`, in protobuf.
+fn sealed(api_version: &str, kind: &str, id: MessageId, json: &[u8]) -> Result<Vec<u8>, ApiError> {
+    let value = json::decode(json, id, Source::Client)
+        .map_err(broken)?
+        .value;
+    Ok(proto::seal(api_version, kind, id, &value))
+}
+
+/// One object of a resource in protobuf.
+pub fn protobuf(resource: &Resource, json: &[u8]) -> Result<Vec<u8>, ApiError> {
+    sealed(
+        &resource.api_version(),
+        resource.kind,
+        resource.message,
+        json,
+    )
+}
+
+/// One object in the form asked for. `id` is another message than the
+/// resource's for a subresource of another kind.
+pub fn object(
+    code: StatusCode,
+    form: Form,
+    resource: &Resource,
+    object: &Object,
+    include: table::Include,
+) -> Result<Answer, ApiError> {
+    let mut answer = match form {
+        Form::Json => bytes(code, JSON, object.json.clone()),
+        Form::Protobuf => bytes(code, PROTOBUF, protobuf(resource, &object.json)?),
+        Form::Partial => bytes(code, JSON, partial(&object.json)?.to_string()),
+        Form::Table => {
+            let value: Json = serde_json::from_slice(&object.json).map_err(broken)?;
+            let meta = json!({"resourceVersion": object.revision.to_string()});
+            json(code, &table::of(resource, &[value], &meta, include, true))
+        }
+    };
+    for warning in &object.warnings {
+        warn(&mut answer, warning);
+    }
+    Ok(answer)
+}
+
+/// Adds a `Warning` header.
+fn warn(answer: &mut Answer, text: &str) {
+    let plain: String = text
+        .chars()
+        .map(|c| {
+            if c.is_ascii_graphic() || c == ' ' {
+                c
+            } else {
+                '?'
+            }
+        })
+        .collect::<String>()
+        .replace('\\', "\\\\")
+        .replace('"', "\\\"");
+    if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{plain}\"")) {
+        answer.headers_mut().append(header::WARNING, value);
+    }
+}
+
+/// The metadata of an object alone.
+pub fn partial(json: &[u8]) -> Result<Value, ApiError> {
+    let mut value: Json = serde_json::from_slice(json).map_err(broken)?;
+    Ok(json!({
+        "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1",
+        "metadata": value.remove("metadata").unwrap_or_default(),
+    }))
+}
+
+/// A list in the form asked for.
+pub fn list(
+    form: Form,
+    resource: &Resource,
+    listed: Listed,
+    include: table::Include,
+) -> Result<Answer, ApiError> {
+    let mut meta = json!({"resourceVersion": listed.revision.to_string()});
+    if !listed.token.is_empty() {
+        meta["continue"] = listed.token.into();
+    }
+    if let Some(remaining) = listed.remaining {
+        meta["remainingItemCount"] = remaining.into();
+    }
+    match form {
+        Form::Json => {
+            let head = format!(
+                "{{\"kind\":\"{}List\",\"apiVersion\":\"{}\",\"metadata\":{meta},\"items\":[",
+                resource.kind,
+                resource.api_version()
+            );
+            Ok(items(JSON, head, listed.items))
+        }
+        Form::Partial => {
+            let parts: Result<Vec<Bytes>, ApiError> = listed
+                .items
+                .iter()
+                .map(|item| partial(item).map(|value| value.to_string().into()))
+                .collect();
+            let head = format!(
+                "{{\"kind\":\"PartialObjectMetadataList\",\"apiVersion\":\"meta.k8s.io/v1\",\"metadata\":{meta},\"items\":["
+            );
+            Ok(items(JSON, head, parts?))
+        }
+        Form::Table => {
+            let values: Result<Vec<Json>, _> = listed
+                .items
+                .iter()
+                .map(|item| serde_json::from_slice(item))
+                .collect();
+            Ok(json(
+                StatusCode::OK,
+                &table::of(resource, &values.map_err(broken)?, &meta, include, true),
+            ))
+        }
+        Form::Protobuf => {
+            let body = protobuf_list(resource, &meta, &listed.items)?;
+            Ok(bytes(StatusCode::OK, PROTOBUF, body))
+        }
+    }
+}
+
+fn protobuf_list(resource: &Resource, meta: &Value, items: &[Bytes]) -> Result<Vec<u8>, ApiError> {
+    let list_meta = schema()
+        .find("io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta")
+        .ok_or_else(|| broken("no ListMeta"))?;
+    let meta = json::decode(meta.to_string().as_bytes(), list_meta, Source::Client)
+        .map_err(broken)?
+        .value;
+    let mut raw = Vec::new();
+    proto::nested(1, &mut raw, |out| proto::encode(list_meta, &meta, out));
+    for item in items {
+        let value = json::decode(item, resource.message, Source::Client)
+            .map_err(broken)?
+            .value;
+        let mut one = Vec::with_capacity(item.len());
+        proto::encode(resource.message, &value, &mut one);
+        proto::put_len(2, &one, &mut raw);
+    }
+    Ok(proto::envelope(
+        &resource.api_version(),
+        &format!("{}List", resource.kind),
+        &raw,
+    ))
+}
+
+/// The items of a list between a head and its end, in chunks.
+fn items(content: &str, head: String, items: Vec<Bytes>) -> Answer {
+    let size: usize = items.iter().map(|item| item.len() + 1).sum::<usize>() + head.len() + 3;
+    if size <= limits::CHUNK_BYTES {
+        let mut body = Vec::with_capacity(size);
+        body.extend_from_slice(head.as_bytes());
+        for (index, item) in items.iter().enumerate() {
+            if index > 0 {
+                body.push(b',');
+            }
+            body.extend_from_slice(item);
+        }
+        body.extend_from_slice(b"]}\n");
+        return bytes(StatusCode::OK, content, body);
+    }
+    // Copied a chunk at a time, as the client reads.
+    let chunks = futures::stream::unfold(
+        (Some(head.into_bytes()), items.into_iter(), true),
+        |(head, mut items, mut first)| async move {
+            let mut chunk = head?;
+            while chunk.len() < limits::CHUNK_BYTES {
+                let Some(item) = items.next() else {
+                    chunk.extend_from_slice(b"]}\n");
+                    return Some((Bytes::from(chunk), (None, items, first)));
+                };
+                if !std::mem::replace(&mut first, false) {
+                    chunk.push(b',');
+                }
+                chunk.extend_from_slice(&item);
+            }
+            Some((
+                Bytes::from(chunk),
+                (
+                    Some(Vec::with_capacity(limits::CHUNK_BYTES + 4_096)),
+                    items,
+                    first,
+                ),
+            ))
+        },
+    );
+    let mut answer = Response::new(streamed(chunks));
+    set(&mut answer, header::CONTENT_TYPE, content);
+    answer
+}

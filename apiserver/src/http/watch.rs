@@ -1,0 +1,313 @@
+//! Watches: what a cache has seen, as a stream of events.
+//!
+//! A watch is a task with a cursor into the cache's history and a few chunks
+//! that wait for the client. A client that does not read holds only those.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use rand::Rng as _;
+use serde_json::{Value, json};
+use tokio::{
+    sync::{OwnedSemaphorePermit, mpsc},
+    time::{Instant, timeout_at},
+};
+
+use super::{accept::Form, respond};
+use crate::{
+    cache::{Cache, Cursor, Entry, Kind, frame},
+    codec::proto,
+    error::ApiError,
+    limits,
+    object::Json,
+    schema::Resource,
+    select::Selector,
+    table::{self, Include},
+};
+
+/// What a watch asks for.
+pub struct WatchOptions {
+    pub selector: Selector,
+    pub scope: String,
+    pub form: Form,
+    pub include: Include,
+    pub bookmarks: bool,
+    /// Seconds; `None`: the server chooses.
+    pub timeout: Option<u64>,
+    pub start: Start,
+}
+
+/// Where a watch begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// After this revision.
+    After(i64),
+    /// With the objects as they are, at least as new as this revision.
+    State(i64),
+    /// The same, and a bookmark says where they end.
+    StateThenMark(i64),
+    /// With the changes from now on, once the cache shows this revision.
+    Now(i64),
+}
+
+struct Watcher {
+    resource: &'static Resource,
+    cache: Arc<Cache>,
+    options: WatchOptions,
+    sender: mpsc::Sender<Bytes>,
+    /// What is to be sent.
+    chunk: Vec<u8>,
+    /// Whether a table's columns have been told.
+    columns: bool,
+    deadline: Instant,
+}
+
+/// The client went away, or the watch is over.
+struct Over;
+
+/// Starts a watch; its chunks arrive at the receiver.
+pub async fn start(
+    resource: &'static Resource,
+    cache: Arc<Cache>,
+    options: WatchOptions,
+    permit: OwnedSemaphorePermit,
+) -> Result<mpsc::Receiver<Bytes>, ApiError> {
+    let begin = match options.start {
+        Start::After(revision) => {
+            cache.wait(1).await?;
+            let cursor = cache.after(revision).ok_or_else(|| {
+                ApiError::expired(format!(
+                    "too old resource version: {revision} ({})",
+                    cache.revision()
+                ))
+            })?;
+            Begin {
+                entries: Vec::new(),
+                cursor,
+                revision,
+                state: false,
+            }
+        }
+        Start::State(least) | Start::StateThenMark(least) | Start::Now(least) => {
+            cache.wait(least).await?;
+            let snapshot = cache.snapshot(&options.scope);
+            let state = !matches!(options.start, Start::Now(_));
+            let entries = if state { snapshot.entries } else { Vec::new() };
+            Begin {
+                entries,
+                cursor: snapshot.cursor,
+                revision: snapshot.revision,
+                state,
+            }
+        }
+    };
+    let (sender, receiver) = mpsc::channel(limits::CHUNKS_MAX);
+    let lasts = options.timeout.map_or_else(
+        || limits::WATCH_MIN.mul_f64(1.0 + rand::rng().random::<f64>()),
+        |seconds| Duration::from_secs(seconds).min(limits::WATCH_MAX),
+    );
+    let watcher = Watcher {
+        resource,
+        cache,
+        options,
+        sender,
+        chunk: Vec::new(),
+        columns: false,
+        deadline: Instant::now() + lasts,
+    };
+    tokio::spawn(async move {
+        // Over is how a watch ends: there is nothing to tell of it.
+        let _ = watcher.run(begin).await;
+        drop(permit);
+    });
+    Ok(receiver)
+}
+
+struct Begin {
+    entries: Vec<Arc<Entry>>,
+    cursor: Cursor,
+    revision: i64,
+    state: bool,
+}
+
+impl Watcher {
+    async fn run(mut self, begin: Begin) -> Result<(), Over> {
+        for entry in begin.entries {
+            if entry.matches(self.resource, &self.options.selector) {
+                self.event(
+                    Kind::Added.name(),
+                    &frame(Kind::Added.name(), &entry.json()),
+                    &entry.json(),
+                );
+                self.flush(false).await?;
+            }
+        }
+        if begin.state && matches!(self.options.start, Start::StateThenMark(_)) {
+            self.bookmark(begin.revision, true);
+        }
+        self.flush(true).await?;
+        self.follow(begin.cursor, begin.revision).await
+    }
+
+    async fn follow(&mut self, mut cursor: Cursor, mut reached: i64) -> Result<(), Over> {
+        let mut progress = self.cache.subscribe();
+        let mut marked = Instant::now();
+        loop {
+            progress.mark_unchanged();
+            let Some((events, next, revision)) = self.cache.read(cursor) else {
+                return self.expired().await;
+            };
+            cursor = next;
+            let more = events.len() == limits::WATCH_TURN;
+            for event in events {
+                if event.revision <= self.first()
+                    || !event.entry.key.starts_with(self.options.scope.as_str())
+                {
+                    continue;
+                }
+                if let Some(kind) = event.seen(self.resource, &self.options.selector) {
+                    let framed = event.frame(kind);
+                    let object = framed.slice(kind.name().len() + 20..framed.len() - 2);
+                    self.event(kind.name(), &framed, &object);
+                    self.flush(false).await?;
+                }
+            }
+            reached = reached.max(revision);
+            self.flush(true).await?;
+            if more {
+                continue;
+            }
+            let now = Instant::now();
+            if now >= self.deadline {
+                self.bookmark(reached, false);
+                return self.flush(true).await;
+            }
+            let mark = marked + limits::BOOKMARK;
+            if now >= mark {
+                marked = now;
+                self.bookmark(reached, false);
+                self.flush(true).await?;
+            }
+            tokio::select! {
+                () = self.sender.closed() => return Err(Over),
+                changed = timeout_at(mark.min(self.deadline), progress.changed()) => {
+                    if matches!(changed, Ok(Err(_))) {
+                        return Err(Over);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Events up to here are not told: the client has them.
+    fn first(&self) -> i64 {
+        match self.options.start {
+            Start::After(revision) => revision,
+            _ => 0,
+        }
+    }
+
+    async fn expired(&mut self) -> Result<(), Over> {
+        let error =
+            ApiError::expired("the watch fell behind the changes that are kept: list again");
+        let status = error.status().to_string();
+        match self.options.form {
+            Form::Protobuf => {}
+            _ => self
+                .chunk
+                .extend_from_slice(&frame("ERROR", status.as_bytes())),
+        }
+        self.flush(true).await
+    }
+
+    /// Adds an event in the client's form; `framed` is the whole of it in JSON.
+    fn event(&mut self, kind: &str, framed: &[u8], object: &[u8]) {
+        match self.options.form {
+            Form::Json => self.chunk.extend_from_slice(framed),
+            Form::Partial => {
+                if let Ok(partial) = respond::partial(object) {
+                    self.chunk
+                        .extend_from_slice(&frame(kind, partial.to_string().as_bytes()));
+                }
+            }
+            Form::Table => {
+                if let Ok(value) = serde_json::from_slice::<Json>(object) {
+                    let version = value
+                        .get("metadata")
+                        .and_then(|meta| meta.get("resourceVersion"))
+                        .cloned();
+                    let meta = json!({"resourceVersion": version.unwrap_or(Value::Null)});
+                    let table = table::of(
+                        self.resource,
+                        &[value],
+                        &meta,
+                        self.options.include,
+                        !self.columns,
+                    );
+                    self.columns = true;
+                    self.chunk
+                        .extend_from_slice(&frame(kind, table.to_string().as_bytes()));
+                }
+            }
+            Form::Protobuf => {
+                if let Ok(sealed) = respond::protobuf(self.resource, object) {
+                    self.protobuf(kind, &sealed);
+                }
+            }
+        }
+    }
+
+    /// A frame of four bytes of length and a `WatchEvent`.
+    fn protobuf(&mut self, kind: &str, sealed: &[u8]) {
+        let mut event = Vec::with_capacity(sealed.len() + 32);
+        proto::put_len(1, kind.as_bytes(), &mut event);
+        proto::nested(2, &mut event, |out| proto::put_len(1, sealed, out));
+        let length = u32::try_from(event.len()).unwrap_or(u32::MAX);
+        self.chunk.extend_from_slice(&length.to_be_bytes());
+        self.chunk.extend_from_slice(&event);
+    }
+
+    fn bookmark(&mut self, revision: i64, end: bool) {
+        if !self.options.bookmarks {
+            return;
+        }
+        let mut meta = json!({"resourceVersion": revision.to_string(), "creationTimestamp": null});
+        if end {
+            meta["annotations"] = json!({"k8s.io/initial-events-end": "true"});
+        }
+        let (kind, version) = match self.options.form {
+            Form::Partial => ("PartialObjectMetadata", "meta.k8s.io/v1".to_owned()),
+            _ => (self.resource.kind, self.resource.api_version()),
+        };
+        let object = json!({"kind": kind, "apiVersion": version, "metadata": meta}).to_string();
+        match self.options.form {
+            Form::Json | Form::Partial => self
+                .chunk
+                .extend_from_slice(&frame("BOOKMARK", object.as_bytes())),
+            Form::Protobuf => {
+                if let Ok(sealed) = respond::protobuf(self.resource, object.as_bytes()) {
+                    self.protobuf("BOOKMARK", &sealed);
+                }
+            }
+            Form::Table => {
+                let value = json!({"kind": kind, "apiVersion": version, "metadata": meta});
+                let rows = json!({"kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": meta, "columnDefinitions": null,
+                    "rows": [{"cells": [], "object": value}]});
+                self.chunk
+                    .extend_from_slice(&frame("BOOKMARK", rows.to_string().as_bytes()));
+            }
+        }
+    }
+
+    /// Sends what is gathered, or, unless `all`, once it fills a chunk.
+    async fn flush(&mut self, all: bool) -> Result<(), Over> {
+        if self.chunk.is_empty() || (!all && self.chunk.len() < limits::CHUNK_BYTES) {
+            return Ok(());
+        }
+        let chunk = Bytes::from(std::mem::take(&mut self.chunk));
+        match timeout_at(self.deadline, self.sender.send(chunk)).await {
+            Ok(Ok(())) => Ok(()),
+            _ => Err(Over),
+        }
+    }
+}

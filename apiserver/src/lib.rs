@@ -1,0 +1,19 @@
+//! Kubernetes REST conventions over the etcd v3 API: see ARCHITECTURE.md.
+
+pub mod bootstrap;
+pub mod cache;
+pub mod codec;
+pub mod defaults;
+pub mod discovery;
+pub mod error;
+pub mod http;
+pub mod limits;
+pub mod object;
+pub mod openapi;
+pub mod patch;
+pub mod registry;
+pub mod schema;
+pub mod select;
+pub mod store;
+pub mod table;
+pub mod validate;

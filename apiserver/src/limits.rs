@@ -1,0 +1,65 @@
+//! Every bound, with its reason.
+
+use std::time::Duration;
+
+/// Upstream's limit on a request's body, 3 MiB.
+pub const BODY_BYTES_MAX: usize = 3 << 20;
+/// Upstream's limit on all annotations of an object, 256 KiB.
+pub const ANNOTATIONS_BYTES_MAX: usize = 256 << 10;
+/// Upstream's limit on the data of a secret or a config map, 1 MiB.
+pub const DATA_BYTES_MAX: usize = 1 << 20;
+/// Requests served at once, upstream's 400 reads and 200 writes; watches are
+/// counted apart. Beyond them a client gets 429.
+pub const REQUESTS_MAX: usize = 600;
+/// Watches served at once: each holds a task and a few chunks.
+pub const WATCHES_MAX: usize = 20_000;
+/// Connections served at once.
+pub const CONNECTIONS_MAX: usize = 20_000;
+/// Streams of one HTTP/2 connection, upstream's.
+pub const STREAMS_MAX: u32 = 250;
+/// All header fields of a request.
+pub const HEADER_BYTES_MAX: usize = 64 << 10;
+/// Time for a client to send its request's header, or finish a TLS handshake.
+pub const HANDSHAKE: Duration = Duration::from_secs(30);
+/// Upstream's deadline of requests that are not watches.
+pub const REQUEST: Duration = Duration::from_secs(60);
+/// A longer `timeoutSeconds` is cut to this: no watch is for ever.
+pub const WATCH_MAX: Duration = Duration::from_secs(3_600);
+/// A watch without `timeoutSeconds` lasts between this and twice this.
+pub const WATCH_MIN: Duration = Duration::from_secs(1_800);
+/// How often an idle watch that asked for bookmarks gets one, as upstream.
+pub const BOOKMARK: Duration = Duration::from_secs(60);
+/// Upstream's wait for a revision that the cache has not seen.
+pub const FRESH: Duration = Duration::from_secs(3);
+/// While a read waits for a revision, the store is asked for its progress so
+/// often, should it not have answered.
+pub const PROGRESS: Duration = Duration::from_millis(100);
+/// Changes of one resource that a watch can resume from.
+pub const HISTORY_EVENTS_MAX: usize = 20_000;
+/// Bytes of such changes.
+pub const HISTORY_BYTES_MAX: usize = 64 << 20;
+/// Changes that a watch takes from the history in one turn.
+pub const WATCH_TURN: usize = 256;
+/// Chunks of a response are about so large.
+pub const CHUNK_BYTES: usize = 64 << 10;
+/// Chunks that wait for a client to read.
+pub const CHUNKS_MAX: usize = 4;
+/// Objects fetched from the store at once.
+pub const PAGE_OBJECTS: i64 = 500;
+/// The largest reply taken from the store: a page of objects of the store's
+/// own request limit, 1.5 MiB.
+pub const REPLY_BYTES_MAX: usize = 1 << 30;
+/// Tries of an update whose client named no version, as upstream.
+pub const UPDATE_TRIES: usize = 5;
+/// Tries of one store call over all endpoints.
+pub const STORE_TRIES: usize = 6;
+/// Pause between them.
+pub const STORE_PAUSE: Duration = Duration::from_millis(100);
+/// Deadline of one try.
+pub const STORE_CALL: Duration = Duration::from_secs(10);
+/// Operations of one JSON patch, upstream's.
+pub const PATCH_OPERATIONS_MAX: usize = 10_000;
+/// Lists of at least so many bytes are compressed for clients that take gzip.
+pub const GZIP_BYTES_MIN: usize = 128 << 10;
+/// Objects are nested no deeper, in JSON that is not of a known type.
+pub const DEPTH_MAX: usize = 100;

@@ -1,0 +1,120 @@
+//! The executable: flags, certificates, the listener.
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use clap::Parser;
+use mizzen_apiserver::{
+    bootstrap,
+    http::{self, Api, Files},
+    registry::Registry,
+    store::Store,
+};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+};
+use tracing_subscriber::EnvFilter;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Serves Kubernetes' REST conventions over HTTPS, from a store that speaks
+/// etcd's API.
+#[derive(Parser)]
+#[command(name = "mizzen-apiserver", version)]
+struct Flags {
+    /// Endpoints of the store.
+    #[arg(long, value_delimiter = ',', default_value = "http://127.0.0.1:2379")]
+    etcd_servers: Vec<String>,
+    /// Address to listen on. Until requests are authenticated it must be a
+    /// loopback address.
+    #[arg(long, default_value = "127.0.0.1:6443")]
+    listen: SocketAddr,
+    /// Directory of the server's certificate and its authority, made at the
+    /// first start.
+    #[arg(long, default_value = "apiserver-pki")]
+    cert_dir: PathBuf,
+    /// The server's certificate in PEM, instead of one in --cert-dir.
+    #[arg(long, requires = "tls_private_key_file")]
+    tls_cert_file: Option<PathBuf>,
+    /// The key of --tls-cert-file.
+    #[arg(long, requires = "tls_cert_file")]
+    tls_private_key_file: Option<PathBuf>,
+    /// Writes a kubeconfig for this server.
+    #[arg(long)]
+    kubeconfig: Option<PathBuf>,
+}
+
+fn main() -> anyhow::Result<()> {
+    let flags = Flags::parse();
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("a runtime")?
+        .block_on(run(flags))
+}
+
+async fn run(flags: Flags) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        flags.listen.ip().is_loopback(),
+        "{} is not a loopback address: requests are not authenticated yet",
+        flags.listen
+    );
+    let files = match (flags.tls_cert_file, flags.tls_private_key_file) {
+        (Some(cert), Some(key)) => Files {
+            ca: cert.clone(),
+            cert,
+            key,
+        },
+        _ => {
+            let files = Files::in_dir(&flags.cert_dir);
+            files.make(&["localhost", "127.0.0.1", "::1"].map(str::to_owned))?;
+            files
+        }
+    };
+    let config = files.config()?;
+    let store = Arc::new(Store::new(&flags.etcd_servers)?);
+    let listener = TcpListener::bind(flags.listen)
+        .await
+        .with_context(|| format!("listening on {}", flags.listen))?;
+    let address = listener.local_addr()?;
+    let api = Arc::new(Api::new(Registry::new(store), address.to_string()));
+    let mut waited = false;
+    while let Err(error) = bootstrap::run(api.registry()).await {
+        if !std::mem::replace(&mut waited, true) {
+            tracing::warn!(%error.message, "the store is not ready: waiting for it");
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    if let Some(path) = &flags.kubeconfig {
+        let ca = std::path::absolute(&files.ca)?;
+        std::fs::write(path, kubeconfig(address, &ca.display().to_string()))
+            .with_context(|| format!("writing {}", path.display()))?;
+    }
+    tracing::info!(%address, "serving on a loopback address only: requests are not authenticated yet");
+    let (mut term, mut int) = (
+        signal(SignalKind::terminate())?,
+        signal(SignalKind::interrupt())?,
+    );
+    let stop = async move {
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = int.recv() => {}
+        }
+    };
+    http::serve(listener, config, api, stop).await;
+    Ok(())
+}
+
+/// The token is no secret: without one kubectl asks for a name and a password.
+fn kubeconfig(address: SocketAddr, ca: &str) -> String {
+    format!(
+        "apiVersion: v1\nkind: Config\nclusters:\n- name: mizzen\n  cluster:\n    server: https://{address}\n    certificate-authority: {ca}\ncontexts:\n- name: mizzen\n  context:\n    cluster: mizzen\n    user: mizzen\ncurrent-context: mizzen\nusers:\n- name: mizzen\n  user:\n    token: not-checked\n"
+    )
+}

@@ -1,0 +1,113 @@
+//! The three forms of a patch. Knows JSON and, for the strategic form, the
+//! schema's keys; knows no object beyond that.
+
+mod json;
+mod strategic;
+
+use serde_json::{Map, Value};
+
+use crate::{codec::json::UNKNOWN, limits, schema::MessageId};
+
+/// Why a patch cannot be applied.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum PatchError {
+    /// The patch itself is wrong.
+    #[error("{0}")]
+    Malformed(String),
+    /// It does not fit this object.
+    #[error("{0}")]
+    Unfit(String),
+}
+
+/// A patch, read.
+#[derive(Debug, Clone)]
+pub enum Patch {
+    Json(Vec<json::Operation>),
+    Merge(Value),
+    Strategic(Map<String, Value>),
+}
+
+impl Patch {
+    /// Reads a patch of the given media type; `None` when it is none of a patch.
+    pub fn read(media: &str, body: &[u8]) -> Option<Result<Self, PatchError>> {
+        let malformed = |error: &dyn std::fmt::Display| {
+            PatchError::Malformed(format!("error decoding patch: {error}"))
+        };
+        Some(match media {
+            "application/json-patch+json" => json::read(body).map(Self::Json),
+            "application/merge-patch+json" => value(body).and_then(|value| match value {
+                Value::Object(_) => Ok(Self::Merge(value)),
+                other => Err(malformed(&format!("an object is expected, not {other}"))),
+            }),
+            "application/strategic-merge-patch+json" => value(body).and_then(|value| match value {
+                Value::Object(map) => Ok(Self::Strategic(map)),
+                other => Err(malformed(&format!("an object is expected, not {other}"))),
+            }),
+            _ => return None,
+        })
+    }
+
+    /// Applies the patch to an object of message `id`.
+    pub fn apply(&self, to: Map<String, Value>, id: MessageId) -> Result<Value, PatchError> {
+        match self {
+            Self::Json(operations) => json::apply(operations, Value::Object(to)),
+            Self::Merge(patch) => {
+                let mut value = Value::Object(to);
+                merge(&mut value, patch);
+                Ok(value)
+            }
+            Self::Strategic(patch) => {
+                let mut map = to;
+                strategic::apply(&mut map, patch, Some(id))?;
+                Ok(Value::Object(map))
+            }
+        }
+    }
+}
+
+/// Reads JSON that may not carry the key under which this program hides what
+/// it does not know.
+fn value(body: &[u8]) -> Result<Value, PatchError> {
+    let value: Value = serde_json::from_slice(body)
+        .map_err(|error| PatchError::Malformed(format!("error decoding patch: {error}")))?;
+    if hides(&value, 0) {
+        return Err(PatchError::Malformed(
+            "a field name with a zero byte, or too deep a nesting".to_owned(),
+        ));
+    }
+    Ok(value)
+}
+
+fn hides(value: &Value, depth: usize) -> bool {
+    depth > limits::DEPTH_MAX
+        || match value {
+            Value::Object(map) => map
+                .iter()
+                .any(|(key, value)| key == UNKNOWN || hides(value, depth + 1)),
+            Value::Array(list) => list.iter().any(|value| hides(value, depth + 1)),
+            _ => false,
+        }
+}
+
+/// RFC 7396.
+fn merge(value: &mut Value, patch: &Value) {
+    let Value::Object(patch) = patch else {
+        *value = patch.clone();
+        return;
+    };
+    if !value.is_object() {
+        *value = Value::Object(Map::new());
+    }
+    if let Value::Object(map) = value {
+        for (key, change) in patch {
+            if change.is_null() {
+                map.remove(key);
+            } else {
+                merge(map.entry(key.clone()).or_insert(Value::Null), change);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,427 @@
+//! Subresources that are objects of their own: scale, binding, eviction.
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+
+use super::{DeleteOptions, Deleted, Object, Registry, Target, WriteOptions, list::selects};
+use crate::{
+    codec::json::{self as codec_json, Decoded, Source},
+    error::{ApiError, FieldError},
+    object::{self, Json},
+    patch::Patch,
+    schema::{MessageId, find_resource, schema},
+    select::{Labels, Selector},
+};
+
+/// The message of a kind that is no resource of its own.
+pub fn message(name: &str) -> MessageId {
+    schema()
+        .find(name)
+        .expect("the schema has the subresources' kinds: a test reads them")
+}
+
+pub const SCALE: &str = "io.k8s.api.autoscaling.v1.Scale";
+pub const BINDING: &str = "io.k8s.api.core.v1.Binding";
+pub const EVICTION: &str = "io.k8s.api.policy.v1.Eviction";
+
+impl Registry {
+    /// Reads the scale of an object.
+    pub async fn scale(&self, target: &Target) -> Result<Object, ApiError> {
+        let object = self.get(target, None).await?;
+        scale_of(&object)
+    }
+
+    /// Replaces the scale of an object.
+    pub async fn update_scale(
+        &self,
+        target: &Target,
+        body: &Decoded,
+        options: WriteOptions,
+    ) -> Result<Object, ApiError> {
+        self.write_scale(target, &body.value, options).await
+    }
+
+    /// Patches the scale of an object.
+    pub async fn patch_scale(
+        &self,
+        target: &Target,
+        patch: &Patch,
+        options: WriteOptions,
+    ) -> Result<Object, ApiError> {
+        let scale = self.scale(target).await?;
+        let present: Json = serde_json::from_slice(&scale.json)
+            .map_err(|error| ApiError::internal(error.to_string()))?;
+        let patched = patch
+            .apply(present, message(SCALE))
+            .map_err(|error| ApiError::bad_request(error.to_string()))?;
+        let mut wanted = codec_json::conform(patched, message(SCALE), Source::Client)
+            .map_err(|error| ApiError::bad_request(error.to_string()))?
+            .value;
+        if !speaks_of_version(patch) {
+            object::set_meta(&mut wanted, "resourceVersion", None);
+        }
+        self.write_scale(target, &wanted, options).await
+    }
+
+    async fn write_scale(
+        &self,
+        target: &Target,
+        scale: &Json,
+        options: WriteOptions,
+    ) -> Result<Object, ApiError> {
+        let replicas = object::at(scale, &["spec", "replicas"])
+            .and_then(Value::as_i64)
+            .unwrap_or(0);
+        if replicas < 0 {
+            let error = FieldError::invalid(
+                "spec.replicas",
+                &replicas.into(),
+                "must be greater than or equal to 0",
+            );
+            return Err(ApiError::invalid_kind(
+                "autoscaling",
+                "Scale",
+                &target.name,
+                &[error],
+            ));
+        }
+        let version = object::meta_str(scale, "resourceVersion");
+        if !version.is_empty() {
+            let present = self.get(target, None).await?;
+            if present.revision.to_string() != version {
+                return Err(ApiError::modified(target.resource, &target.name));
+            }
+        }
+        let make = |current: &Json| {
+            let mut wanted = current.clone();
+            if let Some(Value::Object(spec)) = wanted.get_mut("spec") {
+                spec.insert("replicas".to_owned(), replicas.into());
+            }
+            Ok(wanted)
+        };
+        let object = self.with(target, &make, options).await?;
+        scale_of(&object)
+    }
+
+    /// Binds a pod to a node.
+    pub async fn bind(
+        &self,
+        target: &Target,
+        body: &Decoded,
+        options: WriteOptions,
+    ) -> Result<(), ApiError> {
+        let node = object::str_at(&body.value, &["target", "name"]).to_owned();
+        let kind = object::str_at(&body.value, &["target", "kind"]);
+        if node.is_empty() {
+            return Err(ApiError::invalid_kind(
+                "",
+                "Binding",
+                &target.name,
+                &[FieldError::required("target.name", "")],
+            ));
+        }
+        if !matches!(kind, "" | "Node") {
+            let error = FieldError::unsupported("target.kind", kind, &["Node", "<empty>"]);
+            return Err(ApiError::invalid_kind(
+                "",
+                "Binding",
+                &target.name,
+                &[error],
+            ));
+        }
+        let annotations = object::meta(&body.value)
+            .and_then(|meta| meta.get("annotations"))
+            .cloned();
+        let uid = object::meta_str(&body.value, "uid").to_owned();
+        let make = |current: &Json| bound(target, current, &node, &uid, annotations.as_ref());
+        self.with(target, &make, options).await.map(|_| ())
+    }
+
+    /// Deletes a pod if its disruption budgets allow it.
+    pub async fn evict(
+        &self,
+        target: &Target,
+        body: &Decoded,
+        mut options: DeleteOptions,
+    ) -> Result<(), ApiError> {
+        let inner = body.value.get("deleteOptions").and_then(Value::as_object);
+        if let Some(inner) = inner {
+            options.grace = inner
+                .get("gracePeriodSeconds")
+                .and_then(Value::as_i64)
+                .or(options.grace);
+        }
+        let pod = Target {
+            sub: None,
+            ..target.clone()
+        };
+        let current = self.get(&pod, None).await?;
+        let value: Json = serde_json::from_slice(&current.json)
+            .map_err(|error| ApiError::internal(error.to_string()))?;
+        let ended = matches!(
+            object::str_at(&value, &["status", "phase"]),
+            "Succeeded" | "Failed" | "Pending"
+        );
+        if !ended && !object::is_deleting(&value) {
+            self.take_disruption(&pod, &value, options.dry_run).await?;
+        }
+        options
+            .uid
+            .get_or_insert_with(|| object::meta_str(&value, "uid").to_owned());
+        match self.delete(&pod, &options).await? {
+            Deleted::Gone(_) | Deleted::Pending(_) => Ok(()),
+        }
+    }
+
+    /// Takes one disruption from the budget that covers a pod.
+    async fn take_disruption(
+        &self,
+        pod: &Target,
+        value: &Json,
+        dry_run: bool,
+    ) -> Result<(), ApiError> {
+        let budgets =
+            find_resource("policy", "v1", "poddisruptionbudgets").expect("a row of the table");
+        let scope = Target {
+            resource: budgets,
+            namespace: pod.namespace.clone(),
+            name: String::new(),
+            sub: None,
+        };
+        let all = self.matching(&scope, &Selector::default()).await?;
+        let covering: Vec<_> = all
+            .iter()
+            .filter(|budget| covers(budget, pod, value))
+            .collect();
+        let budget = match covering[..] {
+            [] => return Ok(()),
+            [one] => one,
+            _ => {
+                return Err(ApiError::internal(
+                    "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.",
+                ));
+            }
+        };
+        let name = object::meta_str(budget, "name").to_owned();
+        let one = Target {
+            name: name.clone(),
+            sub: Some(crate::schema::Sub::Status),
+            ..scope
+        };
+        let make = |current: &Json| {
+            let allowed = object::at(current, &["status", "disruptionsAllowed"])
+                .and_then(Value::as_i64)
+                .unwrap_or(0);
+            if allowed <= 0 {
+                let healthy = object::at(current, &["status", "currentHealthy"])
+                    .and_then(Value::as_i64)
+                    .unwrap_or(0);
+                let desired = object::at(current, &["status", "desiredHealthy"])
+                    .and_then(Value::as_i64)
+                    .unwrap_or(0);
+                return Err(ApiError::disruption(&format!(
+                    "The disruption budget {name} needs {desired} healthy pods and has {healthy} currently"
+                )));
+            }
+            let mut wanted = current.clone();
+            if let Some(status) = wanted.get_mut("status") {
+                status["disruptionsAllowed"] = (allowed - 1).into();
+                status["disruptedPods"][pod.name.as_str()] = object::now();
+            }
+            Ok(wanted)
+        };
+        self.with(
+            &one,
+            &make,
+            WriteOptions {
+                dry_run,
+                ..WriteOptions::default()
+            },
+        )
+        .await
+        .map(|_| ())
+    }
+}
+
+fn covers(budget: &Json, pod: &Target, value: &Json) -> bool {
+    let Some(selector) = object::at(budget, &["spec", "selector"]) else {
+        return false;
+    };
+    label_selector(selector).is_some_and(|labels| {
+        let selector = Selector {
+            labels,
+            ..Selector::default()
+        };
+        selects(pod.resource, &selector, value)
+    })
+}
+
+/// A `LabelSelector` object as a selector; `None` when it is absent or wrong.
+fn label_selector(selector: &Value) -> Option<Labels> {
+    let mut parts = Vec::new();
+    for (key, value) in selector
+        .get("matchLabels")
+        .and_then(Value::as_object)
+        .into_iter()
+        .flatten()
+    {
+        parts.push(format!("{key}={}", value.as_str()?));
+    }
+    for expression in selector
+        .get("matchExpressions")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+    {
+        let key = expression.get("key")?.as_str()?;
+        let values: Vec<_> = expression
+            .get("values")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .collect();
+        parts.push(match expression.get("operator")?.as_str()? {
+            "In" => format!("{key} in ({})", values.join(",")),
+            "NotIn" => format!("{key} notin ({})", values.join(",")),
+            "Exists" => key.to_owned(),
+            "DoesNotExist" => format!("!{key}"),
+            _ => return None,
+        });
+    }
+    Labels::parse(&parts.join(",")).ok()
+}
+
+fn speaks_of_version(patch: &Patch) -> bool {
+    match patch {
+        Patch::Merge(value) => value.pointer("/metadata/resourceVersion").is_some(),
+        Patch::Strategic(map) => object::at(map, &["metadata", "resourceVersion"]).is_some(),
+        Patch::Json(_) => false,
+    }
+}
+
+fn scale_of(object: &Object) -> Result<Object, ApiError> {
+    let value: Json = serde_json::from_slice(&object.json)
+        .map_err(|error| ApiError::internal(error.to_string()))?;
+    let mut meta = Json::new();
+    for field in [
+        "name",
+        "namespace",
+        "uid",
+        "resourceVersion",
+        "creationTimestamp",
+    ] {
+        if let Some(one) = object::meta(&value).and_then(|meta| meta.get(field)) {
+            meta.insert(field.to_owned(), one.clone());
+        }
+    }
+    let number = |path: &[&str]| {
+        object::at(&value, path)
+            .and_then(Value::as_i64)
+            .unwrap_or(0)
+    };
+    let mut spec = Json::new();
+    if number(&["spec", "replicas"]) != 0 {
+        spec.insert("replicas".to_owned(), number(&["spec", "replicas"]).into());
+    }
+    let scale = json!({
+        "kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": meta, "spec": spec,
+        "status": {"replicas": number(&["status", "replicas"]), "selector": selector_text(object::at(&value, &["spec", "selector"]))},
+    });
+    Ok(Object {
+        json: Bytes::from(scale.to_string()),
+        revision: object.revision,
+        warnings: object.warnings.clone(),
+    })
+}
+
+/// A selector as text. Replication controllers have a plain map.
+fn selector_text(selector: Option<&Value>) -> String {
+    let Some(selector) = selector else {
+        return String::new();
+    };
+    let labels = selector.get("matchLabels").unwrap_or(selector);
+    let mut parts: Vec<String> = labels
+        .as_object()
+        .into_iter()
+        .flatten()
+        .filter_map(|(key, value)| value.as_str().map(|value| format!("{key}={value}")))
+        .collect();
+    for expression in selector
+        .get("matchExpressions")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+    {
+        let text = |field: &str| expression.get(field).and_then(Value::as_str).unwrap_or("");
+        let values: Vec<_> = expression
+            .get("values")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .collect();
+        parts.push(match text("operator") {
+            "In" => format!("{} in ({})", text("key"), values.join(",")),
+            "NotIn" => format!("{} notin ({})", text("key"), values.join(",")),
+            "DoesNotExist" => format!("!{}", text("key")),
+            _ => text("key").to_owned(),
+        });
+    }
+    parts.join(",")
+}
+
+fn bound(
+    target: &Target,
+    current: &Json,
+    node: &str,
+    uid: &str,
+    annotations: Option<&Value>,
+) -> Result<Json, ApiError> {
+    let conflict = |why: &str| ApiError::conflict(target.resource, &target.name, why);
+    if !uid.is_empty() && uid != object::meta_str(current, "uid") {
+        return Err(conflict(&format!(
+            "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
+            object::meta_str(current, "uid")
+        )));
+    }
+    if object::is_deleting(current) {
+        return Err(conflict(&format!(
+            "pod {} is being deleted, cannot be assigned to a host",
+            target.name
+        )));
+    }
+    let present = object::str_at(current, &["spec", "nodeName"]);
+    if !present.is_empty() {
+        return Err(conflict(&format!(
+            "pod {} is already assigned to node {present:?}",
+            target.name
+        )));
+    }
+    let mut pod = current.clone();
+    if let Some(spec) = pod.get_mut("spec") {
+        spec["nodeName"] = node.into();
+    }
+    if let Some(Value::Object(new)) = annotations {
+        let meta = object::meta(&pod)
+            .and_then(|meta| meta.get("annotations"))
+            .and_then(Value::as_object)
+            .cloned();
+        let mut all = meta.unwrap_or_default();
+        all.extend(new.clone());
+        object::set_meta(&mut pod, "annotations", Some(Value::Object(all)));
+    }
+    let scheduled = json!({"type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": object::now()});
+    if let Some(Value::Object(status)) = pod.get_mut("status") {
+        let conditions = status
+            .entry("conditions")
+            .or_insert_with(|| Value::Array(Vec::new()));
+        if let Value::Array(list) = conditions {
+            list.retain(|condition| {
+                condition.get("type").and_then(Value::as_str) != Some("PodScheduled")
+            });
+            list.push(scheduled);
+        }
+    }
+    Ok(pod)
+}

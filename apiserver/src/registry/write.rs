@@ -1,0 +1,475 @@
+//! Create, update and patch: read, change, check, write if nothing came
+//! between, or again.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use rand::Rng as _;
+use serde_json::Value;
+
+use super::{Object, Registry, Target, opened, shown, strategy};
+use crate::{
+    codec::json::{self, Decoded, Source},
+    defaults,
+    error::ApiError,
+    limits,
+    object::{self, Json},
+    patch::{Patch, PatchError},
+    schema::{Resource, find_resource},
+    store::Outcome,
+    validate,
+};
+
+/// What every write may ask for.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct WriteOptions {
+    /// Do everything but write.
+    pub dry_run: bool,
+    /// What becomes of fields that the kind does not have.
+    pub validation: Validation,
+}
+
+/// What becomes of fields that the kind does not have or that stand twice;
+/// they are never stored.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Validation {
+    Ignore,
+    #[default]
+    Warn,
+    Strict,
+}
+
+/// Refuses or reports what was left out of an object.
+fn left_out(
+    resource: &Resource,
+    body: &Decoded,
+    validation: Validation,
+) -> Result<Vec<String>, ApiError> {
+    let unknown = body
+        .unknown
+        .iter()
+        .map(|path| format!("unknown field {path:?}"));
+    let twice = body
+        .duplicate
+        .iter()
+        .map(|path| format!("duplicate field {path:?}"));
+    let all: Vec<String> = unknown.chain(twice).collect();
+    match validation {
+        Validation::Strict if !all.is_empty() => Err(ApiError::invalid_body(
+            resource,
+            &format!("strict decoding error: {}", all.join(", ")),
+        )),
+        Validation::Ignore => Ok(Vec::new()),
+        _ => Ok(all),
+    }
+}
+
+/// A lease that many events share.
+pub(super) struct EventLease {
+    id: i64,
+    until: Instant,
+    uses: u32,
+}
+
+/// Upstream's time to live of events, in seconds, with a minute for the clock.
+const EVENT_TTL: i64 = 3_660;
+/// A lease is shared for so long and by so many, as upstream does.
+const LEASE_SHARED: Duration = Duration::from_secs(60);
+const LEASE_USES: u32 = 1_000;
+/// Letters that make no words.
+const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
+/// A generated name is cut to this before five letters are added.
+const GENERATED_BASE: usize = 58;
+/// Tries to find a generated name that is free.
+const GENERATED_TRIES: usize = 8;
+
+/// What an update makes of the present object.
+enum Change<'a> {
+    Replace(&'a Decoded),
+    Patch(&'a Patch),
+    With(&'a (dyn Fn(&Json) -> Result<Json, ApiError> + Sync)),
+}
+
+impl Registry {
+    /// Creates an object.
+    pub async fn create(
+        &self,
+        target: &Target,
+        body: Decoded,
+        options: WriteOptions,
+    ) -> Result<Object, ApiError> {
+        let resource = target.resource;
+        expect_kind(resource, &body)?;
+        let warnings = left_out(resource, &body, options.validation)?;
+        let mut value = body.value;
+        place(target, &mut value)?;
+        if !object::meta_str(&value, "resourceVersion").is_empty() {
+            return Err(ApiError::bad_request(
+                "resourceVersion should not be set on objects to be created",
+            ));
+        }
+        if !target.name.is_empty() && object::meta_str(&value, "name") != target.name {
+            return Err(ApiError::bad_request(
+                "the name of the object does not match the name on the URL",
+            ));
+        }
+        self.namespace_takes_objects(target).await?;
+        let base = object::meta_str(&value, "generateName").to_owned();
+        let generated = object::meta_str(&value, "name").is_empty() && !base.is_empty();
+        let mut tries = 0;
+        loop {
+            if generated {
+                object::set_meta(&mut value, "name", Some(generated_name(&base).into()));
+            }
+            let mut value = value.clone();
+            strategy::prepare_create(resource, &mut value);
+            defaults::apply(resource, &mut value);
+            let name = object::meta_str(&value, "name").to_owned();
+            let errors = validate::create(resource, &value);
+            if !errors.is_empty() {
+                return Err(ApiError::invalid(resource, &name, &errors));
+            }
+            let bytes = object::to_store(resource, &mut value);
+            let key = resource.key(&target.namespace, &name);
+            if options.dry_run {
+                let (present, _) = self.store.get(&key).await?;
+                return match present {
+                    Some(_) => Err(ApiError::already_exists(resource, &name)),
+                    None => without_version(shown(resource, &bytes, 0)?)
+                        .map(|object| object.warned(warnings)),
+                };
+            }
+            let lease = self.lease_for(resource).await?;
+            match self.store.put(&key, bytes.clone(), 0, lease).await? {
+                Outcome::Done(revision) => {
+                    return Ok(shown(resource, &bytes, revision)?.warned(warnings));
+                }
+                Outcome::Differs(_) if generated && tries < GENERATED_TRIES => tries += 1,
+                Outcome::Differs(_) => return Err(ApiError::already_exists(resource, &name)),
+            }
+        }
+    }
+
+    /// Replaces an object, or the part of it that a subresource is.
+    pub async fn update(
+        &self,
+        target: &Target,
+        body: &Decoded,
+        options: WriteOptions,
+    ) -> Result<Object, ApiError> {
+        expect_kind(target.resource, body)?;
+        self.change(target, &Change::Replace(body), options).await
+    }
+
+    /// Patches an object, or the part of it that a subresource is.
+    pub async fn patch(
+        &self,
+        target: &Target,
+        patch: &Patch,
+        options: WriteOptions,
+    ) -> Result<Object, ApiError> {
+        self.change(target, &Change::Patch(patch), options).await
+    }
+
+    /// Changes an object by a function of its present state.
+    pub(super) async fn with(
+        &self,
+        target: &Target,
+        make: &(dyn Fn(&Json) -> Result<Json, ApiError> + Sync),
+        options: WriteOptions,
+    ) -> Result<Object, ApiError> {
+        self.change(target, &Change::With(make), options).await
+    }
+
+    async fn change(
+        &self,
+        target: &Target,
+        change: &Change<'_>,
+        options: WriteOptions,
+    ) -> Result<Object, ApiError> {
+        let resource = target.resource;
+        let mut pair = self.read(target).await?;
+        for _ in 0..limits::UPDATE_TRIES {
+            let current = opened(resource, &pair)?;
+            let Made {
+                mut wanted,
+                version,
+                warnings,
+            } = made(target, change, &current, pair.revision, options.validation)?;
+            place(target, &mut wanted)?;
+            if object::meta_str(&wanted, "name") != target.name {
+                return Err(ApiError::bad_request(format!(
+                    "the name of the object ({}) does not match the name on the URL ({})",
+                    object::meta_str(&wanted, "name"),
+                    target.name
+                )));
+            }
+            if version.is_some_and(|version| version != pair.revision) {
+                return Err(ApiError::modified(resource, &target.name));
+            }
+            check_uid(target, &wanted, &current)?;
+            strategy::prepare_update(target, &mut wanted, &current);
+            defaults::apply(resource, &mut wanted);
+            let errors = validate::update(resource, &wanted, &current, target.sub);
+            if !errors.is_empty() {
+                return Err(ApiError::invalid(resource, &target.name, &errors));
+            }
+            let ends = strategy::ends(resource, &wanted, &current);
+            let bytes = object::to_store(resource, &mut wanted);
+            if options.dry_run || (bytes == pair.value && !ends) {
+                return Ok(shown(resource, &bytes, pair.revision)?.warned(warnings));
+            }
+            let outcome = if ends {
+                self.store.delete(&target.key(), pair.revision).await?
+            } else {
+                let lease = self.lease_for(resource).await?;
+                self.store
+                    .put(&target.key(), bytes.clone(), pair.revision, lease)
+                    .await?
+            };
+            match outcome {
+                Outcome::Done(revision) => {
+                    return Ok(shown(resource, &bytes, revision)?.warned(warnings));
+                }
+                Outcome::Differs(None) => return Err(target.not_found()),
+                Outcome::Differs(Some(_)) if version.is_some() => {
+                    return Err(ApiError::modified(resource, &target.name));
+                }
+                Outcome::Differs(Some(newer)) => pair = newer,
+            }
+        }
+        Err(ApiError::modified(resource, &target.name))
+    }
+
+    /// The lease under which an object of this kind is kept, 0 for none.
+    async fn lease_for(&self, resource: &Resource) -> Result<i64, ApiError> {
+        if resource.kind != "Event" {
+            return Ok(0);
+        }
+        let mut shared = self.events.lock().await;
+        if let Some(lease) = shared.as_mut()
+            && lease.uses < LEASE_USES
+            && lease.until > Instant::now()
+        {
+            lease.uses += 1;
+            return Ok(lease.id);
+        }
+        let id = self.store.grant(EVENT_TTL).await?;
+        *shared = Some(EventLease {
+            id,
+            until: Instant::now() + LEASE_SHARED,
+            uses: 1,
+        });
+        Ok(id)
+    }
+
+    /// Whether objects may be created in the target's namespace.
+    async fn namespace_takes_objects(&self, target: &Target) -> Result<(), ApiError> {
+        if !target.resource.namespaced {
+            return Ok(());
+        }
+        let namespaces = find_resource("", "v1", "namespaces").expect("a row of the table");
+        let wanted = Target {
+            resource: namespaces,
+            namespace: String::new(),
+            name: target.namespace.clone(),
+            sub: None,
+        };
+        let pair = self.read(&wanted).await?;
+        if object::is_deleting(&opened(namespaces, &pair)?) {
+            return Err(ApiError::forbidden(
+                target.resource,
+                &target.name,
+                &format!(
+                    "unable to create new content in namespace {} because it is being terminated",
+                    target.namespace
+                ),
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// What a change makes of an object.
+struct Made {
+    wanted: Json,
+    /// The version that it replaces, if it names one.
+    version: Option<i64>,
+    warnings: Vec<String>,
+}
+
+fn made(
+    target: &Target,
+    change: &Change<'_>,
+    current: &Json,
+    revision: i64,
+    validation: Validation,
+) -> Result<Made, ApiError> {
+    let resource = target.resource;
+    let (wanted, warnings) = match change {
+        Change::Replace(body) => (body.value.clone(), left_out(resource, body, validation)?),
+        Change::With(make) => {
+            return Ok(Made {
+                wanted: make(current)?,
+                version: None,
+                warnings: Vec::new(),
+            });
+        }
+        Change::Patch(patch) => {
+            let mut shown = current.clone();
+            object::set_meta(
+                &mut shown,
+                "resourceVersion",
+                Some(revision.to_string().into()),
+            );
+            shown.insert("kind".to_owned(), resource.kind.into());
+            shown.insert("apiVersion".to_owned(), resource.api_version().into());
+            let patched = patch
+                .apply(shown, resource.message)
+                .map_err(|error| unpatched(target, error))?;
+            let decoded = json::conform(patched, resource.message, Source::Store)
+                .map_err(|error| ApiError::invalid_body(resource, &error.to_string()))?;
+            expect_kind(resource, &decoded)?;
+            let warnings = left_out(resource, &decoded, validation)?;
+            (decoded.value, warnings)
+        }
+    };
+    let version = object::meta_str(&wanted, "resourceVersion");
+    if version.is_empty() || version == "0" {
+        return Ok(Made {
+            wanted,
+            version: None,
+            warnings,
+        });
+    }
+    let version: i64 = version
+        .parse()
+        .map_err(|_| ApiError::bad_request(format!("invalid resource version {version:?}")))?;
+    // A patch that leaves the version alone names none.
+    let named = !matches!(change, Change::Patch(_)) || version != revision || names_version(change);
+    Ok(Made {
+        wanted,
+        version: named.then_some(version),
+        warnings,
+    })
+}
+
+/// Whether a patch speaks of the version.
+fn names_version(change: &Change<'_>) -> bool {
+    match change {
+        Change::Patch(Patch::Merge(value)) => value.pointer("/metadata/resourceVersion").is_some(),
+        Change::Patch(Patch::Strategic(map)) => {
+            object::at(map, &["metadata", "resourceVersion"]).is_some()
+        }
+        _ => false,
+    }
+}
+
+fn unpatched(target: &Target, error: PatchError) -> ApiError {
+    match error {
+        PatchError::Malformed(message) => ApiError::bad_request(message),
+        PatchError::Unfit(message) => ApiError::new(
+            422,
+            "Invalid",
+            format!(
+                "the server rejected our request due to an error in our request: {}: {message}",
+                target.name
+            ),
+        ),
+    }
+}
+
+impl Object {
+    fn warned(mut self, warnings: Vec<String>) -> Self {
+        self.warnings = warnings;
+        self
+    }
+}
+
+impl ApiError {
+    /// A body that is not of its type.
+    pub fn invalid_body(resource: &Resource, why: &str) -> Self {
+        Self::bad_request(format!(
+            "{kind} in version {version:?} cannot be handled as a {kind}: {why}",
+            kind = resource.kind,
+            version = resource.version
+        ))
+    }
+}
+
+/// Checks that a body says what it is, and that it is what the URL is about.
+fn expect_kind(resource: &Resource, body: &Decoded) -> Result<(), ApiError> {
+    let expected = resource.api_version();
+    if body.kind.is_empty() || body.api_version.is_empty() {
+        let missing = if body.kind.is_empty() {
+            "Kind"
+        } else {
+            "apiVersion"
+        };
+        return Err(ApiError::bad_request(format!(
+            "Object '{missing}' is missing in the body of the request"
+        )));
+    }
+    if body.api_version != expected {
+        return Err(ApiError::bad_request(format!(
+            "the API version in the data ({}) does not match the expected API version ({expected})",
+            body.api_version
+        )));
+    }
+    if body.kind != resource.kind {
+        return Err(ApiError::bad_request(format!(
+            "the kind in the data ({}) does not match the expected kind ({})",
+            body.kind, resource.kind
+        )));
+    }
+    Ok(())
+}
+
+/// Puts the object into the namespace of the URL.
+fn place(target: &Target, value: &mut Json) -> Result<(), ApiError> {
+    let given = object::meta_str(value, "namespace");
+    if given == target.namespace {
+        return Ok(());
+    }
+    if !given.is_empty() || !target.resource.namespaced {
+        return Err(ApiError::bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request",
+        ));
+    }
+    object::set_meta(value, "namespace", Some(target.namespace.clone().into()));
+    Ok(())
+}
+
+fn check_uid(target: &Target, wanted: &Json, current: &Json) -> Result<(), ApiError> {
+    let (wanted, current) = (
+        object::meta_str(wanted, "uid"),
+        object::meta_str(current, "uid"),
+    );
+    if wanted.is_empty() || wanted == current {
+        return Ok(());
+    }
+    Err(ApiError::conflict(
+        target.resource,
+        &target.name,
+        &format!(
+            "Precondition failed: UID in precondition: {wanted}, UID in object meta: {current}"
+        ),
+    ))
+}
+
+fn generated_name(base: &str) -> String {
+    let mut name: String = base.chars().take(GENERATED_BASE).collect();
+    let mut rng = rand::rng();
+    name.extend((0..5).map(|_| char::from(LETTERS[rng.random_range(0..LETTERS.len())])));
+    name
+}
+
+/// An object that was not stored has no version.
+fn without_version(object: Object) -> Result<Object, ApiError> {
+    let mut value: Value = serde_json::from_slice(&object.json)
+        .map_err(|error| ApiError::internal(error.to_string()))?;
+    if let Some(meta) = value.get_mut("metadata").and_then(Value::as_object_mut) {
+        meta.remove("resourceVersion");
+    }
+    Ok(Object::new(Bytes::from(value.to_string()), 0))
+}

@@ -1,0 +1,431 @@
+//! The store, through the etcd v3 API: reads, conditional writes, watches,
+//! over several endpoints.
+//!
+//! Knows keys, bytes and revisions. Knows no object, no kind, no request.
+//!
+//! A write whose outcome is unknown (the connection broke) is sent again: each
+//! names the revision it replaces, so it takes effect at most once, and when
+//! the second finds the first one's work it is told as success.
+
+mod watch;
+
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use mizzen_proto::etcdserverpb::{
+    Compare, DeleteRangeRequest, LeaseGrantRequest, PutRequest, RangeRequest, RequestOp,
+    TxnRequest,
+    compare::{CompareResult, CompareTarget, TargetUnion},
+    kv_client::KvClient,
+    lease_client::LeaseClient,
+    request_op, response_op,
+};
+use tonic::{
+    Code, Status,
+    transport::{Channel, Endpoint},
+};
+
+pub use self::watch::{Batch, Change, Watch};
+use crate::limits;
+
+/// A stored pair.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pair {
+    pub key: Bytes,
+    pub value: Bytes,
+    /// The revision of its last change.
+    pub revision: i64,
+}
+
+/// Part of a range.
+#[derive(Debug)]
+pub struct Page {
+    pub pairs: Vec<Pair>,
+    /// Pairs of the whole range, these included.
+    pub count: i64,
+    /// The store's revision when it was read.
+    pub revision: i64,
+}
+
+/// What became of a conditional write.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Done, at this revision.
+    Done(i64),
+    /// The condition did not hold; what is there instead.
+    Differs(Option<Pair>),
+}
+
+/// Why the store did not do it.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error("the revision is compacted")]
+    Compacted,
+    #[error("revision {asked} lies ahead of {current}")]
+    Future { asked: i64, current: i64 },
+    #[error("the request is too large")]
+    TooLarge,
+    #[error("the store cannot be reached: {0}")]
+    Unavailable(String),
+    #[error("the store did not answer in time")]
+    Timeout,
+    #[error("{0}")]
+    Other(String),
+}
+
+impl StoreError {
+    fn of(status: &Status, asked: i64) -> Self {
+        let message = status.message();
+        if message.contains("required revision has been compacted") {
+            Self::Compacted
+        } else if message.contains("required revision is a future revision") {
+            Self::Future { asked, current: 0 }
+        } else if message.contains("request is too large") {
+            Self::TooLarge
+        } else {
+            match status.code() {
+                Code::Unavailable | Code::ResourceExhausted => {
+                    Self::Unavailable(message.to_owned())
+                }
+                Code::DeadlineExceeded | Code::Cancelled => Self::Timeout,
+                _ => Self::Other(message.to_owned()),
+            }
+        }
+    }
+}
+
+/// Another endpoint, or the same one a little later, may do it.
+fn passing(status: &Status) -> bool {
+    matches!(
+        status.code(),
+        Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled
+    ) || (status.code() == Code::Unknown && std::error::Error::source(status).is_some())
+}
+
+/// The end of the range of keys that begin with `prefix`.
+pub fn prefix_end(prefix: &str) -> Bytes {
+    let mut end = prefix.as_bytes().to_vec();
+    while let Some(last) = end.pop() {
+        if last < 0xff {
+            end.push(last + 1);
+            return end.into();
+        }
+    }
+    Bytes::from_static(b"\0")
+}
+
+/// A client of all endpoints of one store.
+pub struct Store {
+    channels: Vec<Channel>,
+    /// The endpoint in use; the next one is tried when it fails.
+    current: AtomicUsize,
+}
+
+impl Store {
+    /// Connects lazily: nothing is sent before the first call.
+    pub fn new(endpoints: &[String]) -> Result<Self, StoreError> {
+        let channels: Result<Vec<_>, _> = endpoints
+            .iter()
+            .map(|url| {
+                let endpoint = Endpoint::from_shared(url.clone())
+                    .map_err(|error| StoreError::Other(format!("{url}: {error}")))?;
+                Ok(endpoint
+                    .connect_timeout(Duration::from_secs(2))
+                    .tcp_nodelay(true)
+                    .http2_keep_alive_interval(Duration::from_secs(30))
+                    .keep_alive_timeout(Duration::from_secs(10))
+                    .connect_lazy())
+            })
+            .collect();
+        let channels = channels?;
+        if channels.is_empty() {
+            return Err(StoreError::Other(
+                "no endpoint of the store is given".to_owned(),
+            ));
+        }
+        Ok(Self {
+            channels,
+            current: AtomicUsize::new(0),
+        })
+    }
+
+    /// The channel in use and its index.
+    fn channel(&self) -> (usize, Channel) {
+        let index = self.current.load(Ordering::Relaxed) % self.channels.len();
+        (index, self.channels[index].clone())
+    }
+
+    /// Moves away from an endpoint that failed, once for all who saw it fail.
+    fn failed(&self, index: usize) {
+        let next = (index + 1) % self.channels.len();
+        let _ = self
+            .current
+            .compare_exchange(index, next, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    /// Calls until an endpoint answers. `call` learns whether an earlier try
+    /// may have taken effect.
+    async fn call<T, F>(
+        &self,
+        asked: i64,
+        call: impl Fn(Channel) -> F,
+    ) -> Result<(T, bool), StoreError>
+    where
+        F: Future<Output = Result<T, Status>>,
+    {
+        let mut again = false;
+        let mut tries = 0;
+        loop {
+            let (index, channel) = self.channel();
+            let answer = tokio::time::timeout(limits::STORE_CALL, call(channel)).await;
+            let error = match answer {
+                Ok(Ok(reply)) => return Ok((reply, again)),
+                Ok(Err(status)) if passing(&status) => StoreError::of(&status, asked),
+                Ok(Err(status)) => return Err(StoreError::of(&status, asked)),
+                Err(_) => StoreError::Timeout,
+            };
+            self.failed(index);
+            again = true;
+            tries += 1;
+            if tries >= limits::STORE_TRIES {
+                return Err(error);
+            }
+            tokio::time::sleep(limits::STORE_PAUSE).await;
+        }
+    }
+
+    async fn range(&self, request: RangeRequest) -> Result<Page, StoreError> {
+        let asked = request.revision;
+        let (reply, _) = self
+            .call(asked, |channel| {
+                let request = request.clone();
+                async move {
+                    let mut client =
+                        KvClient::new(channel).max_decoding_message_size(limits::REPLY_BYTES_MAX);
+                    client.range(request).await.map(tonic::Response::into_inner)
+                }
+            })
+            .await?;
+        Ok(Page {
+            count: reply.count,
+            revision: reply.header.map_or(0, |header| header.revision),
+            pairs: reply.kvs.into_iter().map(pair).collect(),
+        })
+    }
+
+    /// Reads one key, linearizably; also the store's revision.
+    pub async fn get(&self, key: &str) -> Result<(Option<Pair>, i64), StoreError> {
+        let page = self
+            .range(RangeRequest {
+                key: Bytes::copy_from_slice(key.as_bytes()),
+                limit: 1,
+                ..RangeRequest::default()
+            })
+            .await?;
+        Ok((page.pairs.into_iter().next(), page.revision))
+    }
+
+    /// Reads up to `limit` pairs from `start` to the end of `prefix`, at
+    /// `revision` (0: now).
+    pub async fn page(
+        &self,
+        prefix: &str,
+        start: &str,
+        limit: i64,
+        revision: i64,
+    ) -> Result<Page, StoreError> {
+        self.range(RangeRequest {
+            key: Bytes::copy_from_slice(start.as_bytes()),
+            range_end: prefix_end(prefix),
+            limit,
+            revision,
+            ..RangeRequest::default()
+        })
+        .await
+    }
+
+    /// The store's revision now.
+    pub async fn revision(&self) -> Result<i64, StoreError> {
+        self.get("/registry/health")
+            .await
+            .map(|(_, revision)| revision)
+    }
+
+    /// Grants a lease of `ttl` seconds.
+    pub async fn grant(&self, ttl: i64) -> Result<i64, StoreError> {
+        let (reply, _) = self
+            .call(0, |channel| async move {
+                let mut client = LeaseClient::new(channel);
+                client
+                    .lease_grant(LeaseGrantRequest { ttl, id: 0 })
+                    .await
+                    .map(tonic::Response::into_inner)
+            })
+            .await?;
+        if reply.error.is_empty() {
+            Ok(reply.id)
+        } else {
+            Err(StoreError::Other(reply.error))
+        }
+    }
+
+    /// Writes `value` if the key was last changed at `expected` (0: is absent).
+    pub async fn put(
+        &self,
+        key: &str,
+        value: Bytes,
+        expected: i64,
+        lease: i64,
+    ) -> Result<Outcome, StoreError> {
+        let key = Bytes::copy_from_slice(key.as_bytes());
+        let put = request_op::Request::RequestPut(PutRequest {
+            key: key.clone(),
+            value: value.clone(),
+            lease,
+            ..PutRequest::default()
+        });
+        let (outcome, again) = self.conditional(key, put, expected).await?;
+        Ok(match outcome {
+            Outcome::Differs(Some(pair))
+                if again && pair.value == value && pair.revision > expected =>
+            {
+                Outcome::Done(pair.revision)
+            }
+            outcome => outcome,
+        })
+    }
+
+    /// Deletes the key if it was last changed at `expected`.
+    pub async fn delete(&self, key: &str, expected: i64) -> Result<Outcome, StoreError> {
+        let key = Bytes::copy_from_slice(key.as_bytes());
+        let delete = request_op::Request::RequestDeleteRange(DeleteRangeRequest {
+            key: key.clone(),
+            ..DeleteRangeRequest::default()
+        });
+        let (outcome, again) = self.conditional(key, delete, expected).await?;
+        match outcome {
+            // An earlier try deleted it: at the latest now.
+            Outcome::Differs(None) if again => Ok(Outcome::Done(self.revision().await?)),
+            outcome => Ok(outcome),
+        }
+    }
+
+    async fn conditional(
+        &self,
+        key: Bytes,
+        operation: request_op::Request,
+        expected: i64,
+    ) -> Result<(Outcome, bool), StoreError> {
+        let op = |request| RequestOp {
+            request: Some(request),
+        };
+        let request = TxnRequest {
+            compare: vec![Compare {
+                result: CompareResult::Equal.into(),
+                target: CompareTarget::Mod.into(),
+                key: key.clone(),
+                range_end: Bytes::new(),
+                target_union: Some(TargetUnion::ModRevision(expected)),
+            }],
+            success: vec![op(operation)],
+            failure: vec![op(request_op::Request::RequestRange(RangeRequest {
+                key,
+                ..RangeRequest::default()
+            }))],
+        };
+        let (reply, again) = self
+            .call(0, |channel| {
+                let request = request.clone();
+                async move {
+                    let mut client =
+                        KvClient::new(channel).max_decoding_message_size(limits::REPLY_BYTES_MAX);
+                    client.txn(request).await.map(tonic::Response::into_inner)
+                }
+            })
+            .await?;
+        if reply.succeeded {
+            return Ok((
+                Outcome::Done(reply.header.map_or(0, |header| header.revision)),
+                again,
+            ));
+        }
+        let current =
+            reply
+                .responses
+                .into_iter()
+                .next()
+                .and_then(|response| match response.response {
+                    Some(response_op::Response::ResponseRange(range)) => {
+                        range.kvs.into_iter().next().map(pair)
+                    }
+                    _ => None,
+                });
+        Ok((Outcome::Differs(current), again))
+    }
+
+    /// Watches every key that begins with `prefix`, from revision `start` on.
+    pub async fn watch(&self, prefix: &str, start: i64) -> Result<Watch, StoreError> {
+        let (index, channel) = self.channel();
+        let opened =
+            tokio::time::timeout(limits::STORE_CALL, Watch::open(channel, prefix, start)).await;
+        let result = opened.unwrap_or(Err(StoreError::Timeout));
+        if matches!(
+            result,
+            Err(StoreError::Unavailable(_) | StoreError::Timeout)
+        ) {
+            self.failed(index);
+        }
+        result
+    }
+
+    /// Moves to another endpoint, after a watch broke.
+    pub fn turn(&self) {
+        self.failed(self.channel().0);
+    }
+}
+
+fn pair(kv: mizzen_proto::mvccpb::KeyValue) -> Pair {
+    Pair {
+        key: kv.key,
+        value: kv.value,
+        revision: kv.mod_revision,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_ends_before_the_next() {
+        assert_eq!(
+            prefix_end("/registry/pods/"),
+            Bytes::from_static(b"/registry/pods0")
+        );
+    }
+
+    #[test]
+    fn errors_are_told_apart_by_etcds_texts() {
+        let status = Status::out_of_range("etcdserver: mvcc: required revision has been compacted");
+        assert!(matches!(StoreError::of(&status, 1), StoreError::Compacted));
+        let status =
+            Status::out_of_range("etcdserver: mvcc: required revision is a future revision");
+        assert!(matches!(
+            StoreError::of(&status, 7),
+            StoreError::Future { asked: 7, .. }
+        ));
+        assert!(passing(&Status::unavailable("etcdserver: no leader")));
+        assert!(!passing(&Status::invalid_argument(
+            "etcdserver: request is too large"
+        )));
+    }
+
+    #[tokio::test]
+    async fn a_store_needs_an_endpoint() {
+        assert!(Store::new(&[]).is_err());
+        assert!(Store::new(&["not a url".to_owned()]).is_err());
+    }
+}

@@ -1,0 +1,625 @@
+//! Objects as rows: the columns that `kubectl get` shows. Knows kinds and
+//! their fields; knows no request.
+
+use serde_json::{Value, json};
+
+use crate::{
+    codec,
+    object::{self, Json},
+    schema::Resource,
+};
+
+/// What of the object goes with its row.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Include {
+    None,
+    #[default]
+    Metadata,
+    Object,
+}
+
+type Cell = fn(&Json) -> Value;
+
+/// A column: its name, whether it is shown only when more is asked for, and
+/// how its cells are made.
+struct Column(&'static str, bool, Cell);
+
+/// A `Table` of objects. `definitions`: whether it says what its columns are.
+pub fn of(
+    resource: &Resource,
+    objects: &[Json],
+    meta: &Value,
+    include: Include,
+    definitions: bool,
+) -> Value {
+    let columns = columns(resource.kind);
+    let rows: Vec<Value> = objects
+        .iter()
+        .map(|value| {
+            let mut cells = vec![Value::from(object::meta_str(value, "name"))];
+            cells.extend(columns.iter().map(|Column(_, _, cell)| cell(value)));
+            let mut row = json!({"cells": cells});
+            match include {
+                Include::None => {}
+                Include::Object => row["object"] = Value::Object(value.clone()),
+                Include::Metadata => {
+                    row["object"] = json!({
+                        "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1",
+                        "metadata": value.get("metadata").cloned().unwrap_or_default(),
+                    });
+                }
+            }
+            row
+        })
+        .collect();
+    let mut named = Vec::new();
+    if definitions {
+        named.push(json!({"name": "Name", "type": "string", "format": "name", "description": "", "priority": 0}));
+        named.extend(columns.iter().map(|Column(name, wide, _)| {
+            json!({"name": name, "type": "string", "format": "", "description": "", "priority": i32::from(*wide)})
+        }));
+    }
+    json!({"kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": meta, "columnDefinitions": named, "rows": rows})
+}
+
+fn text(value: &Json, path: &[&str]) -> Value {
+    match object::at(value, path) {
+        None | Some(Value::Null) => "<none>".into(),
+        Some(Value::String(text)) if text.is_empty() => "<none>".into(),
+        Some(Value::String(text)) => text.as_str().into(),
+        Some(other) => other.to_string().into(),
+    }
+}
+
+fn number(value: &Json, path: &[&str]) -> i64 {
+    object::at(value, path).and_then(Value::as_i64).unwrap_or(0)
+}
+
+fn list<'a>(value: &'a Json, path: &[&str]) -> &'a [Value] {
+    object::at(value, path)
+        .and_then(Value::as_array)
+        .map_or(&[], Vec::as_slice)
+}
+
+fn member<'a>(value: &'a Value, field: &str) -> &'a str {
+    value.get(field).and_then(Value::as_str).unwrap_or("")
+}
+
+fn joined(parts: Vec<String>) -> Value {
+    if parts.is_empty() {
+        "<none>".into()
+    } else {
+        parts.join(",").into()
+    }
+}
+
+/// A span as people read it: upstream's two leading units.
+pub fn human(seconds: i64) -> String {
+    let (minutes, hours, days) = (seconds / 60, seconds / 3_600, seconds / 86_400);
+    let two = |big: i64, unit: &str, small: i64, small_unit: &str| {
+        if small == 0 {
+            format!("{big}{unit}")
+        } else {
+            format!("{big}{unit}{small}{small_unit}")
+        }
+    };
+    match seconds {
+        ..-1 => "<invalid>".to_owned(),
+        -1..=0 => "0s".to_owned(),
+        1..120 => format!("{seconds}s"),
+        120..600 => two(minutes, "m", seconds % 60, "s"),
+        600..10_800 => format!("{minutes}m"),
+        10_800..28_800 => two(hours, "h", minutes % 60, "m"),
+        28_800..172_800 => format!("{hours}h"),
+        172_800..691_200 => two(days, "d", hours % 24, "h"),
+        691_200..63_072_000 => format!("{days}d"),
+        63_072_000..252_288_000 => two(days / 365, "y", days % 365, "d"),
+        _ => format!("{}y", days / 365),
+    }
+}
+
+fn since(value: &Json, path: &[&str]) -> Value {
+    match codec::parse_time(object::str_at(value, path)) {
+        Some((seconds, _)) => human(codec::now().0 - seconds).into(),
+        None => "<unknown>".into(),
+    }
+}
+
+fn age(value: &Json) -> Value {
+    since(value, &["metadata", "creationTimestamp"])
+}
+
+fn containers(value: &Json, field: &str) -> Value {
+    let path = &["spec", "template", "spec", "containers"];
+    joined(
+        list(value, path)
+            .iter()
+            .map(|one| member(one, field).to_owned())
+            .collect(),
+    )
+}
+
+fn selector(value: &Json) -> Value {
+    let map = object::at(value, &["spec", "selector", "matchLabels"])
+        .or_else(|| object::at(value, &["spec", "selector"]));
+    let pairs = map.and_then(Value::as_object).into_iter().flatten();
+    joined(
+        pairs
+            .filter_map(|(key, value)| value.as_str().map(|value| format!("{key}={value}")))
+            .collect(),
+    )
+}
+
+fn ready_of(value: &Json, ready: &str) -> Value {
+    format!(
+        "{}/{}",
+        number(value, &["status", ready]),
+        number(value, &["spec", "replicas"])
+    )
+    .into()
+}
+
+fn size(value: &Json) -> Value {
+    let fields = ["data", "binaryData"];
+    fields
+        .iter()
+        .filter_map(|field| value.get(*field))
+        .filter_map(Value::as_object)
+        .map(serde_json::Map::len)
+        .sum::<usize>()
+        .to_string()
+        .into()
+}
+
+const AGE: Column = Column("Age", false, age);
+const CONTAINERS: Column = Column("Containers", true, |value| containers(value, "name"));
+const IMAGES: Column = Column("Images", true, |value| containers(value, "image"));
+const SELECTOR: Column = Column("Selector", true, selector);
+
+fn columns(kind: &str) -> &'static [Column] {
+    match kind {
+        "Pod" => PODS,
+        "Namespace" => &[
+            Column("Status", false, |value| text(value, &["status", "phase"])),
+            AGE,
+        ],
+        "Node" => NODES,
+        "Service" => SERVICES,
+        "ConfigMap" => &[Column("Data", false, size), AGE],
+        "Secret" => &[
+            Column("Type", false, |value| text(value, &["type"])),
+            Column("Data", false, size),
+            AGE,
+        ],
+        "ServiceAccount" => &[
+            Column("Secrets", false, |value| {
+                list(value, &["secrets"]).len().to_string().into()
+            }),
+            AGE,
+        ],
+        "Deployment" => &[
+            Column("Ready", false, |value| ready_of(value, "readyReplicas")),
+            Column("Up-to-date", false, |value| {
+                number(value, &["status", "updatedReplicas"])
+                    .to_string()
+                    .into()
+            }),
+            Column("Available", false, |value| {
+                number(value, &["status", "availableReplicas"])
+                    .to_string()
+                    .into()
+            }),
+            AGE,
+            CONTAINERS,
+            IMAGES,
+            SELECTOR,
+        ],
+        "ReplicaSet" | "ReplicationController" => &[
+            Column("Desired", false, |value| {
+                number(value, &["spec", "replicas"]).to_string().into()
+            }),
+            Column("Current", false, |value| {
+                number(value, &["status", "replicas"]).to_string().into()
+            }),
+            Column("Ready", false, |value| {
+                number(value, &["status", "readyReplicas"])
+                    .to_string()
+                    .into()
+            }),
+            AGE,
+            CONTAINERS,
+            IMAGES,
+            SELECTOR,
+        ],
+        "StatefulSet" => &[
+            Column("Ready", false, |value| ready_of(value, "readyReplicas")),
+            AGE,
+            CONTAINERS,
+            IMAGES,
+        ],
+        "DaemonSet" => &[
+            Column("Desired", false, |value| {
+                number(value, &["status", "desiredNumberScheduled"])
+                    .to_string()
+                    .into()
+            }),
+            Column("Current", false, |value| {
+                number(value, &["status", "currentNumberScheduled"])
+                    .to_string()
+                    .into()
+            }),
+            Column("Ready", false, |value| {
+                number(value, &["status", "numberReady"]).to_string().into()
+            }),
+            Column("Up-to-date", false, |value| {
+                number(value, &["status", "updatedNumberScheduled"])
+                    .to_string()
+                    .into()
+            }),
+            Column("Available", false, |value| {
+                number(value, &["status", "numberAvailable"])
+                    .to_string()
+                    .into()
+            }),
+            AGE,
+            CONTAINERS,
+            IMAGES,
+            SELECTOR,
+        ],
+        "Job" => &[
+            Column("Status", false, job_status),
+            Column("Completions", false, |value| {
+                let of = object::at(value, &["spec", "completions"])
+                    .and_then(Value::as_i64)
+                    .unwrap_or(1);
+                format!("{}/{of}", number(value, &["status", "succeeded"])).into()
+            }),
+            AGE,
+            CONTAINERS,
+            IMAGES,
+            SELECTOR,
+        ],
+        "CronJob" => &[
+            Column("Schedule", false, |value| {
+                text(value, &["spec", "schedule"])
+            }),
+            Column("Timezone", false, |value| {
+                text(value, &["spec", "timeZone"])
+            }),
+            Column("Suspend", false, |value| text(value, &["spec", "suspend"])),
+            Column("Active", false, |value| {
+                list(value, &["status", "active"]).len().to_string().into()
+            }),
+            Column("Last Schedule", false, |value| {
+                match object::str_at(value, &["status", "lastScheduleTime"]) {
+                    "" => "<none>".into(),
+                    _ => since(value, &["status", "lastScheduleTime"]),
+                }
+            }),
+            AGE,
+        ],
+        "Event" => EVENTS,
+        "PersistentVolumeClaim" => &[
+            Column("Status", false, |value| text(value, &["status", "phase"])),
+            Column("Volume", false, |value| {
+                text(value, &["spec", "volumeName"])
+            }),
+            Column("Capacity", false, |value| {
+                text(value, &["status", "capacity", "storage"])
+            }),
+            Column("StorageClass", false, |value| {
+                text(value, &["spec", "storageClassName"])
+            }),
+            AGE,
+        ],
+        "PersistentVolume" => &[
+            Column("Capacity", false, |value| {
+                text(value, &["spec", "capacity", "storage"])
+            }),
+            Column("Reclaim Policy", false, |value| {
+                text(value, &["spec", "persistentVolumeReclaimPolicy"])
+            }),
+            Column("Status", false, |value| text(value, &["status", "phase"])),
+            Column("StorageClass", false, |value| {
+                text(value, &["spec", "storageClassName"])
+            }),
+            AGE,
+        ],
+        "Lease" => &[
+            Column("Holder", false, |value| {
+                text(value, &["spec", "holderIdentity"])
+            }),
+            AGE,
+        ],
+        "RoleBinding" | "ClusterRoleBinding" => &[
+            Column("Role", false, |value| {
+                format!(
+                    "{}/{}",
+                    object::str_at(value, &["roleRef", "kind"]),
+                    object::str_at(value, &["roleRef", "name"])
+                )
+                .into()
+            }),
+            AGE,
+        ],
+        "PodDisruptionBudget" => &[
+            Column("Min Available", false, |value| {
+                text(value, &["spec", "minAvailable"])
+            }),
+            Column("Max Unavailable", false, |value| {
+                text(value, &["spec", "maxUnavailable"])
+            }),
+            Column("Allowed Disruptions", false, |value| {
+                number(value, &["status", "disruptionsAllowed"])
+                    .to_string()
+                    .into()
+            }),
+            AGE,
+        ],
+        "StorageClass" => &[
+            Column("Provisioner", false, |value| text(value, &["provisioner"])),
+            Column("ReclaimPolicy", false, |value| {
+                text(value, &["reclaimPolicy"])
+            }),
+            Column("VolumeBindingMode", false, |value| {
+                text(value, &["volumeBindingMode"])
+            }),
+            AGE,
+        ],
+        "PriorityClass" => &[
+            Column("Value", false, |value| {
+                number(value, &["value"]).to_string().into()
+            }),
+            Column("Global-Default", false, |value| {
+                (value.get("globalDefault") == Some(&Value::Bool(true)))
+                    .to_string()
+                    .into()
+            }),
+            AGE,
+        ],
+        "Ingress" => &[
+            Column("Class", false, |value| {
+                text(value, &["spec", "ingressClassName"])
+            }),
+            Column("Hosts", false, |value| {
+                let hosts = list(value, &["spec", "rules"])
+                    .iter()
+                    .map(|rule| member(rule, "host"))
+                    .filter(|host| !host.is_empty());
+                let hosts: Vec<_> = hosts.map(str::to_owned).collect();
+                if hosts.is_empty() {
+                    "*".into()
+                } else {
+                    joined(hosts)
+                }
+            }),
+            AGE,
+        ],
+        "HorizontalPodAutoscaler" => &[
+            Column("Reference", false, |value| {
+                let of = |field| object::str_at(value, &["spec", "scaleTargetRef", field]);
+                format!("{}/{}", of("kind"), of("name")).into()
+            }),
+            Column("MinPods", false, |value| {
+                text(value, &["spec", "minReplicas"])
+            }),
+            Column("MaxPods", false, |value| {
+                text(value, &["spec", "maxReplicas"])
+            }),
+            Column("Replicas", false, |value| {
+                number(value, &["status", "currentReplicas"])
+                    .to_string()
+                    .into()
+            }),
+            AGE,
+        ],
+        _ => &[AGE],
+    }
+}
+
+const PODS: &[Column] = &[
+    Column("Ready", false, |value| {
+        let all = list(value, &["spec", "containers"]).len();
+        let ready = list(value, &["status", "containerStatuses"])
+            .iter()
+            .filter(|one| one.get("ready") == Some(&Value::Bool(true)));
+        format!("{}/{all}", ready.count()).into()
+    }),
+    Column("Status", false, pod_status),
+    Column("Restarts", false, |value| {
+        let all = list(value, &["status", "containerStatuses"]).iter();
+        all.filter_map(|one| one.get("restartCount").and_then(Value::as_i64))
+            .sum::<i64>()
+            .to_string()
+            .into()
+    }),
+    AGE,
+    Column("IP", true, |value| text(value, &["status", "podIP"])),
+    Column("Node", true, |value| text(value, &["spec", "nodeName"])),
+    Column("Nominated Node", true, |value| {
+        text(value, &["status", "nominatedNodeName"])
+    }),
+];
+
+fn pod_status(value: &Json) -> Value {
+    if object::is_deleting(value) {
+        return "Terminating".into();
+    }
+    let reason = list(value, &["status", "containerStatuses"])
+        .iter()
+        .find_map(|one| {
+            let state = one.get("state")?;
+            let waiting = state.get("waiting").or_else(|| state.get("terminated"))?;
+            Some(member(waiting, "reason")).filter(|reason| !reason.is_empty())
+        });
+    match (reason, object::str_at(value, &["status", "reason"])) {
+        (Some(reason), _) => reason.into(),
+        (None, "") => text(value, &["status", "phase"]),
+        (None, reason) => reason.into(),
+    }
+}
+
+const NODES: &[Column] = &[
+    Column("Status", false, |value| {
+        let ready = list(value, &["status", "conditions"])
+            .iter()
+            .find(|one| member(one, "type") == "Ready");
+        let mut status = match ready.map(|one| member(one, "status")) {
+            Some("True") => "Ready",
+            Some(_) => "NotReady",
+            None => "Unknown",
+        }
+        .to_owned();
+        if object::at(value, &["spec", "unschedulable"]) == Some(&Value::Bool(true)) {
+            status.push_str(",SchedulingDisabled");
+        }
+        status.into()
+    }),
+    Column("Roles", false, |value| {
+        let labels = object::at(value, &["metadata", "labels"])
+            .and_then(Value::as_object)
+            .into_iter()
+            .flatten();
+        joined(
+            labels
+                .filter_map(|(key, _)| {
+                    key.strip_prefix("node-role.kubernetes.io/")
+                        .map(str::to_owned)
+                })
+                .collect(),
+        )
+    }),
+    AGE,
+    Column("Version", false, |value| {
+        text(value, &["status", "nodeInfo", "kubeletVersion"])
+    }),
+    Column("Internal-IP", true, |value| {
+        let address = list(value, &["status", "addresses"])
+            .iter()
+            .find(|one| member(one, "type") == "InternalIP");
+        address
+            .map_or("<none>", |one| member(one, "address"))
+            .into()
+    }),
+    Column("OS-Image", true, |value| {
+        text(value, &["status", "nodeInfo", "osImage"])
+    }),
+];
+
+const SERVICES: &[Column] = &[
+    Column("Type", false, |value| text(value, &["spec", "type"])),
+    Column("Cluster-IP", false, |value| {
+        text(value, &["spec", "clusterIP"])
+    }),
+    Column("External-IP", false, |value| {
+        match object::str_at(value, &["spec", "externalName"]) {
+            "" => joined(
+                list(value, &["spec", "externalIPs"])
+                    .iter()
+                    .filter_map(Value::as_str)
+                    .map(str::to_owned)
+                    .collect(),
+            ),
+            name => name.into(),
+        }
+    }),
+    Column("Port(s)", false, |value| {
+        let ports = list(value, &["spec", "ports"]).iter().map(|port| {
+            let number = |field: &str| port.get(field).and_then(Value::as_i64).unwrap_or(0);
+            match number("nodePort") {
+                0 => format!("{}/{}", number("port"), member(port, "protocol")),
+                node => format!("{}:{node}/{}", number("port"), member(port, "protocol")),
+            }
+        });
+        joined(ports.collect())
+    }),
+    AGE,
+    SELECTOR,
+];
+
+const EVENTS: &[Column] = &[
+    Column("Last Seen", false, |value| {
+        match object::str_at(value, &["lastTimestamp"]) {
+            "" => age(value),
+            _ => since(value, &["lastTimestamp"]),
+        }
+    }),
+    Column("Type", false, |value| text(value, &["type"])),
+    Column("Reason", false, |value| text(value, &["reason"])),
+    Column("Object", false, |value| {
+        let of = |field| object::str_at(value, &["involvedObject", field]);
+        format!("{}/{}", of("kind").to_ascii_lowercase(), of("name")).into()
+    }),
+    Column("Message", false, |value| {
+        object::str_at(value, &["message"]).trim().into()
+    }),
+];
+
+fn job_status(value: &Json) -> Value {
+    let conditions = list(value, &["status", "conditions"]);
+    let has = |kind: &str| {
+        conditions
+            .iter()
+            .any(|one| member(one, "type") == kind && member(one, "status") == "True")
+    };
+    match () {
+        () if has("Complete") => "Complete",
+        () if has("Failed") => "Failed",
+        () if object::is_deleting(value) => "Terminating",
+        () if has("Suspended") => "Suspended",
+        () => "Running",
+    }
+    .into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schema::find_resource;
+
+    #[test]
+    fn spans_are_short() {
+        for (seconds, expected) in [
+            (0, "0s"),
+            (119, "119s"),
+            (120, "2m"),
+            (185, "3m5s"),
+            (3_599, "59m"),
+            (10_800, "3h"),
+            (12_060, "3h21m"),
+            (86_400, "24h"),
+            (172_800, "2d"),
+            (180_000, "2d2h"),
+            (31_536_000, "365d"),
+            (-5, "<invalid>"),
+        ] {
+            assert_eq!(human(seconds), expected, "{seconds}");
+        }
+    }
+
+    #[test]
+    fn rows_have_a_cell_for_each_column() {
+        for resource in crate::schema::resources() {
+            let value = json!({"metadata": {"name": "x"}})
+                .as_object()
+                .expect("an object")
+                .clone();
+            let table = of(resource, &[value], &json!({}), Include::Metadata, true);
+            let cells = table["rows"][0]["cells"].as_array().expect("cells").len();
+            assert_eq!(
+                cells,
+                table["columnDefinitions"]
+                    .as_array()
+                    .expect("columns")
+                    .len(),
+                "{}",
+                resource.kind
+            );
+            assert_eq!(table["rows"][0]["object"]["metadata"]["name"], "x");
+        }
+        assert_eq!(
+            columns(find_resource("", "v1", "pods").expect("a resource").kind).len(),
+            7
+        );
+    }
+}

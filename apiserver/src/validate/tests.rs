@@ -1,0 +1,165 @@
+use serde_json::json;
+
+use super::*;
+use crate::{
+    codec::json::{self, Source},
+    defaults,
+    schema::find_resource,
+};
+
+fn object(group: &str, plural: &str, value: &Value) -> (&'static Resource, Json) {
+    let resource = find_resource(group, "v1", plural).expect("a resource");
+    let mut value = json::decode(
+        value.to_string().as_bytes(),
+        resource.message,
+        Source::Client,
+    )
+    .expect("it decodes")
+    .value;
+    defaults::apply(resource, &mut value);
+    (resource, value)
+}
+
+fn fields(errors: &Errors) -> Vec<&str> {
+    errors.iter().map(|error| error.field.as_str()).collect()
+}
+
+fn created(group: &str, plural: &str, value: &Value) -> Vec<String> {
+    let (resource, value) = object(group, plural, value);
+    fields(&create(resource, &value))
+        .into_iter()
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn what_is_right_passes() {
+    let template = json!({"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i",
+        "volumeMounts": [{"name": "v", "mountPath": "/v"}]}], "volumes": [{"name": "v"}]}});
+    for (group, plural, value) in [
+        (
+            "",
+            "pods",
+            json!({"metadata": {"name": "p"}, "spec": template["spec"]}),
+        ),
+        (
+            "",
+            "configmaps",
+            json!({"metadata": {"name": "a.b"}, "data": {"k_1": "v"}}),
+        ),
+        (
+            "",
+            "services",
+            json!({"metadata": {"name": "s"}, "spec": {"ports": [{"port": 80}]}}),
+        ),
+        (
+            "apps",
+            "deployments",
+            json!({"metadata": {"name": "d"}, "spec": {"selector": {"matchLabels": {"a": "b"}}, "template": template}}),
+        ),
+        (
+            "batch",
+            "jobs",
+            json!({"metadata": {"name": "j"}, "spec": {"template": {"spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "i"}]}}}}),
+        ),
+        (
+            "rbac.authorization.k8s.io",
+            "clusterroles",
+            json!({"metadata": {"name": "system:x"}}),
+        ),
+    ] {
+        assert_eq!(
+            created(group, plural, &value),
+            Vec::<String>::new(),
+            "{plural}"
+        );
+    }
+}
+
+#[test]
+fn what_is_wrong_is_named() {
+    for (group, plural, value, expected) in [
+        (
+            "",
+            "pods",
+            json!({"metadata": {"name": "P"}, "spec": {}}),
+            vec!["metadata.name", "spec.containers"],
+        ),
+        (
+            "",
+            "pods",
+            json!({"metadata": {"name": "p", "labels": {"a b": "c"}}, "spec": {"containers": [
+                {"name": "c", "image": "i", "ports": [{"containerPort": 70_000}]}, {"name": "c", "volumeMounts": [{"name": "v", "mountPath": "/"}]}]}}),
+            vec![
+                "metadata.labels",
+                "spec.containers[0].ports[0].containerPort",
+                "spec.containers[1].name",
+                "spec.containers[1].image",
+                "spec.containers[1].volumeMounts[0].name",
+            ],
+        ),
+        (
+            "",
+            "configmaps",
+            json!({"metadata": {"name": "a"}, "data": {"k/1": "v"}}),
+            vec!["data[k/1]"],
+        ),
+        (
+            "",
+            "services",
+            json!({"metadata": {"name": "1s"}, "spec": {}}),
+            vec!["metadata.name", "spec.ports"],
+        ),
+        (
+            "apps",
+            "deployments",
+            json!({"metadata": {"name": "d"}, "spec": {"selector": {"matchLabels": {"a": "b"}}, "template": {"spec": {"containers": [{"name": "c", "image": "i"}]}}}}),
+            vec!["spec.template.metadata.labels"],
+        ),
+        (
+            "batch",
+            "cronjobs",
+            json!({"metadata": {"name": "c"}, "spec": {"schedule": "* *", "jobTemplate": {"spec": {"template": {"spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "i"}]}}}}}}),
+            vec!["spec.schedule"],
+        ),
+        (
+            "",
+            "secrets",
+            json!({"metadata": {"name": "s", "annotations": {"a": "x".repeat(300_000)}}}),
+            vec!["metadata.annotations"],
+        ),
+    ] {
+        assert_eq!(created(group, plural, &value), expected, "{value}");
+    }
+}
+
+#[test]
+fn some_fields_stay() {
+    let (resource, before) = object(
+        "",
+        "configmaps",
+        &json!({"metadata": {"name": "c"}, "immutable": true, "data": {"a": "1"}}),
+    );
+    let (_, after) = object(
+        "",
+        "configmaps",
+        &json!({"metadata": {"name": "c"}, "immutable": true, "data": {"a": "2"}}),
+    );
+    assert_eq!(fields(&update(resource, &after, &before, None)), ["data"]);
+    let pod = |image: &str, node: &str| {
+        object(
+            "",
+            "pods",
+            &json!({"metadata": {"name": "p"}, "spec": {"nodeName": node, "containers": [{"name": "c", "image": image, "imagePullPolicy": "Always"}]}}),
+        )
+    };
+    let (resource, before) = pod("a", "");
+    assert_eq!(
+        fields(&update(resource, &pod("b", "").1, &before, None)),
+        Vec::<&str>::new()
+    );
+    assert_eq!(
+        fields(&update(resource, &pod("a", "n").1, &before, None)),
+        ["spec"]
+    );
+}

@@ -1,0 +1,99 @@
+//! What happens to a key or under a prefix, from a revision on.
+
+use std::future::poll_fn;
+
+use bytes::{Bytes, BytesMut};
+use mizzen_engine::Engine;
+use mizzen_proto::{
+    etcdserverpb::WatchResponse,
+    mvccpb::{Event, event::EventType},
+};
+use prost::Message as _;
+
+use super::Error;
+use crate::{
+    limits,
+    server::{self, Caller, Server},
+    watch::{Create, End, Message, Span, WatchStream},
+};
+
+pub struct Events {
+    stream: WatchStream,
+}
+
+pub fn is_delete(event: &Event) -> bool {
+    event.r#type() == EventType::Delete
+}
+
+impl Events {
+    pub fn of_key<E: Engine>(
+        server: &Server<E>,
+        caller: &Caller,
+        key: Bytes,
+        start: i64,
+    ) -> Result<Self, Error> {
+        Self::new(server, caller, Span::Key(key), start)
+    }
+
+    pub fn of_keys<E: Engine>(
+        server: &Server<E>,
+        caller: &Caller,
+        from: Bytes,
+        to: Bytes,
+        start: i64,
+    ) -> Result<Self, Error> {
+        let to = Some(to);
+        Self::new(server, caller, Span::Keys { from, to }, start)
+    }
+
+    fn new<E: Engine>(
+        server: &Server<E>,
+        caller: &Caller,
+        span: Span,
+        start: i64,
+    ) -> Result<Self, Error> {
+        let stream = server.watch(caller)?;
+        stream.create(&Create {
+            id: 0,
+            span,
+            start,
+            prev_kv: false,
+            progress: false,
+            fragment: false,
+            no_put: false,
+            no_delete: false,
+        });
+        Ok(Self { stream })
+    }
+
+    /// The next events, in order, at least one; `None` if some are compacted.
+    pub async fn next(&mut self) -> Result<Option<Vec<Event>>, Error> {
+        loop {
+            let messages = poll_fn(|cx| self.stream.poll(cx, limits::WATCH_CHUNK_BYTES)).await;
+            let messages = messages.map_err(|end| match end {
+                End::NoLeader => server::Error::NoLeader,
+                End::Stopped | End::Invalid(_) => server::Error::Stopped,
+            })?;
+            let mut encoded = BytesMut::new();
+            for message in messages {
+                match message {
+                    Message::Changes(changes) => changes
+                        .encoded()
+                        .for_each(|event| encoded.extend_from_slice(event)),
+                    Message::Compacted { .. } => return Ok(None),
+                    Message::Refused { .. } => {
+                        return Err(server::Error::TooManyRequests.into());
+                    }
+                    Message::Created { .. } | Message::Canceled { .. } => {}
+                    Message::Progress { .. } => {}
+                }
+            }
+            let events = WatchResponse::decode(encoded.freeze())
+                .map_err(|error| server::Error::Failed(error.to_string()))?
+                .events;
+            if !events.is_empty() {
+                return Ok(Some(events));
+            }
+        }
+    }
+}
