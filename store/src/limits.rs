@@ -196,6 +196,11 @@ pub const ELECTIONS_WITHOUT_LEADER: u32 = 3;
 /// history on top a stalled stream stays below 4 MiB.
 pub const WATCH_STREAM_BYTES: usize = 2 * 1024 * 1024;
 
+/// Bytes queued for all watch streams of a member, beyond which each may have
+/// a sixty-fourth of WATCH_STREAM_BYTES only: with WATCH_STREAMS of them the
+/// same again.
+pub const WATCH_ALL_BYTES: usize = 512 * 1024 * 1024;
+
 /// Bytes of newest revisions kept in memory, so that who is nearly up to date
 /// does not go to the rows.
 pub const WATCH_RING_BYTES: usize = 16 * 1024 * 1024;
@@ -216,6 +221,10 @@ pub const WATCH_READERS: usize = 2;
 
 /// Watches of one member, some 300 bytes each.
 pub const WATCHES: usize = 1_000_000;
+
+/// Watch streams of one member. Each may hold WATCH_STREAM_BYTES if its client
+/// does not read.
+pub const WATCH_STREAMS: usize = 16_384;
 
 /// Bytes handed to a connection at once from one watch stream.
 pub const WATCH_CHUNK_BYTES: usize = 64 * 1024;

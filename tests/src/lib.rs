@@ -4,3 +4,4 @@ pub mod apiserver;
 pub mod cluster;
 pub mod differential;
 pub mod load;
+pub mod raw;

@@ -35,7 +35,7 @@ pub fn step(hub: &Hub, stream: &Arc<Stream>) -> Result<Step, String> {
     let (_, floor) = hub.past.now();
     let behind: Vec<Behind> = {
         let mut state = stream.state.lock();
-        if state.bytes() >= hub.bounds.stream_bytes || state.lagging.is_empty() {
+        if state.bytes() >= hub.stream_bytes() || state.lagging.is_empty() {
             state.catching_up = false;
             return Ok(Step::Done);
         }

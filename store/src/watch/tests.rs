@@ -102,7 +102,7 @@ struct Client {
 struct World {
     shelf: Shelf,
     hub: Arc<Hub>,
-    behind: mpsc::UnboundedReceiver<Arc<Stream>>,
+    behind: mpsc::Receiver<Arc<Stream>>,
     waiting: Vec<Arc<Stream>>,
     /// Written to the rows and not yet published.
     unpublished: Vec<Revision>,
@@ -186,7 +186,7 @@ impl World {
 
     fn client(hub: &Arc<Hub>) -> Client {
         Client {
-            stream: hub.open(),
+            stream: hub.open().expect("there is room"),
             sent: Vec::new(),
             watches: BTreeMap::new(),
         }
@@ -400,6 +400,7 @@ proptest! {
     fn every_watch_is_told_everything_once_in_order(
         acts in prop::collection::vec(act(), 1..120),
         stream_bytes in 64..4_000_usize,
+        all_bytes in 64..10_000_usize,
         ring_bytes in 1..4_000_usize,
         dispatch_revisions in 1..4_usize,
         page_bytes in 1..2_000_usize,
@@ -407,11 +408,13 @@ proptest! {
     ) {
         let mut world = World::new(Bounds {
             stream_bytes,
+            all_bytes,
             ring_bytes,
             dispatch_revisions,
             page_bytes,
             page_rows,
             watches: 100,
+            streams: 100,
         });
         for act in acts {
             world.act(act);
@@ -424,11 +427,13 @@ proptest! {
 fn a_client_that_does_not_read_costs_its_budget_and_no_more() {
     let bounds = Bounds {
         stream_bytes: 10_000,
+        all_bytes: 100_000,
         ring_bytes: 10_000,
         dispatch_revisions: 64,
         page_bytes: 5_000,
         page_rows: 100,
         watches: 100,
+        streams: 100,
     };
     let mut world = World::new(bounds);
     for id in 1..50 {
