@@ -140,14 +140,22 @@ async fn run(cluster: &mut Cluster, arguments: &Arguments) -> Result<()> {
     for writer in writers {
         writer.join().expect("no writer panics");
     }
+    write_end(&endpoints)?;
     let mut last = Vec::new();
     for watcher in watchers {
         let watcher = watcher.join().expect("no watcher panics")?;
+        ensure!(watcher.done, "a watcher ended early");
         last.push((watcher.revision, watcher.digest));
     }
     ensure!(
         last.windows(2).all(|pair| pair[0] == pair[1]),
         "the streams differ: {last:?}"
+    );
+    let newest = world.newest.load(Ordering::Relaxed);
+    ensure!(
+        last[0].0 >= newest,
+        "revision {newest} was acknowledged, and the end was {}",
+        last[0].0
     );
     let load = |number: &AtomicU64| number.load(Ordering::Relaxed);
     println!(
@@ -160,6 +168,29 @@ async fn run(cluster: &mut Cluster, arguments: &Arguments) -> Result<()> {
         load(&world.progress),
         world.digests.lock().expect("no watcher panics").len(),
     );
+    Ok(())
+}
+
+/// The key whose first put ends every watcher: all stop at the same revision,
+/// whatever becomes of writes whose outcome nobody knows.
+const END: &[u8] = b"/chaos/end";
+
+fn write_end(endpoints: &[String]) -> Result<()> {
+    let put = PutRequest {
+        key: END.into(),
+        ..Default::default()
+    }
+    .encode_to_vec();
+    let patience = Instant::now() + Duration::from_secs(60);
+    for endpoint in endpoints.iter().cycle() {
+        let written = Connection::open(endpoint)
+            .and_then(|mut connection| call(&mut connection, "/etcdserverpb.KV/Put", &put));
+        match written {
+            Ok(_) => break,
+            Err(error) => ensure!(Instant::now() < patience, "the last put: {error:#}"),
+        }
+        thread::sleep(Duration::from_millis(100));
+    }
     Ok(())
 }
 
@@ -310,6 +341,8 @@ struct Watcher {
     digest: u64,
     /// What each key holds: modification and creation revision, version, value.
     held: HashMap<Vec<u8>, Held>,
+    /// The end was seen.
+    done: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -328,10 +361,11 @@ impl Watcher {
             revision: 1,
             digest: 0,
             held: HashMap::new(),
+            done: false,
         }
     }
 
-    /// Follows until everything acknowledged before the stop was seen.
+    /// Follows until the end was seen.
     fn work(&mut self) -> Result<()> {
         let mut patience = Instant::now() + Duration::from_secs(60);
         loop {
@@ -339,7 +373,7 @@ impl Watcher {
             self.follow().with_context(|| {
                 format!("watch of {} at revision {}", self.endpoint, self.revision)
             })?;
-            if self.done() {
+            if self.done {
                 return Ok(());
             }
             if self.revision > before {
@@ -354,11 +388,6 @@ impl Watcher {
             self.world.resumed.fetch_add(1, Ordering::Relaxed);
             thread::sleep(Duration::from_millis(20));
         }
-    }
-
-    fn done(&self) -> bool {
-        self.world.stop.load(Ordering::Relaxed)
-            && self.revision >= self.world.newest.load(Ordering::Relaxed)
     }
 
     /// Watches until the connection breaks or all is seen.
@@ -413,7 +442,7 @@ impl Watcher {
                     )
                 })
             });
-            if over || self.done() || (!timed_out && !matches!(received, Ok(true))) {
+            if over || self.done || (!timed_out && !matches!(received, Ok(true))) {
                 // It may be gone already.
                 let _ = socket.shutdown(Shutdown::Both);
                 return Ok(());
@@ -458,6 +487,9 @@ impl Watcher {
             })
             .collect::<Result<_>>()?;
         for same in events.chunk_by(|a, b| a.0 == b.0) {
+            if self.done {
+                break;
+            }
             let revision = same[0].0;
             ensure!(
                 revision == self.revision + 1,
@@ -470,6 +502,7 @@ impl Watcher {
                     .with_context(|| format!("revision {revision}: {event:?}"))?;
             }
             self.revision = revision;
+            self.done = self.held.contains_key(END);
             if revision % DIGEST == 0 {
                 let mut digests = self.world.digests.lock().expect("no watcher panics");
                 let digest = *digests.entry(revision).or_insert(self.digest);
