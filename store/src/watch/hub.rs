@@ -505,6 +505,11 @@ impl WatchStream {
     pub(super) fn queued(&self) -> usize {
         self.stream.state.lock().bytes()
     }
+
+    /// Whether a request for progress waits for its answer.
+    pub(super) fn owes_progress(&self) -> bool {
+        self.stream.state.lock().progress_due.is_some()
+    }
 }
 
 impl Drop for WatchStream {
