@@ -257,6 +257,9 @@ pub const LEARNERS: usize = 1;
 /// voter it takes milliseconds.
 pub const HAND_OVER_LIMIT: Duration = Duration::from_secs(2);
 
+/// How often a leader looks whether its disk answers.
+pub const DISK_WATCH_INTERVAL: Duration = Duration::from_millis(50);
+
 /// What is left free on a member's disk at least, bytes: what the engine has
 /// in memory and must be able to flush (128 MiB), log segments made in advance
 /// (64 MiB), and what is accepted before a low disk is noticed everywhere.

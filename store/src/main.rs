@@ -16,7 +16,9 @@ use mizzen_store::{
     limits, logging,
     member_dir::{Identity, MemberDir},
     raft::{GroupConfig, PeerNode, PeerService, Peers, PlainDial, Retention},
-    server::{Attributes, DiskSpace, LookAtDisk, MembershipService, Server, ServerConfig, Storage},
+    server::{
+        self, Attributes, DiskSpace, LookAtDisk, MembershipService, Server, ServerConfig, Storage,
+    },
     version, wal,
 };
 use tokio::sync::{mpsc, watch};
@@ -72,7 +74,12 @@ async fn run(config: Config) -> io::Result<()> {
     };
     let peer_listeners = bind(&config.listen_peer_urls).await?;
     let client_listeners = bind(&config.listen_client_urls).await?;
-    let (identity, storage) = open(&config, fail.clone()).await?;
+    let (identity, mut storage) = open(&config, fail.clone()).await?;
+    if config.force_new_cluster && storage.recovered.last.is_some() {
+        let urls = config.initial_advertise_peer_urls.clone();
+        server::force_new_cluster(&mut storage, identity.member_id, urls).await?;
+        tracing::warn!("this member is the only one of its cluster from here on");
+    }
     let (stop, stopping) = watch::channel(false);
     let (stop_peers, peers_stopping) = watch::channel(false);
     let server_config = ServerConfig {

@@ -69,6 +69,8 @@ pub struct Config {
     pub first_start: FirstStart,
     /// Refuse changes of the membership that would endanger the quorum.
     pub strict_reconfig_check: bool,
+    /// Go on alone with the data there is.
+    pub force_new_cluster: bool,
     pub heartbeat_interval: Duration,
     /// At least five heartbeats, at most 50 seconds.
     pub election_timeout: Duration,

@@ -244,7 +244,7 @@ pub const FLAGS: &[Flag] = &[
     accepted("downgrade-check-time", Duration, "5s", "it only paces etcd's own check"),
     used("snapshot-catchup-entries", Uint, "5000", "Entries that --snapshot-count leaves for followers that are behind."),
     // Unsafe.
-    refused("force-new-cluster", Bool, "false", "recovery from a lost quorum is not implemented yet"),
+    used("force-new-cluster", Bool, "false", "Make this member the only one of its cluster, keeping its data. For when a majority is lost for good."),
     accepted("unsafe-no-fsync", Bool, "false", "writes are always made durable, which is the safe side"),
     // The command itself.
     used("config-file", Text, "", "YAML file; all other flags and the environment are then ignored.").not_in_file(),

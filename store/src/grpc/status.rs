@@ -22,9 +22,11 @@ fn code(error: &Error) -> Code {
             | Membership::NotLearner
             | Membership::TooManyLearners => Code::FailedPrecondition,
         },
-        Error::LearnerNotReady | Error::NotLeader | Error::BadLeaderTransferee | Error::Learner => {
-            Code::FailedPrecondition
-        }
+        Error::LearnerNotReady
+        | Error::NotLeader
+        | Error::NotCapable
+        | Error::BadLeaderTransferee
+        | Error::Learner => Code::FailedPrecondition,
         // etcd's server has no code for these two; its clients see Unknown.
         Error::NotEnoughStarted | Error::TimeoutLeaderTransfer => Code::Unknown,
         Error::NoLeader

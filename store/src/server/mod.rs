@@ -7,6 +7,7 @@
 mod apply;
 mod compactor;
 mod error;
+mod force_new;
 mod forward;
 mod join;
 mod leadership;
@@ -38,6 +39,7 @@ use tokio::{
 
 pub use apply::Published;
 pub use error::Error;
+pub use force_new::force_new_cluster;
 pub use join::{Description, describe};
 pub use lease::{LeaseService, TimeToLive};
 pub use level::{cluster_version, own as own_level};
@@ -209,6 +211,7 @@ impl<E: Transfer> Server<E> {
             space: space::Space::start(engine.clone(), config.disk),
             request_limit,
         });
+        tokio::spawn(Self::watch_disk(Arc::downgrade(&server)));
         Ok(server)
     }
 }
@@ -429,6 +432,7 @@ impl<E: Engine> Server<E> {
             return Err(Error::RequestTooLarge);
         }
         if let Body::Command(command) = &proposal.body {
+            self.check_capable(command, deadline).await?;
             self.check_space(command, payload.0.len()).await?;
         }
         drop(proposal);
@@ -455,6 +459,26 @@ impl<E: Engine> Server<E> {
             }
             Ok(outcome) => outcome,
             Err(_) => Err(Error::Timeout),
+        }
+    }
+
+    /// Refuses a command that some member may be too old for. At the beginning
+    /// of a cluster this is not known yet; then it waits for that.
+    async fn check_capable(&self, command: &Command, deadline: Instant) -> Result<(), Error> {
+        let mut applied = self.read_index.applied();
+        loop {
+            let agreed = self.published.load().members.level();
+            if level::allows(agreed, command) {
+                return Ok(());
+            }
+            if agreed > 0 {
+                return Err(Error::NotCapable);
+            }
+            match timeout_at(deadline, applied.changed()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return Err(Error::Stopped),
+                Err(_) => return Err(Error::Timeout),
+            }
         }
     }
 

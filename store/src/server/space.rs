@@ -84,6 +84,25 @@ impl Space {
         self.room() != Room::Enough
     }
 
+    /// `others_low`: another member is low on space.
+    fn check(&self, command: &Command, others_low: bool) -> Result<(), Error> {
+        let room = self.room();
+        let gives_back = matches!(command, Command::Compact(_) | Command::Alarm(_));
+        if room == Room::Nothing && !gives_back {
+            return Err(Error::DiskFull);
+        }
+        if !command.needs_space() {
+            return Ok(());
+        }
+        if room != Room::Enough || others_low {
+            Err(Error::DiskFull)
+        } else if self.stalled.load(Ordering::Relaxed) {
+            Err(Error::TooManyRequests)
+        } else {
+            Ok(())
+        }
+    }
+
     fn see(&self, disk: io::Result<DiskSpace>) {
         let before = self.room();
         let Ok(disk) = disk else {
@@ -148,18 +167,9 @@ impl<E: Engine> Server<E> {
 
     /// Refuses a command for which there is no room. `bytes`: what it adds.
     pub(super) async fn check_space(&self, command: &Command, bytes: usize) -> Result<(), Error> {
-        let room = self.space.room();
-        let gives_back = matches!(command, Command::Compact(_) | Command::Alarm(_));
-        if room == Room::Nothing && !gives_back
-            || command.needs_space() && (room != Room::Enough || self.liveness.low_on_space())
-        {
-            return Err(Error::DiskFull);
-        }
+        self.space.check(command, self.liveness.low_on_space())?;
         if !command.needs_space() {
             return Ok(());
-        }
-        if self.space.stalled.load(Ordering::Relaxed) {
-            return Err(Error::TooManyRequests);
         }
         let (retained, alarmed) = {
             let state = self.published.load().state;
@@ -194,7 +204,49 @@ impl<E: Engine> Server<E> {
 
 #[cfg(test)]
 mod tests {
+    use mizzen_core::{Compaction, DeleteRange, Put};
+
     use super::*;
+
+    #[test]
+    fn what_gives_space_back_is_accepted_longest() {
+        let put = Command::Put(Put::default());
+        let delete = Command::DeleteRange(DeleteRange::default());
+        let compact = Command::Compact(Compaction { revision: 1 });
+        let space = |room: Room, stalled| Space {
+            room: AtomicU8::new(room as u8),
+            stalled: AtomicBool::new(stalled),
+        };
+        let full = Err(Error::DiskFull);
+        let cases = [
+            (space(Room::Enough, false), false, [Ok(()), Ok(()), Ok(())]),
+            (
+                space(Room::Enough, false),
+                true,
+                [full.clone(), Ok(()), Ok(())],
+            ),
+            (
+                space(Room::Reserve, true),
+                false,
+                [full.clone(), Ok(()), Ok(())],
+            ),
+            (
+                space(Room::Nothing, false),
+                false,
+                [full.clone(), full, Ok(())],
+            ),
+            (
+                space(Room::Enough, true),
+                false,
+                [Err(Error::TooManyRequests), Ok(()), Ok(())],
+            ),
+        ];
+        for (space, others_low, expected) in cases {
+            for (command, expected) in [&put, &delete, &compact].into_iter().zip(expected) {
+                assert_eq!(space.check(command, others_low), expected, "{command:?}");
+            }
+        }
+    }
 
     #[test]
     fn room_is_given_back_with_a_margin() {

@@ -443,6 +443,12 @@ impl Wal {
         self.shared.queued()
     }
 
+    /// How long the batch that is being written and synced has taken so far; zero if none is. Far
+    /// above a millisecond, the disk does not keep up or does not answer at all.
+    pub fn batch_age(&self) -> Duration {
+        self.shared.batch_age()
+    }
+
     /// Largest payload of an entry, bytes.
     pub fn max_entry_bytes(&self) -> usize {
         self.max_entry_bytes

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex, MutexGuard};
@@ -136,6 +136,9 @@ pub(super) struct Shared {
     durable_sequence: AtomicU64,
     queued: AtomicUsize,
     written: AtomicU64,
+    opened: Instant,
+    /// When the batch under way was begun, in microseconds since `opened`; 0: none is.
+    begun: AtomicU64,
 }
 
 impl Shared {
@@ -172,7 +175,26 @@ impl Shared {
             durable_sequence: AtomicU64::new(0),
             queued: AtomicUsize::new(0),
             written: AtomicU64::new(0),
+            opened: Instant::now(),
+            begun: AtomicU64::new(0),
         }
+    }
+
+    /// Notes that a batch is begun, or that none is under way any more.
+    pub fn note_batch(&self, under_way: bool) {
+        let begun = if under_way { self.micros().max(1) } else { 0 };
+        self.begun.store(begun, Ordering::Relaxed);
+    }
+
+    pub fn batch_age(&self) -> Duration {
+        match self.begun.load(Ordering::Relaxed) {
+            0 => Duration::ZERO,
+            begun => Duration::from_micros(self.micros().saturating_sub(begun)),
+        }
+    }
+
+    fn micros(&self) -> u64 {
+        u64::try_from(self.opened.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
 
     pub fn lock(&self) -> MutexGuard<'_, State> {

@@ -133,7 +133,10 @@ impl Writer {
 
     fn batches(&mut self) -> Result<(), WalError> {
         while !self.pending.is_empty() {
-            self.batch()?;
+            self.shared.note_batch(true);
+            let written = self.batch();
+            self.shared.note_batch(false);
+            written?;
         }
         Ok(())
     }
