@@ -213,39 +213,48 @@ async fn a_leader_whose_disk_stalls_hands_over() -> Result<()> {
         disks.push(disk);
     }
     Cluster::run(options, async |cluster| {
-        for round in 0..3 {
-            let leader = cluster.leader().await?;
-            let other = (leader + 1) % 3;
-            put(cluster, other, "before").await?;
-            let frozen = disks[leader].freeze()?;
-            ensure!(frozen.status.success(), "{frozen:?}");
-            let started = Instant::now();
-            // Something that the leader must write. It may fail, or be carried
-            // out by the others.
-            let _ = put(cluster, other, "stall").await;
-            while cluster.leader().await? == leader {
-                ensure!(started.elapsed() < PATIENCE, "it leads on");
-            }
-            let elected = started.elapsed();
-            for index in [other, (leader + 2) % 3] {
-                put(cluster, index, "after").await?;
-            }
-            println!(
-                "round {round}: another leader {} ms after the disk stalled",
-                elected.as_millis()
-            );
-            let log = std::fs::read_to_string(cluster.log_path(leader))?;
-            ensure!(log.contains("does not answer: handing leadership over"));
-            let thawed = disks[leader].thaw()?;
-            ensure!(thawed.status.success(), "{thawed:?}");
-            // It is well again without a restart.
-            while let Err(status) = put(cluster, leader, "again").await {
-                ensure!(started.elapsed() < PATIENCE, "{status:?}");
-            }
-            ensure!(count(cluster, leader).await? >= 3);
-            cluster.pid(leader).context("it runs")?;
+        let result = stall(cluster, &mut disks).await;
+        // A member that waits for a frozen disk cannot even be killed.
+        for disk in disks.iter_mut().filter(|disk| disk.frozen) {
+            disk.thaw()?;
         }
-        Ok(())
+        result
     })
     .await
+}
+
+async fn stall(cluster: &Cluster, disks: &mut [Disk]) -> Result<()> {
+    for round in 0..3 {
+        let leader = cluster.leader().await?;
+        let other = (leader + 1) % 3;
+        put(cluster, other, "before").await?;
+        let frozen = disks[leader].freeze()?;
+        ensure!(frozen.status.success(), "{frozen:?}");
+        let started = Instant::now();
+        // Something that the leader must write. It may fail, or be carried out
+        // by the others.
+        let _ = put(cluster, other, "stall").await;
+        while cluster.leader().await? == leader {
+            ensure!(started.elapsed() < PATIENCE, "it leads on");
+        }
+        let elected = started.elapsed();
+        for index in [other, (leader + 2) % 3] {
+            put(cluster, index, "after").await?;
+        }
+        println!(
+            "round {round}: another leader {} ms after the disk stalled",
+            elected.as_millis()
+        );
+        let log = std::fs::read_to_string(cluster.log_path(leader))?;
+        ensure!(log.contains("does not answer: handing leadership over"));
+        let thawed = disks[leader].thaw()?;
+        ensure!(thawed.status.success(), "{thawed:?}");
+        // It is well again without a restart.
+        while let Err(status) = put(cluster, leader, "again").await {
+            ensure!(started.elapsed() < PATIENCE, "{status:?}");
+        }
+        ensure!(count(cluster, leader).await? >= 3);
+        cluster.pid(leader).context("it runs")?;
+    }
+    Ok(())
 }

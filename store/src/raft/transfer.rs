@@ -85,10 +85,10 @@ pub enum Drain {
 }
 
 impl Group {
-    /// How long this member has waited for its disk to take the entries that
-    /// are being written; zero if none are.
+    /// How long this member has waited for its disk to take what is being
+    /// written to the log; zero if nothing is.
     pub fn disk_wait(&self) -> Duration {
-        self.wal.batch_age()
+        self.wal.work_age()
     }
 
     /// Makes `to` the leader; returns when this member knows it to be. After

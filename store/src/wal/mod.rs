@@ -443,10 +443,10 @@ impl Wal {
         self.shared.queued()
     }
 
-    /// How long the batch that is being written and synced has taken so far; zero if none is. Far
-    /// above a millisecond, the disk does not keep up or does not answer at all.
-    pub fn batch_age(&self) -> Duration {
-        self.shared.batch_age()
+    /// How long the batch, or the idle marker, that is being written has taken so far; zero if none
+    /// is. Far above a millisecond, the disk does not answer.
+    pub fn work_age(&self) -> Duration {
+        self.shared.work_age()
     }
 
     /// Largest payload of an entry, bytes.

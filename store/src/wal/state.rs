@@ -137,7 +137,8 @@ pub(super) struct Shared {
     queued: AtomicUsize,
     written: AtomicU64,
     opened: Instant,
-    /// When the batch under way was begun, in microseconds since `opened`; 0: none is.
+    /// When the writer began what it does on the disk now, in microseconds since `opened`; 0: it
+    /// does nothing.
     begun: AtomicU64,
 }
 
@@ -180,13 +181,13 @@ impl Shared {
         }
     }
 
-    /// Notes that a batch is begun, or that none is under way any more.
-    pub fn note_batch(&self, under_way: bool) {
+    /// Notes that the writer begins something on the disk, or has ended it.
+    pub fn note_work(&self, under_way: bool) {
         let begun = if under_way { self.micros().max(1) } else { 0 };
         self.begun.store(begun, Ordering::Relaxed);
     }
 
-    pub fn batch_age(&self) -> Duration {
+    pub fn work_age(&self) -> Duration {
         match self.begun.load(Ordering::Relaxed) {
             0 => Duration::ZERO,
             begun => Duration::from_micros(self.micros().saturating_sub(begun)),
