@@ -136,7 +136,13 @@ async fn sight(cluster: &Cluster, members: &[usize]) -> Result<(u64, Vec<Member>
     for &index in members {
         let status = cluster.status(index).await?;
         ensure!(status.leader != 0, "{index} knows no leader");
-        let now = (status.raft_index, list(cluster, index).await?);
+        // Learners list no members.
+        let list = if status.is_learner {
+            seen.as_ref().map(|(_, list)| Vec::clone(list))
+        } else {
+            Some(list(cluster, index).await?)
+        };
+        let now = (status.raft_index, list.context("only learners")?);
         ensure!(
             status.raft_applied_index == now.0 && *seen.get_or_insert(now.clone()) == now,
             "{index} has {now:?}"
@@ -232,8 +238,14 @@ async fn interrupt(operation: Operation, entries: u64) -> Result<()> {
         }
         cluster.kill(leader)?;
         let killed = Instant::now();
+        // Without both of these there is no majority of what is left.
+        let needed = matches!(operation, Operation::RemoveFollower);
+        if needed {
+            cluster.spawn(leader)?;
+        }
+
         let mut members = Vec::new();
-        for index in (0..cluster.len()).filter(|index| *index != leader) {
+        for index in (0..cluster.len()).filter(|index| needed || *index != leader) {
             if is_running(cluster, index).await? {
                 members.push(index);
             }
@@ -262,6 +274,9 @@ async fn interrupt(operation: Operation, entries: u64) -> Result<()> {
         let stays = agreed_list
             .iter()
             .any(|member| member.name == cluster.name(leader));
+        if needed {
+            return Ok(());
+        }
         cluster.spawn(leader)?;
         if stays {
             members.push(leader);
@@ -302,11 +317,12 @@ async fn is_running(cluster: &mut Cluster, index: usize) -> Result<bool> {
         if cluster.has_ended(index)? {
             return Ok(false);
         }
-        let (own, listed) = (id(cluster, index).await, list(cluster, index).await);
-        if let (Ok(own), Ok(listed)) = (own, listed)
-            && listed.iter().any(|member| member.id == own)
-        {
-            return Ok(true);
+        if let Ok(status) = cluster.status(index).await {
+            let own = status.header.map(|header| header.member_id);
+            let listed = list(cluster, index).await.unwrap_or_default();
+            if status.is_learner || listed.iter().any(|member| Some(member.id) == own) {
+                return Ok(true);
+            }
         }
         if started.elapsed() > SETTLE {
             bail!("member {index} neither ends nor serves");
