@@ -222,18 +222,20 @@ async fn interrupt(operation: Operation, entries: u64) -> Result<()> {
 
         let mut seen = base;
         let mut grew = Instant::now();
+        let mut patience = 2 * QUIET;
         while let Ok(index) = raft_index(cluster, leader).await {
             if index > seen {
                 (seen, grew) = (index, Instant::now());
             }
-            if seen >= base + entries || asked.is_finished() && grew.elapsed() > QUIET * 2 {
+            if seen >= base + entries || asked.is_finished() && grew.elapsed() > patience {
                 break;
             }
             if asked.is_finished()
                 && let Some(new) = joining.take()
             {
                 cluster.join(new, &[0, 1, 2, new])?;
-                grew = Instant::now();
+                // It starts, is filled, and gets its vote.
+                (grew, patience) = (Instant::now(), SETTLE);
             }
         }
         cluster.kill(leader)?;
@@ -245,7 +247,8 @@ async fn interrupt(operation: Operation, entries: u64) -> Result<()> {
         }
 
         let mut members = Vec::new();
-        for index in (0..cluster.len()).filter(|index| needed || *index != leader) {
+        let gone = if needed { (leader + 2) % 3 } else { leader };
+        for index in (0..cluster.len()).filter(|index| *index != gone) {
             if is_running(cluster, index).await? {
                 members.push(index);
             }
@@ -275,6 +278,7 @@ async fn interrupt(operation: Operation, entries: u64) -> Result<()> {
             .iter()
             .any(|member| member.name == cluster.name(leader));
         if needed {
+            ensure!(cluster.wait_end(gone).await?.success());
             return Ok(());
         }
         cluster.spawn(leader)?;

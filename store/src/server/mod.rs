@@ -444,7 +444,12 @@ impl<E: Engine> Server<E> {
                 let submitted = if self.group.is_leader() {
                     self.group.propose(payload.clone()).await
                 } else {
-                    self.forward.propose(payload.clone()).await?
+                    tokio::select! {
+                        biased;
+                        // The leader may not be able to tell any more.
+                        answer = waiter.answer() => return answer,
+                        submitted = self.forward.propose(payload.clone()) => submitted?,
+                    }
                 };
                 match submitted {
                     Submitted::Refused => read_index::retry(&mut leader, deadline).await?,
