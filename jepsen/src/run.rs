@@ -82,6 +82,7 @@ pub async fn run(args: &RunArgs, seed: u64, dir: &Path) -> Result<()> {
         members,
         dir: dir.to_path_buf(),
         proxied,
+        small_disks: kinds.iter().any(|k| k.needs_small_disks()),
         server_args: args.server_args.clone(),
     };
     let cluster = Cluster::new(&config, &ports, clock, sink.clone())?;
@@ -170,7 +171,7 @@ impl Stage {
         let stop = Arc::new(AtomicBool::new(false));
         let load = self.start_load(&stop, &collected)?;
         self.phase(Phase::LoadStart).await;
-        self.faults().await?;
+        self.faults(&collected).await?;
         let healthy = self.heal().await?;
         tokio::time::sleep(SETTLE).await;
         stop.store(true, Ordering::Relaxed);
@@ -280,7 +281,7 @@ impl Stage {
     }
 
     /// Until the time is over, or all faults asked for are done.
-    async fn faults(&self) -> Result<()> {
+    async fn faults(&self, collected: &Arc<Collected>) -> Result<()> {
         let halt = Arc::new(AtomicBool::new(false));
         let counted = self.args.times > 0 && !self.kinds.is_empty();
         let longest = (self.args.interval * 2 + LONGEST_FAULT) * self.args.times;
@@ -291,6 +292,7 @@ impl Stage {
             cluster: Arc::clone(&self.cluster),
             links: self.links.clone(),
             probe: self.probe.clone(),
+            collected: Arc::clone(collected),
             rng: seed::stream(self.seed, "fault", 0),
             plan: Plan {
                 kinds: self.kinds.clone(),

@@ -3,4 +3,5 @@
 pub mod apiserver;
 pub mod cluster;
 pub mod differential;
+pub mod leases;
 pub mod load;

@@ -3,6 +3,7 @@
 //! Knows processes, ports, data directories and signals. Must not know
 //! workloads, checks or why a process is stopped.
 
+pub mod disks;
 pub mod member;
 pub mod ports;
 
@@ -62,6 +63,8 @@ pub struct Config {
     pub dir: PathBuf,
     /// Peers reach each other through the link proxies.
     pub proxied: bool,
+    /// Each member's files lie on a small file system of their own.
+    pub small_disks: bool,
     /// Further flags for every member.
     pub server_args: Vec<String>,
 }
@@ -72,6 +75,11 @@ pub struct Cluster {
     clock: Clock,
     sink: Sink,
     self_exits: Vec<u32>,
+    /// Members whose end is awaited and which are not started again.
+    left_alone: Vec<bool>,
+    /// Where each member's peers find it.
+    peer_urls: Vec<String>,
+    _disks: disks::Disks,
 }
 
 impl Cluster {
@@ -100,13 +108,58 @@ impl Cluster {
             pids: members.iter().map(|_| AtomicU32::new(0)).collect(),
         });
         let self_exits = vec![0; members.len()];
+        let left_alone = vec![false; members.len()];
+        let mut disks = disks::Disks::default();
+        for member in members.iter().filter(|_| config.small_disks) {
+            disks.mount(&member.data)?;
+        }
         Ok(Cluster {
             members,
             view,
             clock,
             sink,
             self_exits,
+            left_alone,
+            peer_urls: (0..config.members)
+                .map(|i| peer_url(config, ports, i))
+                .collect(),
+            _disks: disks,
         })
+    }
+
+    /// Where the peers of a member find it.
+    pub fn peer_url(&self, i: usize) -> Result<String> {
+        let url = self.peer_urls.get(i);
+        url.cloned().with_context(|| format!("no member {i}"))
+    }
+
+    /// From here on (or no longer) the end of this member's process surprises
+    /// nobody.
+    pub fn leave_alone(&mut self, i: usize, alone: bool) {
+        if let Some(left) = self.left_alone.get_mut(i) {
+            *left = alone;
+        }
+    }
+
+    /// Takes a stopped member's files away. It joins the others when it starts.
+    pub fn empty(&mut self, i: usize) -> Result<()> {
+        let member = self.member_mut(i)?;
+        for entry in std::fs::read_dir(&member.data)? {
+            let path = entry?.path();
+            if path.is_dir() {
+                std::fs::remove_dir_all(&path)
+            } else {
+                std::fs::remove_file(&path)
+            }
+            .with_context(|| format!("remove {}", path.display()))?;
+        }
+        for arg in &mut member.args {
+            *arg = arg.replace(
+                "--initial-cluster-state=new",
+                "--initial-cluster-state=existing",
+            );
+        }
+        Ok(())
     }
 
     pub fn view(&self) -> Arc<View> {
@@ -162,7 +215,7 @@ impl Cluster {
 
     pub fn start_all(&mut self) -> Result<()> {
         (0..self.members.len())
-            .filter(|i| !self.members[*i].running())
+            .filter(|i| !self.members[*i].running() && !self.left_alone[*i])
             .collect::<Vec<_>>()
             .into_iter()
             .try_for_each(|i| self.start(i))
@@ -224,7 +277,11 @@ impl Cluster {
             let Some(status) = self.member_mut(i)?.reap()? else {
                 continue;
             };
-            self.exited(i, false, status).await;
+            let alone = self.left_alone[i];
+            self.exited(i, alone, status).await;
+            if alone {
+                continue;
+            }
             self.self_exits[i] += 1;
             let log = self.members[i].log.display().to_string();
             anyhow::ensure!(
@@ -251,16 +308,18 @@ pub fn data_dir(dir: &Path, member: usize) -> PathBuf {
     dir.join("data").join(format!("m{member}"))
 }
 
+fn peer_url(config: &Config, ports: &Ports, i: usize) -> String {
+    let port = if config.proxied {
+        ports.proxy(i)
+    } else {
+        ports.peer(i)
+    };
+    format!("http://127.0.0.1:{port}")
+}
+
 fn arguments(config: &Config, ports: &Ports, i: usize, data: &Path) -> Vec<String> {
     let client = format!("http://127.0.0.1:{}", ports.client(i));
-    let advertised = |j: usize| {
-        let port = if config.proxied {
-            ports.proxy(j)
-        } else {
-            ports.peer(j)
-        };
-        format!("http://127.0.0.1:{port}")
-    };
+    let advertised = |j: usize| peer_url(config, ports, j);
     let initial: Vec<String> = (0..config.members)
         .map(|j| format!("m{j}={}", advertised(j)))
         .collect();

@@ -9,7 +9,7 @@ use std::{cmp::Ordering, ops::ControlFlow};
 use crate::{
     command::{Compare, CompareOp, CompareTarget, Operation, Put, Range, Txn},
     error::{Error, Stop, answered},
-    kv, lease, range,
+    kv, lease, planted, range,
     read::{self, Live, Reader, Span},
     reply::Reply,
     rows::required,
@@ -99,6 +99,9 @@ fn choose<'t, V: View + ?Sized>(
             succeeded = false;
             break;
         }
+        if planted::has("only-first-compare") {
+            break;
+        }
     }
     let operations = if succeeded {
         &txn.success
@@ -167,7 +170,10 @@ fn carry_out<V: View + ?Sized>(
     for operation in chosen.operations {
         match operation {
             Operation::Range(request) => {
-                let seen = writer.seen();
+                let seen = match planted::has("txn-reads-before") {
+                    true => writer.before,
+                    false => writer.seen(),
+                };
                 responses.push(Reply::Range(range::run(&seen, writer.overlay, request)?));
             }
             Operation::Put(put) => responses.push(writer.put(put)?),

@@ -8,7 +8,7 @@ use std::{io, sync::Arc};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use mizzen_core::{Family, Overlay, State};
+use mizzen_core::{Family, Overlay, State, planted};
 use mizzen_engine::Engine;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -191,7 +191,11 @@ impl<E: Engine> Thread<E> {
                         leases.extend(Change::of(command, reply));
                     }
                     if !outcome.events.is_empty() {
-                        revisions.push(Revision::new(state.revision(), outcome.events));
+                        let mut events = outcome.events;
+                        if planted::has("half-revision-watched") {
+                            events.truncate(1);
+                        }
+                        revisions.push(Revision::new(state.revision(), events));
                     }
                     outcome.reply.map_err(Error::from)
                 }
