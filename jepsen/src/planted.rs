@@ -49,7 +49,7 @@ pub const BUGS: [Bug; 22] = [
     bug("repeated-revision", "register", 8),
     bug("older-prev-kv", "register", 8),
     bug("only-first-compare", "append", 8),
-    bug("txn-reads-before", "readwrite", 8),
+    bug("write-lost-on-one-member", "register", 8),
     bug("no-more", "history", 8),
     bug("compacts-one-more", "history", 15),
     bug("half-revision-watched", "readwrite", 8),

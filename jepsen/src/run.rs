@@ -6,7 +6,7 @@ use crate::client::Bench;
 use crate::client::stats::Stats;
 use crate::clock::Clock;
 use crate::cluster::ports::Ports;
-use crate::cluster::{self, Cluster};
+use crate::cluster::{self, Cluster, faketime};
 use crate::evidence::Collected;
 use crate::evidence::scan::Scanner;
 use crate::evidence::watch::{self, Watcher};
@@ -82,9 +82,14 @@ pub async fn run(args: &RunArgs, seed: u64, dir: &Path) -> Result<()> {
         members,
         dir: dir.to_path_buf(),
         proxied,
+        faketime: faketime::library().filter(|_| kinds.contains(&Kind::Clock)),
         small_disks: kinds.iter().any(|k| k.needs_small_disks()),
         server_args: args.server_args.clone(),
     };
+    ensure!(
+        config.faketime.is_some() || !kinds.contains(&Kind::Clock),
+        "clock takes libfaketime, which is not installed"
+    );
     let cluster = Cluster::new(&config, &ports, clock, sink.clone())?;
     let view = cluster.view();
     let links = proxied.then(|| Links::new(members));

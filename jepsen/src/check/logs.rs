@@ -3,6 +3,7 @@
 
 use super::Finding;
 use crate::history::History;
+use crate::history::record::{Exit, Fault};
 use crate::nemesis::kind::Kind;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -26,7 +27,13 @@ const LONGEST: usize = 400;
 
 pub fn check(history: &History, logs: &Path) -> Finding {
     let mut finding = Finding::new("logs-and-exits");
-    let unasked = history.exits.iter().filter(|e| !e.asked);
+    // What a fault may do to a member's process is no fault of the process.
+    let may_end = |f: &Fault| f.kind.parse::<Kind>().is_ok_and(Kind::may_end_it);
+    let explained = |e: &Exit| {
+        let over = |f: &Fault| f.members.contains(&e.member) && (f.start..=f.end).contains(&e.at);
+        history.faults.iter().any(|f| may_end(f) && over(f))
+    };
+    let unasked = history.exits.iter().filter(|e| !e.asked && !explained(e));
     for exit in unasked.clone() {
         finding.violation(
             format!(
@@ -36,11 +43,9 @@ pub fn check(history: &History, logs: &Path) -> Finding {
             &[],
         );
     }
-    // What a fault may do to a member's process is no fault of the process.
     let excused = |member: usize| {
-        history.faults.iter().any(|f| {
-            f.members.contains(&member) && f.kind.parse::<Kind>().is_ok_and(Kind::may_end_it)
-        })
+        let mut faults = history.faults.iter();
+        faults.any(|f| f.members.contains(&member) && may_end(f))
     };
     let mut pardoned = 0;
     let members = history.meta.as_ref().map_or(0, |m| m.members);

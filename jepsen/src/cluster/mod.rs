@@ -4,6 +4,7 @@
 //! workloads, checks or why a process is stopped.
 
 pub mod disks;
+pub mod faketime;
 pub mod member;
 pub mod ports;
 
@@ -65,6 +66,8 @@ pub struct Config {
     pub proxied: bool,
     /// Each member's files lie on a small file system of their own.
     pub small_disks: bool,
+    /// The library by which the members' clocks can be moved.
+    pub faketime: Option<PathBuf>,
     /// Further flags for every member.
     pub server_args: Vec<String>,
 }
@@ -87,7 +90,7 @@ impl Cluster {
     pub fn new(config: &Config, ports: &Ports, clock: Clock, sink: Sink) -> Result<Cluster> {
         let logs = config.dir.join("logs");
         std::fs::create_dir_all(&logs).with_context(|| format!("create {}", logs.display()))?;
-        let members: Vec<Member> = (0..config.members)
+        let mut members: Vec<Member> = (0..config.members)
             .map(|i| {
                 let data = data_dir(&config.dir, i);
                 let url = format!("http://127.0.0.1:{}", ports.client(i));
@@ -109,6 +112,13 @@ impl Cluster {
         });
         let self_exits = vec![0; members.len()];
         let left_alone = vec![false; members.len()];
+        for member in &mut members {
+            if let Some(library) = &config.faketime {
+                let file = clock_file(&member.log);
+                faketime::shift(&file, 0)?;
+                member.environment = faketime::environment(library, &file);
+            }
+        }
         let mut disks = disks::Disks::default();
         for member in members.iter().filter(|_| config.small_disks) {
             disks.mount(&member.data)?;
@@ -131,6 +141,14 @@ impl Cluster {
     pub fn peer_url(&self, i: usize) -> Result<String> {
         let url = self.peer_urls.get(i);
         url.cloned().with_context(|| format!("no member {i}"))
+    }
+
+    /// Moves a member's wall clock this far from the true time. True when its
+    /// process heeds that.
+    pub fn shift_clock(&self, i: usize, seconds: i64) -> Result<bool> {
+        let member = self.member(i)?;
+        faketime::shift(&clock_file(&member.log), seconds)?;
+        Ok(member.pid().is_some_and(faketime::reaches))
     }
 
     /// From here on (or no longer) the end of this member's process surprises
@@ -302,6 +320,11 @@ impl Cluster {
         };
         self.sink.record(Record::Exit(exit)).await;
     }
+}
+
+/// Beside the log of the member whose clock it moves.
+fn clock_file(log: &Path) -> PathBuf {
+    log.with_extension("clock")
 }
 
 pub fn data_dir(dir: &Path, member: usize) -> PathBuf {

@@ -46,7 +46,12 @@ pub async fn inject(n: &mut Nemesis, kind: Kind) -> Result<Done> {
     };
     let mut cluster = n.cluster.lock().await;
     cluster.leave_alone(m, true);
-    cluster.kill(&[m]).await?;
+    // Rows are sure to be in files after an orderly end only.
+    if matches!(kind, Kind::FlipRows | Kind::FlipSnapshot) {
+        cluster.stop(m).await?;
+    } else {
+        cluster.kill(&[m]).await?;
+    }
     let data = cluster.member(m)?.data.clone();
     drop(cluster);
     let hurt = hurt(kind, &data, &mut n.rng)?;
@@ -55,8 +60,14 @@ pub async fn inject(n: &mut Nemesis, kind: Kind) -> Result<Done> {
     drop(cluster);
     let Some(hurt) = hurt else {
         n.cluster.lock().await.leave_alone(m, false);
-        n.recover(&[m], false).await;
-        return Ok(Done::skipped("it has no such file yet"));
+        let recovered = n.recover(&[m], false).await;
+        return Ok(Done {
+            members: vec![m],
+            hit_leader: leader == Some(m),
+            injected: Injected::Indeterminate,
+            kills: 0,
+            detail: format!("m{m} was stopped and has no such file; {recovered}"),
+        });
     };
     let outcome = outcome(n, m).await?;
     if outcome.starts_with("it serves") {

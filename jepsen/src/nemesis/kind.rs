@@ -31,6 +31,8 @@ pub enum Kind {
     Compact,
     Defragment,
     MoveLeader,
+    /// Wall clocks jump.
+    Clock,
     /// Removed, away for a while, added again.
     MemberShrink,
     /// Removed and added at once.
@@ -45,7 +47,7 @@ pub enum Kind {
     TruncateLog,
 }
 
-const NAMES: [(Kind, &str); 28] = [
+const NAMES: [(Kind, &str); 29] = [
     (Kind::KillRandom, "kill-random"),
     (Kind::KillLeader, "kill-leader"),
     (Kind::KillAll, "kill-all"),
@@ -65,6 +67,7 @@ const NAMES: [(Kind, &str); 28] = [
     (Kind::Compact, "compact"),
     (Kind::Defragment, "defragment"),
     (Kind::MoveLeader, "move-leader"),
+    (Kind::Clock, "clock"),
     (Kind::MemberShrink, "member-shrink"),
     (Kind::MemberReplace, "member-replace"),
     (Kind::DiskFull, "disk-full"),
@@ -125,7 +128,7 @@ impl Kind {
     /// other program and no protection of the transport, and damage nothing.
     fn is_common(self) -> bool {
         !self.needs_small_disks()
-            && !matches!(self, Kind::Corrupt | Kind::DiskSlow)
+            && !matches!(self, Kind::Corrupt | Kind::DiskSlow | Kind::Clock)
             && (!self.may_end_it() || self.name().starts_with("member-"))
     }
 
@@ -202,7 +205,10 @@ mod tests {
         assert_eq!(parse("member").unwrap().len(), 2);
         assert_eq!(parse("disk").unwrap().len(), 3);
         assert_eq!(parse("damage").unwrap().len(), 4);
-        assert_eq!(parse("all,disk,damage,corrupt").unwrap().len(), NAMES.len());
+        assert_eq!(
+            parse("all,disk,damage,corrupt,clock").unwrap().len(),
+            NAMES.len()
+        );
         assert!(parse("kill-some").is_err());
         for (kind, name) in NAMES {
             assert_eq!(name.parse::<Kind>().unwrap(), kind);

@@ -5,6 +5,7 @@
 //! leads at that moment does not, and is recorded.
 
 pub mod admin;
+pub mod clock;
 pub mod damage;
 pub mod disk;
 pub mod kind;
@@ -164,6 +165,7 @@ impl Nemesis {
             Kind::Compact | Kind::Defragment | Kind::MoveLeader => {
                 admin::inject(self, kind).await?
             }
+            Kind::Clock => clock::inject(self).await?,
             Kind::MemberShrink | Kind::MemberReplace => membership::inject(self, kind).await?,
             Kind::DiskFull | Kind::DiskSlow | Kind::DiskError => disk::inject(self, kind).await?,
             Kind::FlipLog | Kind::FlipRows | Kind::FlipSnapshot | Kind::TruncateLog => {

@@ -170,10 +170,7 @@ fn carry_out<V: View + ?Sized>(
     for operation in chosen.operations {
         match operation {
             Operation::Range(request) => {
-                let seen = match planted::has("txn-reads-before") {
-                    true => writer.before,
-                    false => writer.seen(),
-                };
+                let seen = writer.seen();
                 responses.push(Reply::Range(range::run(&seen, writer.overlay, request)?));
             }
             Operation::Put(put) => responses.push(writer.put(put)?),

@@ -69,7 +69,6 @@ pub fn step(hub: &Hub, stream: &Arc<Stream>) -> Result<Step, String> {
         for (place, lag) in &behind {
             if let Some(lag) = same(&mut state, *place, lag) {
                 lag.next = lag.next.max(next);
-                lag.next -= i64::from(page.len() > 1 && planted::has("watch-repeats"));
             }
         }
         after.wake(&mut state);
@@ -126,7 +125,9 @@ fn join(hub: &Hub, stream: &Arc<Stream>, reader: &Reader<'_>) -> bool {
             }
         };
         let mut state = stream.state.lock();
-        for revision in news.iter().skip(usize::from(planted::has("watch-gap"))) {
+        let gap = usize::from(planted::has("watch-gap"));
+        let again = news.last().filter(|_| planted::has("watch-repeats"));
+        for revision in news.iter().skip(gap).chain(again) {
             reader.tell(&mut state, revision);
         }
         for (place, lag) in behind {
