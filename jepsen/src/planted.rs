@@ -44,7 +44,7 @@ const fn faulty(
     }
 }
 
-pub const BUGS: [Bug; 22] = [
+pub const BUGS: [Bug; 23] = [
     bug("skipped-revision", "register", 8),
     bug("repeated-revision", "register", 8),
     bug("older-prev-kv", "register", 8),
@@ -66,6 +66,7 @@ pub const BUGS: [Bug; 22] = [
     bug("renewal-forgotten", "lease", 15),
     faulty("early-lease-after-election", "lease", "kill-leader", 40, 5),
     faulty("unconfirmed-renewal", "lease", "partition-leader", 45, 9),
+    faulty("snapshot-without-leases", "lease", "member-replace", 40, 6),
     bug("lock-not-waited-for", "lock", 15),
 ];
 

@@ -41,8 +41,8 @@ impl<'a> Lease<'a> {
 
     /// True when a revocation may have ended it before `at`.
     fn revoked(&self, at: Nanos) -> bool {
-        let may = |op: &&Op| !matches!(op.out, Outcome::Fail { .. }) && op.start < at;
-        self.revokes.iter().any(|op| may(op))
+        let may = |op: &&'a Op| !matches!(op.out, Outcome::Fail { .. }) && op.start < at;
+        self.revokes.iter().any(may)
     }
 
     /// The last moment before `at` at which a renewal may have been carried out.

@@ -52,7 +52,8 @@ pub async fn step(a: &mut Actor) {
         sleep(PAUSE).await;
         match a.rng.random_range(0..10u8) {
             0..4 => {
-                if !renew(a, Load::Lease, lease).await {
+                let kept = renew(a, Load::Lease, lease).await;
+                if !kept {
                     return;
                 }
             }
