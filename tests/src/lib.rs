@@ -3,5 +3,6 @@
 pub mod apiserver;
 pub mod cluster;
 pub mod differential;
+pub mod leases;
 pub mod load;
 pub mod raw;
