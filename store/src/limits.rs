@@ -55,6 +55,10 @@ pub const PEER_MESSAGE_BYTES: usize = RAFT_READ_BYTES + REQUEST_BYTES + GRPC_OVE
 /// Replication messages sent to a follower and not answered.
 pub const APPENDS_IN_FLIGHT: usize = 64;
 
+/// A follower that leaves a replication message unanswered for this long, or
+/// up to twice that, is taken to hang. Far beyond what a busy disk takes.
+pub const PEER_STALL: Duration = Duration::from_secs(10);
+
 /// Forwarded batches sent to the leader and not answered.
 pub const FORWARDS_IN_FLIGHT: usize = 64;
 
@@ -85,9 +89,37 @@ pub const QUOTA_BYTES: i64 = 2 * 1024 * 1024 * 1024;
 /// gets its turn.
 pub const RECLAIM_ROWS: usize = 1_000;
 
-/// How long rows may stay unflushed: bounds what a restart
-/// replays from the log.
+/// How long rows may stay unflushed: bounds what a restart replays from the
+/// log. Earlier when the log has grown by FLUSH_LOG_BYTES.
 pub const FLUSH_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Bytes of log after which the rows are flushed: about what the engine keeps
+/// in memory at most.
+pub const FLUSH_LOG_BYTES: u64 = 128 * 1024 * 1024;
+
+/// Bytes of log kept for followers that come back. Reading them at a start
+/// takes a fraction of a second.
+pub const LOG_KEEP_BYTES: u64 = 256 * 1024 * 1024;
+
+/// Bytes of log up to which it is kept for a follower on its way, or for the
+/// receiver of a snapshot. Beyond it that follower needs another snapshot,
+/// instead of everybody the disk space.
+pub const LOG_HOLD_BYTES: u64 = 4 * 1024 * 1024 * 1024;
+
+/// A follower not heard of for this long is not waited for.
+pub const FOLLOWER_GONE_AFTER: Duration = Duration::from_secs(10);
+
+/// Bytes of one chunk of a snapshot: far below the peers' message limit, and
+/// large enough that a chunk's overhead is nothing.
+pub const SNAPSHOT_CHUNK_BYTES: usize = 1024 * 1024;
+
+/// Rate at which a snapshot is sent, bytes per second: half of what a slow
+/// disk takes, so that the log on the same disk goes on.
+pub const SNAPSHOT_BYTES_PER_SECOND: u64 = 100 * 1024 * 1024;
+
+/// A transfer on which nothing moves for this long is given up. Installing,
+/// during which nothing moves, takes less.
+pub const SNAPSHOT_STALL: Duration = Duration::from_secs(30);
 
 /// Connections served at once on one listener; further ones wait to be
 /// accepted.
@@ -164,6 +196,11 @@ pub const ELECTIONS_WITHOUT_LEADER: u32 = 3;
 /// history on top a stalled stream stays below 4 MiB.
 pub const WATCH_STREAM_BYTES: usize = 2 * 1024 * 1024;
 
+/// Bytes queued for all watch streams of a member, beyond which each may have
+/// a sixty-fourth of WATCH_STREAM_BYTES only: with WATCH_STREAMS of them the
+/// same again.
+pub const WATCH_ALL_BYTES: usize = 512 * 1024 * 1024;
+
 /// Bytes of newest revisions kept in memory, so that who is nearly up to date
 /// does not go to the rows.
 pub const WATCH_RING_BYTES: usize = 16 * 1024 * 1024;
@@ -184,6 +221,10 @@ pub const WATCH_READERS: usize = 2;
 
 /// Watches of one member, some 300 bytes each.
 pub const WATCHES: usize = 1_000_000;
+
+/// Watch streams of one member. Each may hold WATCH_STREAM_BYTES if its client
+/// does not read.
+pub const WATCH_STREAMS: usize = 16_384;
 
 /// Bytes handed to a connection at once from one watch stream.
 pub const WATCH_CHUNK_BYTES: usize = 64 * 1024;

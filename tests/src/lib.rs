@@ -8,3 +8,4 @@ pub mod follow;
 pub mod https;
 pub mod load;
 pub mod malformed;
+pub mod raw;

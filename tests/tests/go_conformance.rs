@@ -13,7 +13,9 @@ async fn go_client() -> Result<()> {
         println!("skipped: go is not on the PATH");
         return Ok(());
     }
-    Cluster::run(Options::new(cluster::mizzen()?), async |cluster| {
+    // What the tests of reports of progress expect.
+    let options = Options::new(cluster::mizzen()?).flag("--watch-progress-notify-interval=100ms");
+    Cluster::run(options, async |cluster| {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("go");
         let output = Command::new("go")
             .args(["test", "-count=1", "./..."])

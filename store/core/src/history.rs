@@ -244,8 +244,11 @@ mod tests {
         }
     }
 
+    /// Revisions and the events of each.
+    type Told = Vec<(i64, Vec<Event>)>;
+
     /// Commands applied to empty rows, with the events they made.
-    fn play(commands: &[Command]) -> (State, Overlay<'static, Nothing>, Vec<(i64, Vec<Event>)>) {
+    fn play(commands: &[Command]) -> (State, Overlay<'static, Nothing>, Told) {
         let mut overlay = Overlay::new(&Nothing);
         let mut state = State::load(&Nothing).expect("an empty view can be read");
         let mut told = Vec::new();

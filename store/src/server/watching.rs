@@ -37,11 +37,13 @@ pub(super) fn start<E: Engine>(
 ) -> io::Result<Arc<Hub>> {
     let bounds = Bounds {
         stream_bytes: limits::WATCH_STREAM_BYTES,
+        all_bytes: limits::WATCH_ALL_BYTES,
         ring_bytes: limits::WATCH_RING_BYTES,
         dispatch_revisions: limits::WATCH_DISPATCH_REVISIONS,
         page_bytes: limits::WATCH_PAGE_BYTES,
         page_rows: limits::WATCH_PAGE_ROWS,
         watches: limits::WATCHES,
+        streams: limits::WATCH_STREAMS,
     };
     Hub::start(
         Box::new(Rows::<E>(published)),
@@ -58,6 +60,6 @@ impl<E: Engine> Server<E> {
         if self.group.status().learner {
             return Err(Error::Learner);
         }
-        Ok(self.watches.open())
+        self.watches.open().ok_or(Error::TooManyRequests)
     }
 }

@@ -35,7 +35,7 @@ pub fn step(hub: &Hub, stream: &Arc<Stream>) -> Result<Step, String> {
     let (_, floor) = hub.past.now();
     let behind: Vec<Behind> = {
         let mut state = stream.state.lock();
-        if state.bytes() >= hub.bounds.stream_bytes || state.lagging.is_empty() {
+        if state.bytes() >= hub.stream_bytes() || state.lagging.is_empty() {
             state.catching_up = false;
             return Ok(Step::Done);
         }
@@ -50,7 +50,7 @@ pub fn step(hub: &Hub, stream: &Arc<Stream>) -> Result<Step, String> {
     if behind.is_empty() {
         return Ok(finish(hub, stream));
     }
-    let mut reader = Reader::new(hub, &behind);
+    let mut reader = Reader::new(hub, &behind, floor);
     if join(hub, stream, &reader) {
         return Ok(finish(hub, stream));
     }
@@ -125,8 +125,8 @@ fn join(hub: &Hub, stream: &Arc<Stream>, reader: &Reader<'_>) -> bool {
             }
         };
         let mut state = stream.state.lock();
-        for revision in &news {
-            reader.tell(&mut state, revision);
+        for revision in news {
+            reader.tell(&mut state, &reader.kept(revision));
         }
         for (place, lag) in behind {
             if same(&mut state, *place, lag).is_some() {
@@ -146,6 +146,7 @@ struct Reader<'b> {
     /// Numbers of the watches of each span.
     spans: Spans<Vec<usize>>,
     from: i64,
+    floor: i64,
     rows: usize,
     bytes: usize,
     rows_limit: usize,
@@ -153,7 +154,7 @@ struct Reader<'b> {
 }
 
 impl<'b> Reader<'b> {
-    fn new(hub: &Hub, behind: &'b [Behind]) -> Self {
+    fn new(hub: &Hub, behind: &'b [Behind], floor: i64) -> Self {
         let mut spans: Spans<Vec<usize>> = Spans::new();
         for (number, (_, lag)) in behind.iter().enumerate() {
             match spans.get_mut(&lag.span) {
@@ -165,6 +166,7 @@ impl<'b> Reader<'b> {
             behind,
             spans,
             from: behind.iter().map(|(_, lag)| lag.next).min().unwrap_or(0),
+            floor,
             rows: 0,
             bytes: 0,
             rows_limit: hub.bounds.page_rows,
@@ -188,7 +190,7 @@ impl<'b> Reader<'b> {
                     self.wants(change.key(), revision.number, 0);
                 }
                 next = revision.number + 1;
-                page.push(revision);
+                page.push(self.kept(revision));
             }
             return Ok((page, next));
         }
@@ -199,6 +201,15 @@ impl<'b> Reader<'b> {
             .map(|(number, events)| Arc::new(Revision::new(number, events)))
             .collect();
         Ok((page, history.next))
+    }
+
+    /// A revision of the ring as the rows tell it: what was before the floor is
+    /// compacted, so that all members give the same previous key-values.
+    fn kept(&self, revision: Arc<Revision>) -> Arc<Revision> {
+        if revision.number > self.floor {
+            return revision;
+        }
+        Arc::new(revision.without_previous())
     }
 
     /// Queues a revision for the watches that lack it.

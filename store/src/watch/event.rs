@@ -38,6 +38,16 @@ impl Revision {
         }
     }
 
+    /// The same changes, with nothing known of what was before.
+    pub fn without_previous(&self) -> Self {
+        let changes = self.changes.iter();
+        let events = changes.map(|change| Event {
+            prev: None,
+            ..change.event.clone()
+        });
+        Self::new(self.number, events.collect())
+    }
+
     /// About the memory this takes, bytes: the rows it refers to and both
     /// encodings at most.
     pub fn bytes(&self) -> usize {

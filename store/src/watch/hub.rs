@@ -30,6 +30,9 @@ use super::{
 pub struct Bounds {
     /// Bytes queued on one stream beyond which its watches read the past.
     pub stream_bytes: usize,
+    /// Bytes queued on all streams beyond which each may have a sixty-fourth of
+    /// that only.
+    pub all_bytes: usize,
     /// Bytes of newest revisions kept in memory.
     pub ring_bytes: usize,
     /// Revisions told to live watches before others get the index.
@@ -40,6 +43,8 @@ pub struct Bounds {
     pub page_rows: usize,
     /// Watches of one member.
     pub watches: usize,
+    /// Streams of one member.
+    pub streams: usize,
 }
 
 /// Where the past is read.
@@ -68,8 +73,10 @@ pub struct Hub {
     /// So that nobody is woken for nothing.
     watches: AtomicUsize,
     stopped: AtomicBool,
+    /// Bytes queued on all streams.
+    queued: Arc<AtomicUsize>,
     streams: Mutex<Slab<Arc<Stream>>>,
-    behind: mpsc::UnboundedSender<Arc<Stream>>,
+    behind: mpsc::Sender<Arc<Stream>>,
     pub(super) past: Box<dyn Past>,
     pub(super) bounds: Bounds,
 }
@@ -94,19 +101,17 @@ impl Hub {
     }
 
     /// A hub that works only when its parts are called.
-    pub(super) fn new(
-        past: Box<dyn Past>,
-        bounds: Bounds,
-    ) -> (Self, mpsc::UnboundedReceiver<Arc<Stream>>) {
+    pub(super) fn new(past: Box<dyn Past>, bounds: Bounds) -> (Self, mpsc::Receiver<Arc<Stream>>) {
         let (now, _) = past.now();
-        // Bounded: a stream is in it once at most.
-        let (behind, queue) = mpsc::unbounded_channel();
+        // A stream is in it once at most, be it open or just closed.
+        let (behind, queue) = mpsc::channel(2 * bounds.streams);
         let hub = Self {
             index: Mutex::new(Index::new(now)),
             ring: Mutex::new(Ring::new(now, bounds.ring_bytes)),
             grown: Condvar::new(),
             watches: AtomicUsize::new(0),
             stopped: AtomicBool::new(false),
+            queued: Arc::new(AtomicUsize::new(0)),
             streams: Mutex::new(Slab::new()),
             behind,
             past,
@@ -178,11 +183,20 @@ impl Hub {
             }
         };
         for revision in &news {
-            index.dispatch(revision, self.bounds.stream_bytes, &mut after);
+            index.dispatch(revision, self.stream_bytes(), &mut after);
         }
         index.report_progress(&mut after);
         drop(index);
         self.settle(after);
+    }
+
+    /// Bytes one stream may have queued.
+    pub(super) fn stream_bytes(&self) -> usize {
+        if self.queued.load(Ordering::Relaxed) < self.bounds.all_bytes {
+            self.bounds.stream_bytes
+        } else {
+            self.bounds.stream_bytes / 64
+        }
     }
 
     pub(super) fn settle(&self, after: Aftermath) {
@@ -193,27 +207,37 @@ impl Hub {
 
     /// Has the past read for a stream that lags behind and has room.
     fn read_past(&self, stream: &Arc<Stream>) {
-        let starts = stream
-            .state
-            .lock()
-            .starts_catching_up(self.bounds.stream_bytes);
+        let starts = stream.state.lock().starts_catching_up(self.stream_bytes());
         if starts {
-            // Fails only when the hub has stopped.
-            let _ = self.behind.send(stream.clone());
+            self.enqueue(stream.clone());
         }
     }
 
-    pub fn open(self: &Arc<Self>) -> WatchStream {
-        let stream = Arc::new(Stream::default());
-        let place = self.streams.lock().insert(stream.clone());
+    fn enqueue(&self, stream: Arc<Stream>) {
+        if let Err(error) = self.behind.try_send(stream) {
+            // Tried again when the stream is read from.
+            error.into_inner().state.lock().catching_up = false;
+        }
+    }
+
+    /// A new stream; `None` if there are too many.
+    pub fn open(self: &Arc<Self>) -> Option<WatchStream> {
+        let stream = Arc::new(Stream::new(self.queued.clone()));
+        let place = {
+            let mut streams = self.streams.lock();
+            if streams.len() >= self.bounds.streams {
+                return None;
+            }
+            streams.insert(stream.clone())
+        };
         if self.stopped.load(Ordering::Acquire) {
             stream.end(End::Stopped);
         }
-        WatchStream {
+        Some(WatchStream {
             hub: self.clone(),
             stream,
             place,
-        }
+        })
     }
 
     pub(super) fn create(&self, stream: &Arc<Stream>, create: &Create) {
@@ -403,7 +427,7 @@ impl Hub {
 /// the next.
 async fn catch_up(
     hub: Arc<Hub>,
-    mut behind: mpsc::UnboundedReceiver<Arc<Stream>>,
+    mut behind: mpsc::Receiver<Arc<Stream>>,
     readers: usize,
     fail: impl Fn(&io::Error) + Send + Sync + 'static,
 ) {
@@ -416,7 +440,7 @@ async fn catch_up(
         let (hub, fail) = (hub.clone(), fail.clone());
         tokio::task::spawn_blocking(move || {
             match catch_up::step(&hub, &stream) {
-                Ok(Step::More) => drop(hub.behind.send(stream)),
+                Ok(Step::More) => hub.enqueue(stream),
                 Ok(Step::Done) => {}
                 Err(error) => fail(&io::Error::other(error)),
             }
@@ -457,7 +481,7 @@ impl WatchStream {
 
     /// Returns when the client has read enough for it to be listened to.
     pub async fn room(&self) {
-        self.stream.room(self.hub.bounds.stream_bytes).await;
+        self.stream.room(self.hub.stream_bytes()).await;
     }
 
     /// The messages that are ready, about `weight` bytes of changes at most;
@@ -480,6 +504,11 @@ impl WatchStream {
     /// Bytes queued.
     pub(super) fn queued(&self) -> usize {
         self.stream.state.lock().bytes()
+    }
+
+    /// Whether a request for progress waits for its answer.
+    pub(super) fn owes_progress(&self) -> bool {
+        self.stream.state.lock().progress_due.is_some()
     }
 }
 

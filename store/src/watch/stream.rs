@@ -6,7 +6,7 @@ use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     task::{Context, Poll, Waker},
 };
@@ -205,6 +205,8 @@ struct Queued {
 pub(super) struct State {
     queue: VecDeque<Queued>,
     bytes: usize,
+    /// Bytes queued on all streams.
+    all: Arc<AtomicUsize>,
     /// The revision whose changes were charged last: watches of one stream
     /// share them.
     charged: i64,
@@ -223,7 +225,7 @@ pub(super) struct State {
     waker: Option<Waker>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Stream {
     pub state: Mutex<State>,
     room: Notify,
@@ -266,6 +268,7 @@ impl State {
             return;
         }
         self.bytes += queued.charge;
+        self.all.fetch_add(queued.charge, Ordering::Relaxed);
         self.queue.push_back(queued);
     }
 
@@ -291,6 +294,7 @@ impl State {
     pub fn close(&mut self) -> Vec<usize> {
         self.closed = true;
         self.queue = VecDeque::new();
+        self.all.fetch_sub(self.bytes, Ordering::Relaxed);
         self.bytes = 0;
         self.lagging.clear();
         self.watches.drain().map(|(_, place)| place).collect()
@@ -298,6 +302,17 @@ impl State {
 }
 
 impl Stream {
+    /// `all` counts the bytes queued on all streams.
+    pub fn new(all: Arc<AtomicUsize>) -> Self {
+        Self {
+            state: Mutex::new(State {
+                all,
+                ..State::default()
+            }),
+            room: Notify::new(),
+        }
+    }
+
     /// The messages that are ready, up to about `weight` bytes of changes;
     /// `Err` after the last message of a stream that has ended.
     pub fn poll(&self, cx: &mut Context<'_>, weight: usize) -> Poll<Result<Vec<Message>, End>> {
@@ -320,6 +335,7 @@ impl Stream {
             };
             taken += queued.weight;
             state.bytes -= queued.charge;
+            state.all.fetch_sub(queued.charge, Ordering::Relaxed);
             messages.push(queued.message);
         }
         if state.queue.is_empty() {

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use mizzen_proto::etcdserverpb::{
     CompactionRequest, DeleteRangeRequest, LeaseGrantRequest, LeaseRevokeRequest,
-    LeaseTimeToLiveRequest, PutRequest, RangeRequest, TxnRequest,
+    LeaseTimeToLiveRequest, PutRequest, RangeRequest, TxnRequest, WatchCreateRequest,
 };
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng as _};
@@ -11,9 +11,12 @@ use rand::{Rng, SeedableRng as _};
 use super::operation::Operation;
 use super::txn::recent;
 use super::values::{Shape, Values, any, is_grantable};
+use super::watches::WatchStep;
 
 /// The longest TTL that etcd grants, in seconds.
 const LONGEST_TTL: i64 = 9_000_000_000;
+/// Streams that watches meet on.
+const SHARED_STREAMS: usize = 3;
 
 /// Revisions at the moment an operation is drawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +36,8 @@ pub enum Step {
     Compare(Operation),
     /// Send to a candidate that is no etcd, only, and expect a refusal.
     Refused(TxnRequest),
+    /// Watches, on both sides.
+    Watch(WatchStep),
 }
 
 /// The operations of one sequence.
@@ -93,6 +98,9 @@ impl Draw<'_> {
         if many_keys && index < self.values.keys().len() / 2 {
             let key = self.values.usual_key(self.rng);
             return Step::Compare(Operation::Put(self.put_of(key)));
+        }
+        if self.rng.random_bool(0.12) {
+            return Step::Watch(self.watch(index));
         }
         Step::Compare(match self.rng.random_range(0..1000u32) {
             0..300 => {
@@ -179,6 +187,73 @@ impl Draw<'_> {
             range.range_end = Bytes::from_static(b"\0");
         }
         range
+    }
+
+    fn watch(&mut self, index: usize) -> WatchStep {
+        let stream = self.rng.random_range(0..SHARED_STREAMS);
+        match self.rng.random_range(0..100u32) {
+            0..60 => self.watch_create(stream, index),
+            60..75 => WatchStep::Cancel {
+                stream,
+                id: self.watch_id(),
+            },
+            _ => WatchStep::Progress { stream },
+        }
+    }
+
+    fn watch_create(&mut self, stream: usize, index: usize) -> WatchStep {
+        let key = self.values.key(self.rng);
+        let request = WatchCreateRequest {
+            range_end: self.values.range_end(self.rng, &key),
+            key,
+            start_revision: self.watch_start(),
+            progress_notify: self.rng.random_bool(0.2),
+            filters: (0..3)
+                .filter(|_| self.rng.random_bool(0.15))
+                .map(|filter| if filter < 2 { filter } else { 7 })
+                .collect(),
+            prev_kv: self.rng.random_bool(0.5),
+            watch_id: self.watch_id(),
+            fragment: self.rng.random_bool(0.3),
+        };
+        // A stream with a watch of the future reports no progress: it has that
+        // watch alone, so that the others can be compared on the way.
+        let alone = request.start_revision > self.view.current;
+        WatchStep::Create {
+            stream: if alone {
+                SHARED_STREAMS + index
+            } else {
+                stream
+            },
+            request,
+        }
+    }
+
+    /// Mostly of the server's choice. Few, so that they meet.
+    fn watch_id(&mut self) -> i64 {
+        match self.rng.random_range(0..100u32) {
+            0..60 => 0,
+            60..96 => self.rng.random_range(1..8),
+            _ => any(self.rng, &[-2, i64::MIN, i64::MAX]),
+        }
+    }
+
+    fn watch_start(&mut self) -> i64 {
+        let View {
+            start,
+            current,
+            compacted,
+        } = *self.view;
+        match self.rng.random_range(0..100u32) {
+            0..35 => 0,
+            35..65 => self.rng.random_range(compacted.min(current)..=current),
+            65..72 => compacted,
+            72..78 => compacted - 1,
+            78..81 => self.rng.random_range(start..=current),
+            81..84 => current + 1,
+            84..92 => current + self.rng.random_range(2..20),
+            _ => any(self.rng, &[1, -1, i64::MIN, i64::MAX, current + 1000]),
+        }
     }
 
     fn limit(&mut self) -> i64 {
@@ -338,7 +413,7 @@ mod tests {
                     Step::Compare(Operation::Txn(txn)) => {
                         assert!(!super::super::known_stops::stops_etcd(&txn), "{txn:?}");
                     }
-                    Step::Compare(_) => {}
+                    Step::Compare(_) | Step::Watch(_) => {}
                     Step::Refused(txn) => {
                         assert!(super::super::known_stops::stops_etcd(&txn), "{txn:?}");
                         diverted += 1;

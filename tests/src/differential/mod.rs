@@ -21,6 +21,8 @@ pub mod sequence;
 pub mod side;
 mod txn;
 mod values;
+pub mod watch_stream;
+pub mod watches;
 
 pub use compare::compare;
 pub use generate::{Generator, Step, View};

@@ -56,6 +56,8 @@ pub struct Report {
     pub left_out: u64,
     /// Sorted ranges whose equal-ranking pairs came in another order.
     pub reordered: u64,
+    /// Events of watches compared.
+    pub events: u64,
     /// Sequences started over because a member was unavailable.
     pub interrupted: u64,
     /// Accounts of the sequences that differed.
@@ -73,6 +75,7 @@ impl Report {
         self.refused += tally.refused;
         self.left_out += tally.left_out;
         self.reordered += tally.reordered;
+        self.events += tally.events;
         for (answer, count) in tally.answers {
             *self.answers.entry(answer).or_default() += count;
         }
@@ -86,11 +89,12 @@ impl fmt::Display for Report {
         }
         write!(
             f,
-            "{} sequences without a difference, {} operations compared, {} refused by the \
+            "{} sequences without a difference, {} operations and {} events of watches compared, {} refused by the \
              candidate alone, {} compactions left out, {} ranges ordered otherwise among \
              equals, {} interruptions, {} sequences with differences",
             self.sequences,
             self.operations(),
+            self.events,
             self.refused,
             self.left_out,
             self.reordered,

@@ -16,6 +16,7 @@ use super::known_stops;
 use super::operation::{Failure, Operation, Outcome, readable};
 use super::side::{Member, Side};
 use super::values::{LEASES, grantable_leases};
+use super::watches::{Unequal, WatchStep, Watches};
 
 /// Longer than any run, in seconds.
 const LEASE_TTL: i64 = 1_000_000;
@@ -65,6 +66,8 @@ pub struct Tally {
     pub left_out: u64,
     /// Sorted ranges whose equal-ranking pairs came in another order.
     pub reordered: u64,
+    /// Events of watches compared.
+    pub events: u64,
 }
 
 /// Runs the operations at `indices` of the sequence.
@@ -89,6 +92,7 @@ pub async fn run_sequence(
         },
         not_compacted: BTreeSet::new(),
         tally: Tally::default(),
+        watches: Watches::new(pair.reference, pair.candidate, pair.candidate_is_etcd),
     };
     for &index in indices {
         let (step, draw) = generator.step(index, &sequence.view);
@@ -96,9 +100,13 @@ pub async fn run_sequence(
             Step::Compare(operation) => sequence.compare(index, draw, operation).await?,
             Step::Refused(_) if pair.candidate_is_etcd => {}
             Step::Refused(txn) => sequence.refused(index, draw, txn).await?,
+            Step::Watch(step) => sequence.watch(index, draw, &step).await?,
         }
     }
+    let finished = sequence.watches.finish(sequence.view.current).await;
+    finished.map_err(|unequal| sequence.unequal(None, unequal))?;
     sequence.compare_rest().await?;
+    sequence.tally.events = sequence.watches.events;
     Ok(sequence.tally)
 }
 
@@ -108,6 +116,7 @@ struct Sequence<'a> {
     /// Revisions at which a compaction would stop the reference.
     not_compacted: BTreeSet<i64>,
     tally: Tally,
+    watches: Watches<'a>,
 }
 
 impl Sequence<'_> {
@@ -122,6 +131,11 @@ impl Sequence<'_> {
         {
             self.tally.left_out += 1;
             return Ok(());
+        }
+        if matches!(operation, Operation::Compact(_)) {
+            // What is compacted now was told: previous values, too, are gone then.
+            let told = self.watches.barrier(self.view.current).await;
+            told.map_err(|unequal| self.unequal(Some(index), unequal))?;
         }
         let reference = self.pair.reference.member(draw);
         let candidate = self.pair.candidate.member(draw);
@@ -205,6 +219,26 @@ impl Sequence<'_> {
                 readable(&actual),
             ),
         ))
+    }
+
+    async fn watch(&mut self, index: usize, draw: usize, step: &WatchStep) -> Result<(), Stop> {
+        let View {
+            current, compacted, ..
+        } = self.view;
+        let done = self.watches.step(step, draw, current, compacted).await;
+        let answer = done.map_err(|unequal| self.unequal(Some(index), unequal))?;
+        let count = (step.method(), answer.to_owned());
+        *self.tally.answers.entry(count).or_default() += 1;
+        Ok(())
+    }
+
+    fn unequal(&self, index: Option<usize>, unequal: Unequal) -> Stop {
+        match unequal {
+            Unequal::Found(account) => self.found(index, account),
+            Unequal::Interrupted(doing, failure) => {
+                Stop::Interrupted(format!("{doing} {}", place(index)), failure)
+            }
+        }
     }
 
     fn found(&self, index: Option<usize>, account: String) -> Stop {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use mizzen_proto::etcdserverpb::{
     HashKvRequest, HashKvResponse, LeaseLeasesRequest, RangeRequest, kv_client::KvClient,
-    lease_client::LeaseClient, maintenance_client::MaintenanceClient,
+    lease_client::LeaseClient, maintenance_client::MaintenanceClient, watch_client::WatchClient,
 };
 use tonic::transport::{Channel, Endpoint};
 
@@ -59,6 +59,7 @@ pub struct Member {
     kv: KvClient<Channel>,
     lease: LeaseClient<Channel>,
     maintenance: MaintenanceClient<Channel>,
+    watch: WatchClient<Channel>,
 }
 
 impl Member {
@@ -71,7 +72,8 @@ impl Member {
             endpoint: endpoint.to_owned(),
             kv: KvClient::new(channel.clone()).max_decoding_message_size(usize::MAX),
             lease: LeaseClient::new(channel.clone()),
-            maintenance: MaintenanceClient::new(channel),
+            maintenance: MaintenanceClient::new(channel.clone()),
+            watch: WatchClient::new(channel).max_decoding_message_size(usize::MAX),
         })
     }
 
@@ -117,6 +119,11 @@ impl Member {
                     .into_inner(),
             ),
         })
+    }
+
+    /// A client for streams of watches.
+    pub fn watch_client(&self) -> WatchClient<Channel> {
+        self.watch.clone()
     }
 
     /// The store revision, by a linearizable read of this member.

@@ -33,12 +33,12 @@ pub fn case(rng: &mut StdRng, object: &Object, number: u64) -> Case {
             // An empty body would be another case: it says nothing.
             case.body(JSON, text.into_bytes()[..at.max(1)].to_vec())
         }
-        2 | 3 | 4 => {
+        2..=4 => {
             let (case, mut value) = write(rng, "a value of another type", object, number);
             mistype(rng, &mut value);
             case.json(&value)
         }
-        5 | 6 | 7 => {
+        5..=7 => {
             let (case, mut value) = write(rng, "a value that is not allowed", object, number);
             let (pointer, wrong) = not_allowed(rng, object.plural, &case.method);
             set(&mut value, &pointer, wrong);

@@ -132,6 +132,7 @@ fn sound(rng: &mut StdRng, view: &View) -> (&'static str, Vec<u8>) {
     let (step, _) = generator.step(rng.random_range(0..1 << 20), view);
     match step {
         Step::Refused(txn) => ("Txn", txn.encode_to_vec()),
+        Step::Watch(_) => ("Range", random(rng, 0)),
         Step::Compare(operation) => {
             let message = match &operation {
                 Operation::Range(request) | Operation::RangeStream(request) => {
