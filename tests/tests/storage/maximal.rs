@@ -66,7 +66,7 @@ fn of(ty: &Type, field: &Field, index: usize, within: &mut Vec<MessageId>) -> Va
         Type::Time => format!("2026-02-{:02}T03:04:05Z", 1 + index % 28).into(),
         Type::MicroTime => format!("2026-02-{:02}T03:04:05.000006Z", 1 + index % 28).into(),
         Type::Quantity => ["1500m", "1Gi", "3e6", "12k"][index % 4].into(),
-        Type::IntOrString if index % 2 == 0 => number.into(),
+        Type::IntOrString if index.is_multiple_of(2) => number.into(),
         Type::IntOrString => "50%".into(),
         Type::Raw => json!({"a": {"b": [1, "c", null, true]}}),
         Type::FieldsV1 => json!({"f:a": {".": {}, "f:b": {}}}),
