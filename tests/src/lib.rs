@@ -6,6 +6,7 @@ pub mod cluster;
 pub mod differential;
 pub mod follow;
 pub mod https;
+pub mod leases;
 pub mod load;
 pub mod malformed;
 pub mod raw;

@@ -1,6 +1,6 @@
 //! client-go's informers follow 1,000 objects through 10,000 changes while an
 //! apiserver and the store's leader are killed. The long form is the tool
-//! `follow`.
+//! `resource_api follow`.
 
 use anyhow::{Context as _, Result};
 use mizzen_tests::cluster::{self, Cluster, Options};
@@ -26,7 +26,7 @@ async fn informers_miss_nothing() -> Result<()> {
     .await
     .with_context(|| {
         format!(
-            "reproduce: cargo run --release -p mizzen-tests --bin follow -- --seed {} --objects {} --changes {}",
+            "reproduce: cargo run --release -p mizzen-tests --bin resource_api -- follow --seed {} --objects {} --changes {}",
             settings.seed, settings.objects, settings.changes
         )
     })

@@ -1,5 +1,5 @@
 //! Ten thousand malformed requests to a resource API over a three-replica
-//! store: each refused, nothing changed. The long form is `fuzz_apiserver`.
+//! store: each refused, nothing changed. The long form is `resource_api fuzz`.
 
 use anyhow::Result;
 use mizzen_tests::apiserver::ApiServer;

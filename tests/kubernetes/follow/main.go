@@ -114,7 +114,12 @@ func run(kubeconfig, namespace string) error {
 		cache.ToListWatcherWithWatchListSemantics(source, client), &core.ConfigMap{}, 0, cache.Indexers{})
 	_, err = informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
 		AddFunc:    func(object any) { f.seen(object.(*core.ConfigMap), false) },
-		UpdateFunc: func(_, object any) { f.seen(object.(*core.ConfigMap), false) },
+		UpdateFunc: func(before, object any) {
+			// After a new list what is as it was comes again, by design.
+			if before.(*core.ConfigMap).ResourceVersion != object.(*core.ConfigMap).ResourceVersion {
+				f.seen(object.(*core.ConfigMap), false)
+			}
+		},
 		DeleteFunc: func(object any) {
 			// Only known to be gone, after a new list.
 			if gone, ok := object.(cache.DeletedFinalStateUnknown); ok {

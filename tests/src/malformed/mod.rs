@@ -53,7 +53,7 @@ pub struct Settings {
 impl Settings {
     fn command(&self, number: u64) -> String {
         format!(
-            "cargo run --release -p mizzen-tests --bin fuzz_apiserver -- --seed {} --first {number} --requests 1",
+            "cargo run --release -p mizzen-tests --bin resource_api -- fuzz --seed {} --first {number} --requests 1",
             self.seed
         )
     }

@@ -1,17 +1,16 @@
 //! client-go's informers follow changing objects while an apiserver and the
 //! store's leader are killed. The short form is the test `informers`.
 
-use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result};
-use clap::Parser;
+use clap::Args;
 use mizzen_tests::cluster::{self, Cluster, Options};
 use mizzen_tests::follow::{self, Settings};
 
 /// Follows changes with informers while servers are killed. Needs Go.
-#[derive(Parser)]
-struct Arguments {
+#[derive(Args)]
+pub struct Arguments {
     #[arg(long, default_value_t = 1)]
     seed: u64,
     #[arg(long, default_value_t = 10_000)]
@@ -20,18 +19,7 @@ struct Arguments {
     changes: u64,
 }
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    match run(Arguments::parse()).await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{error:?}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-async fn run(arguments: Arguments) -> Result<()> {
+pub async fn run(arguments: Arguments) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let program = follow::build(folder.path())?.context("go is not on the PATH")?;
     let settings = Settings {

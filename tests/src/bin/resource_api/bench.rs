@@ -4,14 +4,14 @@
 //! h2load (Debian's nghttp2-client).
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use bytes::Bytes;
-use clap::Parser;
+use clap::Args;
 use http::{HeaderMap, Method};
 use http_body_util::BodyExt as _;
 use mizzen_tests::apiserver::ApiServer;
@@ -24,8 +24,8 @@ const MAPS: &str = "/api/v1/namespaces/bench/configmaps";
 const PODS: &str = "/api/v1/namespaces/bench/pods";
 
 /// Measures a resource API.
-#[derive(Parser)]
-struct Arguments {
+#[derive(Args)]
+pub struct Arguments {
     /// Requests of each kind that h2load sends.
     #[arg(long, default_value_t = 20_000)]
     requests: u64,
@@ -44,18 +44,7 @@ struct Arguments {
     address: Option<String>,
 }
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    match run(Arguments::parse()).await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{error:?}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-async fn run(arguments: Arguments) -> Result<()> {
+pub async fn run(arguments: Arguments) -> Result<()> {
     if let (Some(folder), Some(address)) = (&arguments.serve, &arguments.address) {
         let read = |name: &str| std::fs::read(folder.join(name)).map(Bytes::from);
         let content = Content {
@@ -333,7 +322,7 @@ impl Bench<'_> {
         let address = format!("127.0.0.1:{port}");
         let plain = Plain(
             Command::new(std::env::current_exe()?)
-                .arg("--serve")
+                .args(["bench", "--serve"])
                 .arg(folder)
                 .args(["--address", &address])
                 .stdin(Stdio::null())

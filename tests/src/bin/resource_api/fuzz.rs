@@ -1,18 +1,17 @@
 //! Sends malformed requests to a resource API of its own, over a three-replica
 //! store, and checks that each is refused and that none changes anything.
 
-use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
-use clap::Parser;
+use clap::Args;
 use mizzen_tests::apiserver::ApiServer;
 use mizzen_tests::cluster::{self, Cluster, Options};
-use mizzen_tests::malformed::{Settings, run};
+use mizzen_tests::malformed::{self, Settings};
 
 /// Sends malformed requests to the resource API.
-#[derive(Parser)]
-struct Arguments {
+#[derive(Args)]
+pub struct Arguments {
     /// [default: from the clock]
     #[arg(long)]
     seed: Option<u64>,
@@ -27,18 +26,7 @@ struct Arguments {
     findings: usize,
 }
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    match fuzz(Arguments::parse()).await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{error:?}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-async fn fuzz(arguments: Arguments) -> Result<()> {
+pub async fn run(arguments: Arguments) -> Result<()> {
     let clock = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
     let settings = Settings {
         seed: arguments.seed.unwrap_or(clock),
@@ -49,7 +37,7 @@ async fn fuzz(arguments: Arguments) -> Result<()> {
     println!("seed {}", settings.seed);
     Cluster::run(Options::new(cluster::mizzen()?), async |cluster| {
         let server = ApiServer::start(&cluster.endpoints())?;
-        let report = run(&server, &cluster.channel(0)?, &settings).await?;
+        let report = malformed::run(&server, &cluster.channel(0)?, &settings).await?;
         for ((what, code), count) in &report {
             println!("{count:>8}  {code}  {what}");
         }
