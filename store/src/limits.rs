@@ -257,6 +257,10 @@ pub const LEARNERS: usize = 1;
 /// voter it takes milliseconds.
 pub const HAND_OVER_LIMIT: Duration = Duration::from_secs(2);
 
+/// How long a process that ends waits for its rows to be closed by whoever
+/// used them last.
+pub const CLOSE_LIMIT: Duration = Duration::from_millis(500);
+
 /// How often a leader looks whether its disk answers.
 pub const DISK_WATCH_INTERVAL: Duration = Duration::from_millis(50);
 

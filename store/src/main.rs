@@ -55,7 +55,12 @@ fn main() -> ExitCode {
         Err(error) => Err(error),
     };
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => {
+            if !mizzen_engine::wait_closed(limits::CLOSE_LIMIT) {
+                tracing::warn!("the rows are still open");
+            }
+            ExitCode::SUCCESS
+        }
         Err(error) => {
             tracing::error!(%error, "the member has stopped");
             ExitCode::FAILURE
