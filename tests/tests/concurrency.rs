@@ -1,5 +1,7 @@
 //! The Lock and Election services, every field and refusal, through each member
-//! of a three-replica cluster. Passes against etcd too: name it in `MIZZEN_BIN`.
+//! of a three-replica cluster. Passes against etcd too (name it in `MIZZEN_BIN`)
+//! but for one race: an etcd that has not yet seen its own transaction when the
+//! client goes away leaves the client's place in the queue behind.
 
 use std::time::{Duration, Instant};
 

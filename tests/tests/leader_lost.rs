@@ -46,7 +46,10 @@ async fn watch(member: &Channel, with_leader: bool) -> Result<Streaming<WatchRes
         request_union: Some(create),
     };
     let mut client = WatchClient::new(member.clone());
-    let mut responses = client.watch(stream(create, with_leader)).await?.into_inner();
+    let mut responses = client
+        .watch(stream(create, with_leader))
+        .await?
+        .into_inner();
     let created = responses.message().await?;
     match created {
         Some(response) if response.created && !response.canceled => Ok(responses),

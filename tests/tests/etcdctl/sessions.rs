@@ -106,7 +106,7 @@ fn watch(etcdctl: &Etcdctl) -> Result<()> {
         etcdctl,
         &["watch", "watched/", "--prefix", "--prev-kv", &from],
     )?;
-    all.prints(&["PUT", "", "", "watched/a", "1"])?;
+    all.prints(&["PUT", "watched/a", "1"])?;
     // Runs a command for every event.
     let one = Running::start(
         etcdctl,
@@ -121,7 +121,7 @@ fn watch(etcdctl: &Etcdctl) -> Result<()> {
         ],
     )?;
     etcdctl.prints(&["put", "watched/b", "2"], "", "OK\n")?;
-    all.prints(&["PUT", "", "", "watched/b", "2"])?;
+    all.prints(&["PUT", "watched/b", "2"])?;
     one.prints(&["PUT", "watched/b", "2", "ran \"watched/b\""])?;
     etcdctl.prints(&["put", "watched/b", "3"], "", "OK\n")?;
     all.prints(&["PUT", "watched/b", "2", "watched/b", "3"])?;
