@@ -55,6 +55,10 @@ pub const PEER_MESSAGE_BYTES: usize = RAFT_READ_BYTES + REQUEST_BYTES + GRPC_OVE
 /// Replication messages sent to a follower and not answered.
 pub const APPENDS_IN_FLIGHT: usize = 64;
 
+/// A follower that leaves a replication message unanswered for this long, or
+/// up to twice that, is taken to hang. Far beyond what a busy disk takes.
+pub const PEER_STALL: Duration = Duration::from_secs(10);
+
 /// Forwarded batches sent to the leader and not answered.
 pub const FORWARDS_IN_FLIGHT: usize = 64;
 
@@ -85,9 +89,37 @@ pub const QUOTA_BYTES: i64 = 2 * 1024 * 1024 * 1024;
 /// gets its turn.
 pub const RECLAIM_ROWS: usize = 1_000;
 
-/// How long rows may stay unflushed: bounds what a restart
-/// replays from the log.
+/// How long rows may stay unflushed: bounds what a restart replays from the
+/// log. Earlier when the log has grown by FLUSH_LOG_BYTES.
 pub const FLUSH_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Bytes of log after which the rows are flushed: about what the engine keeps
+/// in memory at most.
+pub const FLUSH_LOG_BYTES: u64 = 128 * 1024 * 1024;
+
+/// Bytes of log kept for followers that come back. Reading them at a start
+/// takes a fraction of a second.
+pub const LOG_KEEP_BYTES: u64 = 256 * 1024 * 1024;
+
+/// Bytes of log up to which it is kept for a follower on its way, or for the
+/// receiver of a snapshot. Beyond it that follower needs another snapshot,
+/// instead of everybody the disk space.
+pub const LOG_HOLD_BYTES: u64 = 4 * 1024 * 1024 * 1024;
+
+/// A follower not heard of for this long is not waited for.
+pub const FOLLOWER_GONE_AFTER: Duration = Duration::from_secs(10);
+
+/// Bytes of one chunk of a snapshot: far below the peers' message limit, and
+/// large enough that a chunk's overhead is nothing.
+pub const SNAPSHOT_CHUNK_BYTES: usize = 1024 * 1024;
+
+/// Rate at which a snapshot is sent, bytes per second: half of what a slow
+/// disk takes, so that the log on the same disk goes on.
+pub const SNAPSHOT_BYTES_PER_SECOND: u64 = 100 * 1024 * 1024;
+
+/// A transfer on which nothing moves for this long is given up. Installing,
+/// during which nothing moves, takes less.
+pub const SNAPSHOT_STALL: Duration = Duration::from_secs(30);
 
 /// Connections served at once on one listener; further ones wait to be
 /// accepted.
@@ -135,9 +167,9 @@ pub const LEASE_BATCHES: usize = 8;
 pub const LEASE_ROUND: usize = 64;
 
 /// Expired leases being revoked at once. Each is an entry of the log, so that
-/// each has its own revision; a run of them delays other writes by a
-/// millisecond or two.
-pub const LEASE_REVOKES: usize = 128;
+/// each has its own revision; a run of them delays other writes by about a
+/// millisecond. Twice as many made the p99 of puts more than double.
+pub const LEASE_REVOKES: usize = 64;
 
 /// Leases in one checkpoint (etcd's maxLeaseCheckpointBatchSize).
 pub const LEASE_CHECKPOINTS: usize = 1_000;

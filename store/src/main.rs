@@ -8,14 +8,14 @@ use std::{
     sync::Arc,
 };
 
-use mizzen_engine::{Engine, EngineOptions, RocksEngine};
+use mizzen_engine::{Engine, EngineOptions, RocksRows};
 use mizzen_store::{
     config::{self, Config, InitialClusterState},
     first_start,
     grpc::{self, Front, Listener},
     limits, logging,
     member_dir::{Identity, MemberDir},
-    raft::{GroupConfig, PeerNode, PeerService, Peers, PlainDial},
+    raft::{GroupConfig, PeerNode, PeerService, Peers, PlainDial, Retention},
     server::{Attributes, MembershipService, Server, ServerConfig, Storage},
     version, wal,
 };
@@ -25,6 +25,10 @@ use tokio::sync::{mpsc, watch};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    #[cfg(feature = "planted")]
+    if let Ok(bug) = std::env::var("MIZZEN_PLANTED") {
+        mizzen_core::planted::plant(bug);
+    }
     let config = match config::parse(std::env::args_os().skip(1), std::env::vars_os()) {
         Ok(config::Parsed::Run(config)) => config,
         Ok(config::Parsed::Print(text)) => {
@@ -81,6 +85,10 @@ async fn run(config: Config) -> io::Result<()> {
             cluster_id: identity.cluster_id,
             heartbeat: config.heartbeat_interval,
             election_timeout: config.election_timeout,
+            retention: Retention {
+                snapshot_entries: config.snapshot_count,
+                catchup_entries: config.snapshot_catchup_entries,
+            },
         },
         initial_members: initial_members(&config, identity, &storage)?,
         limits: mizzen_core::Limits {
@@ -191,7 +199,7 @@ async fn ready<E: Engine>(server: &Server<E>, config: &Config) -> io::Result<()>
 fn initial_members(
     config: &Config,
     identity: Identity,
-    storage: &Storage<RocksEngine>,
+    storage: &Storage<RocksRows>,
 ) -> io::Result<BTreeMap<u64, PeerNode>> {
     if storage.recovered.last.is_some()
         || config.initial_cluster_state == InitialClusterState::Existing
@@ -210,7 +218,7 @@ fn initial_members(
 async fn open(
     config: &Config,
     fail: impl Fn(&io::Error) + Send + Sync + 'static,
-) -> io::Result<(Identity, Storage<RocksEngine>)> {
+) -> io::Result<(Identity, Storage<RocksRows>)> {
     config::check_data_dir(&config.data_dir).map_err(io::Error::other)?;
     if let Some(wal_dir) = &config.wal_dir {
         config::check_wal_dir(wal_dir).map_err(io::Error::other)?;
@@ -222,7 +230,7 @@ async fn open(
     let member = MemberDir::open(&config.data_dir, identity)?;
     // The rows are locked against another process, and with them the log.
     let engine =
-        RocksEngine::open(&member.rows(), &EngineOptions::default()).map_err(io::Error::other)?;
+        RocksRows::open(&member.rows(), &EngineOptions::default()).map_err(io::Error::other)?;
     let log = wal::RealFs::open(config.wal_dir.clone().unwrap_or_else(|| member.raft_log()))?;
     let options =
         wal::Options::default().on_failure(move |error| fail(&io::Error::other(error.to_string())));

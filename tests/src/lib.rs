@@ -3,6 +3,7 @@
 pub mod apiserver;
 pub mod cluster;
 pub mod differential;
+pub mod leases;
 pub mod load;
 pub mod raw;
 pub mod reflector;

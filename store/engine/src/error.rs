@@ -56,8 +56,6 @@ impl EngineError {
     }
 }
 
-/// Nothing fails in memory.
-#[cfg(feature = "rocksdb")]
 impl EngineError {
     /// `operation` completes the sentence "cannot ... PATH".
     pub(crate) fn new(
@@ -74,6 +72,8 @@ impl EngineError {
         }
     }
 
+    /// Nothing of the file system is touched in memory.
+    #[cfg(feature = "rocksdb")]
     pub(crate) fn io(operation: &'static str, path: &Path, error: &std::io::Error) -> Self {
         let kind = match error.kind() {
             std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {

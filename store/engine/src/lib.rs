@@ -15,8 +15,7 @@ mod error;
 mod mem;
 #[cfg(feature = "rocksdb")]
 mod rocks;
-
-use std::path::Path;
+mod transfer;
 
 use bytes::Bytes;
 use mizzen_core::{Batch, Family, View};
@@ -24,7 +23,8 @@ use mizzen_core::{Batch, Family, View};
 pub use error::{EngineError, EngineErrorKind};
 pub use mem::{MemEngine, MemOptions, MemSnapshot};
 #[cfg(feature = "rocksdb")]
-pub use rocks::{EngineOptions, FORMAT_VERSION, RocksEngine, RocksSnapshot};
+pub use rocks::{EngineOptions, FORMAT_VERSION, RocksEngine, RocksRows, RocksSnapshot};
+pub use transfer::{CopiedFile, Incoming, Outgoing, Transfer};
 
 /// Keeps rows. All methods may block on the disk: none is for an async worker.
 pub trait Engine: Send + Sync + 'static {
@@ -68,14 +68,6 @@ pub trait Snapshot: View + Clone + Send + Sync + 'static {
     /// The same rows, for reading very many of them once: reads ahead, and
     /// leaves the cache to others.
     fn bulk(&self) -> Self;
-}
-
-/// An engine on files, which can make a copy of itself without copying them.
-pub trait Checkpoint: Engine {
-    /// Flushes and leaves in `dir` a copy that opens as an engine of its own.
-    /// `dir` must not exist and must be on the engine's file system; its parent
-    /// must exist. Files are shared by hard links until one side drops them.
-    fn checkpoint(&self, dir: &Path) -> Result<(), EngineError>;
 }
 
 /// All figures in bytes.

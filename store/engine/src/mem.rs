@@ -5,7 +5,8 @@
 
 use std::{
     ops::{Bound, ControlFlow},
-    sync::Arc,
+    path::Path,
+    sync::{Arc, OnceLock},
 };
 
 use bytes::Bytes;
@@ -13,7 +14,10 @@ use mizzen_core::{Batch, Family, RowOp, View, ViewError};
 use parking_lot::Mutex;
 use rpds::RedBlackTreeMapSync;
 
-use crate::{Engine, EngineError, EngineHealth, EngineSize, Snapshot};
+use crate::{
+    CopiedFile, Engine, EngineError, EngineErrorKind, EngineHealth, EngineSize, Incoming, Outgoing,
+    Snapshot, Transfer,
+};
 
 /// What the engine does that its caller did not ask for. The default: nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,6 +41,38 @@ struct Rows {
 impl Rows {
     fn get(&self, family: Family, key: &[u8]) -> Option<&Bytes> {
         self.families[family as usize].get(key)
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for family in Family::ALL {
+            for (key, value) in &self.families[family as usize] {
+                bytes.push(family as u8);
+                for part in [key, value] {
+                    bytes.extend_from_slice(&(part.len() as u64).to_le_bytes());
+                    bytes.extend_from_slice(part);
+                }
+            }
+        }
+        bytes
+    }
+
+    fn decode(mut bytes: &[u8]) -> Option<Self> {
+        fn part(bytes: &mut &[u8]) -> Option<Bytes> {
+            let (len, rest) = bytes.split_first_chunk()?;
+            let len = usize::try_from(u64::from_le_bytes(*len)).ok()?;
+            let (part, rest) = rest.split_at_checked(len)?;
+            *bytes = rest;
+            Some(Bytes::copy_from_slice(part))
+        }
+        let mut rows = Self::default();
+        while let Some((&family, rest)) = bytes.split_first() {
+            bytes = rest;
+            let family = *Family::ALL.get(usize::from(family))?;
+            let (key, value) = (part(&mut bytes)?, part(&mut bytes)?);
+            rows.apply(&RowOp::Put { family, key, value });
+        }
+        Some(rows)
     }
 
     /// Returns the bytes of the change.
@@ -67,6 +103,8 @@ impl Rows {
 struct State {
     rows: Rows,
     flushed: Rows,
+    /// Given with the rows when they were received.
+    label: Option<Bytes>,
     unflushed: u64,
     lots: u64,
 }
@@ -87,9 +125,19 @@ impl State {
     }
 }
 
+/// Called with the engine as a crash at this moment would leave it.
+type CrashHook = Box<dyn Fn(&MemEngine) + Send + Sync>;
+
+/// The engine. Clones are the same engine.
+#[derive(Clone)]
 pub struct MemEngine {
     options: MemOptions,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
     state: Mutex<State>,
+    hook: OnceLock<CrashHook>,
 }
 
 impl Default for MemEngine {
@@ -100,26 +148,54 @@ impl Default for MemEngine {
 
 impl MemEngine {
     pub fn new(options: MemOptions) -> Self {
-        Self::with_rows(options, Rows::default(), mix(options.seed))
+        Self::with_rows(options, Rows::default(), None, mix(options.seed))
     }
 
-    fn with_rows(options: MemOptions, rows: Rows, lots: u64) -> Self {
+    fn with_rows(options: MemOptions, rows: Rows, label: Option<Bytes>, lots: u64) -> Self {
         Self {
             options,
-            state: Mutex::new(State {
-                rows: rows.clone(),
-                flushed: rows,
-                unflushed: 0,
-                lots,
+            shared: Arc::new(Shared {
+                state: Mutex::new(State {
+                    rows: rows.clone(),
+                    flushed: rows,
+                    label,
+                    unflushed: 0,
+                    lots,
+                }),
+                hook: OnceLock::new(),
             }),
         }
+    }
+
+    /// `hook` is called before and after each change of what a crash leaves.
+    /// Only the first hook counts.
+    pub fn watch(&self, hook: impl Fn(&Self) + Send + Sync + 'static) {
+        // A second one is a mistake of the test; the first keeps working.
+        let _ = self.shared.hook.set(Box::new(hook));
+    }
+
+    /// Changes what a crash leaves.
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        let tell = || {
+            if let Some(hook) = self.shared.hook.get() {
+                hook(self);
+            }
+        };
+        tell();
+        change(&mut self.shared.state.lock());
+        tell();
     }
 
     /// The engine that the next process finds if this one ends now, by a crash
     /// or without a flush. This engine stays as it is, cut off from that one.
     pub fn crash(&self) -> Self {
-        let state = self.state.lock();
-        Self::with_rows(self.options, state.flushed.clone(), state.lots)
+        let state = self.shared.state.lock();
+        Self::with_rows(
+            self.options,
+            state.flushed.clone(),
+            state.label.clone(),
+            state.lots,
+        )
     }
 }
 
@@ -127,35 +203,37 @@ impl Engine for MemEngine {
     type Snapshot = MemSnapshot;
 
     fn write(&self, batch: &Batch) -> Result<(), EngineError> {
-        let mut state = self.state.lock();
+        let mut state = self.shared.state.lock();
         for op in &batch.ops {
             state.unflushed += state.rows.apply(op);
         }
-        if state.lot(self.options.flush_one_in) {
-            state.flush();
+        let flush = state.lot(self.options.flush_one_in);
+        drop(state);
+        if flush {
+            self.change(State::flush);
         }
         Ok(())
     }
 
     fn snapshot(&self) -> MemSnapshot {
         MemSnapshot {
-            rows: Arc::new(self.state.lock().rows.clone()),
+            rows: Arc::new(self.shared.state.lock().rows.clone()),
             options: self.options,
             in_memory: false,
         }
     }
 
     fn flush(&self) -> Result<(), EngineError> {
-        self.state.lock().flush();
+        self.change(State::flush);
         Ok(())
     }
 
     fn persisted(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
-        Ok(self.state.lock().flushed.get(family, key).cloned())
+        Ok(self.shared.state.lock().flushed.get(family, key).cloned())
     }
 
     fn size(&self) -> Result<EngineSize, EngineError> {
-        let state = self.state.lock();
+        let state = self.shared.state.lock();
         Ok(EngineSize {
             disk: state.flushed.bytes,
             in_use: state.rows.bytes,
@@ -165,6 +243,113 @@ impl Engine for MemEngine {
 
     fn health(&self) -> Result<EngineHealth, EngineError> {
         Ok(EngineHealth::default())
+    }
+}
+
+impl Transfer for MemEngine {
+    fn copy(&self) -> Result<Box<dyn Outgoing>, EngineError> {
+        self.flush()?;
+        let rows = self.shared.state.lock().flushed.clone();
+        let bytes = Bytes::from(rows.encode());
+        let file = CopiedFile {
+            name: COPY.to_owned(),
+            size: bytes.len() as u64,
+        };
+        Ok(Box::new(MemOutgoing {
+            files: [file],
+            bytes,
+        }))
+    }
+
+    fn receive(&self) -> Result<Box<dyn Incoming>, EngineError> {
+        Ok(Box::new(MemIncoming {
+            engine: self.clone(),
+            bytes: Vec::new(),
+            rows: None,
+        }))
+    }
+
+    fn label(&self) -> Option<Bytes> {
+        self.shared.state.lock().label.clone()
+    }
+}
+
+/// The one file of a copy: for each row its family's number, then key and
+/// value, each with its length before it (8 bytes little-endian).
+const COPY: &str = "rows";
+
+struct MemOutgoing {
+    files: [CopiedFile; 1],
+    bytes: Bytes,
+}
+
+impl Outgoing for MemOutgoing {
+    fn files(&self) -> &[CopiedFile] {
+        &self.files
+    }
+
+    fn read(&self, _file: &CopiedFile, offset: u64, len: usize) -> Result<Bytes, EngineError> {
+        let size = self.bytes.len();
+        let from = usize::try_from(offset).unwrap_or(size).min(size);
+        Ok(self.bytes.slice(from..from.saturating_add(len).min(size)))
+    }
+}
+
+struct MemIncoming {
+    engine: MemEngine,
+    bytes: Vec<u8>,
+    rows: Option<Rows>,
+}
+
+impl MemIncoming {
+    fn refused(message: &str) -> EngineError {
+        EngineError::new(
+            EngineErrorKind::Format,
+            "receive into",
+            Path::new("memory"),
+            message,
+        )
+    }
+}
+
+impl Incoming for MemIncoming {
+    fn file(&mut self, name: &str) -> Result<(), EngineError> {
+        if name == COPY {
+            Ok(())
+        } else {
+            Err(Self::refused("an unknown file"))
+        }
+    }
+
+    fn write(&mut self, data: &[u8]) -> Result<(), EngineError> {
+        self.bytes.extend_from_slice(data);
+        Ok(())
+    }
+
+    fn finish(&mut self, look: &mut dyn FnMut(&dyn View)) -> Result<(), EngineError> {
+        let rows = Rows::decode(&std::mem::take(&mut self.bytes))
+            .ok_or_else(|| Self::refused("the rows do not decode"))?;
+        look(&MemSnapshot {
+            rows: Arc::new(rows.clone()),
+            options: self.engine.options,
+            in_memory: false,
+        });
+        self.rows = Some(rows);
+        Ok(())
+    }
+
+    fn install(mut self: Box<Self>, label: &[u8]) -> Result<(), EngineError> {
+        let rows = self
+            .rows
+            .take()
+            .ok_or_else(|| Self::refused("the rows are not complete"))?;
+        let label = Bytes::copy_from_slice(label);
+        self.engine.change(|state| {
+            state.rows = rows;
+            state.label = Some(label);
+            state.flush();
+        });
+        Ok(())
     }
 }
 

@@ -4,7 +4,9 @@ use std::{fs, ops::ControlFlow, path::Path};
 
 use bytes::Bytes;
 use mizzen_core::{Batch, Family, View, ViewError};
-use mizzen_engine::{Checkpoint, Engine, EngineErrorKind, EngineOptions, RocksEngine, Snapshot};
+use mizzen_engine::{
+    Engine, EngineErrorKind, EngineOptions, Incoming, RocksEngine, RocksRows, Snapshot, Transfer,
+};
 
 fn options() -> EngineOptions {
     EngineOptions {
@@ -353,4 +355,143 @@ fn automatic_flushes_keep_batches_whole() {
     });
     scan.expect("reads");
     assert_eq!(rows, (1..=n).map(counter).collect::<Vec<_>>());
+}
+
+fn rows(dir: &Path) -> RocksRows {
+    RocksRows::open(dir, &options()).expect("opens")
+}
+
+fn put_rows(rows: &RocksRows, key: &'static str, value: &'static str) {
+    let mut batch = Batch::default();
+    batch.put(Family::Head, key, value);
+    rows.write(&batch).expect("writes");
+}
+
+/// Sends all files of `from` into a place of `to`, in pieces of 1,000 bytes.
+fn transfer(from: &RocksRows, to: &RocksRows) -> Box<dyn Incoming> {
+    let copy = from.copy().expect("copies");
+    let mut incoming = to.receive().expect("makes a place");
+    for file in copy.files() {
+        incoming.file(&file.name).expect("begins a file");
+        let mut offset = 0;
+        while offset < file.size {
+            let part = copy.read(file, offset, 1_000).expect("reads");
+            incoming.write(&part).expect("writes");
+            offset += part.len() as u64;
+        }
+    }
+    incoming
+}
+
+fn listed(dir: &Path) -> Vec<String> {
+    let mut names: Vec<_> = fs::read_dir(dir)
+        .expect("lists")
+        .map(|entry| {
+            entry
+                .expect("lists")
+                .file_name()
+                .into_string()
+                .expect("is plain")
+        })
+        .collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn received_rows_take_the_place_of_the_old_ones() {
+    let parent = tempfile::tempdir().expect("makes a directory");
+    let (from, to) = (parent.path().join("from"), parent.path().join("to"));
+    let (sender, receiver) = (rows(&from), rows(&to));
+    put_rows(&sender, "k", "sent");
+    put_rows(&receiver, "k", "old");
+    let before = receiver.snapshot();
+    let mut incoming = transfer(&sender, &receiver);
+    put_rows(&sender, "k", "later");
+    let mut seen = None;
+    incoming
+        .finish(&mut |view| seen = view.get(Family::Head, b"k").expect("reads"))
+        .expect("is complete");
+    assert_eq!(seen, Some("sent".into()));
+    assert_eq!(get(&receiver.snapshot(), "k"), Some("old".into()));
+    incoming.install(b"label").expect("installs");
+    assert_eq!(get(&receiver.snapshot(), "k"), Some("sent".into()));
+    assert_eq!(
+        get(&before, "k"),
+        Some("old".into()),
+        "an old snapshot stays"
+    );
+    assert_eq!(receiver.label(), Some("label".into()));
+    put_rows(&receiver, "l", "new");
+    receiver.flush().expect("flushes");
+
+    drop((before, receiver, sender));
+    let receiver = rows(&to);
+    assert_eq!(listed(&to), ["0000000000000002", "LOCK"]);
+    assert_eq!(listed(&from), ["0000000000000001", "LOCK"]);
+    assert_eq!(get(&receiver.snapshot(), "k"), Some("sent".into()));
+    assert_eq!(get(&receiver.snapshot(), "l"), Some("new".into()));
+    assert_eq!(receiver.label(), Some("label".into()));
+}
+
+#[test]
+fn an_interrupted_transfer_leaves_nothing() {
+    let parent = tempfile::tempdir().expect("makes a directory");
+    let dir = parent.path().join("rows");
+    let here = rows(&dir);
+    put_rows(&here, "k", "v");
+    let incoming = transfer(&here, &here);
+    assert!(here.receive().is_err(), "one at a time");
+    drop(incoming);
+    assert_eq!(listed(&dir), ["0000000000000001", "LOCK"]);
+
+    // Killed in the middle of everything: nothing is cleaned up on the way out.
+    drop(here);
+    fs::rename(dir.join("0000000000000001"), dir.join("0000000000000003")).expect("renames");
+    for left in ["0000000000000002", "incoming", "outgoing-7"] {
+        fs::create_dir(dir.join(left)).expect("makes");
+        fs::write(dir.join(left).join("000012.sst"), b"part").expect("writes");
+    }
+    let here = rows(&dir);
+    assert_eq!(listed(&dir), ["0000000000000003", "LOCK"]);
+    assert_eq!(
+        get(&here.snapshot(), "k"),
+        Some("v".into()),
+        "a copy contains what was written, so it was flushed"
+    );
+}
+
+#[test]
+fn a_place_takes_no_foreign_names_and_incomplete_rows_do_not_open() {
+    let parent = tempfile::tempdir().expect("makes a directory");
+    let dir = parent.path().join("rows");
+    let here = rows(&dir);
+    let mut incoming = here.receive().expect("makes a place");
+    for name in ["", "..", "../k", "a/b", ".hidden", "LABEL"] {
+        assert!(incoming.file(name).is_err(), "{name:?}");
+    }
+    assert!(incoming.write(b"x").is_err(), "no file was begun");
+    incoming.file("CURRENT").expect("begins a file");
+    assert!(incoming.file("CURRENT").is_err(), "it came already");
+    let error = incoming.finish(&mut |_| ()).expect_err("are no rows");
+    assert_eq!(error.kind(), EngineErrorKind::Format, "{error}");
+}
+
+#[test]
+fn rows_in_use_and_foreign_files_are_refused() {
+    let parent = tempfile::tempdir().expect("makes a directory");
+    let dir = parent.path().join("rows");
+    let refusal = || match RocksRows::open(&dir, &options()) {
+        Ok(_) => panic!("must not open"),
+        Err(error) => (error.kind(), error.to_string()),
+    };
+    let here = rows(&dir);
+    assert_eq!(refusal().0, EngineErrorKind::Locked);
+    drop(here);
+    fs::write(dir.join("stranger"), b"").expect("writes");
+    let (kind, text) = refusal();
+    assert!(
+        kind == EngineErrorKind::Format && text.contains("stranger"),
+        "{kind:?} {text}"
+    );
 }

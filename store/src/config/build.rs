@@ -81,6 +81,8 @@ pub(super) fn config(settings: &Settings, mut notices: Vec<Notice>) -> Result<Co
         strict_reconfig_check: settings.bool("strict-reconfig-check"),
         heartbeat_interval: Duration::from_millis(settings.uint("heartbeat-interval")),
         election_timeout: Duration::from_millis(settings.uint("election-timeout")),
+        snapshot_count: snapshot_count(settings),
+        snapshot_catchup_entries: settings.uint("snapshot-catchup-entries"),
         quota_backend_bytes: quota(settings.int("quota-backend-bytes")),
         max_request_bytes: size(settings, "max-request-bytes")?,
         max_txn_ops: size(settings, "max-txn-ops")?,
@@ -317,6 +319,16 @@ fn quota(bytes: i64) -> Option<u64> {
 fn size(settings: &Settings, name: &str) -> Result<usize, Error> {
     let value = settings.uint(name);
     usize::try_from(value).map_err(|_| Error::invalid(format!("--{name} is too large ({value})")))
+}
+
+/// etcd's default would write out the rows several times a second, and is what
+/// generated configurations repeat: only another value is an order.
+fn snapshot_count(settings: &Settings) -> Option<u64> {
+    let count = settings.uint("snapshot-count");
+    settings
+        .iter()
+        .any(|setting| setting.flag.name == "snapshot-count" && !setting.is_default())
+        .then_some(count)
 }
 
 /// etcd's default is no limit at all; here a limit of its own stands in for

@@ -72,6 +72,11 @@ pub struct Config {
     pub heartbeat_interval: Duration,
     /// At least five heartbeats, at most 50 seconds.
     pub election_timeout: Duration,
+    /// Entries after which the rows are made durable and the log is cut; `None`,
+    /// for etcd's default, leaves both to bounds in bytes and time.
+    pub snapshot_count: Option<u64>,
+    /// Entries that then stay for followers that are behind.
+    pub snapshot_catchup_entries: u64,
     /// Bytes of keys and values; `None` is no limit. Not enforced yet.
     pub quota_backend_bytes: Option<u64>,
     /// Largest request of a client, bytes.

@@ -107,8 +107,6 @@ const DISCOVERY: &str = "discovery is not implemented; give every member in --in
 const TRACING: &str = "it means nothing without --enable-distributed-tracing, which is refused";
 const BBOLT: &str = "it tunes bbolt, which is not the storage engine here";
 const RAFTHTTP: &str = "it tunes etcd's peer transport, which is not the one used here";
-const SNAPSHOTS: &str =
-    "log and snapshots are bounded by bytes here, and followers catch up from either";
 const FILES: &str = "no such files are kept here";
 const RECLAIM: &str = "compacted revisions are reclaimed in the background at a rate of its own";
 
@@ -129,7 +127,7 @@ pub const FLAGS: &[Flag] = &[
     used("name", Text, "default", "Name of this member, as in --initial-cluster."),
     used("data-dir", Text, "", "Directory of the data. Empty means ${name}.etcd."),
     used("wal-dir", Text, "", "Directory of the Raft log, if it is not to be in the data directory."),
-    accepted("snapshot-count", Uint, "10000", SNAPSHOTS),
+    used("snapshot-count", Uint, "10000", "Entries after which the log is cut. At the default, bytes and time decide."),
     used("heartbeat-interval", Uint, "100", "Milliseconds between heartbeats of the leader."),
     used("election-timeout", Uint, "1000", "Milliseconds without a leader after which followers elect one."),
     accepted("initial-election-tick-advance", Bool, "true", "the first election does not wait for ticks here"),
@@ -245,7 +243,7 @@ pub const FLAGS: &[Flag] = &[
     accepted("bootstrap-defrag-threshold-megabytes", Uint, "0", "there is no file to defragment; free space is reclaimed all the time"),
     refused("max-learners", Int, "1", "the number of learners cannot be set yet"),
     accepted("downgrade-check-time", Duration, "5s", "it only paces etcd's own check"),
-    accepted("snapshot-catchup-entries", Uint, "5000", SNAPSHOTS),
+    used("snapshot-catchup-entries", Uint, "5000", "Entries that --snapshot-count leaves for followers that are behind."),
     // Unsafe.
     refused("force-new-cluster", Bool, "false", "recovery from a lost quorum is not implemented yet"),
     accepted("unsafe-no-fsync", Bool, "false", "writes are always made durable, which is the safe side"),

@@ -9,14 +9,14 @@ use openraft::raft::{
 
 use super::types::{self, LogId, RaftLogId, RaftVote, TypeConfig};
 
-fn log_id_to_wire(id: RaftLogId) -> wire::LogId {
+pub fn log_id_to_wire(id: RaftLogId) -> wire::LogId {
     wire::LogId {
         term: id.leader_id.term,
         index: id.index,
     }
 }
 
-fn log_id_from_wire(id: wire::LogId) -> RaftLogId {
+pub fn log_id_from_wire(id: wire::LogId) -> RaftLogId {
     LogId {
         term: id.term,
         index: id.index,
@@ -24,7 +24,7 @@ fn log_id_from_wire(id: wire::LogId) -> RaftLogId {
     .into()
 }
 
-fn vote_to_wire(vote: &RaftVote) -> wire::Vote {
+pub fn vote_to_wire(vote: &RaftVote) -> wire::Vote {
     wire::Vote {
         term: vote.leader_id.term,
         node_id: vote.leader_id.voted_for,
@@ -32,7 +32,7 @@ fn vote_to_wire(vote: &RaftVote) -> wire::Vote {
     }
 }
 
-fn vote_from_wire(vote: wire::Vote) -> RaftVote {
+pub fn vote_from_wire(vote: wire::Vote) -> RaftVote {
     types::vote(vote.term, vote.node_id, vote.committed)
 }
 

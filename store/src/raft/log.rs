@@ -8,6 +8,7 @@ use std::{
     sync::Arc,
 };
 
+use mizzen_core::planted;
 use openraft::{
     RaftLogReader,
     storage::{IOFlushed, LogState, RaftLogStorage},
@@ -26,13 +27,13 @@ pub struct LogStore {
 }
 
 impl LogStore {
-    /// `applied`: what the rows of this member contain. Rows are written only
-    /// after the log is durable, so a log that ends before them has lost what
-    /// it had acknowledged.
+    /// `applied`: what the rows of this member contain. `received`: what they
+    /// contained when they came from another member, if they did.
     pub fn new(
         wal: Arc<wal::Wal>,
         recovered: &wal::Recovered,
         applied: Option<LogId>,
+        received: Option<LogId>,
     ) -> io::Result<Self> {
         let vote = recovered
             .vote
@@ -40,12 +41,7 @@ impl LogStore {
             .map(|vote| types::decode_vote(vote))
             .transpose()
             .map_err(io::Error::other)?;
-        let last = recovered.last.map(LogId::from);
-        if applied > last {
-            return Err(io::Error::other(format!(
-                "the rows are applied through {applied:?}, but the raft log ends at {last:?}: the log has lost acknowledged entries"
-            )));
-        }
+        match_rows(&wal, applied, received)?;
         // Never beyond the last entry: the log sees to that when it is opened.
         let committed = recovered.committed.map(LogId::from);
         Ok(Self {
@@ -88,6 +84,38 @@ impl LogStore {
                 .map_err(io::Error::other)
             })
             .collect()
+    }
+}
+
+/// Checks that rows and log belong together, whatever a crash left of them.
+fn match_rows(wal: &wal::Wal, applied: Option<LogId>, received: Option<LogId>) -> io::Result<()> {
+    let id = |id: (u64, u64)| LogId::from(id);
+    let index = |id: Option<LogId>| id.map_or(0, |id| id.index);
+    let (purged, last) = (wal.purged().map(id), wal.last().map(id));
+    if index(purged) > index(applied) {
+        return Err(io::Error::other(format!(
+            "the raft log begins after {purged:?}, but the rows are applied through {applied:?} only: rows were lost"
+        )));
+    }
+    let Some(applied) = applied else {
+        return Ok(());
+    };
+    if applied.index > index(last) {
+        // Rows that were received are ahead of the log until the log, which
+        // they made needless, is purged. In all other cases the log is made
+        // durable before the rows are written.
+        if received != Some(applied) {
+            return Err(io::Error::other(format!(
+                "the rows are applied through {applied:?}, but the raft log ends at {last:?}: the log has lost acknowledged entries"
+            )));
+        }
+        return wal.purge(applied.into()).map_err(io::Error::other);
+    }
+    match wal.term_of(applied.index) {
+        Some(term) if term != applied.term => Err(io::Error::other(format!(
+            "the rows are applied through {applied:?}, but the raft log has an entry of term {term} there"
+        ))),
+        _ => Ok(()),
     }
 }
 
@@ -190,6 +218,12 @@ impl RaftLogStorage<TypeConfig> for LogStore {
                 payload: types::encode_payload(&entry.payload),
             })
             .collect();
+        if planted::has("acknowledged-before-written") {
+            callback.io_completed(Ok(()));
+            let ignored = Box::new(|_result| ());
+            let appended = self.wal.append(records, ignored);
+            return appended.map(drop).map_err(io::Error::other);
+        }
         let done = Box::new(move |result| callback.io_completed(result));
         self.wal
             .append(records, done)

@@ -5,12 +5,17 @@ use std::{collections::BTreeMap, future::Future, io, pin::Pin, sync::Arc};
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
+use mizzen_engine::{Incoming, Outgoing};
 use openraft::{
     EntryPayload, RaftSnapshotBuilder,
-    storage::{EntryResponder, RaftStateMachine},
+    storage::{EntryResponder, RaftStateMachine, Snapshot},
 };
+use parking_lot::Mutex;
 
-use super::types::{self, LogId, PeerNode, RaftLogId, SnapshotMeta, StoredMembership, TypeConfig};
+use super::{
+    snapshot::{self, SnapshotData},
+    types::{self, LogId, PeerNode, RaftLogId, SnapshotMeta, StoredMembership, TypeConfig},
+};
 use crate::{limits, wal};
 
 /// What the rows contain.
@@ -51,6 +56,18 @@ pub struct Committed {
     pub done: Box<dyn FnOnce() + Send>,
 }
 
+/// Rows of another member, to be put in the place of this one's.
+pub struct Received {
+    pub incoming: Box<dyn Incoming>,
+    /// What they contain.
+    pub applied: Applied,
+    /// To be kept with the rows; see [`Rows::label`].
+    pub label: Bytes,
+    /// As [`Committed::durable`], for the log as it was when this was decided:
+    /// a truncation that is not durable could contradict the new rows.
+    pub durable: Box<dyn FnOnce() -> io::Result<()> + Send>,
+}
+
 pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// The owner of the rows.
@@ -58,20 +75,43 @@ pub trait Rows: Send + Sync + 'static {
     /// Read from the rows, at start.
     fn applied(&self) -> io::Result<Applied>;
 
+    /// What [`Received::label`] was, if the rows came from another member.
+    fn label(&self) -> Option<Bytes>;
+
     /// Makes the run visible. Runs arrive one at a time.
     fn apply(&self, run: Committed) -> BoxFuture<io::Result<()>>;
+
+    /// Makes durable what had been applied before the call, and says what that
+    /// is.
+    fn flush(&self) -> BoxFuture<io::Result<Applied>>;
+
+    /// A copy of the rows, to be sent to another member.
+    fn copy(&self) -> BoxFuture<io::Result<Box<dyn Outgoing>>>;
+
+    /// A place for the rows of another member.
+    fn receive(&self) -> BoxFuture<io::Result<Box<dyn Incoming>>>;
+
+    /// Replaces the rows, and makes them visible. Never while a run is applied.
+    fn install(&self, received: Received) -> BoxFuture<io::Result<()>>;
 }
 
 pub struct Machine {
     rows: Arc<dyn Rows>,
     wal: Arc<wal::Wal>,
     applied: Applied,
+    /// What a crash leaves of it, at least.
+    flushed: Arc<Mutex<Applied>>,
 }
 
 impl Machine {
     pub fn new(rows: Arc<dyn Rows>, wal: Arc<wal::Wal>) -> io::Result<Self> {
         let applied = rows.applied()?;
-        Ok(Self { rows, wal, applied })
+        Ok(Self {
+            rows,
+            wal,
+            flushed: Arc::new(Mutex::new(applied.clone())),
+            applied,
+        })
     }
 
     pub fn applied(&self) -> &Applied {
@@ -130,17 +170,11 @@ struct Run {
 }
 
 impl RaftStateMachine<TypeConfig> for Machine {
-    type SnapshotData = ();
-    type SnapshotBuilder = NoSnapshots;
+    type SnapshotData = SnapshotData;
+    type SnapshotBuilder = Flush;
 
     async fn applied_state(&mut self) -> io::Result<(Option<RaftLogId>, StoredMembership)> {
-        let membership = match &self.applied.membership {
-            None => StoredMembership::default(),
-            Some((log_id, bytes)) => StoredMembership::new(
-                Some((*log_id).into()),
-                types::decode_membership(bytes).map_err(io::Error::other)?,
-            ),
-        };
+        let membership = snapshot::stored_membership(&self.applied)?;
         Ok((self.applied.log_id.map(RaftLogId::from), membership))
     }
 
@@ -157,36 +191,74 @@ impl RaftStateMachine<TypeConfig> for Machine {
         self.finish(run).await
     }
 
-    async fn get_snapshot_builder(&mut self) -> NoSnapshots {
-        NoSnapshots
+    async fn get_snapshot_builder(&mut self) -> Flush {
+        Flush {
+            rows: self.rows.clone(),
+            flushed: self.flushed.clone(),
+        }
     }
 
-    async fn install_snapshot(&mut self, _meta: &SnapshotMeta, _snapshot: ()) -> io::Result<()> {
-        Err(no_snapshots())
+    async fn install_snapshot(
+        &mut self,
+        _meta: &SnapshotMeta,
+        data: SnapshotData,
+    ) -> io::Result<()> {
+        let SnapshotData::Received { incoming, applied } = data else {
+            return Err(io::Error::other("these are this member's own rows"));
+        };
+        let wal = self.wal.clone();
+        let queued = wal.submitted_sequence();
+        self.rows
+            .install(Received {
+                incoming,
+                label: applied.log_id.map(LogId::encode).unwrap_or_default(),
+                applied: applied.clone(),
+                durable: Box::new(move || wal.wait_sequence(queued).map_err(io::Error::other)),
+            })
+            .await?;
+        *self.flushed.lock() = applied.clone();
+        self.applied = applied;
+        Ok(())
     }
 
+    /// Openraft sends it to followers that the log cannot help, and never
+    /// purges the log beyond it.
     async fn get_current_snapshot(
         &mut self,
-    ) -> io::Result<Option<openraft::alias::SnapshotOf<TypeConfig, ()>>> {
-        Ok(None)
+    ) -> io::Result<Option<openraft::alias::SnapshotOf<TypeConfig, SnapshotData>>> {
+        let flushed = self.flushed.lock().clone();
+        if flushed.log_id.is_none() {
+            return Ok(None);
+        }
+        Ok(Some(Snapshot {
+            meta: snapshot::meta(&flushed)?,
+            snapshot: SnapshotData::Own(self.rows.clone()),
+        }))
     }
 }
 
-/// The log is never purged yet, so that every member can be brought up to date
-/// from it and openraft has no reason to ask for a snapshot.
-pub struct NoSnapshots;
-
-fn no_snapshots() -> io::Error {
-    io::Error::new(
-        io::ErrorKind::Unsupported,
-        "snapshots are not taken: the raft log is kept whole",
-    )
+/// Building a snapshot is making the rows durable: they are their own snapshot.
+pub struct Flush {
+    rows: Arc<dyn Rows>,
+    flushed: Arc<Mutex<Applied>>,
 }
 
-impl RaftSnapshotBuilder<TypeConfig> for NoSnapshots {
-    type SnapshotData = ();
+impl RaftSnapshotBuilder<TypeConfig> for Flush {
+    type SnapshotData = SnapshotData;
 
-    async fn build_snapshot(&mut self) -> io::Result<openraft::alias::SnapshotOf<TypeConfig, ()>> {
-        Err(no_snapshots())
+    async fn build_snapshot(
+        &mut self,
+    ) -> io::Result<openraft::alias::SnapshotOf<TypeConfig, SnapshotData>> {
+        let applied = self.rows.flush().await?;
+        let meta = snapshot::meta(&applied)?;
+        let mut flushed = self.flushed.lock();
+        // Rows may have been received meanwhile, and those are newer.
+        if applied.log_id > flushed.log_id {
+            *flushed = applied;
+        }
+        Ok(Snapshot {
+            meta,
+            snapshot: SnapshotData::Own(self.rows.clone()),
+        })
     }
 }

@@ -10,7 +10,9 @@ mod machine;
 mod membership;
 mod network;
 mod peer;
+mod retention;
 mod rows;
+mod snapshot;
 mod transfer;
 mod types;
 
@@ -32,10 +34,11 @@ use openraft::{
 };
 use tokio::sync::watch;
 
-pub use machine::{Applied, BoxFuture, Committed, Rows};
+pub use machine::{Applied, BoxFuture, Committed, Received, Rows};
 pub use membership::{Configuration, ConfigurationChange, Progress};
 pub use network::{CLUSTER_ID_HEADER, Client, Dial, PeerChannel, Peers, PlainDial, TO_HEADER};
 pub use peer::PeerService;
+pub use retention::Retention;
 pub use transfer::TransferError;
 pub use types::{LogId, Payload, PeerNode};
 
@@ -50,6 +53,7 @@ pub struct GroupConfig {
     /// Time without a leader after which a follower stands for election, as
     /// etcd means it.
     pub election_timeout: Duration,
+    pub retention: Retention,
 }
 
 /// What became of a proposal.
@@ -91,7 +95,10 @@ pub struct Group {
     raft: types::Raft,
     peers: Peers,
     wal: Arc<wal::Wal>,
+    rows: Arc<dyn Rows>,
     hints: Arc<Hints>,
+    /// Held while a snapshot comes in: one at a time.
+    receiving: tokio::sync::Mutex<()>,
     gate: transfer::Gate,
 }
 
@@ -115,8 +122,10 @@ impl Group {
         rows: Arc<dyn Rows>,
         peers: Peers,
     ) -> io::Result<Arc<Self>> {
-        let machine = machine::Machine::new(rows, wal.clone())?;
-        let log = log::LogStore::new(wal.clone(), recovered, machine.applied().log_id)?;
+        let machine = machine::Machine::new(rows.clone(), wal.clone())?;
+        let received = rows.label().as_ref().and_then(LogId::decode);
+        let applied = machine.applied().log_id;
+        let log = log::LogStore::new(wal.clone(), recovered, applied, received)?;
         let raft = types::Raft::new(
             config.id,
             Arc::new(raft_config(&config)?),
@@ -133,12 +142,21 @@ impl Group {
             committed: AtomicU64::new(0),
         });
         tokio::spawn(follow(config.id, raft.clone(), hints.clone()));
+        let keeper = retention::Keeper::new(
+            raft.clone(),
+            wal.clone(),
+            peers.holds().clone(),
+            config.retention,
+        );
+        tokio::spawn(keeper.run());
         Ok(Arc::new(Self {
             config,
             raft,
             peers,
             wal,
+            rows,
             hints,
+            receiving: tokio::sync::Mutex::default(),
             gate: transfer::Gate::default(),
         }))
     }

@@ -1,7 +1,16 @@
 //! This member as a client of its peers: openraft's messages over the peer
 //! protocol.
 
-use std::{collections::BTreeMap, future::Future, io, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use futures::{Stream, StreamExt, future, stream};
 use mizzen_proto::peer::peer_client::PeerClient;
@@ -21,7 +30,8 @@ use tonic::transport::Channel;
 
 use super::{
     convert,
-    types::{PeerNode, TypeConfig},
+    snapshot::{self, Holds, SnapshotData},
+    types::{LogId, PeerNode, TypeConfig},
 };
 use crate::limits;
 
@@ -73,6 +83,7 @@ struct Shared {
     /// Where members are now, as far as it differs from what the log's
     /// membership says.
     moved: Mutex<BTreeMap<u64, Vec<String>>>,
+    holds: Holds,
 }
 
 /// A connection to one member, which marks what it sends.
@@ -114,6 +125,7 @@ impl Peers {
                 cluster_id,
                 calls: Mutex::default(),
                 moved: Mutex::default(),
+                holds: Holds::default(),
             }),
         }
     }
@@ -137,6 +149,11 @@ impl Peers {
             to: to.into(),
         };
         Ok(PeerChannel::new(self.shared.dial.dial(url)?, stamp))
+    }
+
+    /// The log positions that transfers of snapshots depend on.
+    pub(super) fn holds(&self) -> &Holds {
+        &self.shared.holds
     }
 
     /// The connection for calls of this member's own (read index, proposals).
@@ -169,6 +186,7 @@ impl RaftNetworkFactory<TypeConfig> for Peers {
             node: node.clone(),
             connection: None,
             heartbeats: false,
+            holds: self.shared.holds.clone(),
         }
     }
 
@@ -189,6 +207,7 @@ pub struct Network {
     connection: Option<(Vec<String>, Client)>,
     /// Heartbeats come one by one: a call each is cheaper than a stream each.
     heartbeats: bool,
+    holds: Holds,
 }
 
 /// A dead or refusing peer: openraft backs off. Anything else it tries again.
@@ -231,7 +250,7 @@ impl Network {
 }
 
 impl RaftNetworkV2<TypeConfig> for Network {
-    type SnapshotData = ();
+    type SnapshotData = SnapshotData;
 
     async fn append_entries(
         &mut self,
@@ -277,9 +296,14 @@ impl RaftNetworkV2<TypeConfig> for Network {
             let Some(first) = input.next().await else {
                 return Ok(Box::pin(stream::empty()) as BoxStream<'_, _>);
             };
+            let sent = Arc::new(AtomicU64::new(0));
+            let counted = sent.clone();
             let requests = stream::once(future::ready(first))
                 .chain(input)
-                .map(convert::append_to_wire);
+                .map(move |rpc| {
+                    counted.fetch_add(1, Ordering::Relaxed);
+                    convert::append_to_wire(rpc)
+                });
             let answers = self
                 .client()?
                 .stream_append(requests)
@@ -290,7 +314,7 @@ impl RaftNetworkV2<TypeConfig> for Network {
                 Ok(answer) => convert::append_result_from_wire(answer).ok_or_else(malformed),
                 Err(status) => Err(rpc_error(status)),
             });
-            Ok(Box::pin(results) as BoxStream<'_, _>)
+            Ok(Box::pin(until_stalled(results, sent, self.target)) as BoxStream<'_, _>)
         })
     }
 
@@ -326,14 +350,35 @@ impl RaftNetworkV2<TypeConfig> for Network {
 
     async fn full_snapshot(
         &mut self,
-        _vote: VoteOf<TypeConfig>,
-        _snapshot: SnapshotOf<TypeConfig, ()>,
-        _cancel: impl Future<Output = ReplicationClosed> + Send + 'static,
+        vote: VoteOf<TypeConfig>,
+        snapshot: SnapshotOf<TypeConfig, SnapshotData>,
+        cancel: impl Future<Output = ReplicationClosed> + Send + 'static,
         _option: RPCOption,
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
-        Err(StreamingError::Unreachable(Unreachable::from_string(
-            "snapshots are not taken: the raft log is kept whole",
-        )))
+        let unreachable =
+            |reason: &str| StreamingError::Unreachable(Unreachable::from_string(reason));
+        let (Some(last), SnapshotData::Own(rows)) = (snapshot.meta.last_log_id, snapshot.snapshot)
+        else {
+            return Err(unreachable("these are not this member's own rows"));
+        };
+        let last = LogId::from(last);
+        let _hold = self.holds.hold(last.index);
+        let client = self
+            .client()
+            .map_err(|error| unreachable(&error.to_string()))?
+            .clone();
+        tokio::select! {
+            biased;
+            closed = cancel => Err(closed.into()),
+            sent = snapshot::send(client, &vote, last, rows) => match sent {
+                Ok(answer) => snapshot::response_from_wire(answer)
+                    .ok_or_else(|| unreachable("malformed answer of a peer")),
+                Err(status) => {
+                    tracing::warn!(member = %format_args!("{:x}", self.target), %status, "a snapshot was not sent");
+                    Err(unreachable(&status.to_string()))
+                }
+            },
+        }
     }
 
     async fn transfer_leader(
@@ -354,6 +399,42 @@ impl RaftNetworkV2<TypeConfig> for Network {
         }
         Err(RPCError::Network(NetworkError::from_string(answer.refused)))
     }
+}
+
+/// Ends with an error when a request has not been answered for too long: a
+/// peer that hangs would otherwise hold the log from being purged for ever.
+fn until_stalled<'s>(
+    answers: impl Stream<Item = Result<StreamAppendResult<TypeConfig>, RPCError<TypeConfig>>>
+    + Send
+    + Unpin
+    + 's,
+    sent: Arc<AtomicU64>,
+    target: u64,
+) -> impl Stream<Item = Result<StreamAppendResult<TypeConfig>, RPCError<TypeConfig>>> + Send + 's {
+    let limit = limits::PEER_STALL;
+    stream::unfold(Some((answers, 0)), move |state| {
+        let sent = sent.clone();
+        async move {
+            let (mut answers, answered) = state?;
+            // What had been sent when this began to wait for an answer.
+            let mut waited_for = 0;
+            loop {
+                match tokio::time::timeout(limit, answers.next()).await {
+                    Ok(answer) => return Some((answer?, Some((answers, answered + 1)))),
+                    Err(_) if waited_for > answered => {
+                        let stalled = RPCError::Timeout(Timeout {
+                            action: openraft::network::RPCTypes::AppendEntries,
+                            id: target,
+                            target,
+                            timeout: limit,
+                        });
+                        return Some((Err(stalled), None));
+                    }
+                    Err(_) => waited_for = sent.load(Ordering::Relaxed),
+                }
+            }
+        }
+    })
 }
 
 impl Network {

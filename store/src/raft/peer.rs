@@ -6,7 +6,7 @@ use futures::{Stream, StreamExt, future};
 use mizzen_proto::peer::{self as wire, peer_server};
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{CLUSTER_ID_HEADER, Group, Submitted, TO_HEADER, convert, types::Payload};
+use super::{CLUSTER_ID_HEADER, Group, Submitted, TO_HEADER, convert, snapshot, types::Payload};
 use crate::limits;
 
 /// The peer protocol's service of one member.
@@ -144,11 +144,11 @@ impl peer_server::Peer for PeerService {
 
     async fn install_snapshot(
         &self,
-        _request: Request<Streaming<wire::SnapshotChunk>>,
+        request: Request<Streaming<wire::SnapshotChunk>>,
     ) -> Result<Response<wire::SnapshotResponse>, Status> {
-        Err(Status::unimplemented(
-            "snapshots are not taken: the raft log is kept whole",
-        ))
+        self.check(&request)?;
+        let answer = snapshot::receive(&self.group, request.into_inner()).await;
+        answer.map(Response::new)
     }
 
     async fn read_index(

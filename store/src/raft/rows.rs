@@ -11,6 +11,21 @@ const OWNER: u8 = 0x02;
 const APPLIED: [u8; 2] = [OWNER, b'a'];
 const MEMBERSHIP: [u8; 2] = [OWNER, b'm'];
 
+impl LogId {
+    /// 16 bytes: term and index, big-endian.
+    pub fn encode(self) -> Bytes {
+        encode(self, &[])
+    }
+
+    /// `None` if they are not what [`LogId::encode`] gives.
+    pub fn decode(bytes: &Bytes) -> Option<Self> {
+        decode(bytes)
+            .ok()
+            .filter(|(_, rest)| rest.is_empty())
+            .map(|(log_id, _)| log_id)
+    }
+}
+
 fn encode(log_id: LogId, rest: &[u8]) -> Bytes {
     let mut bytes = Vec::with_capacity(16 + rest.len());
     bytes.extend_from_slice(&log_id.term.to_be_bytes());
@@ -34,7 +49,7 @@ fn decode(bytes: &Bytes) -> Result<(LogId, Bytes), ViewError> {
 
 impl Applied {
     /// As the rows have it.
-    pub fn load(view: &impl View) -> Result<Self, ViewError> {
+    pub fn load(view: &(impl View + ?Sized)) -> Result<Self, ViewError> {
         let log_id = view
             .get(Family::Meta, &APPLIED)?
             .map(|bytes| decode(&bytes))

@@ -5,39 +5,58 @@
 use std::{io, sync::Arc, time::Instant};
 
 use mizzen_core::State;
-use mizzen_engine::Engine;
+use mizzen_engine::Transfer;
 use tokio::sync::watch;
 
-use super::apply::{Applier, SharedPublished};
+use super::apply::{Applier, Reclaim, SharedPublished};
 use crate::limits;
 
 /// Follows the published state until the applying thread stops. `reclaimed`
 /// is the compaction up to which nothing is left to give back.
-pub async fn run<E: Engine>(
+pub async fn run<E: Transfer>(
     engine: Arc<E>,
-    applier: Applier,
+    applier: Applier<E>,
     published: SharedPublished<E>,
     mut applied: watch::Receiver<u64>,
     reclaimed: watch::Sender<i64>,
     fail: impl Fn(&io::Error) + Send,
 ) {
+    let mut replaced = 0;
     loop {
-        let target = published.load().state.compact_revision();
+        let (target, now) = {
+            let published = published.load();
+            (published.state.compact_revision(), published.replaced)
+        };
+        // Another member's rows: it had not come as far, perhaps.
+        if replaced != now {
+            replaced = now;
+            reclaimed.send_replace(0);
+        }
         if *reclaimed.borrow() < target {
-            if let Err(error) = reclaim(&engine, &applier).await {
-                fail(&error);
-                return;
+            match reclaim(&engine, &applier, &published).await {
+                Ok(()) if published.load().replaced == replaced => {
+                    reclaimed.send_replace(target);
+                }
+                Ok(()) => {}
+                Err(error) => {
+                    fail(&error);
+                    return;
+                }
             }
-            reclaimed.send_replace(target);
         } else if applied.changed().await.is_err() {
             return;
         }
     }
 }
 
-async fn reclaim<E: Engine>(engine: &Arc<E>, applier: &Applier) -> io::Result<()> {
+async fn reclaim<E: Transfer>(
+    engine: &Arc<E>,
+    applier: &Applier<E>,
+    published: &SharedPublished<E>,
+) -> io::Result<()> {
     loop {
         let began = Instant::now();
+        let replaced = published.load().replaced;
         // Each step begins where the rows say the last one ended; what readers
         // see is older.
         let rows = engine.snapshot();
@@ -48,17 +67,13 @@ async fn reclaim<E: Engine>(engine: &Arc<E>, applier: &Applier) -> io::Result<()
             .await
             .map_err(io::Error::other)?
             .map_err(io::Error::other)?;
-        // First the newest rows, then the history that leads to them: a crash
-        // in between leaves history behind, which the next pass finds again.
-        if !step.tombstones.is_empty() {
-            applier.drop_tombstones(step.tombstones).await?;
-        }
-        let engine = engine.clone();
-        let write = tokio::task::spawn_blocking(move || engine.write(&step.batch));
-        write
-            .await
-            .map_err(io::Error::other)?
-            .map_err(io::Error::other)?;
+        applier
+            .reclaim(Reclaim {
+                replaced,
+                tombstones: step.tombstones,
+                batch: step.batch,
+            })
+            .await?;
         if step.done {
             return Ok(());
         }

@@ -29,7 +29,7 @@ use std::{collections::BTreeMap, future::Future, io, sync::Arc, time::Duration};
 use mizzen_core::{
     Command, Compaction, KvHash, Limits, Range, RangeReply, Reply, Txn, View, ViewError,
 };
-use mizzen_engine::{Engine, Snapshot};
+use mizzen_engine::{Engine, Snapshot, Transfer};
 use tokio::{
     sync::watch,
     time::{Instant, timeout_at},
@@ -111,7 +111,7 @@ pub struct Storage<E> {
     pub recovered: wal::Recovered,
 }
 
-impl<E: Engine> Server<E> {
+impl<E: Transfer> Server<E> {
     /// Starts the replica. `fail` is called at most once per background
     /// worker, when rows or log can no longer be trusted: the process must end.
     pub async fn start(
@@ -169,7 +169,6 @@ impl<E: Engine> Server<E> {
             reclaimed,
             fail.clone(),
         ));
-        tokio::spawn(flush(engine.clone(), fail.clone()));
         let leases = lease::Setup::<E> {
             group: group.clone(),
             primary,
@@ -200,7 +199,9 @@ impl<E: Engine> Server<E> {
         });
         Ok(server)
     }
+}
 
+impl<E: Engine> Server<E> {
     /// Returns when this member has applied what a quorum confirms to be
     /// committed, and so cannot step back behind what it served before.
     pub async fn ready(&self) -> Result<(), Error> {
@@ -475,19 +476,3 @@ impl<E: Engine> Server<E> {
 }
 
 type ReadResult<T> = Result<Result<T, mizzen_core::Error>, ViewError>;
-
-/// Bounds what a restart replays from the log.
-async fn flush<E: Engine>(engine: Arc<E>, fail: impl Fn(&io::Error) + Send) {
-    loop {
-        tokio::time::sleep(limits::FLUSH_INTERVAL).await;
-        let engine = engine.clone();
-        let flushed = match tokio::task::spawn_blocking(move || engine.flush()).await {
-            Ok(flushed) => flushed.map_err(io::Error::other),
-            Err(error) => Err(io::Error::other(error)),
-        };
-        if let Err(error) = flushed {
-            fail(&error);
-            return;
-        }
-    }
-}

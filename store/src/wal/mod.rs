@@ -454,6 +454,22 @@ impl Wal {
         self.shared.lock().disk.len()
     }
 
+    /// Bytes of the segment files in use, the unused part of the newest included.
+    pub fn size_bytes(&self) -> u64 {
+        self.shared.lock().disk.size_bytes()
+    }
+
+    /// Bytes written since the log was opened. One atomic read.
+    pub fn written_bytes(&self) -> u64 {
+        self.shared.written()
+    }
+
+    /// The largest index whose purge leaves at least the newest `bytes` of the log, if there is
+    /// one. Purging less than a segment gives no space back, so that it is the last one of a segment.
+    pub fn index_before_last(&self, bytes: u64) -> Option<u64> {
+        self.shared.lock().disk.index_before_last(bytes)
+    }
+
     /// Whether the next segment is ready or being made. `false` warns that the disk is full: the
     /// log stops when the current segment is.
     pub fn can_grow(&self) -> bool {

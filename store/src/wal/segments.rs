@@ -108,6 +108,24 @@ impl DiskLog {
         self.segments.len()
     }
 
+    /// Bytes of the segments in use.
+    pub fn size_bytes(&self) -> u64 {
+        self.segments
+            .iter()
+            .map(|held| u64::from(held.segment.capacity))
+            .sum()
+    }
+
+    /// The last index before the newest segments that together have at least `bytes`.
+    pub fn index_before_last(&self, bytes: u64) -> Option<u64> {
+        let mut kept = 0;
+        let first = self.segments.iter().rev().find(|held| {
+            kept += u64::from(held.segment.capacity);
+            kept >= bytes
+        })?;
+        first.last_before.map(|last| last.index)
+    }
+
     /// Records a batch at `place` with the entries `first ..= last`.
     pub fn add(&mut self, first: u64, last: u64, place: Place) {
         let near = self.points.back().is_some_and(|point| {

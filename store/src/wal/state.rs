@@ -135,6 +135,7 @@ pub(super) struct Shared {
     /// The last durable operation. Written under the lock.
     durable_sequence: AtomicU64,
     queued: AtomicUsize,
+    written: AtomicU64,
 }
 
 impl Shared {
@@ -170,6 +171,7 @@ impl Shared {
             durable_next: AtomicU64::new(durable_next),
             durable_sequence: AtomicU64::new(0),
             queued: AtomicUsize::new(0),
+            written: AtomicU64::new(0),
         }
     }
 
@@ -187,6 +189,14 @@ impl Shared {
 
     pub fn queued(&self) -> usize {
         self.queued.load(Ordering::Relaxed)
+    }
+
+    pub fn written(&self) -> u64 {
+        self.written.load(Ordering::Relaxed)
+    }
+
+    pub fn count_written(&self, bytes: u64) {
+        self.written.fetch_add(bytes, Ordering::Relaxed);
     }
 
     /// The lock, if the log accepts operations.

@@ -288,6 +288,7 @@ impl Writer {
             .file
             .write_at(u64::from(self.position), bytes)
             .map_err(|source| self.error("write", source))?;
+        self.shared.count_written(u64::from(length));
         self.position += length;
         self.sequence += 1;
         Ok(())

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use mizzen_core::{Interest, Wanted};
+use mizzen_core::{Interest, Wanted, planted};
 
 use super::{
     event::Revision,
@@ -133,8 +133,10 @@ fn join(hub: &Hub, stream: &Arc<Stream>, reader: &Reader<'_>) -> bool {
             }
         };
         let mut state = stream.state.lock();
-        for revision in news {
-            reader.tell(&mut state, &reader.kept(revision));
+        let gap = usize::from(planted::has("watch-gap"));
+        let again = news.last().filter(|_| planted::has("watch-repeats"));
+        for revision in news.iter().skip(gap).chain(again) {
+            reader.tell(&mut state, &reader.kept(revision.clone()));
         }
         for (place, lag) in behind {
             if same(&mut state, *place, lag).is_some() {

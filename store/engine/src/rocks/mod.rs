@@ -1,13 +1,17 @@
 //! Rows in RocksDB, three column families, no write-ahead log of its own.
 
 mod options;
+mod replaceable;
 mod snapshot;
 mod stamp;
 
 use std::{
     fs,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use bytes::Bytes;
@@ -18,9 +22,10 @@ use rocksdb::{
 };
 use self_cell::self_cell;
 
-use crate::{Checkpoint, Engine, EngineError, EngineErrorKind, EngineHealth, EngineSize};
+use crate::{Engine, EngineError, EngineErrorKind, EngineHealth, EngineSize};
 
 pub use options::EngineOptions;
+pub use replaceable::RocksRows;
 pub use snapshot::RocksSnapshot;
 pub use stamp::FORMAT_VERSION;
 
@@ -33,9 +38,32 @@ fn family_name(family: Family) -> &'static str {
     }
 }
 
+/// The fields are dropped in this order: the database is closed before its
+/// files may go.
 struct Files {
     db: DB,
     dir: PathBuf,
+    removal: Removal,
+}
+
+/// Removes a directory in the background when dropped, if told to.
+struct Removal {
+    dir: PathBuf,
+    wanted: AtomicBool,
+}
+
+impl Drop for Removal {
+    fn drop(&mut self) {
+        if !*self.wanted.get_mut() {
+            return;
+        }
+        let dir = std::mem::take(&mut self.dir);
+        // The last reader may be a thread that must not wait for this. What
+        // stays behind is removed when the rows are opened again.
+        let _ = std::thread::Builder::new()
+            .name("remove-rows".to_owned())
+            .spawn(move || fs::remove_dir_all(dir));
+    }
 }
 
 struct Families<'db>([&'db ColumnFamily; Family::ALL.len()]);
@@ -113,6 +141,10 @@ impl RocksEngine {
             Files {
                 db,
                 dir: dir.to_owned(),
+                removal: Removal {
+                    dir: dir.to_owned(),
+                    wanted: AtomicBool::new(false),
+                },
             },
             |files| {
                 let mut handles =
@@ -132,6 +164,22 @@ impl RocksEngine {
 
     pub fn dir(&self) -> &Path {
         self.database.dir()
+    }
+
+    /// Flushes and leaves in `dir` a copy that opens as an engine of its own.
+    /// `dir` must not exist and must be on the engine's file system; its parent
+    /// must exist. Files are shared by hard links until one side drops them.
+    pub fn checkpoint(&self, dir: &Path) -> Result<(), EngineError> {
+        let checkpoint = rocksdb::checkpoint::Checkpoint::new(self.database.db());
+        let created = checkpoint.and_then(|checkpoint| checkpoint.create_checkpoint(dir));
+        created.map_err(|error| engine_error("make the checkpoint", dir, &error))?;
+        stamp::stamp(dir)
+    }
+
+    /// The directory goes when this engine and its last snapshot are gone.
+    fn remove_when_closed(&self) {
+        let removal = &self.database.borrow_owner().removal;
+        removal.wanted.store(true, Ordering::Relaxed);
     }
 
     fn write_options() -> WriteOptions {
@@ -229,15 +277,6 @@ impl Engine for RocksEngine {
             background_errors,
             error: self.current_error(),
         })
-    }
-}
-
-impl Checkpoint for RocksEngine {
-    fn checkpoint(&self, dir: &Path) -> Result<(), EngineError> {
-        let checkpoint = rocksdb::checkpoint::Checkpoint::new(self.database.db());
-        let created = checkpoint.and_then(|checkpoint| checkpoint.create_checkpoint(dir));
-        created.map_err(|error| engine_error("make the checkpoint", dir, &error))?;
-        stamp::stamp(dir)
     }
 }
 

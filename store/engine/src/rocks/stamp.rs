@@ -129,7 +129,7 @@ fn make_dir(dir: &Path) -> Result<(), EngineError> {
     }
 }
 
-fn sync_dir(dir: &Path) -> Result<(), EngineError> {
+pub fn sync_dir(dir: &Path) -> Result<(), EngineError> {
     // The parent of a relative path of one part.
     let dir = if dir.as_os_str().is_empty() {
         Path::new(".")

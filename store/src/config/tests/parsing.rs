@@ -264,13 +264,13 @@ fn what_has_no_effect_is_said_once() {
     };
     let config = run(&[
         "--name=x",
-        "--snapshot-count=100",
-        "--snapshot-count=200",
+        "--backend-batch-limit=100",
+        "--backend-batch-limit=200",
         "--max-wals=5",
         "--pre-vote=false",
         "-vv",
     ]);
-    assert_eq!(said(&config), ["snapshot-count", "pre-vote", "vv"]);
+    assert_eq!(said(&config), ["backend-batch-limit", "pre-vote", "vv"]);
     let config = run(&["--name=x", "--max-snapshots=5", "--v2-deprecation=gone"]);
     assert_eq!(
         config
