@@ -237,6 +237,10 @@ pub const WATCH_PROGRESS_INTERVAL: Duration = Duration::from_secs(10 * 60);
 /// pair of members.
 pub const PING_INTERVAL: Duration = Duration::from_millis(500);
 
+/// How long a member that takes pings and does not answer them still counts as
+/// connected: etcd's time limit of a read from a peer.
+pub const PEER_SILENCE: Duration = Duration::from_secs(5);
+
 /// How often a leader looks whether the Raft configuration follows the
 /// members. Only a look at memory when it does.
 pub const RECONCILE_INTERVAL: Duration = Duration::from_millis(100);
