@@ -5,3 +5,4 @@ pub mod cluster;
 pub mod differential;
 pub mod load;
 pub mod raw;
+pub mod snapshot;

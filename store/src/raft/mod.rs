@@ -34,6 +34,8 @@ use openraft::{
 };
 use tokio::sync::watch;
 
+#[cfg(test)]
+pub use machine::hasty_rows;
 pub use machine::{Applied, BoxFuture, Committed, Received, Rows};
 pub use membership::{Configuration, ConfigurationChange, Progress};
 pub use network::{CLUSTER_ID_HEADER, Client, Dial, PeerChannel, Peers, PlainDial, TO_HEADER};
