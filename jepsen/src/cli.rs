@@ -20,11 +20,34 @@ pub enum Command {
     /// Exit codes: 0 pass, 1 violation, 2 incomplete (something promised was
     /// not seen), 3 the harness itself failed.
     Run(RunArgs),
+    /// Run a store with bugs planted in it, one at a time: each must be found.
+    ///
+    /// Prints a row for each run. Exit codes: 0 all were found, 1 one was not.
+    Planted(PlantedArgs),
     /// Check the history of an earlier run again and write its report again.
     Check {
         /// The directory of that run.
         dir: PathBuf,
     },
+}
+
+#[derive(Args, Clone)]
+pub struct PlantedArgs {
+    /// A store built with the feature `planted`.
+    #[arg(long)]
+    pub binary: PathBuf,
+    /// Only this bug; may be repeated.
+    #[arg(long = "bug")]
+    pub bugs: Vec<String>,
+    /// Seeds for each bug.
+    #[arg(long, default_value_t = 3)]
+    pub seeds: u64,
+    /// Do each run without the bug too; it must pass.
+    #[arg(long)]
+    pub control: bool,
+    /// Where the files of runs go that did not end as they must.
+    #[arg(long)]
+    pub out: Option<PathBuf>,
 }
 
 #[derive(Args, Clone)]
@@ -35,10 +58,12 @@ pub struct RunArgs {
     /// Members of the cluster, 1 to 5.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=5))]
     pub members: u8,
-    /// register, set, append, readwrite, history or mixed.
+    /// register, set, append, readwrite, history, lease, lock, lock-unsafe,
+    /// watch, kubernetes or mixed.
     #[arg(long, default_value = "mixed")]
     pub workload: workload::Kind,
-    /// Comma-separated kinds of faults; none, partition and all are groups.
+    /// Comma-separated kinds of faults; none, all, partition, member, disk and
+    /// damage are groups.
     #[arg(long, default_value = "none")]
     pub fault: String,
     /// Time from fault to fault, such as 3s or 500ms.

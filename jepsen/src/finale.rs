@@ -60,6 +60,7 @@ fn requests(member: usize) -> Vec<Request> {
         key: key.clone(),
         value: format!("final.{member}.{value}"),
         prev: true,
+        lease: 0,
     };
     let get = RangeReq {
         key: key.clone(),

@@ -16,6 +16,7 @@ pub mod finale;
 pub mod history;
 pub mod nemesis;
 pub mod net;
+pub mod planted;
 pub mod progress;
 pub mod report;
 pub mod run;

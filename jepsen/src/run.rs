@@ -6,7 +6,7 @@ use crate::client::Bench;
 use crate::client::stats::Stats;
 use crate::clock::Clock;
 use crate::cluster::ports::Ports;
-use crate::cluster::{self, Cluster};
+use crate::cluster::{self, Cluster, faketime};
 use crate::evidence::Collected;
 use crate::evidence::scan::Scanner;
 use crate::evidence::watch::{self, Watcher};
@@ -82,8 +82,14 @@ pub async fn run(args: &RunArgs, seed: u64, dir: &Path) -> Result<()> {
         members,
         dir: dir.to_path_buf(),
         proxied,
+        faketime: faketime::library().filter(|_| kinds.contains(&Kind::Clock)),
+        small_disks: kinds.iter().any(|k| k.needs_small_disks()),
         server_args: args.server_args.clone(),
     };
+    ensure!(
+        config.faketime.is_some() || !kinds.contains(&Kind::Clock),
+        "clock takes libfaketime, which is not installed"
+    );
     let cluster = Cluster::new(&config, &ports, clock, sink.clone())?;
     let view = cluster.view();
     let links = proxied.then(|| Links::new(members));
@@ -170,7 +176,7 @@ impl Stage {
         let stop = Arc::new(AtomicBool::new(false));
         let load = self.start_load(&stop, &collected)?;
         self.phase(Phase::LoadStart).await;
-        self.faults().await?;
+        self.faults(&collected).await?;
         let healthy = self.heal().await?;
         tokio::time::sleep(SETTLE).await;
         stop.store(true, Ordering::Relaxed);
@@ -280,7 +286,7 @@ impl Stage {
     }
 
     /// Until the time is over, or all faults asked for are done.
-    async fn faults(&self) -> Result<()> {
+    async fn faults(&self, collected: &Arc<Collected>) -> Result<()> {
         let halt = Arc::new(AtomicBool::new(false));
         let counted = self.args.times > 0 && !self.kinds.is_empty();
         let longest = (self.args.interval * 2 + LONGEST_FAULT) * self.args.times;
@@ -291,6 +297,7 @@ impl Stage {
             cluster: Arc::clone(&self.cluster),
             links: self.links.clone(),
             probe: self.probe.clone(),
+            collected: Arc::clone(collected),
             rng: seed::stream(self.seed, "fault", 0),
             plan: Plan {
                 kinds: self.kinds.clone(),

@@ -25,6 +25,10 @@ use tokio::sync::{mpsc, watch};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    #[cfg(feature = "planted")]
+    if let Ok(bug) = std::env::var("MIZZEN_PLANTED") {
+        mizzen_core::planted::plant(bug);
+    }
     let config = match config::parse(std::env::args_os().skip(1), std::env::vars_os()) {
         Ok(config::Parsed::Run(config)) => config,
         Ok(config::Parsed::Print(text)) => {

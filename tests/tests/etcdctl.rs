@@ -1,6 +1,9 @@
 //! The commands of etcdctl against each member of a three-replica cluster, with
 //! every etcdctl that is there: an old client (3.4) and the current one (3.7).
 
+#[path = "etcdctl/sessions.rs"]
+mod sessions;
+
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -149,6 +152,7 @@ fn smoke(etcdctl: &Etcdctl, cluster: &Cluster) -> Result<()> {
     keys(etcdctl)?;
     transaction(etcdctl)?;
     compaction(etcdctl)?;
+    sessions::all(etcdctl)?;
     status(etcdctl)?;
     members(etcdctl, cluster)
 }

@@ -7,7 +7,10 @@
 
 pub mod compaction;
 pub mod coverage;
+pub mod cycles;
 pub mod finals;
+pub mod leases;
+pub mod locks;
 pub mod logs;
 pub mod model;
 pub mod numbers;
@@ -15,9 +18,11 @@ pub mod realtime;
 pub mod register;
 pub mod replay;
 pub mod resolve;
+pub mod seen;
 pub mod set;
 pub mod watch;
 pub mod wgl;
+pub mod windows;
 
 #[cfg(test)]
 mod tests;
@@ -135,14 +140,19 @@ pub fn overall(findings: &[Finding]) -> Verdict {
 pub fn check(history: &History, logs: &Path) -> Vec<Finding> {
     let replayed = replay::replay(history);
     let mut findings = vec![numbers::check(history)];
-    findings.extend(replayed.findings);
+    findings.push(leases::check(history, &replayed));
+    findings.push(windows::check(history, &replayed.done));
     findings.push(realtime::check(history, &replayed.placed));
     findings.push(realtime::check_stale(history));
     findings.push(register::check(history));
     findings.push(set::check(history));
+    findings.push(cycles::check(history));
+    findings.push(locks::check(history));
+    findings.extend(set::check_unsafe(history));
     findings.push(compaction::check(history));
     findings.push(finals::check(history));
     findings.push(coverage::check(history));
     findings.push(logs::check(history, logs));
+    findings.splice(1..1, replayed.findings);
     findings
 }

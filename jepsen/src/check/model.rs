@@ -2,8 +2,8 @@
 //! other answers. Plain on purpose; it is the reference for every reply.
 
 use crate::history::op::{
-    Cmp, Compare, DeleteReply, DeleteReq, Kv, PutReply, PutReq, RangeReply, RangeReq, Reply,
-    Request, Target, TxnOp, TxnOpReply, TxnReply, TxnReq,
+    Cmp, Compare, DeleteReply, DeleteReq, Kv, LeaseReq, PutReply, PutReq, RangeReply, RangeReq,
+    Reply, Request, Target, TxnOp, TxnOpReply, TxnReply, TxnReq, lock_key,
 };
 use crate::history::record::Event;
 use std::collections::BTreeMap;
@@ -93,7 +93,7 @@ impl Model {
             create: prev.as_ref().map_or(rev, |p| p.create),
             modified: rev,
             version: prev.as_ref().map_or(1, |p| p.version + 1),
-            lease: 0,
+            lease: r.lease,
         };
         self.live.insert(r.key.clone(), kv.clone());
         events.push(Event {
@@ -115,6 +115,19 @@ impl Model {
         DeleteReply {
             deleted: gone.len() as i64,
             prev: if r.prev { gone } else { Vec::new() },
+        }
+    }
+
+    /// Keys attached to a lease.
+    pub fn attached(&self, lease: i64) -> Vec<&Kv> {
+        self.live.values().filter(|kv| kv.lease == lease).collect()
+    }
+
+    fn revoke(&mut self, lease: i64, rev: i64, events: &mut Vec<Event>) {
+        let gone: Vec<Kv> = self.attached(lease).into_iter().cloned().collect();
+        for kv in &gone {
+            self.live.remove(&kv.key);
+            events.push(deletion(kv, rev));
         }
     }
 
@@ -164,6 +177,31 @@ impl Model {
             Request::Delete(r) => Reply::Delete(self.delete(r, rev, &mut events)),
             Request::Txn(t) => Reply::Txn(self.txn(t, rev, &mut events)),
             Request::Compact { .. } => Reply::Compact,
+            Request::Lease(LeaseReq::Revoke { id }) => {
+                self.revoke(*id, rev, &mut events);
+                Reply::Lease { ttl: 0 }
+            }
+            Request::Lease(_) => Reply::Lease { ttl: 0 },
+            Request::Lock { name, lease } => {
+                let key = lock_key(name, *lease);
+                if !self.live.contains_key(&key) {
+                    let put = PutReq {
+                        key: key.clone(),
+                        lease: *lease,
+                        ..PutReq::default()
+                    };
+                    self.put(&put, rev, &mut events);
+                }
+                Reply::Locked { key }
+            }
+            Request::Unlock { key } => {
+                let delete = DeleteReq {
+                    key: key.clone(),
+                    ..DeleteReq::default()
+                };
+                self.delete(&delete, rev, &mut events);
+                Reply::Unlocked
+            }
         };
         if !events.is_empty() {
             self.rev = rev;
@@ -211,7 +249,14 @@ impl Model {
                     }
                 }
             }
-            Request::Compact { .. } => {}
+            Request::Lease(LeaseReq::Revoke { id }) => {
+                for kv in self.attached(*id) {
+                    part.live.insert(kv.key.clone(), kv.clone());
+                }
+            }
+            Request::Lock { name, lease } => take(&lock_key(name, *lease), ""),
+            Request::Unlock { key } => take(key, ""),
+            Request::Lease(_) | Request::Compact { .. } => {}
         }
         part
     }

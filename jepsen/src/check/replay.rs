@@ -10,7 +10,7 @@ use super::model::{Effect, Model, canonical, describe};
 use super::resolve::{Evidence, Shown};
 use super::watch::Watches;
 use crate::history::History;
-use crate::history::op::{FailClass, Op, Outcome, Reply, Request};
+use crate::history::op::{FailClass, Kv, LeaseReq, Op, Outcome, Reply, Request};
 use crate::history::record::Event;
 use std::collections::BTreeMap;
 
@@ -18,6 +18,13 @@ pub struct Replayed {
     pub findings: Vec<Finding>,
     /// Unknown-outcome writes (by index) and the revision each one made.
     pub placed: Vec<(usize, i64)>,
+    /// Leases whose keys were deleted though nobody asked for it, and the
+    /// revision of that.
+    pub expired: Vec<(i64, i64)>,
+    /// Pairs that are there at the end.
+    pub left: Vec<Kv>,
+    /// What each revision did; empty when no window needs it.
+    pub done: BTreeMap<i64, Vec<Event>>,
 }
 
 struct Replay<'a> {
@@ -29,6 +36,8 @@ struct Replay<'a> {
     revisions: Finding,
     replies: Finding,
     placed: Vec<(usize, i64)>,
+    expired: Vec<(i64, i64)>,
+    done: Option<BTreeMap<i64, Vec<Event>>>,
     compared: u64,
 }
 
@@ -46,6 +55,8 @@ pub fn replay(history: &History) -> Replayed {
         revisions: Finding::new("revisions"),
         replies,
         placed: Vec::new(),
+        expired: Vec::new(),
+        done: (!history.windows.is_empty()).then(BTreeMap::new),
         compared: 0,
     };
     for rev in 1..=head {
@@ -62,7 +73,9 @@ pub fn replay(history: &History) -> Replayed {
 /// The highest revision. One far above what the writes of this history can
 /// make is left out, so that it does not lead the replay astray.
 fn head(history: &History, replies: &mut Finding) -> i64 {
-    let may_write = |op: &&Op| op.made_revision() || matches!(op.out, Outcome::Unknown { .. });
+    let may_write = |op: &&Op| {
+        op.made_revision() || op.req.is_loose() || matches!(op.out, Outcome::Unknown { .. })
+    };
     let writes = history.ops.iter().filter(may_write).count() as i64;
     let bound = 1000 + 2 * writes;
     let mut head = 1;
@@ -135,6 +148,9 @@ impl Replay<'_> {
         };
         self.model.rev = rev;
         self.watches.compare(rev, &events);
+        if let Some(done) = &mut self.done {
+            done.insert(rev, events);
+        }
     }
 
     fn acknowledged(&mut self, rev: i64, i: usize) -> Vec<Event> {
@@ -167,7 +183,15 @@ impl Replay<'_> {
             self.model.force(rev, &events);
             return events;
         }
+        let given_up = self.evidence.given_up(&shown);
+        let expired = self.evidence.expired(&shown, &self.model);
+        let expired = expired.filter(|_| !given_up);
+        self.expired.extend(expired.map(|lease| (lease, rev)));
         match shown {
+            Shown::All(events) if expired.is_some() || given_up => {
+                self.model.force(rev, &events);
+                events
+            }
             Shown::All(events) => {
                 self.unexplained(rev, &events);
                 self.model.force(rev, &events);
@@ -225,12 +249,27 @@ impl Replay<'_> {
 
     /// A reply that made no revision, against the state it names.
     fn read(&mut self, op: &Op) {
-        if matches!(op.req, Request::Compact { .. }) {
+        if let Request::Lease(LeaseReq::Revoke { id }) = &op.req {
+            return self.revoked(op, *id);
+        }
+        if matches!(op.req, Request::Compact { .. }) || op.req.is_loose() {
             return;
         }
         let effect = self.model.preview(&op.req);
         let rev = self.model.rev;
         self.compare(op, &effect.reply, rev);
+    }
+
+    /// At the revision of the reply nothing is attached to the lease any more.
+    fn revoked(&mut self, op: &Op, lease: i64) {
+        let attached = self.model.attached(lease);
+        if let Some(kv) = attached.first() {
+            let why = format!(
+                "lease {lease} was revoked at revision {} at the latest, and {:?} is still attached to it there",
+                self.model.rev, kv.key
+            );
+            self.replies.violation(why, &[op.id]);
+        }
     }
 
     fn compare(&mut self, op: &Op, expected: &Reply, rev: i64) {
@@ -266,6 +305,9 @@ impl Replay<'_> {
         Replayed {
             findings: vec![self.writes, self.revisions, self.replies, watch],
             placed: self.placed,
+            expired: self.expired,
+            done: self.done.unwrap_or_default(),
+            left: self.model.live.into_values().collect(),
         }
     }
 }

@@ -6,8 +6,13 @@
 //! replies showed with that modification revision.
 
 use super::model::{Model, canonical};
+use super::seen::Seen;
+use crate::clock::Nanos;
 use crate::history::History;
-use crate::history::op::{Kv, Op, Outcome, PutReq, RangeReply, Reply, Request, TxnOp, TxnOpReply};
+use crate::history::op::{
+    FailClass, Kv, LeaseReq, Op, Outcome, PutReq, RangeReply, Reply, Request, TxnOp, TxnOpReply,
+    lock_key,
+};
 use crate::history::record::Event;
 use std::collections::{BTreeMap, HashMap};
 
@@ -16,11 +21,18 @@ pub struct Evidence<'a> {
     pub watched: BTreeMap<i64, &'a [Event]>,
     scans: HashMap<i64, &'a [Kv]>,
     shown: HashMap<i64, Vec<&'a Kv>>,
-    /// Unknown-outcome writes by a pair they would write.
+    /// Writes whose revision no reply tells, by a pair they would write.
     writers: HashMap<(&'a str, &'a str), Vec<usize>>,
-    /// Unknown-outcome writes with a deletion and no put in some branch.
+    /// Such writes with a deletion and no put in some branch.
     deleters: Vec<usize>,
+    /// Such writes that can delete just this key, or what is attached to
+    /// this lease.
+    unlocks: HashMap<&'a str, Vec<usize>>,
+    revokes: HashMap<i64, Vec<usize>>,
+    /// Requests for a lock, by the key they make.
+    locks: HashMap<String, usize>,
     used: Vec<bool>,
+    seen: Seen,
     open: usize,
     ops: &'a [Op],
 }
@@ -42,13 +54,21 @@ impl<'a> Evidence<'a> {
             shown: HashMap::new(),
             writers: HashMap::new(),
             deleters: Vec::new(),
+            unlocks: HashMap::new(),
+            revokes: HashMap::new(),
+            locks: HashMap::new(),
             used: vec![false; ops.len()],
+            seen: Seen::new(history),
             open: 0,
             ops,
         };
         for (i, op) in ops.iter().enumerate() {
+            if op.req.is_loose() {
+                evidence.index_loose(i, op);
+            }
             match &op.out {
                 Outcome::Ok { reply, .. } => evidence.index_reply(op, reply),
+                Outcome::Unknown { .. } if op.req.is_loose() => {}
                 Outcome::Unknown { .. } => evidence.index_unknown(i, &op.req),
                 Outcome::Fail { .. } => {}
             }
@@ -65,6 +85,28 @@ impl<'a> Evidence<'a> {
         }
         for kv in pairs(reply) {
             self.shown.entry(kv.modified).or_default().push(kv);
+        }
+    }
+
+    /// A lock that failed may have been waited for, and given up, before.
+    fn index_loose(&mut self, i: usize, op: &'a Op) {
+        let failed = match &op.out {
+            Outcome::Fail { class, .. } => Some(*class),
+            Outcome::Ok { .. } | Outcome::Unknown { .. } => None,
+        };
+        let lock = matches!(op.req, Request::Lock { .. });
+        if failed.is_some_and(|class| !lock || class == FailClass::Refused) {
+            return;
+        }
+        match &op.req {
+            Request::Lease(LeaseReq::Revoke { id }) => {
+                self.revokes.entry(*id).or_default().push(i);
+            }
+            Request::Lock { name, lease } => {
+                self.locks.insert(lock_key(name, *lease), i);
+            }
+            Request::Unlock { key } => self.unlocks.entry(key).or_default().push(i),
+            _ => {}
         }
     }
 
@@ -86,7 +128,11 @@ impl<'a> Evidence<'a> {
                     });
                 }
             }
-            Request::Range(_) | Request::Compact { .. } => {}
+            Request::Range(_)
+            | Request::Compact { .. }
+            | Request::Lease(_)
+            | Request::Lock { .. }
+            | Request::Unlock { .. } => {}
         }
         if deletes {
             self.deleters.push(i);
@@ -109,16 +155,26 @@ impl<'a> Evidence<'a> {
 
     /// The unknown-outcome write that does this at `before`. It is used up.
     pub fn take(&mut self, shown: &Shown<'_>, before: &Model) -> Option<usize> {
+        // Several requests may end a lock or a lease: one that was not yet
+        // sent did not.
+        let seen = self.seen.first(before.rev + 1).unwrap_or(Nanos::MAX);
+        let sent = |i: usize| !self.ops[i].req.is_loose() || self.ops[i].start <= seen;
         let found = self
-            .candidates(shown)
+            .candidates(shown, before)
             .into_iter()
-            .find(|&i| !self.used[i] && self.does(i, shown, before))?;
+            .find(|&i| !self.used[i] && sent(i) && self.does(i, shown, before))?;
         self.used[found] = true;
-        self.open -= 1;
+        self.open -= usize::from(!self.ops[found].req.is_loose());
         Some(found)
     }
 
-    fn candidates(&self, shown: &Shown<'_>) -> Vec<usize> {
+    fn candidates(&self, shown: &Shown<'_>, before: &Model) -> Vec<usize> {
+        let mut found = self.loose(shown, before);
+        found.extend(self.strict(shown));
+        found
+    }
+
+    fn strict(&self, shown: &Shown<'_>) -> Vec<usize> {
         let put = match shown {
             Shown::All(events) => events.iter().find(|e| !e.delete).map(|e| &e.kv),
             Shown::Some(pairs) => pairs.first().copied(),
@@ -139,6 +195,53 @@ impl<'a> Evidence<'a> {
                 first.into_iter().chain(second).collect()
             }
         }
+    }
+
+    /// Changes of locks and leases that may be behind this. Their keys belong
+    /// to nobody else.
+    fn loose(&self, shown: &Shown<'_>, before: &Model) -> Vec<usize> {
+        let Shown::All(events) = shown else {
+            return Vec::new();
+        };
+        let Some(first) = events.first() else {
+            return Vec::new();
+        };
+        if !first.delete {
+            return self.locks.get(&first.kv.key).copied().into_iter().collect();
+        }
+        let lease = before.live.get(&first.kv.key).map_or(0, |kv| kv.lease);
+        let unlocks = self.unlocks.get(first.kv.key.as_str());
+        let revokes = self.revokes.get(&lease);
+        let both = unlocks.into_iter().chain(revokes);
+        both.flatten().copied().collect()
+    }
+
+    /// The lease whose end deletes exactly this, which no request did.
+    pub fn expired(&self, shown: &Shown<'_>, before: &Model) -> Option<i64> {
+        let Shown::All(events) = shown else {
+            return None;
+        };
+        let lease = before.live.get(&events.first()?.kv.key)?.lease;
+        let attached = before.attached(lease);
+        let same = lease != 0
+            && events.len() == attached.len()
+            && events.iter().all(|e| e.delete)
+            && attached
+                .iter()
+                .all(|kv| events.iter().any(|e| e.kv.key == kv.key));
+        same.then_some(lease)
+    }
+
+    /// True for the deletion of the key of a lock that was waited for in vain.
+    pub fn given_up(&self, shown: &Shown<'_>) -> bool {
+        let Shown::All(events) = shown else {
+            return false;
+        };
+        let [event] = events.as_slice() else {
+            return false;
+        };
+        let asked = self.locks.get(&event.kv.key).map(|&i| &self.ops[i].out);
+        event.delete && asked.is_some_and(|out| !matches!(out, Outcome::Ok { .. }))
     }
 
     fn does(&self, i: usize, shown: &Shown<'_>, before: &Model) -> bool {
@@ -221,6 +324,6 @@ fn pairs(reply: &Reply) -> Vec<&Kv> {
         }
         Reply::Put(p) => p.prev.iter().collect(),
         Reply::Delete(d) => d.prev.iter().collect(),
-        Reply::Compact => Vec::new(),
+        Reply::Compact | Reply::Lease { .. } | Reply::Locked { .. } | Reply::Unlocked => Vec::new(),
     }
 }

@@ -6,6 +6,7 @@ use super::Finding;
 use crate::clock::{Nanos, seconds};
 use crate::history::History;
 use crate::history::op::{Kv, Load, Op, Outcome, PutReq, Reply, Request, TxnOp, TxnOpReply};
+use crate::workload::lock;
 use crate::workload::set::PREFIX;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -29,15 +30,35 @@ struct Set<'a> {
     acknowledged: HashMap<&'a str, Since>,
 }
 
+/// Sets whose changes are guarded, by the set's revision or by a lock's key.
 pub fn check(history: &History) -> Finding {
     let mut finding = Finding::new("sets");
+    judge_all(history, &[Load::Set, Load::Lock], &mut finding);
+    finding
+}
+
+/// Sets changed under a lock alone: a lock that ends with a lease cannot hold
+/// off a client that is late, so a run in which nothing was lost has shown
+/// nothing.
+pub fn check_unsafe(history: &History) -> Option<Finding> {
+    let mut finding = Finding::new("unsafe-locks");
+    history.ops.iter().find(|op| op.load == Load::LockUnsafe)?;
+    judge_all(history, &[Load::LockUnsafe], &mut finding);
+    finding.summary = format!("{} lost={}", finding.summary, finding.total);
+    let lost = std::mem::take(&mut finding.total);
+    finding.anomalies.clear();
+    finding.verdict = super::Verdict::Pass;
+    if lost == 0 {
+        finding.incomplete("the unguarded use of a lock lost nothing, though it must".into());
+    }
+    Some(finding)
+}
+
+fn judge_all(history: &History, loads: &[Load], finding: &mut Finding) {
+    let ours = |op: &&Op| loads.contains(&op.load) || op.load == Load::Final;
     let mut sets: BTreeMap<&str, Set<'_>> = BTreeMap::new();
-    for op in history
-        .ops
-        .iter()
-        .filter(|op| matches!(op.load, Load::Set | Load::Final))
-    {
-        if op.load == Load::Set
+    for op in history.ops.iter().filter(ours) {
+        if op.load != Load::Final
             && let Some(put) = addition(&op.req)
         {
             add(sets.entry(&put.key).or_default(), op, put);
@@ -46,7 +67,8 @@ pub fn check(history: &History) -> Finding {
     for op in history
         .ops
         .iter()
-        .filter(|op| matches!(op.load, Load::Set | Load::Final) && op.linearizable())
+        .filter(ours)
+        .filter(|op| op.linearizable())
     {
         read(&mut sets, op);
     }
@@ -55,13 +77,12 @@ pub fn check(history: &History) -> Finding {
     for (key, set) in &mut sets {
         reads += set.reads.len();
         elements += set.acknowledged.len();
-        judge(key, set, &mut finding);
+        judge(key, set, finding);
     }
     finding.summary = format!(
         "sets={} acknowledged-elements={elements} reads={reads}",
         sets.len()
     );
-    finding
 }
 
 fn addition(req: &Request) -> Option<&PutReq> {
@@ -144,7 +165,7 @@ fn op_scan() -> &'static Request {
 }
 
 fn shown<'a>(sets: &mut BTreeMap<&'a str, Set<'a>>, op: &'a Op, key: &'a str, kv: Option<&'a Kv>) {
-    if key.starts_with(PREFIX) {
+    if key.starts_with(PREFIX) || key.starts_with(lock::PREFIX) {
         sets.entry(key).or_default().reads.push(Read {
             op,
             elements: elements(kv),

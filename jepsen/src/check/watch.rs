@@ -117,7 +117,7 @@ impl<'a> Watches<'a> {
 }
 
 /// The highest revision any compaction asked for.
-fn floor(history: &History) -> i64 {
+pub fn floor(history: &History) -> i64 {
     let compacted = history
         .ops
         .iter()
@@ -129,13 +129,13 @@ fn floor(history: &History) -> i64 {
     compacted.max().unwrap_or(0)
 }
 
-fn sorted(events: &[Event]) -> Vec<&Event> {
+pub fn sorted(events: &[Event]) -> Vec<&Event> {
     let mut events: Vec<&Event> = events.iter().collect();
     events.sort_by(|a, b| a.kv.key.cmp(&b.kv.key));
     events
 }
 
-fn difference(shown: &[&Event], wanted: &[&Event], prev_may_lack: bool) -> Option<String> {
+pub fn difference(shown: &[&Event], wanted: &[&Event], prev_may_lack: bool) -> Option<String> {
     let keys = |list: &[&Event]| list.iter().map(|e| e.kv.key.clone()).collect::<Vec<_>>();
     if shown.len() != wanted.len() {
         return Some(format!(

@@ -10,15 +10,19 @@ pub mod wire;
 use crate::clock::Clock;
 use crate::cluster::View;
 use crate::history::file::Sink;
-use crate::history::op::{FailClass, Load, Op, Outcome, Reply, Request};
+use crate::history::op::{FailClass, LeaseReq, Load, Op, Outcome, Reply, Request};
 use crate::history::record::Record;
 use anyhow::{Context, Result};
 use mizzen_proto::etcdserverpb as pb;
 use mizzen_proto::etcdserverpb::kv_client::KvClient;
+use mizzen_proto::etcdserverpb::lease_client::LeaseClient;
+use mizzen_proto::v3lockpb;
+use mizzen_proto::v3lockpb::lock_client::LockClient;
 use stats::Stats;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+use tokio_stream::StreamExt as _;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Response, Status};
 
@@ -74,18 +78,27 @@ pub struct Client {
     pub id: u32,
     member: usize,
     kv: KvClient<Channel>,
+    lease: LeaseClient<Channel>,
+    lock: LockClient<Channel>,
     bench: Arc<Bench>,
 }
 
 impl Client {
     pub fn new(bench: &Arc<Bench>, id: u32, member: usize) -> Result<Client> {
-        let kv = KvClient::new(bench.channel(member)?).max_decoding_message_size(MAX_REPLY);
+        let channel = bench.channel(member)?;
+        let kv = KvClient::new(channel.clone()).max_decoding_message_size(MAX_REPLY);
         Ok(Client {
             id,
             member,
             kv,
+            lease: LeaseClient::new(channel.clone()),
+            lock: LockClient::new(channel),
             bench: Arc::clone(bench),
         })
+    }
+
+    pub fn bench(&self) -> &Arc<Bench> {
+        &self.bench
     }
 
     pub fn member(&self) -> usize {
@@ -170,6 +183,54 @@ impl Client {
                 };
                 let (rev, _) = open(self.kv.compact(request).await?, |r| r.header.as_ref());
                 Ok((rev, Reply::Compact))
+            }
+            Request::Lease(request) => self.lease(request).await,
+            Request::Lock { name, lease } => {
+                let request = v3lockpb::LockRequest {
+                    name: name.clone().into_bytes().into(),
+                    lease: *lease,
+                };
+                let (rev, reply) = open(self.lock.lock(request).await?, |r| r.header.as_ref());
+                let key = wire::text(&reply.key);
+                Ok((rev, Reply::Locked { key }))
+            }
+            Request::Unlock { key } => {
+                let request = v3lockpb::UnlockRequest {
+                    key: key.clone().into_bytes().into(),
+                };
+                let (rev, _) = open(self.lock.unlock(request).await?, |r| r.header.as_ref());
+                Ok((rev, Reply::Unlocked))
+            }
+        }
+    }
+
+    async fn lease(&mut self, request: &LeaseReq) -> Result<(i64, Reply), Status> {
+        match *request {
+            LeaseReq::Grant { id, ttl } => {
+                let request = pb::LeaseGrantRequest { id, ttl };
+                let reply = self.lease.lease_grant(request).await?;
+                let (rev, reply) = open(reply, |r| r.header.as_ref());
+                Ok((rev, Reply::Lease { ttl: reply.ttl }))
+            }
+            LeaseReq::Renew { id } => {
+                // A stream for one request: whatever comes first is its answer.
+                let request = pb::LeaseKeepAliveRequest { id };
+                let stream = tokio_stream::once(request).chain(tokio_stream::pending());
+                let mut replies = self.lease.lease_keep_alive(stream).await?.into_inner();
+                let reply = replies
+                    .message()
+                    .await?
+                    .ok_or_else(|| Status::unavailable("the stream ended"))?;
+                let rev = reply.header.map_or(0, |h| h.revision);
+                Ok((rev, Reply::Lease { ttl: reply.ttl }))
+            }
+            LeaseReq::Revoke { id } => {
+                let reply = self
+                    .lease
+                    .lease_revoke(pb::LeaseRevokeRequest { id })
+                    .await?;
+                let (rev, _) = open(reply, |r| r.header.as_ref());
+                Ok((rev, Reply::Lease { ttl: 0 }))
             }
         }
     }

@@ -59,6 +59,7 @@ pub fn put_request(r: &PutReq) -> pb::PutRequest {
         key: r.key.clone().into_bytes().into(),
         value: r.value.clone().into_bytes().into(),
         prev_kv: r.prev,
+        lease: r.lease,
         ..pb::PutRequest::default()
     }
 }

@@ -19,6 +19,8 @@ pub struct Member {
     pub log: PathBuf,
     pub args: Vec<String>,
     pub binary: PathBuf,
+    /// Added to the process's environment.
+    pub environment: Vec<(String, String)>,
     child: Option<Child>,
     paused: bool,
 }
@@ -46,6 +48,7 @@ impl Member {
             log,
             args,
             binary,
+            environment: Vec::new(),
             child: None,
             paused: false,
         }
@@ -83,6 +86,7 @@ impl Member {
         let errors = log.try_clone()?;
         let child = Command::new(&self.binary)
             .args(&self.args)
+            .envs(self.environment.iter().cloned())
             .stdin(Stdio::null())
             .stdout(log)
             .stderr(errors)

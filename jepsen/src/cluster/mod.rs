@@ -3,6 +3,8 @@
 //! Knows processes, ports, data directories and signals. Must not know
 //! workloads, checks or why a process is stopped.
 
+pub mod disks;
+pub mod faketime;
 pub mod member;
 pub mod ports;
 
@@ -62,6 +64,10 @@ pub struct Config {
     pub dir: PathBuf,
     /// Peers reach each other through the link proxies.
     pub proxied: bool,
+    /// Each member's files lie on a small file system of their own.
+    pub small_disks: bool,
+    /// The library by which the members' clocks can be moved.
+    pub faketime: Option<PathBuf>,
     /// Further flags for every member.
     pub server_args: Vec<String>,
 }
@@ -72,6 +78,11 @@ pub struct Cluster {
     clock: Clock,
     sink: Sink,
     self_exits: Vec<u32>,
+    /// Members whose end is awaited and which are not started again.
+    left_alone: Vec<bool>,
+    /// Where each member's peers find it.
+    peer_urls: Vec<String>,
+    _disks: disks::Disks,
 }
 
 impl Cluster {
@@ -79,7 +90,7 @@ impl Cluster {
     pub fn new(config: &Config, ports: &Ports, clock: Clock, sink: Sink) -> Result<Cluster> {
         let logs = config.dir.join("logs");
         std::fs::create_dir_all(&logs).with_context(|| format!("create {}", logs.display()))?;
-        let members: Vec<Member> = (0..config.members)
+        let mut members: Vec<Member> = (0..config.members)
             .map(|i| {
                 let data = data_dir(&config.dir, i);
                 let url = format!("http://127.0.0.1:{}", ports.client(i));
@@ -100,13 +111,73 @@ impl Cluster {
             pids: members.iter().map(|_| AtomicU32::new(0)).collect(),
         });
         let self_exits = vec![0; members.len()];
+        let left_alone = vec![false; members.len()];
+        for member in &mut members {
+            if let Some(library) = &config.faketime {
+                let file = clock_file(&member.log);
+                faketime::shift(&file, 0)?;
+                member.environment = faketime::environment(library, &file);
+            }
+        }
+        let mut disks = disks::Disks::default();
+        for member in members.iter().filter(|_| config.small_disks) {
+            disks.mount(&member.data)?;
+        }
         Ok(Cluster {
             members,
             view,
             clock,
             sink,
             self_exits,
+            left_alone,
+            peer_urls: (0..config.members)
+                .map(|i| peer_url(config, ports, i))
+                .collect(),
+            _disks: disks,
         })
+    }
+
+    /// Where the peers of a member find it.
+    pub fn peer_url(&self, i: usize) -> Result<String> {
+        let url = self.peer_urls.get(i);
+        url.cloned().with_context(|| format!("no member {i}"))
+    }
+
+    /// Moves a member's wall clock this far from the true time. True when its
+    /// process heeds that.
+    pub fn shift_clock(&self, i: usize, seconds: i64) -> Result<bool> {
+        let member = self.member(i)?;
+        faketime::shift(&clock_file(&member.log), seconds)?;
+        Ok(member.pid().is_some_and(faketime::reaches))
+    }
+
+    /// From here on (or no longer) the end of this member's process surprises
+    /// nobody.
+    pub fn leave_alone(&mut self, i: usize, alone: bool) {
+        if let Some(left) = self.left_alone.get_mut(i) {
+            *left = alone;
+        }
+    }
+
+    /// Takes a stopped member's files away. It joins the others when it starts.
+    pub fn empty(&mut self, i: usize) -> Result<()> {
+        let member = self.member_mut(i)?;
+        for entry in std::fs::read_dir(&member.data)? {
+            let path = entry?.path();
+            if path.is_dir() {
+                std::fs::remove_dir_all(&path)
+            } else {
+                std::fs::remove_file(&path)
+            }
+            .with_context(|| format!("remove {}", path.display()))?;
+        }
+        for arg in &mut member.args {
+            *arg = arg.replace(
+                "--initial-cluster-state=new",
+                "--initial-cluster-state=existing",
+            );
+        }
+        Ok(())
     }
 
     pub fn view(&self) -> Arc<View> {
@@ -162,7 +233,7 @@ impl Cluster {
 
     pub fn start_all(&mut self) -> Result<()> {
         (0..self.members.len())
-            .filter(|i| !self.members[*i].running())
+            .filter(|i| !self.members[*i].running() && !self.left_alone[*i])
             .collect::<Vec<_>>()
             .into_iter()
             .try_for_each(|i| self.start(i))
@@ -224,7 +295,11 @@ impl Cluster {
             let Some(status) = self.member_mut(i)?.reap()? else {
                 continue;
             };
-            self.exited(i, false, status).await;
+            let alone = self.left_alone[i];
+            self.exited(i, alone, status).await;
+            if alone {
+                continue;
+            }
             self.self_exits[i] += 1;
             let log = self.members[i].log.display().to_string();
             anyhow::ensure!(
@@ -247,20 +322,27 @@ impl Cluster {
     }
 }
 
+/// Beside the log of the member whose clock it moves.
+fn clock_file(log: &Path) -> PathBuf {
+    log.with_extension("clock")
+}
+
 pub fn data_dir(dir: &Path, member: usize) -> PathBuf {
     dir.join("data").join(format!("m{member}"))
 }
 
+fn peer_url(config: &Config, ports: &Ports, i: usize) -> String {
+    let port = if config.proxied {
+        ports.proxy(i)
+    } else {
+        ports.peer(i)
+    };
+    format!("http://127.0.0.1:{port}")
+}
+
 fn arguments(config: &Config, ports: &Ports, i: usize, data: &Path) -> Vec<String> {
     let client = format!("http://127.0.0.1:{}", ports.client(i));
-    let advertised = |j: usize| {
-        let port = if config.proxied {
-            ports.proxy(j)
-        } else {
-            ports.peer(j)
-        };
-        format!("http://127.0.0.1:{port}")
-    };
+    let advertised = |j: usize| peer_url(config, ports, j);
     let initial: Vec<String> = (0..config.members)
         .map(|j| format!("m{j}={}", advertised(j)))
         .collect();

@@ -6,7 +6,7 @@ pub mod record;
 
 use crate::clock::Nanos;
 use op::Op;
-use record::{Exit, Fault, Hash, Meta, Phase, Record, WatchBatch, WatchNote};
+use record::{Exit, Fault, Hash, Meta, Phase, Record, WatchBatch, WatchNote, Window};
 
 /// A history sorted by kind of record; each list keeps the order of the file.
 #[derive(Clone, Debug, Default)]
@@ -16,6 +16,7 @@ pub struct History {
     pub ops: Vec<Op>,
     pub watches: Vec<WatchBatch>,
     pub watch_notes: Vec<(usize, Nanos, WatchNote)>,
+    pub windows: Vec<Window>,
     pub faults: Vec<Fault>,
     pub hashes: Vec<Hash>,
     pub exits: Vec<Exit>,
@@ -29,6 +30,7 @@ impl History {
             Record::Op(op) => self.ops.push(op),
             Record::Watch(batch) => self.watches.push(batch),
             Record::WatchNote { member, at, note } => self.watch_notes.push((member, at, note)),
+            Record::Window(window) => self.windows.push(window),
             Record::Fault(fault) => self.faults.push(fault),
             Record::Hash(hash) => self.hashes.push(hash),
             Record::Exit(exit) => self.exits.push(exit),

@@ -56,6 +56,9 @@ pub struct PutReq {
     pub value: String,
     #[serde(default, skip_serializing_if = "is_false")]
     pub prev: bool,
+    /// The lease the key is attached to; zero for none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub lease: i64,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -116,7 +119,34 @@ pub enum Request {
     Put(PutReq),
     Delete(DeleteReq),
     Txn(TxnReq),
-    Compact { rev: i64 },
+    Compact {
+        rev: i64,
+    },
+    Lease(LeaseReq),
+    /// Waits for a named lock; the key `name/lease` is the holder's.
+    Lock {
+        name: String,
+        lease: i64,
+    },
+    Unlock {
+        key: String,
+    },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LeaseReq {
+    /// `ttl` in seconds.
+    Grant {
+        id: i64,
+        ttl: i64,
+    },
+    Renew {
+        id: i64,
+    },
+    Revoke {
+        id: i64,
+    },
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -164,6 +194,15 @@ pub enum Reply {
     Delete(DeleteReply),
     Txn(TxnReply),
     Compact,
+    /// The time to live in seconds; zero for a lease that is gone.
+    Lease {
+        ttl: i64,
+    },
+    /// The key that holds the lock.
+    Locked {
+        key: String,
+    },
+    Unlocked,
 }
 
 /// Why an operation certainly had no effect.
@@ -211,6 +250,12 @@ pub enum Load {
     ReadWrite,
     History,
     Compaction,
+    Lease,
+    /// Sets under a lock, each change guarded by the holder's key.
+    Lock,
+    /// Sets under a lock and nothing else.
+    LockUnsafe,
+    Kubernetes,
     /// Scans that stand in for a watch when resolving unknown outcomes.
     Evidence,
     /// After healing: every operation must succeed.
@@ -227,6 +272,10 @@ impl Load {
             Load::ReadWrite => "readwrite",
             Load::History => "history",
             Load::Compaction => "compaction",
+            Load::Lease => "lease",
+            Load::Lock => "lock",
+            Load::LockUnsafe => "lock-unsafe",
+            Load::Kubernetes => "kubernetes",
             Load::Evidence => "evidence",
             Load::Final => "final",
         }
@@ -271,14 +320,20 @@ impl Op {
                 TxnOpReply::Delete(d) => d.deleted > 0,
                 TxnOpReply::Range(_) | TxnOpReply::Odd(_) => false,
             }),
-            Reply::Range(_) | Reply::Compact => false,
+            Reply::Range(_)
+            | Reply::Compact
+            | Reply::Lease { .. }
+            | Reply::Locked { .. }
+            | Reply::Unlocked => false,
         }
     }
 
-    /// Serializable reads may be stale; everything else is linearizable.
+    /// Serializable reads may be stale, and so may the header of a renewal;
+    /// everything else is linearizable.
     pub fn linearizable(&self) -> bool {
         match &self.req {
             Request::Range(r) => !r.serializable,
+            Request::Lease(LeaseReq::Renew { .. }) => false,
             _ => true,
         }
     }
@@ -293,8 +348,22 @@ impl Request {
                 .iter()
                 .chain(&t.or_else)
                 .all(|o| matches!(o, TxnOp::Range(_))),
-            Request::Put(_) | Request::Delete(_) | Request::Compact { .. } => false,
+            Request::Put(_)
+            | Request::Delete(_)
+            | Request::Compact { .. }
+            | Request::Lease(_)
+            | Request::Lock { .. }
+            | Request::Unlock { .. } => false,
         }
+    }
+
+    /// True when a successful reply does not tell at which revision its
+    /// changes were made, if it made any.
+    pub fn is_loose(&self) -> bool {
+        matches!(
+            self,
+            Request::Lease(_) | Request::Lock { .. } | Request::Unlock { .. }
+        )
     }
 
     /// Linearizable read of the whole key space at the head.
@@ -306,6 +375,11 @@ impl Request {
             ..RangeReq::default()
         })
     }
+}
+
+/// The key by which a lease takes part in a lock.
+pub fn lock_key(name: &str, lease: i64) -> String {
+    format!("{name}/{lease:x}")
 }
 
 /// The end of the range that holds every key with this prefix (ASCII only).

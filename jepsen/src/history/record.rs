@@ -25,6 +25,40 @@ pub struct WatchBatch {
     pub events: Vec<Event>,
 }
 
+/// What one response of a [`Window`] showed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Part {
+    /// Header revision.
+    pub rev: i64,
+    /// None for a progress notification.
+    pub events: Vec<Event>,
+    /// The watch was canceled, with its floor or zero.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canceled: Option<i64>,
+}
+
+/// A watch of some keys from some revision on for some time.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Window {
+    pub member: usize,
+    pub start: Nanos,
+    pub end: Nanos,
+    pub key: String,
+    /// The end of the range, as in a range request.
+    pub range_end: String,
+    /// The first revision asked for; zero for what comes.
+    pub from: i64,
+    /// Previous pairs were asked for.
+    pub prev: bool,
+    /// Puts were filtered out.
+    pub no_put: bool,
+    /// Deletions were filtered out.
+    pub no_delete: bool,
+    /// Header revision of the answer to the request.
+    pub created: i64,
+    pub parts: Vec<Part>,
+}
+
 /// Watches run from revision 1 to the end of a run, one for each member.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -146,6 +180,7 @@ pub enum Record {
         at: Nanos,
         note: WatchNote,
     },
+    Window(Window),
     Fault(Fault),
     Hash(Hash),
     Exit(Exit),

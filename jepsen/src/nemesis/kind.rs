@@ -22,11 +22,32 @@ pub enum Kind {
     /// The leader hears but nobody hears it.
     LeaderMute,
     Delay,
+    /// Bytes arrive a few at a time.
+    Drip,
     Reset,
+    /// Bytes arrive changed. Only for peers that notice it.
+    Corrupt,
     RollingRestart,
+    Compact,
+    Defragment,
+    MoveLeader,
+    /// Wall clocks jump.
+    Clock,
+    /// Removed, away for a while, added again.
+    MemberShrink,
+    /// Removed and added at once.
+    MemberReplace,
+    DiskFull,
+    DiskSlow,
+    /// Syncs fail.
+    DiskError,
+    FlipLog,
+    FlipRows,
+    FlipSnapshot,
+    TruncateLog,
 }
 
-const NAMES: [(Kind, &str); 14] = [
+const NAMES: [(Kind, &str); 29] = [
     (Kind::KillRandom, "kill-random"),
     (Kind::KillLeader, "kill-leader"),
     (Kind::KillAll, "kill-all"),
@@ -39,8 +60,23 @@ const NAMES: [(Kind, &str); 14] = [
     (Kind::LeaderDeaf, "leader-deaf"),
     (Kind::LeaderMute, "leader-mute"),
     (Kind::Delay, "delay"),
+    (Kind::Drip, "drip"),
     (Kind::Reset, "reset"),
+    (Kind::Corrupt, "corrupt"),
     (Kind::RollingRestart, "rolling-restart"),
+    (Kind::Compact, "compact"),
+    (Kind::Defragment, "defragment"),
+    (Kind::MoveLeader, "move-leader"),
+    (Kind::Clock, "clock"),
+    (Kind::MemberShrink, "member-shrink"),
+    (Kind::MemberReplace, "member-replace"),
+    (Kind::DiskFull, "disk-full"),
+    (Kind::DiskSlow, "disk-slow"),
+    (Kind::DiskError, "disk-error"),
+    (Kind::FlipLog, "flip-log"),
+    (Kind::FlipRows, "flip-rows"),
+    (Kind::FlipSnapshot, "flip-snapshot"),
+    (Kind::TruncateLog, "truncate-log"),
 ];
 
 impl Kind {
@@ -62,8 +98,38 @@ impl Kind {
                 | Kind::LeaderDeaf
                 | Kind::LeaderMute
                 | Kind::Delay
+                | Kind::Drip
                 | Kind::Reset
+                | Kind::Corrupt
         )
+    }
+
+    /// True when the members' files lie on small file systems of their own.
+    pub fn needs_small_disks(self) -> bool {
+        self == Kind::DiskFull
+    }
+
+    /// True when a member that it hits may end with a fatal line in its log.
+    pub fn may_end_it(self) -> bool {
+        matches!(
+            self,
+            Kind::MemberShrink
+                | Kind::MemberReplace
+                | Kind::DiskFull
+                | Kind::DiskError
+                | Kind::FlipLog
+                | Kind::FlipRows
+                | Kind::FlipSnapshot
+                | Kind::TruncateLog
+        )
+    }
+
+    /// True for the kinds that `all` stands for: those that need no rights, no
+    /// other program and no protection of the transport, and damage nothing.
+    fn is_common(self) -> bool {
+        !self.needs_small_disks()
+            && !matches!(self, Kind::Corrupt | Kind::DiskSlow | Kind::Clock)
+            && (!self.may_end_it() || self.name().starts_with("member-"))
     }
 
     /// True when the fault is worth nothing unless it hits the leader.
@@ -86,7 +152,7 @@ impl FromStr for Kind {
         let found = NAMES.iter().find(|(_, name)| *name == s).map(|(k, _)| *k);
         found.ok_or_else(|| {
             format!(
-                "no such fault: {s}; known: none, partition, all, {}",
+                "no such fault: {s}; known: none, all, partition, member, disk, damage, {}",
                 list(NAMES.iter().map(|(k, _)| *k))
             )
         })
@@ -97,20 +163,24 @@ fn list(kinds: impl Iterator<Item = Kind>) -> String {
     kinds.map(Kind::name).collect::<Vec<_>>().join(", ")
 }
 
-/// A comma-separated list; `partition` and `all` stand for several kinds,
-/// `none` for no fault.
+fn named(which: impl Fn(Kind) -> bool) -> impl Iterator<Item = Kind> {
+    NAMES.iter().map(|(k, _)| *k).filter(move |k| which(*k))
+}
+
+/// A comma-separated list; `all`, `partition`, `member`, `disk` and `damage`
+/// stand for several kinds, `none` for no fault.
 pub fn parse(text: &str) -> Result<Vec<Kind>, String> {
     let mut kinds = Vec::new();
     for word in text.split(',').filter(|w| !w.is_empty()) {
         match word {
             "none" => {}
-            "all" => kinds.extend(NAMES.iter().map(|(k, _)| *k)),
-            "partition" => kinds.extend(
-                NAMES
-                    .iter()
-                    .map(|(k, _)| *k)
-                    .filter(|k| k.name().starts_with("partition-")),
-            ),
+            "all" => kinds.extend(named(|k| k.is_common())),
+            "partition" | "member" | "disk" => {
+                kinds.extend(named(|k| k.name().starts_with(&format!("{word}-"))));
+            }
+            "damage" => kinds.extend(named(|k| {
+                k.name().starts_with("flip-") || k == Kind::TruncateLog
+            })),
             _ => kinds.push(word.parse()?),
         }
     }
@@ -132,7 +202,13 @@ mod tests {
             vec![Kind::KillRandom, Kind::KillAll]
         );
         assert_eq!(parse("partition").unwrap().len(), 4);
-        assert_eq!(parse("all").unwrap().len(), NAMES.len());
+        assert_eq!(parse("member").unwrap().len(), 2);
+        assert_eq!(parse("disk").unwrap().len(), 3);
+        assert_eq!(parse("damage").unwrap().len(), 4);
+        assert_eq!(
+            parse("all,disk,damage,corrupt,clock").unwrap().len(),
+            NAMES.len()
+        );
         assert!(parse("kill-some").is_err());
         for (kind, name) in NAMES {
             assert_eq!(name.parse::<Kind>().unwrap(), kind);

@@ -4,7 +4,12 @@
 //! The choices (kind, victim, duration) follow from the seed; which member
 //! leads at that moment does not, and is recorded.
 
+pub mod admin;
+pub mod clock;
+pub mod damage;
+pub mod disk;
 pub mod kind;
+pub mod membership;
 pub mod network;
 pub mod probe;
 pub mod process;
@@ -12,6 +17,7 @@ pub mod process;
 use crate::client::Bench;
 use crate::clock::Nanos;
 use crate::cluster::Cluster;
+use crate::evidence::Collected;
 use crate::history::record::{Fault, Injected, Record};
 use crate::net::link::Links;
 use anyhow::Result;
@@ -57,6 +63,7 @@ pub struct Nemesis {
     pub cluster: Arc<Mutex<Cluster>>,
     pub links: Option<Links>,
     pub probe: Probe,
+    pub collected: Arc<Collected>,
     pub rng: StdRng,
     pub plan: Plan,
     pub now: Arc<Now>,
@@ -155,6 +162,15 @@ impl Nemesis {
             Kind::KillAll => process::kill_all(self).await?,
             Kind::PauseRandom | Kind::PauseLeader => process::pause(self, kind).await?,
             Kind::RollingRestart => process::rolling_restart(self).await?,
+            Kind::Compact | Kind::Defragment | Kind::MoveLeader => {
+                admin::inject(self, kind).await?
+            }
+            Kind::Clock => clock::inject(self).await?,
+            Kind::MemberShrink | Kind::MemberReplace => membership::inject(self, kind).await?,
+            Kind::DiskFull | Kind::DiskSlow | Kind::DiskError => disk::inject(self, kind).await?,
+            Kind::FlipLog | Kind::FlipRows | Kind::FlipSnapshot | Kind::TruncateLog => {
+                damage::inject(self, kind).await?
+            }
             _ => network::inject(self, kind).await,
         };
         let end = self.bench.clock.now();

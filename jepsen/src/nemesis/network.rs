@@ -171,6 +171,16 @@ async fn apply(n: &mut Nemesis, kind: Kind, links: &Links, cut: &Cut, length: Du
             n.hold(length).await;
             format!("{} ms one way on every link", delay.as_millis())
         }
+        Kind::Drip | Kind::Corrupt => {
+            let mode = if kind == Kind::Drip {
+                Mode::Drip
+            } else {
+                Mode::Corrupt
+            };
+            cut.iter().for_each(|&(a, b)| links.set(a, b, mode));
+            n.hold(length).await;
+            format!("{} on every link", kind.name())
+        }
         Kind::Reset => {
             let until = tokio::time::Instant::now() + length;
             let mut resets = 0;

@@ -62,6 +62,12 @@ impl Probe {
         best.map(|b| b.member)
     }
 
+    /// The id a member has now.
+    pub async fn id(&self, member: usize) -> Option<u64> {
+        let (_, status) = self.clone().status(member).await.ok()?;
+        status.header.map(|header| header.member_id)
+    }
+
     /// The version a member reports; empty if it reports none.
     pub async fn version(&self, member: usize) -> String {
         self.clone()

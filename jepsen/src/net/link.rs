@@ -12,6 +12,10 @@ pub enum Mode {
     /// lost from a connection that survives.
     Hold,
     Delay(Duration),
+    /// A few bytes at a time.
+    Drip,
+    /// A byte of each piece is changed.
+    Corrupt,
 }
 
 #[derive(Clone, Copy, Debug)]

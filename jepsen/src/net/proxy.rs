@@ -20,6 +20,9 @@ const CHUNK: usize = 16 * 1024;
 /// Chunks in flight on one direction of one connection; a held link fills
 /// them and then the sender's own buffers.
 const IN_FLIGHT: usize = 64;
+/// Bytes of a dripping link that pass at once, and how often.
+const DRIP: usize = 128;
+const DRIP_EVERY: Duration = Duration::from_millis(5);
 const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 
 /// Starts the proxy for `member`; it runs as long as the runtime.
@@ -103,6 +106,34 @@ async fn pump(
     }
 }
 
+/// Writes a chunk as the link's mode of this moment says.
+async fn pass_on(
+    write: &mut OwnedWriteHalf,
+    mut bytes: Vec<u8>,
+    state: &watch::Receiver<State>,
+    links: &Links,
+    link: (usize, usize),
+) -> io::Result<()> {
+    let mode = state.borrow().mode;
+    if let (Mode::Drip | Mode::Corrupt, Some(link)) = (mode, links.get(link.0, link.1)) {
+        link.count_hit(bytes.len());
+    }
+    if mode == Mode::Corrupt {
+        let middle = bytes.len() / 2;
+        if let Some(byte) = bytes.get_mut(middle) {
+            *byte ^= 0x10;
+        }
+    }
+    let mut rest = bytes.as_slice();
+    while state.borrow().mode == Mode::Drip && rest.len() > DRIP {
+        let (drop, more) = rest.split_at(DRIP);
+        write.write_all(drop).await?;
+        rest = more;
+        sleep(DRIP_EVERY).await;
+    }
+    write.write_all(rest).await
+}
+
 struct Chunk {
     due: Instant,
     delayed: bool,
@@ -122,7 +153,7 @@ async fn reader(
         }
         let (due, delayed) = match state.borrow().mode {
             Mode::Delay(d) => (Instant::now() + d, true),
-            Mode::Pass | Mode::Hold => (Instant::now(), false),
+            Mode::Pass | Mode::Hold | Mode::Drip | Mode::Corrupt => (Instant::now(), false),
         };
         if send
             .send(Chunk {
@@ -154,7 +185,7 @@ async fn writer(
         if state.wait_for(|s| s.mode != Mode::Hold).await.is_err() {
             return Err(io::ErrorKind::ConnectionReset.into());
         }
-        write.write_all(&chunk.bytes).await?;
+        pass_on(&mut write, chunk.bytes, &state, links, link).await?;
     }
     // The end of the stream is held back like everything before it.
     if state.wait_for(|s| s.mode != Mode::Hold).await.is_err() {

@@ -104,17 +104,23 @@ fn colour(kind: &str) -> &'static str {
         "kill" => "#d1242f",
         "pause" => "#8250df",
         "rolling" => "#0969da",
-        "delay" | "reset" => "#9a6700",
+        "delay" | "drip" | "reset" | "corrupt" => "#9a6700",
+        "compact" | "defragment" | "move" => "#57606a",
+        "member" => "#1a7f37",
+        "disk" | "flip" | "truncate" => "#bf3989",
         _ => "#bf5700",
     }
 }
 
-const FAMILIES: [(&str, &str); 5] = [
+const FAMILIES: [(&str, &str); 8] = [
     ("kill", "#d1242f"),
     ("pause", "#8250df"),
     ("partition", "#bf5700"),
-    ("delay, reset", "#9a6700"),
+    ("delay, drip, reset", "#9a6700"),
     ("rolling restart", "#0969da"),
+    ("compaction, defragmentation, leader moved", "#57606a"),
+    ("membership", "#1a7f37"),
+    ("disk and damage", "#bf3989"),
 ];
 
 fn charts(out: &mut String, history: &History) {

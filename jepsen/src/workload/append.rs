@@ -89,6 +89,7 @@ fn guarded(a: &mut Actor, keys: &[String], lists: &[RangeReply]) -> TxnReq {
                 key: key.clone(),
                 value,
                 prev: a.rng.random_ratio(1, 4),
+                lease: 0,
             })
         } else {
             TxnOp::Range(RangeReq {

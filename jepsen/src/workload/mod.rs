@@ -7,9 +7,13 @@
 pub mod append;
 pub mod compaction;
 pub mod history_reads;
+pub mod kubernetes;
+pub mod leases;
+pub mod lock;
 pub mod read_write;
 pub mod register;
 pub mod set;
+pub mod watching;
 
 use crate::client::{Bench, Client};
 use crate::history::op::{
@@ -33,41 +37,56 @@ pub enum Kind {
     Append,
     ReadWrite,
     History,
-    /// All of them, and compactions.
+    Lease,
+    Lock,
+    /// Expected to lose what it writes.
+    LockUnsafe,
+    Watch,
+    Kubernetes,
+    /// All of them but the locks, and compactions.
     Mixed,
 }
+
+const NAMES: [(Kind, &str); 11] = [
+    (Kind::Register, "register"),
+    (Kind::Set, "set"),
+    (Kind::Append, "append"),
+    (Kind::ReadWrite, "readwrite"),
+    (Kind::History, "history"),
+    (Kind::Lease, "lease"),
+    (Kind::Lock, "lock"),
+    (Kind::LockUnsafe, "lock-unsafe"),
+    (Kind::Watch, "watch"),
+    (Kind::Kubernetes, "kubernetes"),
+    (Kind::Mixed, "mixed"),
+];
 
 impl std::str::FromStr for Kind {
     type Err = String;
 
     fn from_str(s: &str) -> Result<Kind, String> {
-        match s {
-            "register" => Ok(Kind::Register),
-            "set" => Ok(Kind::Set),
-            "append" => Ok(Kind::Append),
-            "readwrite" => Ok(Kind::ReadWrite),
-            "history" => Ok(Kind::History),
-            "mixed" => Ok(Kind::Mixed),
-            _ => Err("register, set, append, readwrite, history or mixed".into()),
-        }
+        let found = NAMES.iter().find(|(_, name)| *name == s).map(|(k, _)| *k);
+        found.ok_or_else(|| {
+            let names: Vec<&str> = NAMES.iter().map(|(_, name)| *name).collect();
+            format!("one of {}", names.join(", "))
+        })
     }
 }
 
 impl Kind {
     pub fn name(self) -> &'static str {
-        match self {
-            Kind::Register => "register",
-            Kind::Set => "set",
-            Kind::Append => "append",
-            Kind::ReadWrite => "readwrite",
-            Kind::History => "history",
-            Kind::Mixed => "mixed",
-        }
+        NAMES
+            .iter()
+            .find(|(k, _)| *k == self)
+            .map_or("?", |(_, name)| name)
     }
 
     /// True when revisions are compacted away during the run.
     pub fn compacts(self) -> bool {
-        matches!(self, Kind::Mixed | Kind::History)
+        matches!(
+            self,
+            Kind::Mixed | Kind::History | Kind::Watch | Kind::Kubernetes
+        )
     }
 }
 
@@ -77,6 +96,7 @@ pub struct Shared {
     pub registers: register::Keys,
     pub set_epoch: AtomicU64,
     pub append_epoch: AtomicU64,
+    pub lock_epoch: AtomicU64,
 }
 
 impl Shared {
@@ -86,6 +106,7 @@ impl Shared {
             registers: register::Keys::new(clients),
             set_epoch: AtomicU64::new(0),
             append_epoch: AtomicU64::new(0),
+            lock_epoch: AtomicU64::new(0),
         }
     }
 }
@@ -96,6 +117,9 @@ pub struct Actor {
     pub rng: StdRng,
     pub shared: Arc<Shared>,
     written: u64,
+    leases: i64,
+    /// The lease of this client's events.
+    event_lease: Option<i64>,
     refused: bool,
 }
 
@@ -107,6 +131,8 @@ impl Actor {
             rng: crate::seed::stream(shared.seed, "client", u64::from(id)),
             shared: Arc::clone(shared),
             written: 0,
+            leases: 0,
+            event_lease: None,
             refused: false,
         })
     }
@@ -118,8 +144,13 @@ impl Actor {
     }
 
     pub async fn call(&mut self, load: Load, req: Request) -> Option<Reply> {
+        self.call_at(load, req).await.map(|(_, reply)| reply)
+    }
+
+    /// The same, with the revision in the reply's header.
+    pub async fn call_at(&mut self, load: Load, req: Request) -> Option<(i64, Reply)> {
         match self.client.call(load, req).await {
-            Outcome::Ok { reply, .. } => Some(reply),
+            Outcome::Ok { rev, reply } => Some((rev, reply)),
             Outcome::Fail { class, .. } => {
                 self.refused |= class == FailClass::Refused;
                 None
@@ -162,6 +193,23 @@ impl Actor {
             Kind::History => match self.rng.random_range(0..3u8) {
                 0 => read_write::step(self).await,
                 _ => history_reads::step(self).await,
+            },
+            Kind::Lease => leases::step(self).await,
+            Kind::Lock => lock::step(self, true).await,
+            Kind::LockUnsafe => lock::step(self, false).await,
+            // One client in three watches, the others write what is watched.
+            Kind::Watch if self.client.id % 3 == 2 => watching::step(self).await,
+            Kind::Watch => match self.rng.random_range(0..8u8) {
+                0 => leases::step(self).await,
+                1..4 => read_write::step(self).await,
+                _ => register::step(self).await,
+            },
+            Kind::Kubernetes => kubernetes::step(self).await,
+            // Leases and watches take seconds: a few clients do nothing else.
+            Kind::Mixed if self.client.id % 6 == 4 => leases::step(self).await,
+            Kind::Mixed if self.client.id % 6 == 5 => match self.rng.random_range(0..8u8) {
+                0 => watching::step(self).await,
+                _ => kubernetes::step(self).await,
             },
             Kind::Mixed => match self.rng.random_range(0..20u8) {
                 0..9 => register::step(self).await,

@@ -91,6 +91,7 @@ fn operations(a: &mut Actor, keys: &[u32]) -> Vec<TxnOp> {
                 key: key(i),
                 value: a.unique(),
                 prev: a.rng.random_ratio(1, 3),
+                lease: 0,
             }),
         })
         .collect();

@@ -48,8 +48,16 @@ pub async fn step(a: &mut Actor) {
         7..13 => {
             let value = a.unique();
             let prev = a.rng.random_ratio(1, 4);
-            a.call(Load::Register, Request::Put(PutReq { key, value, prev }))
-                .await;
+            a.call(
+                Load::Register,
+                Request::Put(PutReq {
+                    key,
+                    value,
+                    prev,
+                    lease: 0,
+                }),
+            )
+            .await;
         }
         13..19 => swap(a, key).await,
         _ => {
@@ -98,6 +106,7 @@ async fn swap(a: &mut Actor, key: String) {
                 key: key.clone(),
                 value,
                 prev: false,
+                lease: 0,
             })],
             or_else: vec![TxnOp::Range(RangeReq {
                 key: key.clone(),

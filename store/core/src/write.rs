@@ -10,6 +10,7 @@ use crate::{
     error::{Error, Stop},
     kv,
     overlay::Overlay,
+    planted,
     read::{self, Newest, Reader, Span},
     reply::Reply,
     rows::{
@@ -57,7 +58,11 @@ impl<'w, 'a, V: View + ?Sized> Writer<'w, 'a, V> {
 
     /// Makes the changes the state's, if there are any.
     pub(crate) fn finish(self, state: &mut State) -> Vec<Event> {
-        let seen = self.seen();
+        let mut seen = self.seen();
+        if self.changes > 0 && seen.revision % 97 == 0 {
+            seen.revision += i64::from(planted::has("skipped-revision"));
+            seen.revision -= i64::from(planted::has("repeated-revision"));
+        }
         if seen != *state {
             *state = seen;
             state.save(self.overlay);
@@ -231,6 +236,11 @@ impl<'w, 'a, V: View + ?Sized> Writer<'w, 'a, V> {
                 let reader = Reader::new(overlay, &self.seen(), self.before.revision);
                 reader.get(key, |live| live.whole(overlay, Bytes::copy_from_slice))
             }
+            Some(_) if planted::has("older-prev-kv") => {
+                let overlay = &*self.overlay;
+                let reader = Reader::new(overlay, &self.before, self.before.revision - 1);
+                reader.get(key, |live| live.whole(overlay, Bytes::copy_from_slice))
+            }
             Some(newest) => Ok(newest.rest.clone()),
             None => Ok(None),
         }
@@ -241,7 +251,7 @@ impl<'w, 'a, V: View + ?Sized> Writer<'w, 'a, V> {
         if old == new {
             return;
         }
-        if old != 0 {
+        if old != 0 && !(new == 0 && planted::has("lease-not-detached")) {
             self.overlay
                 .delete(Family::Meta, meta::attachment_key(old, key));
         }

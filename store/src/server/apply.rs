@@ -8,7 +8,7 @@ use std::{io, sync::Arc};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use mizzen_core::{Batch, Family, Overlay, State, View};
+use mizzen_core::{Batch, Family, Overlay, State, View, planted};
 use mizzen_engine::{Engine, Incoming, Outgoing, Transfer};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -267,6 +267,12 @@ impl<E: Transfer> Thread<E> {
         let mut leases = Vec::new();
         let mut revisions = Vec::new();
         for proposal in &proposals {
+            if planted::has("write-lost-on-one-member")
+                && state.revision() % 101 == 0
+                && std::env::args().any(|flag| flag == "--name=m1")
+            {
+                continue;
+            }
             let answer = match &proposal.body {
                 Body::Command(command) => {
                     let outcome = mizzen_core::apply(&mut state, &mut overlay, command)
@@ -275,7 +281,11 @@ impl<E: Transfer> Thread<E> {
                         leases.extend(Change::of(command, reply));
                     }
                     if !outcome.events.is_empty() {
-                        revisions.push(Revision::new(state.revision(), outcome.events));
+                        let mut events = outcome.events;
+                        if planted::has("half-revision-watched") {
+                            events.truncate(1);
+                        }
+                        revisions.push(Revision::new(state.revision(), events));
                     }
                     outcome.reply.map_err(Error::from)
                 }
@@ -320,6 +330,9 @@ impl<E: Transfer> Thread<E> {
             .incoming
             .install(&received.label)
             .map_err(io::Error::other)?;
+        if planted::has("snapshot-without-leases") {
+            self.forget_leases()?;
+        }
         let rows = self.engine.snapshot();
         let state = State::load(&rows).map_err(io::Error::other)?;
         let members = Members::load(&rows).map_err(io::Error::other)?;
@@ -338,6 +351,17 @@ impl<E: Transfer> Thread<E> {
         });
         self.watches.jump(revision);
         Ok(())
+    }
+
+    /// Only for that bug.
+    fn forget_leases(&self) -> io::Result<()> {
+        let rows = self.engine.snapshot();
+        let mut overlay = Overlay::new(&rows);
+        for (id, _) in mizzen_core::leases(&rows).map_err(io::Error::other)? {
+            overlay.delete(Family::Meta, mizzen_core::rows::meta::lease_key(id));
+        }
+        let batch = overlay.into_batch();
+        self.engine.write(&batch).map_err(io::Error::other)
     }
 
     fn reclaim(&self, step: &Reclaim) -> io::Result<()> {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use mizzen_core::planted;
 use mizzen_proto::peer::{ProposeOutcome, ProposeRequest};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
@@ -94,6 +95,7 @@ async fn send(group: &Group, batch: Vec<Item>) {
                 .map(submitted)
                 .collect(),
             Err(status) if never_sent(&status) => vec![Submitted::Refused; batch.len()],
+            Err(_) if planted::has("write-sent-again") => vec![Submitted::Refused; batch.len()],
             // The leader may have received it.
             Err(_) => Vec::new(),
         },

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use mizzen_core::{Interest, Wanted};
+use mizzen_core::{Interest, Wanted, planted};
 
 use super::{
     event::Revision,
@@ -32,6 +32,14 @@ pub enum Step {
 type Behind = (usize, Lagging);
 
 pub fn step(hub: &Hub, stream: &Arc<Stream>) -> Result<Step, String> {
+    let step = read(hub, stream)?;
+    if step == Step::Done {
+        hub.release(stream);
+    }
+    Ok(step)
+}
+
+fn read(hub: &Hub, stream: &Arc<Stream>) -> Result<Step, String> {
     let (_, floor) = hub.past.now();
     let behind: Vec<Behind> = {
         let mut state = stream.state.lock();
@@ -125,8 +133,10 @@ fn join(hub: &Hub, stream: &Arc<Stream>, reader: &Reader<'_>) -> bool {
             }
         };
         let mut state = stream.state.lock();
-        for revision in news {
-            reader.tell(&mut state, &reader.kept(revision));
+        let gap = usize::from(planted::has("watch-gap"));
+        let again = news.last().filter(|_| planted::has("watch-repeats"));
+        for revision in news.iter().skip(gap).chain(again) {
+            reader.tell(&mut state, &reader.kept(revision.clone()));
         }
         for (place, lag) in behind {
             if same(&mut state, *place, lag).is_some() {

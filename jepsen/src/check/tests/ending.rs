@@ -166,6 +166,16 @@ fn fatal_lines_and_unasked_ends_are_found() {
         &logs::check(&s.history, Path::new("/nowhere")),
         "the process of m1 ended by itself: exit status: 2",
     );
+    // A disk without space under that member explains it, under another not.
+    let mut full = fault("disk-full", Injected::Installed, false);
+    (full.start, full.end, full.members) = (1, 9, vec![1]);
+    s.history.faults = vec![full];
+    accepted(&logs::check(&s.history, Path::new("/nowhere")));
+    s.history.faults[0].members = vec![2];
+    rejected(
+        &logs::check(&s.history, Path::new("/nowhere")),
+        "ended by itself",
+    );
 }
 
 #[test]

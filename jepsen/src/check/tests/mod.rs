@@ -5,13 +5,16 @@
 #![allow(clippy::unwrap_used)]
 
 mod borders;
+mod cycles;
 mod ending;
+mod leases;
 mod orders;
 mod registers;
 mod replays;
 mod script;
 mod sets;
 mod watches;
+mod windows;
 
 use super::{Finding, Verdict};
 

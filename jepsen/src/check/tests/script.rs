@@ -127,6 +127,7 @@ pub fn put(key: &str, value: &str) -> Request {
         key: key.into(),
         value: value.into(),
         prev: false,
+        lease: 0,
     })
 }
 
@@ -135,6 +136,7 @@ pub fn put_prev(key: &str, value: &str) -> Request {
         key: key.into(),
         value: value.into(),
         prev: true,
+        lease: 0,
     })
 }
 
@@ -177,6 +179,7 @@ pub fn swap(key: &str, from: &str, to: &str) -> Request {
             key: key.into(),
             value: to.into(),
             prev: false,
+            lease: 0,
         })],
         or_else: vec![TxnOp::Range(RangeReq {
             key: key.into(),
@@ -196,6 +199,7 @@ pub fn guarded(key: &str, modified: i64, value: &str) -> Request {
             key: key.into(),
             value: value.into(),
             prev: false,
+            lease: 0,
         })],
         or_else: Vec::new(),
     })
@@ -222,6 +226,7 @@ pub fn both(a: (&str, &str), b: (&str, &str)) -> Request {
             key: k.into(),
             value: v.into(),
             prev: true,
+            lease: 0,
         })
     };
     Request::Txn(TxnReq {

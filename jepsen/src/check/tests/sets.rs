@@ -1,8 +1,8 @@
 //! Sets without revisions.
 
 use super::script::*;
-use super::{accepted, rejected};
-use crate::check::set::check;
+use super::{accepted, rejected, undecided};
+use crate::check::set::{check, check_unsafe};
 use crate::history::op::{FailClass, Load, Outcome, Reply, Request};
 
 fn valid() -> Script {
@@ -69,4 +69,45 @@ fn an_element_cannot_be_seen_before_it_was_sent() {
     let mut s = valid();
     bend(&mut s, 1, "1,2");
     rejected(&check(&s.history), "shows \"2\", which nobody had added");
+}
+
+/// Two clients read the same set under a lock that one of them has lost.
+fn under_lock(load: Load) -> Script {
+    let mut s = Script::of(load);
+    s.ok(0, 10, blind("k/0", "1"));
+    s.ok(20, 30, blind("k/0", "1,2"));
+    s.ok(40, 50, blind("k/0", "1,3"));
+    s.unknown(50, 60, blind("k/0", "1,3,4"));
+    s.ok(60, 70, get("k/0"));
+    s
+}
+
+fn blind(key: &str, value: &str) -> Request {
+    let Request::Put(put) = put(key, value) else {
+        panic!("not a put")
+    };
+    Request::Txn(crate::history::op::TxnReq {
+        then: vec![crate::history::op::TxnOp::Put(put)],
+        ..Default::default()
+    })
+}
+
+#[test]
+fn a_guarded_set_must_lose_nothing() {
+    rejected(
+        &check(&under_lock(Load::Lock).history),
+        "set \"k/0\" lost \"2\"",
+    );
+}
+
+#[test]
+fn an_unguarded_set_must_lose_something() {
+    let finding = check_unsafe(&under_lock(Load::LockUnsafe).history).unwrap();
+    accepted(&finding);
+    assert!(finding.summary.contains("lost=1"), "{finding:?}");
+    let mut s = Script::of(Load::LockUnsafe);
+    s.ok(0, 10, blind("k/0", "1"));
+    s.ok(60, 70, get("k/0"));
+    undecided(&check_unsafe(&s.history).unwrap(), "lost nothing");
+    assert!(check_unsafe(&valid().history).is_none());
 }

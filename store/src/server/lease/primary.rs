@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use mizzen_core::{Command, Lease, Reply};
+use mizzen_core::{Command, Lease, Reply, planted};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
@@ -106,6 +106,10 @@ impl Primary {
         let now = self.now();
         let mut lessor = Lessor::new(limits::LEASE_CHECKPOINT_INTERVAL);
         for (id, lease) in leases {
+            if planted::has("early-lease-after-election") {
+                lessor.restore(now, Duration::ZERO, *id, lease.ttl, 1);
+                continue;
+            }
             lessor.restore(now, extension, *id, lease.ttl, lease.remaining);
         }
         let mut phase = self.phase.lock();

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use mizzen_core::planted;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{keeper::Checkpoints, primary::Primary};
@@ -100,6 +101,9 @@ impl Round {
         {
             return;
         }
+        if planted::has("unconfirmed-renewal") && looked.iter().flatten().all(Option::is_some) {
+            return self.finish(term, asked, looked);
+        }
         let index = match self.group.confirm_leadership().await {
             Ok(confirmed) if confirmed.term == term => confirmed.index,
             Ok(_) | Err(_) => return,
@@ -124,6 +128,7 @@ impl Round {
         let mut noted = Vec::new();
         self.primary.with(|lessor, now, term| {
             let mut look = |question: &Question| match *question {
+                Question::Renew(_) if planted::has("renewal-forgotten") => Some(Answer::Ttl(3)),
                 Question::Renew(id) => match lessor.renew(now, id) {
                     Renewal::Unknown => None,
                     Renewal::Expiring => Some(Answer::Again),

@@ -1,0 +1,177 @@
+//! Damage to the files of one stopped member: flipped bits and lost ends.
+//!
+//! It must serve what is right, or refuse to start. Afterwards it is replaced,
+//! so that never more than a minority is damaged.
+
+use super::kind::Kind;
+use super::{Done, Nemesis, membership};
+use crate::history::record::Injected;
+use anyhow::{Context, Result};
+use rand::Rng;
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
+
+/// How long a damaged member may take to serve or to refuse.
+const START: Duration = Duration::from_secs(10);
+const POLL: Duration = Duration::from_millis(50);
+const FLIPS: std::ops::RangeInclusive<u32> = 1..=8;
+/// Bytes lost from the end at the most.
+const CUT: u64 = 1024;
+
+/// Which files a kind of damage is for, by the names that etcd and Mizzen give.
+fn is_meant(kind: Kind, file: &Path) -> bool {
+    let name = file.file_name().and_then(OsStr::to_str).unwrap_or("");
+    let ends = |end: &str| name.ends_with(end);
+    match kind {
+        Kind::FlipLog | Kind::TruncateLog => ends(".wal") && !name.starts_with("spare"),
+        Kind::FlipRows => ends(".sst") || name == "db",
+        _ => ends(".snap") || ends(".snap.db"),
+    }
+}
+
+pub async fn inject(n: &mut Nemesis, kind: Kind) -> Result<Done> {
+    let leader = n.leader().await;
+    let running = n.cluster.lock().await.running();
+    if running.len() < n.bench.view.members() {
+        return Ok(Done::skipped("a member is down"));
+    }
+    let Some(&m) = running.choose(&mut n.rng) else {
+        return Ok(Done::skipped("no members"));
+    };
+    let mut cluster = n.cluster.lock().await;
+    cluster.leave_alone(m, true);
+    // Rows are sure to be in files after an orderly end only.
+    if matches!(kind, Kind::FlipRows | Kind::FlipSnapshot) {
+        cluster.stop(m).await?;
+    } else {
+        cluster.kill(&[m]).await?;
+    }
+    let data = cluster.member(m)?.data.clone();
+    drop(cluster);
+    let hurt = hurt(kind, &data, &mut n.rng)?;
+    let mut cluster = n.cluster.lock().await;
+    cluster.start(m)?;
+    drop(cluster);
+    let Some(hurt) = hurt else {
+        n.cluster.lock().await.leave_alone(m, false);
+        let recovered = n.recover(&[m], false).await;
+        return Ok(Done {
+            members: vec![m],
+            hit_leader: leader == Some(m),
+            injected: Injected::Indeterminate,
+            kills: 0,
+            detail: format!("m{m} was stopped and has no such file; {recovered}"),
+        });
+    };
+    let outcome = outcome(n, m).await?;
+    if outcome.starts_with("it serves") {
+        let length = n.cut_time();
+        n.hold(length).await;
+    }
+    membership::remove(n, m).await?;
+    membership::add(n, m).await?;
+    let recovered = n.recover(&[m], true).await;
+    Ok(Done {
+        members: vec![m],
+        hit_leader: leader == Some(m),
+        injected: Injected::Installed,
+        kills: 1,
+        detail: format!("m{m}: {hurt}; {outcome}; replaced, {recovered}"),
+    })
+}
+
+/// What the damaged member does.
+async fn outcome(n: &mut Nemesis, m: usize) -> Result<String> {
+    let from = Instant::now();
+    while from.elapsed() < START {
+        let mut cluster = n.cluster.lock().await;
+        cluster.watch_over().await?;
+        if !cluster.running().contains(&m) {
+            let log = cluster.member(m)?.log.clone();
+            let last = fs::read_to_string(log).unwrap_or_default();
+            let last: String = last
+                .lines()
+                .last()
+                .unwrap_or("")
+                .chars()
+                .take(300)
+                .collect();
+            return Ok(format!("it refused to start: {last}"));
+        }
+        drop(cluster);
+        if n.probe.healthy(m, Duration::ZERO).await {
+            return Ok(format!(
+                "it serves after {:.2} s",
+                from.elapsed().as_secs_f64()
+            ));
+        }
+        sleep(POLL).await;
+    }
+    Ok(format!("it did not serve within {} s", START.as_secs()))
+}
+
+/// Damages one file of the kind; `None` if there is none.
+fn hurt(kind: Kind, data: &Path, rng: &mut StdRng) -> Result<Option<String>> {
+    let mut files = Vec::new();
+    list(data, &mut files)?;
+    files.retain(|file| is_meant(kind, file));
+    files.sort();
+    let mut used = Vec::new();
+    for file in files {
+        let bytes = fs::read(&file).with_context(|| format!("read {}", file.display()))?;
+        // Files may have their full size from the start.
+        let length = bytes.iter().rposition(|b| *b != 0).map_or(0, |i| i + 1);
+        if length > 64 {
+            used.push((file, length as u64));
+        }
+    }
+    let chosen = match kind {
+        Kind::TruncateLog => used.last(),
+        _ => used.choose(rng),
+    };
+    let Some((path, length)) = chosen else {
+        return Ok(None);
+    };
+    let file = fs::OpenOptions::new().read(true).write(true).open(path)?;
+    let name = path
+        .strip_prefix(data)
+        .unwrap_or(path)
+        .display()
+        .to_string();
+    if kind == Kind::TruncateLog {
+        let cut = rng.random_range(1..=CUT.min(*length));
+        file.set_len(length - cut)?;
+        return Ok(Some(format!(
+            "{name} lost its last {cut} of {length} bytes"
+        )));
+    }
+    let flips = rng.random_range(FLIPS);
+    for _ in 0..flips {
+        let at = rng.random_range(0..*length);
+        let mut byte = [0];
+        file.read_exact_at(&mut byte, at)?;
+        byte[0] ^= 1 << rng.random_range(0..8);
+        file.write_all_at(&byte, at)?;
+    }
+    Ok(Some(format!(
+        "{flips} bits flipped in {length} bytes of {name}"
+    )))
+}
+
+fn list(dir: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
+    for entry in fs::read_dir(dir).with_context(|| format!("list {}", dir.display()))? {
+        let path = entry?.path();
+        if path.is_dir() {
+            list(&path, files)?;
+        } else {
+            files.push(path);
+        }
+    }
+    Ok(())
+}
