@@ -10,3 +10,4 @@ pub mod leases;
 pub mod load;
 pub mod malformed;
 pub mod raw;
+pub mod reflector;
