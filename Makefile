@@ -11,9 +11,10 @@ BIN := $(CARGO_TARGET_DIR)/release
 
 .PHONY: run stop test build packages tools reference kubectl lint
 
-## Builds and starts three replicas on this machine, and says how to use them.
+## Builds and starts three replicas on this machine, the resource API beside
+## each, and says how to use them.
 run: build
-	@MIZZEN=$(BIN)/mizzen store/run.sh start
+	@MIZZEN=$(BIN)/mizzen MIZZEN_APISERVER=$(BIN)/mizzen-apiserver store/run.sh start
 
 ## Stops what `make run` started; the data stays in run/.
 stop:

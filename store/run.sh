@@ -1,17 +1,26 @@
 #!/bin/bash
-# Three replicas on this machine, on the client ports of etcd's Procfile.
-#   store/run.sh start   (MIZZEN: the executable)
+# Three replicas on this machine, each with the resource API beside it: the
+# store on the client ports of etcd's Procfile.
+#   store/run.sh start   (MIZZEN, MIZZEN_APISERVER: the executables)
 #   store/run.sh stop
+# A test names another folder and other ports: RUN, CLIENTS, PEERS, APIS.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-RUN=run
-CLUSTER=infra1=http://127.0.0.1:12380,infra2=http://127.0.0.1:22380,infra3=http://127.0.0.1:32380
-CLIENTS=(2379 22379 32379)
+RUN=${RUN:-run}
+read -ra CLIENTS <<<"${CLIENTS:-2379 22379 32379}"
+read -ra PEERS <<<"${PEERS:-12380 22380 32380}"
+read -ra APIS <<<"${APIS:-6443 16443 26443}"
+CLUSTER=infra1=http://127.0.0.1:${PEERS[0]},infra2=http://127.0.0.1:${PEERS[1]},infra3=http://127.0.0.1:${PEERS[2]}
 
-alive() { [ -f "$1" ] && kill -0 "$(cat "$1")" 2>/dev/null; }
+# A process that ended counts as gone before anybody has asked for its status.
+alive() {
+    [ -f "$1" ] || return 1
+    case $(ps -o stat= -p "$(cat "$1")") in '' | Z*) return 1 ;; esac
+}
 
 stop() {
-    for pid in "$RUN"/infra*.pid; do
+    # The servers of the API first: they are the store's clients.
+    for pid in "$RUN"/apiserver*.pid "$RUN"/infra*.pid; do
         alive "$pid" || { rm -f "$pid"; continue; }
         kill "$(cat "$pid")"
         while alive "$pid"; do sleep 0.1; done
@@ -19,14 +28,29 @@ stop() {
     done
 }
 
-start() {
-    mkdir -p "$RUN"
+# wait_for NAME CONDITION...
+wait_for() {
+    local name=$1
+    shift
+    for _ in $(seq 600); do
+        "$@" && return
+        alive "$RUN/$name.pid" || break
+        sleep 0.1
+    done
+    tail -n 5 "$RUN/$name.log" >&2
+    echo "$name did not start" >&2
+    exit 1
+}
+
+runs() {
+    alive "$RUN/$1.pid" || return 1
+    echo "$1 runs already (pid $(cat "$RUN/$1.pid")); \`make stop\` stops it"
+}
+
+start_store() {
     for i in 1 2 3; do
-        if alive "$RUN/infra$i.pid"; then
-            echo "infra$i runs already (pid $(cat "$RUN/infra$i.pid")); \`make stop\` stops it"
-            continue
-        fi
-        client=http://127.0.0.1:${CLIENTS[i - 1]} peer=http://127.0.0.1:${i}2380
+        runs "infra$i" && continue
+        client=http://127.0.0.1:${CLIENTS[i - 1]} peer=http://127.0.0.1:${PEERS[i - 1]}
         "$MIZZEN" --name "infra$i" --data-dir "$RUN/infra$i" \
             --listen-client-urls "$client" --advertise-client-urls "$client" \
             --listen-peer-urls "$peer" --initial-advertise-peer-urls "$peer" \
@@ -36,21 +60,52 @@ start() {
     done
     for i in 1 2 3; do
         # Serving is what the log says last.
-        for _ in $(seq 600); do
-            grep -q 'ready to serve client requests' "$RUN/infra$i.log" && break
-            alive "$RUN/infra$i.pid" || { tail -n 5 "$RUN/infra$i.log" >&2; echo "infra$i did not start" >&2; exit 1; }
-            sleep 0.1
-        done
+        wait_for "infra$i" grep -q 'ready to serve client requests' "$RUN/infra$i.log"
     done
+}
+
+kubeconfig() { if [ "$1" = 1 ]; then echo "$RUN/kubeconfig"; else echo "$RUN/kubeconfig-$1"; fi; }
+
+# One after the other: the first makes the certificate that all of them use.
+start_apis() {
+    for i in 1 2 3; do
+        runs "apiserver$i" && continue
+        # Its own replica first.
+        servers=()
+        for n in 0 1 2; do servers+=("http://127.0.0.1:${CLIENTS[(i - 1 + n) % 3]}"); done
+        rm -f "$(kubeconfig "$i")"
+        "$MIZZEN_APISERVER" --etcd-servers "$(IFS=,; echo "${servers[*]}")" \
+            --listen "127.0.0.1:${APIS[i - 1]}" --cert-dir "$RUN/pki" --kubeconfig "$(kubeconfig "$i")" \
+            </dev/null >>"$RUN/apiserver$i.log" 2>&1 &
+        echo $! >"$RUN/apiserver$i.pid"
+        # Written when it is about to serve.
+        wait_for "apiserver$i" test -f "$(kubeconfig "$i")"
+    done
+}
+
+start() {
+    mkdir -p "$RUN"
+    start_store
+    start_apis
     cat <<TEXT
 
 Three replicas serve etcd's API on this machine:
-    http://127.0.0.1:2379  http://127.0.0.1:22379  http://127.0.0.1:32379
+    http://127.0.0.1:${CLIENTS[0]}  http://127.0.0.1:${CLIENTS[1]}  http://127.0.0.1:${CLIENTS[2]}
 
-    export ETCDCTL_API=3 ETCDCTL_ENDPOINTS=127.0.0.1:2379,127.0.0.1:22379,127.0.0.1:32379
+    export ETCDCTL_API=3 ETCDCTL_ENDPOINTS=127.0.0.1:${CLIENTS[0]},127.0.0.1:${CLIENTS[1]},127.0.0.1:${CLIENTS[2]}
     etcdctl put greeting hello
     etcdctl get greeting
     etcdctl endpoint status --write-out=table
+
+and beside each of them Kubernetes' API:
+    https://127.0.0.1:${APIS[0]}  https://127.0.0.1:${APIS[1]}  https://127.0.0.1:${APIS[2]}
+
+    export KUBECONFIG=$(realpath "$(kubeconfig 1)")
+    kubectl create deployment web --image=nginx
+    kubectl get deployments
+
+Requests to the latter are not authenticated yet: it listens on loopback only.
+$RUN/kubeconfig-2 and $RUN/kubeconfig-3 are for the other two.
 
 Data and logs are in $RUN/. \`make stop\` stops them, \`make run\` starts them again.
 TEXT

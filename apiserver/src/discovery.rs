@@ -103,6 +103,7 @@ fn sub_kind(resource: &Resource, sub: Sub) -> (&'static str, &'static str, &'sta
         Sub::Scale => ("autoscaling", "v1", "Scale"),
         Sub::Binding => ("", "v1", "Binding"),
         Sub::Eviction => ("policy", "v1", "Eviction"),
+        Sub::Token => ("authentication.k8s.io", "v1", "TokenRequest"),
         _ => (resource.group, resource.version, resource.kind),
     }
 }

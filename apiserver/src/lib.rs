@@ -16,4 +16,5 @@ pub mod schema;
 pub mod select;
 pub mod store;
 pub mod table;
+pub mod token;
 pub mod validate;

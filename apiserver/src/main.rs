@@ -9,6 +9,7 @@ use mizzen_apiserver::{
     http::{self, Api, Files},
     registry::Registry,
     store::Store,
+    token::Signer,
 };
 use tokio::{
     net::TcpListener,
@@ -41,6 +42,11 @@ struct Flags {
     /// The key of --tls-cert-file.
     #[arg(long, requires = "tls_cert_file")]
     tls_private_key_file: Option<PathBuf>,
+    /// The key that signs tokens of service accounts, in PEM (PKCS #8, ECDSA on
+    /// P-256), the same for all servers; by default sa.key in --cert-dir, made
+    /// at the first start.
+    #[arg(long)]
+    service_account_signing_key_file: Option<PathBuf>,
     /// Writes a kubeconfig for this server.
     #[arg(long)]
     kubeconfig: Option<PathBuf>,
@@ -79,12 +85,20 @@ async fn run(flags: Flags) -> anyhow::Result<()> {
         }
     };
     let config = files.config()?;
+    let signer = match &flags.service_account_signing_key_file {
+        Some(path) => Signer::read(path)?,
+        None => {
+            let path = flags.cert_dir.join("sa.key");
+            http::make_key(&path)?;
+            Signer::read(&path)?
+        }
+    };
     let store = Arc::new(Store::new(&flags.etcd_servers)?);
     let listener = TcpListener::bind(flags.listen)
         .await
         .with_context(|| format!("listening on {}", flags.listen))?;
     let address = listener.local_addr()?;
-    let api = Arc::new(Api::new(Registry::new(store), address.to_string()));
+    let api = Arc::new(Api::new(Registry::new(store), address.to_string(), signer));
     let mut waited = false;
     while let Err(error) = bootstrap::run(api.registry()).await {
         if !std::mem::replace(&mut waited, true) {

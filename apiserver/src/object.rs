@@ -4,6 +4,7 @@
 //! Knows metadata, which every kind has. Knows no rule of a kind.
 
 use bytes::Bytes;
+use rand::Rng as _;
 use serde_json::{Map, Value};
 
 use crate::{
@@ -165,4 +166,20 @@ pub fn now() -> Value {
 /// Whether the kind has a field `spec`, and so counts generations.
 pub fn has_spec(resource: &Resource) -> bool {
     schema().field(resource.message, "spec").is_some()
+}
+
+/// A random identity, a version 4 UUID.
+pub fn uid() -> String {
+    let mut bytes: [u8; 16] = rand::rng().random();
+    bytes[6] = bytes[6] & 0x0f | 0x40;
+    bytes[8] = bytes[8] & 0x3f | 0x80;
+    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!(
+        "{}-{}-{}-{}-{}",
+        &hex[..8],
+        &hex[8..12],
+        &hex[12..16],
+        &hex[16..20],
+        &hex[20..]
+    )
 }

@@ -117,6 +117,11 @@ impl ApiServer {
         self.directory.path().join("pki/ca.crt")
     }
 
+    /// The process id, while it runs.
+    pub fn pid(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
     /// Where a test may put files of its own.
     pub fn directory(&self) -> &Path {
         self.directory.path()

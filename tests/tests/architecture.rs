@@ -179,6 +179,7 @@ fn allowed_in_the_resource_api() -> BTreeMap<&'static str, &'static [&'static st
         ("discovery", &["schema"]),
         ("openapi", &["discovery", "schema"]),
         ("table", &["codec", "object", "schema"]),
+        ("token", &[]),
         (
             "http",
             &[
@@ -194,6 +195,7 @@ fn allowed_in_the_resource_api() -> BTreeMap<&'static str, &'static [&'static st
                 "schema",
                 "select",
                 "table",
+                "token",
             ],
         ),
     ])

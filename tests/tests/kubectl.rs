@@ -21,6 +21,7 @@ struct Kubectl<'a> {
 
 struct Printed {
     success: bool,
+    code: Option<i32>,
     stdout: String,
     stderr: String,
 }
@@ -51,6 +52,7 @@ impl Kubectl<'_> {
         let output = child.wait_with_output()?;
         let printed = Printed {
             success: output.status.success(),
+            code: output.status.code(),
             stdout: String::from_utf8(output.stdout)?,
             stderr: String::from_utf8(output.stderr)?,
         };
@@ -106,7 +108,12 @@ impl Kubectl<'_> {
     /// A command must fail and say all of these.
     fn fails(&self, arguments: &str, input: &str, expected: &[&str]) -> Result<()> {
         let (printed, line) = self.run(&arguments.split(' ').collect::<Vec<_>>(), input)?;
-        ensure!(!printed.success, "{line} succeeded: {}", printed.stdout);
+        ensure!(
+            printed.code == Some(1),
+            "{line} ended with {:?}: {}",
+            printed.code,
+            printed.stdout
+        );
         for text in expected {
             ensure!(
                 printed.stderr.contains(text),
@@ -195,6 +202,11 @@ fn reading(kubectl: &Kubectl<'_>) -> Result<()> {
     )?;
     kubectl.prints("explain pod --recursive", &["containerPort", "mountPath"])?;
     kubectl.prints("auth can-i create pods", &["yes"])?;
+    kubectl.prints("auth can-i --list", &["*.*", "[*]"])?;
+    kubectl.prints(
+        "api-resources --namespaced=false -o name",
+        &["nodes\n", "clusterroles.rbac.authorization.k8s.io\n"],
+    )?;
     kubectl.prints("auth whoami", &["system:admin"])?;
     kubectl.prints("get --raw /readyz", &["ok"])?;
     kubectl.prints("cluster-info", &["is running at"])?;
@@ -297,6 +309,8 @@ fn creating(kubectl: &Kubectl<'_>) -> Result<()> {
     )?;
     kubectl.prints("run p --image=nginx", &["pod/p created"])?;
     kubectl.prints("get pods -o wide", &["p ", "0/1", "Pending", "<none>"])?;
+    forms(kubectl)?;
+    tokens(kubectl)?;
     kubectl.prints("describe pod p", &["Image:", "nginx"])?;
     kubectl.prints("describe deployment web", &["2 desired", "RollingUpdate"])?;
     kubectl.prints("scale deployment web --replicas=5", &["web scaled"])?;
@@ -323,13 +337,94 @@ fn creating(kubectl: &Kubectl<'_>) -> Result<()> {
     )
 }
 
+/// What `get` and `describe` make of the same objects.
+fn forms(kubectl: &Kubectl<'_>) -> Result<()> {
+    kubectl.prints("get pods", &["NAME", "READY", "STATUS", "RESTARTS", "AGE"])?;
+    kubectl.prints("get pod p --show-labels", &["LABELS", "run=p"])?;
+    kubectl.prints("get pods -L run", &["RUN"])?;
+    kubectl.prints("get pod p -o yaml", &["kind: Pod", "restartPolicy: Always"])?;
+    let name = kubectl.prints("get pod/p -o name", &[])?;
+    ensure!(name == "pod/p\n", "{name}");
+    let columns = kubectl.prints(
+        "get pod p --no-headers -o custom-columns=N:.metadata.name,P:.status.phase",
+        &[],
+    )?;
+    ensure!(columns.split_whitespace().eq(["p", "Pending"]), "{columns}");
+    let none = kubectl.prints(
+        "get pods --field-selector status.phase=Running -o name",
+        &[],
+    )?;
+    ensure!(none.is_empty(), "{none}");
+    kubectl.prints(
+        "get deployments,services,secrets",
+        &["deployment.apps/web", "service/web", "secret/s"],
+    )?;
+    for name in ["z", "y"] {
+        kubectl.prints(&format!("create serviceaccount {name}"), &["created"])?;
+    }
+    let sorted = kubectl.prints(
+        "get serviceaccounts --chunk-size=1 --sort-by=.metadata.name -o name",
+        &[],
+    )?;
+    ensure!(
+        sorted == "serviceaccount/sa\nserviceaccount/y\nserviceaccount/z\n",
+        "{sorted}"
+    );
+    kubectl.prints(
+        "create service nodeport np --tcp=80 --node-port=30080",
+        &["service/np created"],
+    )?;
+    kubectl.prints("describe service np", &["NodePort", "30080"])?;
+    kubectl.prints(
+        "create service externalname out --external-name example.org",
+        &["service/out created"],
+    )?;
+    kubectl.prints("get service out", &["ExternalName", "example.org"])?;
+    kubectl.prints("describe secret s", &["Opaque", "password:  1 bytes"])?;
+    kubectl.prints("describe job once", &["Completions:", "busybox"])?;
+    let namespace = &kubectl.namespace;
+    kubectl.prints(
+        &format!("describe namespace {namespace}"),
+        &["Status:", "Active", "Resource Quotas"],
+    )?;
+    Ok(())
+}
+
+fn tokens(kubectl: &Kubectl<'_>) -> Result<()> {
+    let token = kubectl.prints("create token sa --duration=20m", &[])?;
+    ensure!(
+        token.trim().split('.').count() == 3,
+        "no JSON web token: {token}"
+    );
+    kubectl.fails(
+        "create token sa --duration=1m",
+        "",
+        &["may not specify a duration less than 10 minutes"],
+    )?;
+    kubectl.fails("create token nobody", "", &["\"nobody\" not found"])?;
+    kubectl.fails(
+        "create token sa --bound-object-kind=Pod --bound-object-name=p",
+        "",
+        &["different serviceaccount name"],
+    )?;
+    let request =
+        kubectl.json("create token sa --bound-object-kind=Secret --bound-object-name=s")?;
+    let status = &request["status"];
+    ensure!(
+        status["token"].is_string() && status["expirationTimestamp"].is_string(),
+        "{request}"
+    );
+    kubectl.prints("get --raw /openid/v1/jwks", &["\"P-256\""])?;
+    Ok(())
+}
+
 fn applied(image: &str, replicas: u32) -> String {
     json!({
         "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "app", "labels": {"a": "b"}},
         "spec": {"replicas": replicas, "selector": {"matchLabels": {"app": "x"}}, "template": {
             "metadata": {"labels": {"app": "x"}},
             "spec": {"containers": [
-                {"name": "c", "image": image, "env": [{"name": "A", "value": "1"}], "resources": {"limits": {"cpu": 0.5}}},
+                {"name": "c", "image": image, "env": [{"name": "A", "value": "1"}], "resources": {"limits": {"cpu": "500m"}}},
                 {"name": "d", "image": "redis:1"}]}}},
     })
     .to_string()
@@ -351,7 +446,7 @@ fn applying(kubectl: &Kubectl<'_>) -> Result<()> {
     }
     let (printed, line) = kubectl.run(&["diff", "-f", "-"], &applied("nginx:3", 4))?;
     ensure!(
-        !printed.success
+        printed.code == Some(1)
             && printed.stdout.contains("-        image: nginx:2")
             && printed.stdout.contains("+        image: nginx:3"),
         "{line}: {}{}",
@@ -464,11 +559,28 @@ fn rolling_out(kubectl: &Kubectl<'_>) -> Result<()> {
         "get deployment app -o jsonpath={.spec.template.spec.containers[0].image}",
         &["nginx:old"],
     )?;
+    kubectl.prints(
+        "rollout undo deployment app --to-revision=2",
+        &["rolled back"],
+    )?;
+    kubectl.prints(
+        "get deployment app -o jsonpath={.spec.template.spec.containers[0].image}",
+        &["nginx:new"],
+    )?;
+    kubectl.prints("rollout pause deployment app", &["paused"])?;
+    kubectl.prints("rollout resume deployment app", &["resumed"])?;
     kubectl.prints("rollout restart deployment app", &["restarted"])?;
+    // Nobody rolls it out here: the test reports what a controller would.
+    kubectl.fails(
+        "rollout status deployment app --timeout=1s",
+        "",
+        &["timed out"],
+    )?;
     let generation = &kubectl.json("get deployment app")?["metadata"]["generation"];
     let status =
         json!({"status": {"observedGeneration": generation, "replicas": 8, "updatedReplicas": 8,
-        "availableReplicas": 8, "readyReplicas": 8}})
+        "availableReplicas": 8, "readyReplicas": 8,
+        "conditions": [{"type": "Available", "status": "True", "reason": "r", "message": "m"}]}})
         .to_string();
     kubectl.words(
         &[
@@ -485,6 +597,10 @@ fn rolling_out(kubectl: &Kubectl<'_>) -> Result<()> {
     kubectl.prints(
         "rollout status deployment app --timeout=30s",
         &["successfully rolled out"],
+    )?;
+    kubectl.prints(
+        "wait --for=condition=Available deployment/app --timeout=30s",
+        &["condition met"],
     )?;
     Ok(())
 }
@@ -542,6 +658,7 @@ fn deleting(kubectl: &Kubectl<'_>) -> Result<()> {
             "get deployment app -o jsonpath={.metadata.finalizers[*]}",
             &[finalizer],
         )?;
+        kubectl.prints("get replicaset app-1 -o name", &["replicaset.apps/app-1"])?;
         kubectl.words(
             &[
                 "patch",
@@ -556,6 +673,15 @@ fn deleting(kubectl: &Kubectl<'_>) -> Result<()> {
         kubectl.fails("get deployment app", "", &["not found"])?;
         kubectl.fed("apply -f -", &applied("nginx:1", 1))?;
     }
+    kubectl.prints("delete deployment app --cascade=background", &["deleted"])?;
+    kubectl.prints("wait --for=delete deployment/app --timeout=30s", &[])?;
+    kubectl.prints("delete replicasets -l app=x", &["\"app-1\"", "\"app-2\""])?;
+    kubectl.prints(
+        "delete job once --cascade=orphan --wait=false",
+        &["deleted"],
+    )?;
+    kubectl.fails("delete pod p", "", &["(NotFound)"])?;
+    kubectl.prints("delete pod p --ignore-not-found", &[])?;
     kubectl.prints("delete configmaps --all", &["\"a\" deleted"])?;
     kubectl.prints("delete secrets --all", &["\"s\" deleted"])?;
     let name = &kubectl.namespace;

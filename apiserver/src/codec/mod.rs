@@ -11,5 +11,5 @@ pub mod proto;
 mod quantity;
 mod time;
 
-pub use quantity::canonical as canonical_quantity;
+pub use quantity::{canonical as canonical_quantity, compare as compare_quantities};
 pub use time::{Precision, format as format_time, now, parse as parse_time};

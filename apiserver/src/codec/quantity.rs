@@ -43,6 +43,11 @@ pub fn canonical(text: &str) -> Option<String> {
     })
 }
 
+/// How two quantities compare, or `None` when one is none.
+pub fn compare(left: &str, right: &str) -> Option<std::cmp::Ordering> {
+    Some(parse(left)?.0.cmp(&parse(right)?.0))
+}
+
 /// The value in billionths, rounded away from zero and cut at what an `int64`
 /// of whole units holds.
 fn parse(text: &str) -> Option<(i128, Family)> {
@@ -171,7 +176,16 @@ fn binary(nanos: i128) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::canonical;
+    use super::{canonical, compare};
+
+    #[test]
+    fn quantities_compare_by_value() {
+        use std::cmp::Ordering::{Equal, Greater, Less};
+        assert_eq!(compare("1Gi", "1024Mi"), Some(Equal));
+        assert_eq!(compare("900m", "1"), Some(Less));
+        assert_eq!(compare("0", "-1"), Some(Greater));
+        assert_eq!(compare("x", "1"), None);
+    }
 
     #[test]
     fn canonical_forms() {

@@ -7,6 +7,7 @@ mod respond;
 mod review;
 mod route;
 mod tls;
+mod token;
 mod watch;
 
 use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
@@ -27,13 +28,20 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-pub use self::tls::{Files, TlsError};
+pub use self::tls::{Files, TlsError, make_key};
 use self::{
     resource::Request,
     respond::Answer,
     route::{Query, Route},
 };
-use crate::{discovery, error::ApiError, limits, openapi, registry::Registry, schema::REVIEWS};
+use crate::{
+    discovery,
+    error::ApiError,
+    limits, openapi,
+    registry::Registry,
+    schema::REVIEWS,
+    token::{self as tokens, Signer},
+};
 
 /// What serves requests.
 pub struct Api {
@@ -43,15 +51,17 @@ pub struct Api {
     watches: Arc<Semaphore>,
     /// How clients reach this server, as discovery tells it.
     address: String,
+    signer: Signer,
 }
 
 impl Api {
-    pub fn new(registry: Registry, address: String) -> Self {
+    pub fn new(registry: Registry, address: String, signer: Signer) -> Self {
         Self {
             registry,
             requests: Semaphore::new(limits::REQUESTS_MAX),
             watches: Arc::new(Semaphore::new(limits::WATCHES_MAX)),
             address,
+            signer,
         }
     }
 
@@ -134,6 +144,8 @@ impl Api {
         match route {
             Route::Root => found(Some(discovery::paths())),
             Route::Version => found(Some(discovery::version())),
+            Route::OpenId => found(Some(tokens::openid_configuration())),
+            Route::Keys => found(Some(self.signer.jwks())),
             Route::Health => self.health().await,
             Route::CoreVersions => Ok(self.groups(true, accept)),
             Route::Groups => Ok(self.groups(false, accept)),

@@ -2,7 +2,6 @@
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, header};
-use tokio_stream::wrappers::ReceiverStream;
 
 use super::{
     Api,
@@ -17,6 +16,7 @@ use crate::{
         proto::{self, Envelope},
     },
     error::{ApiError, FieldError},
+    object::Json,
     patch::{Patch, PatchError},
     registry::{
         DeleteOptions, Deleted, ListOptions, Match, Propagation, Target, Validation, WriteOptions,
@@ -221,43 +221,49 @@ impl Request<'_> {
             return Ok(options);
         }
         let id = sub::message("io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions");
-        let given = self.decode(id)?.value;
-        let text = |value: Option<&serde_json::Value>| {
-            value.and_then(|value| value.as_str()).map(str::to_owned)
-        };
-        if let Some(grace) = given
-            .get("gracePeriodSeconds")
-            .and_then(serde_json::Value::as_i64)
-        {
-            options.grace = Some(grace);
-        }
-        if let Some(policy) = text(given.get("propagationPolicy")) {
-            options.propagation = propagation(&policy)?;
-        }
-        match given
-            .get("orphanDependents")
-            .and_then(serde_json::Value::as_bool)
-        {
-            Some(true) => options.propagation = Some(Propagation::Orphan),
-            Some(false) => options.propagation = Some(Propagation::Background),
-            None => {}
-        }
-        if let Some(preconditions) = given.get("preconditions") {
-            options.uid = text(preconditions.get("uid"));
-            options.version = match text(preconditions.get("resourceVersion")) {
+        apply_options(&self.decode(id)?.value, &mut options)?;
+        Ok(options)
+    }
+}
+
+/// Takes what a `DeleteOptions` object asks for.
+fn apply_options(given: &Json, options: &mut DeleteOptions) -> Result<(), ApiError> {
+    let text = |value: Option<&serde_json::Value>| {
+        value.and_then(|value| value.as_str()).map(str::to_owned)
+    };
+    if let Some(grace) = given
+        .get("gracePeriodSeconds")
+        .and_then(serde_json::Value::as_i64)
+    {
+        options.grace = Some(grace);
+    }
+    if let Some(policy) = text(given.get("propagationPolicy")) {
+        options.propagation = propagation(&policy)?;
+    }
+    match given
+        .get("orphanDependents")
+        .and_then(serde_json::Value::as_bool)
+    {
+        Some(true) => options.propagation = Some(Propagation::Orphan),
+        Some(false) => options.propagation = Some(Propagation::Background),
+        None => {}
+    }
+    if let Some(preconditions) = given.get("preconditions") {
+        options.uid = text(preconditions.get("uid"));
+        options.version =
+            match text(preconditions.get("resourceVersion")) {
                 Some(version) => Some(version.parse().map_err(|_| {
                     ApiError::bad_request("invalid resource version in preconditions")
                 })?),
                 None => None,
             };
-        }
-        let dry = given
-            .get("dryRun")
-            .and_then(serde_json::Value::as_array)
-            .is_some_and(|list| list.iter().any(|one| one == "All"));
-        options.dry_run |= dry;
-        Ok(options)
     }
+    let dry = given
+        .get("dryRun")
+        .and_then(serde_json::Value::as_array)
+        .is_some_and(|list| list.iter().any(|one| one == "All"));
+    options.dry_run |= dry;
+    Ok(())
 }
 
 fn propagation(text: &str) -> Result<Option<Propagation>, ApiError> {
@@ -364,14 +370,20 @@ async fn one(api: &Api, target: &Target, request: &Request<'_>) -> Result<Answer
         }
         (&Method::POST, Some(Sub::Eviction)) => {
             let body = request.decode(sub::message(sub::EVICTION))?;
-            let options = DeleteOptions {
+            let mut options = DeleteOptions {
                 dry_run: request.dry_run()?,
                 ..DeleteOptions::default()
             };
+            if let Some(serde_json::Value::Object(given)) = body.value.get("deleteOptions") {
+                apply_options(given, &mut options)?;
+            }
             registry.evict(target, &body, options).await?;
             return Ok(success(StatusCode::CREATED));
         }
-        (_, Some(Sub::Binding | Sub::Eviction)) => {
+        (&Method::POST, Some(Sub::Token)) => {
+            return super::token::answer(api, target, request).await;
+        }
+        (_, Some(Sub::Binding | Sub::Eviction | Sub::Token)) => {
             return Err(ApiError::method(request.method.as_str()));
         }
         (&Method::GET, Some(Sub::Scale)) => return scale(registry.scale(target).await?),
@@ -472,8 +484,8 @@ async fn watched(
         Form::Protobuf => "application/vnd.kubernetes.protobuf;stream=watch",
         _ => "application/json",
     };
-    let receiver = watch::start(target.resource, cache, options, permit).await?;
-    let mut answer = http::Response::new(respond::streamed(ReceiverStream::new(receiver)));
+    let chunks = watch::start(target.resource, cache, options, permit).await?;
+    let mut answer = http::Response::new(respond::streamed(chunks));
     respond::set(&mut answer, header::CONTENT_TYPE, content);
     Ok(answer)
 }

@@ -14,6 +14,10 @@ pub enum Route {
     /// `healthz`, `livez` or `readyz`.
     Health,
     Metrics,
+    /// `/.well-known/openid-configuration`
+    OpenId,
+    /// The keys of tokens.
+    Keys,
     /// `/api`
     CoreVersions,
     /// `/apis`
@@ -102,6 +106,8 @@ pub fn route(path: &str) -> Option<Route> {
         [""] => Some(Route::Root),
         ["version"] => Some(Route::Version),
         ["healthz" | "livez" | "readyz", ..] => Some(Route::Health),
+        [".well-known", "openid-configuration"] => Some(Route::OpenId),
+        ["openid", "v1", "jwks"] => Some(Route::Keys),
         ["metrics"] => Some(Route::Metrics),
         ["api"] => Some(Route::CoreVersions),
         ["apis"] => Some(Route::Groups),

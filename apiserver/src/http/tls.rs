@@ -36,6 +36,17 @@ pub struct Files {
     pub ca: PathBuf,
 }
 
+/// Makes a key on P-256, unless there is one: for tokens of service accounts.
+pub fn make_key(path: &Path) -> Result<(), TlsError> {
+    if path.exists() {
+        return Ok(());
+    }
+    if let Some(dir) = path.parent() {
+        fs::create_dir_all(dir).map_err(|error| TlsError::File(dir.to_owned(), error))?;
+    }
+    write(path, &KeyPair::generate()?.serialize_pem(), true)
+}
+
 impl Files {
     /// The files in a directory of certificates.
     pub fn in_dir(dir: &Path) -> Self {

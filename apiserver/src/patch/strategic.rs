@@ -26,7 +26,14 @@ pub fn apply(
     patch: &Map<String, Value>,
     id: Option<MessageId>,
 ) -> Result<(), PatchError> {
-    match patch.get(PATCH).and_then(Value::as_str) {
+    let directive = match patch.get(PATCH) {
+        None => None,
+        Some(Value::String(text)) => Some(text.as_str()),
+        Some(other) => {
+            return Err(PatchError::Malformed(format!("unknown patch type {other}")));
+        }
+    };
+    match directive {
         Some("replace") => {
             *map = patch.clone();
             map.remove(PATCH);
@@ -66,7 +73,10 @@ pub fn apply(
     for (key, order) in patch {
         if let Some(name) = key.strip_prefix(ORDER) {
             let field = id.and_then(|id| schema().field(id, name));
-            if let (Some(Value::Array(list)), Value::Array(order)) = (map.get_mut(name), order) {
+            let Value::Array(order) = order else {
+                return Err(PatchError::Malformed(format!("{key} is no list")));
+            };
+            if let Some(Value::Array(list)) = map.get_mut(name) {
                 arrange(list, order, field.and_then(|field| field.patch_key));
             }
         }

@@ -1,7 +1,6 @@
 //! What the server owns of an object: identity, times, generation, and which
 //! part of an object each path may change.
 
-use rand::Rng as _;
 use serde_json::Value;
 
 use super::Target;
@@ -49,22 +48,6 @@ const FIXED: &[&str] = &[
     "generateName",
 ];
 
-/// A random identity, a version 4 UUID.
-fn uid() -> String {
-    let mut bytes: [u8; 16] = rand::rng().random();
-    bytes[6] = bytes[6] & 0x0f | 0x40;
-    bytes[8] = bytes[8] & 0x3f | 0x80;
-    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    format!(
-        "{}-{}-{}-{}-{}",
-        &hex[..8],
-        &hex[8..12],
-        &hex[12..16],
-        &hex[16..20],
-        &hex[20..]
-    )
-}
-
 /// Makes the object new: identity and times are the server's, the status is
 /// whoever reports it later.
 pub fn prepare_create(resource: &Resource, value: &mut Json) {
@@ -76,7 +59,7 @@ pub fn prepare_create(resource: &Resource, value: &mut Json) {
     ] {
         object::set_meta(value, field, None);
     }
-    object::set_meta(value, "uid", Some(uid().into()));
+    object::set_meta(value, "uid", Some(object::uid().into()));
     object::set_meta(value, "creationTimestamp", Some(object::now()));
     let generation = GENERATIONS.contains(&resource.kind).then(|| 1.into());
     object::set_meta(value, "generation", generation);
@@ -204,7 +187,8 @@ pub fn prepare_update(target: &Target, wanted: &mut Json, current: &Json) {
             wanted.clone_from(current);
             resize(wanted, containers.as_ref());
         }
-        Some(Sub::Binding) => {}
+        // These are no objects that an update replaces.
+        Some(Sub::Binding | Sub::Token) => {}
     }
     for field in FIXED {
         object::set_meta(wanted, field, meta.get(*field).cloned());

@@ -38,6 +38,7 @@ impl Registry {
         body: &Decoded,
         options: WriteOptions,
     ) -> Result<Object, ApiError> {
+        expect(body, "autoscaling/v1", "Scale")?;
         self.write_scale(target, &body.value, options).await
     }
 
@@ -110,6 +111,7 @@ impl Registry {
         body: &Decoded,
         options: WriteOptions,
     ) -> Result<(), ApiError> {
+        expect(body, "v1", "Binding")?;
         let node = object::str_at(&body.value, &["target", "name"]).to_owned();
         let kind = object::str_at(&body.value, &["target", "kind"]);
         if node.is_empty() {
@@ -144,13 +146,7 @@ impl Registry {
         body: &Decoded,
         mut options: DeleteOptions,
     ) -> Result<(), ApiError> {
-        let inner = body.value.get("deleteOptions").and_then(Value::as_object);
-        if let Some(inner) = inner {
-            options.grace = inner
-                .get("gracePeriodSeconds")
-                .and_then(Value::as_i64)
-                .or(options.grace);
-        }
+        expect(body, "policy/v1", "Eviction")?;
         let pod = Target {
             sub: None,
             ..target.clone()
@@ -290,6 +286,17 @@ fn label_selector(selector: &Value) -> Option<Labels> {
         });
     }
     Labels::parse(&parts.join(",")).ok()
+}
+
+/// Checks that a body is of the kind that the subresource takes.
+fn expect(body: &Decoded, api_version: &str, kind: &str) -> Result<(), ApiError> {
+    if body.api_version == api_version && body.kind == kind {
+        return Ok(());
+    }
+    Err(ApiError::bad_request(format!(
+        "the kind in the data ({}, {}) does not match the expected kind ({kind}, {api_version})",
+        body.kind, body.api_version
+    )))
 }
 
 fn speaks_of_version(patch: &Patch) -> bool {

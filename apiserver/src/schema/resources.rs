@@ -22,6 +22,8 @@ pub enum Sub {
     EphemeralContainers,
     /// `pods/resize`
     Resize,
+    /// `serviceaccounts/token`
+    Token,
 }
 
 impl Sub {
@@ -35,12 +37,13 @@ impl Sub {
             Self::Approval => "approval",
             Self::EphemeralContainers => "ephemeralcontainers",
             Self::Resize => "resize",
+            Self::Token => "token",
         }
     }
 
     pub fn verbs(self) -> &'static [&'static str] {
         match self {
-            Self::Binding | Self::Eviction => &["create"],
+            Self::Binding | Self::Eviction | Self::Token => &["create"],
             Self::Finalize => &["update"],
             _ => &["get", "patch", "update"],
         }
@@ -248,7 +251,14 @@ const GROUPS: &[Group] = &[
                 &[],
             ),
             Row("secrets", "Secret", &[], &[], &[], SECRET_FIELDS),
-            Row("serviceaccounts", "ServiceAccount", &["sa"], &[], &[], &[]),
+            Row(
+                "serviceaccounts",
+                "ServiceAccount",
+                &["sa"],
+                &[],
+                &[Sub::Token],
+                &[],
+            ),
             Row("services", "Service", &["svc"], ALL, STATUS, SERVICE_FIELDS),
         ],
         &[

@@ -204,7 +204,8 @@ impl Fields {
             }
             requirements.push(Requirement {
                 field: field.to_owned(),
-                value: plain(right),
+                value: plain(right)
+                    .ok_or_else(|| format!("invalid field selector: {right:?}: a lone '\\'"))?,
                 equal,
             });
         }
@@ -229,14 +230,17 @@ fn unescaped(text: &str, wanted: char) -> Option<usize> {
     })
 }
 
-fn plain(text: &str) -> String {
+/// A value without its escapes; `None` when it ends within one.
+fn plain(text: &str) -> Option<String> {
     let mut escaped = false;
-    text.chars()
+    let plain = text
+        .chars()
         .filter(|c| {
             escaped = !escaped && *c == '\\';
             !escaped
         })
-        .collect()
+        .collect();
+    (!escaped).then_some(plain)
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! What an object must be to be stored: names, labels, required and fixed
 //! fields, sizes. Knows objects; knows no request and no other object.
 
+mod kinds;
 mod meta;
 mod names;
 mod pod;
@@ -50,6 +51,12 @@ fn kind(resource: &Resource, value: &Json, errors: &mut Errors) {
         "ReplicationController" => workload::controller(value, errors),
         "Job" => workload::job(value.get("spec"), "spec", errors),
         "CronJob" => workload::cron_job(value, errors),
+        "Lease" => kinds::lease(value, errors),
+        "Role" | "ClusterRole" => kinds::role(value, resource.namespaced, errors),
+        "Node" => kinds::node(value, errors),
+        "Ingress" => kinds::ingress(value, errors),
+        "PersistentVolumeClaim" => kinds::claim(value, errors),
+        "PodDisruptionBudget" => kinds::budget(value, errors),
         "PriorityClass" | "StorageClass" => required(value, resource.kind, errors),
         _ => {}
     }

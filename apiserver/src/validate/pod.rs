@@ -1,20 +1,21 @@
 //! Pods and the templates of pods.
 
-use std::collections::HashSet;
+use std::{cmp::Ordering, collections::HashSet};
 
 use serde_json::Value;
 
 use super::{Errors, names};
 use crate::{
+    codec,
     error::FieldError,
     object::{self, Json},
 };
 
-fn text<'a>(value: &'a Value, field: &str) -> &'a str {
+pub fn text<'a>(value: &'a Value, field: &str) -> &'a str {
     value.get(field).and_then(Value::as_str).unwrap_or("")
 }
 
-fn list<'a>(value: &'a Value, field: &str) -> &'a [Value] {
+pub fn list<'a>(value: &'a Value, field: &str) -> &'a [Value] {
     value
         .get(field)
         .and_then(Value::as_array)
@@ -166,8 +167,15 @@ fn container<'a>(
     }
     for (index, env) in list(one, "env").iter().enumerate() {
         let at = format!("{at}.env[{index}]");
-        if text(env, "name").is_empty() {
+        let name = text(env, "name");
+        if name.is_empty() {
             errors.push(FieldError::required(format!("{at}.name"), ""));
+        } else if name.contains(|c: char| c == '=' || !(' '..='~').contains(&c)) {
+            errors.push(FieldError::invalid(
+                format!("{at}.name"),
+                &name.into(),
+                "a valid environment variable name must consist only of printable ASCII characters other than '='",
+            ));
         }
         if !text(env, "value").is_empty()
             && env.get("valueFrom").is_some_and(|from| !from.is_null())
@@ -200,6 +208,7 @@ fn container<'a>(
         }
     }
     resources(one.get("resources"), &format!("{at}.resources"), errors);
+    within_limits(one.get("resources"), &format!("{at}.resources"), errors);
 }
 
 fn resources(resources: Option<&Value>, at: &str, errors: &mut Errors) {
@@ -215,6 +224,30 @@ fn resources(resources: Option<&Value>, at: &str, errors: &mut Errors) {
                     "must be greater than or equal to 0",
                 ));
             }
+        }
+    }
+}
+
+fn within_limits(resources: Option<&Value>, at: &str, errors: &mut Errors) {
+    let of = |list: &str| {
+        resources
+            .and_then(|resources| resources.get(list))
+            .and_then(Value::as_object)
+    };
+    let (Some(limits), Some(requests)) = (of("limits"), of("requests")) else {
+        return;
+    };
+    for (name, requested) in requests {
+        let limit = limits.get(name).and_then(Value::as_str);
+        let (Some(limit), Some(text)) = (limit, requested.as_str()) else {
+            continue;
+        };
+        if codec::compare_quantities(text, limit) == Some(Ordering::Greater) {
+            errors.push(FieldError::invalid(
+                format!("{at}.requests"),
+                requested,
+                &format!("must be less than or equal to {name} limit of {limit}"),
+            ));
         }
     }
 }

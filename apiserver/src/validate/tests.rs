@@ -163,3 +163,63 @@ fn some_fields_stay() {
         ["spec"]
     );
 }
+
+#[test]
+fn kinds_with_a_few_rules() {
+    let meta = json!({"name": "a"});
+    for (group, plural, rest, expected) in [
+        (
+            "coordination.k8s.io",
+            "leases",
+            json!({"spec": {"leaseDurationSeconds": 0}}),
+            &["spec.leaseDurationSeconds"][..],
+        ),
+        (
+            "rbac.authorization.k8s.io",
+            "roles",
+            json!({"rules": [{"verbs": [], "resources": ["pods"]}]}),
+            &["rules[0].verbs", "rules[0].apiGroups"],
+        ),
+        (
+            "rbac.authorization.k8s.io",
+            "clusterroles",
+            json!({"rules": [{"verbs": ["get"], "nonResourceURLs": ["/x"]}]}),
+            &[],
+        ),
+        (
+            "",
+            "nodes",
+            json!({"spec": {"taints": [{"key": "a b", "effect": "Bad"}]}}),
+            &["spec.taints[0].key", "spec.taints[0].effect"],
+        ),
+        (
+            "networking.k8s.io",
+            "ingresses",
+            json!({"spec": {}}),
+            &["spec"],
+        ),
+        (
+            "networking.k8s.io",
+            "ingresses",
+            json!({"spec": {"rules": [{"host": "*.a.b", "http": {"paths": [
+                {"path": "x", "pathType": "Exact", "backend": {"service": {"name": "s"}}}]}}]}}),
+            &["spec.rules[0].http.paths[0].path"],
+        ),
+        (
+            "",
+            "persistentvolumeclaims",
+            json!({"spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "0"}}}}),
+            &["spec.resources[storage]"],
+        ),
+        (
+            "policy",
+            "poddisruptionbudgets",
+            json!({"spec": {"minAvailable": "101%"}}),
+            &["spec.minAvailable"],
+        ),
+    ] {
+        let mut value = rest;
+        value["metadata"] = meta.clone();
+        assert_eq!(created(group, plural, &value), expected, "{plural}");
+    }
+}

@@ -25,7 +25,9 @@ fn template(spec: &Value, at: &str, restart: &[&str], errors: &mut Errors) {
 /// A workload whose selector must fit its template.
 pub fn selected(kind: &str, value: &Json, errors: &mut Errors) {
     let spec = value.get("spec").unwrap_or(&Value::Null);
-    pod::negative(spec, "replicas", "spec", errors);
+    for field in ["replicas", "minReadySeconds", "revisionHistoryLimit"] {
+        pod::negative(spec, field, "spec", errors);
+    }
     match spec.get("selector").filter(|selector| !selector.is_null()) {
         None => errors.push(FieldError::required("spec.selector", "")),
         Some(selector) => fits(selector, spec, kind, errors),
@@ -224,5 +226,8 @@ pub fn service(value: &Json, errors: &mut Errors) {
             errors,
         );
         pod::one_of(port, "protocol", &at, &["SCTP", "TCP", "UDP"], errors);
+        if let Some(number) = port.get("targetPort").and_then(Value::as_i64) {
+            pod::port(number, format!("{at}.targetPort"), errors);
+        }
     }
 }

@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::{
     Error,
     lease::{Change, Primary},
+    level,
     members::Members,
     proposal::{Body, Proposal},
     waiters::Waiters,
@@ -114,6 +115,7 @@ impl<E: Transfer> Applier<E> {
             rows,
             replaced: 0,
         };
+        check_level(&published.members)?;
         let (index, index_seen) = watch::channel(published.applied_index());
         let published = Arc::new(ArcSwap::from_pointee(published));
         let watches = super::watching::start::<E>(published.clone(), fail.clone())?;
@@ -282,6 +284,7 @@ impl<E: Transfer> Thread<E> {
             };
             answers.push((proposal.id, answer));
         }
+        check_level(&members)?;
         if members.cluster_id().is_none() && run.applied.membership.is_some() {
             let nodes = run.applied.nodes()?;
             Arc::make_mut(&mut members).begin(&mut overlay, self.cluster_id, nodes);
@@ -320,6 +323,7 @@ impl<E: Transfer> Thread<E> {
         let rows = self.engine.snapshot();
         let state = State::load(&rows).map_err(io::Error::other)?;
         let members = Members::load(&rows).map_err(io::Error::other)?;
+        check_level(&members)?;
         let replaced = self.published.load().replaced + 1;
         let revision = state.revision();
         tracing::info!(revision, "the rows are those of another member now");
@@ -382,6 +386,18 @@ impl<E: Transfer> Thread<E> {
         self.published.store(Arc::new(published));
         self.index.send_replace(index);
     }
+}
+
+/// Whoever cannot read what the cluster may write from now on must not go on.
+fn check_level(members: &Members) -> io::Result<()> {
+    if members.level() <= level::own() {
+        return Ok(());
+    }
+    Err(io::Error::other(format!(
+        "the cluster uses features of level {}, this program knows those up to {}: it is too old for this data",
+        members.level(),
+        level::own()
+    )))
 }
 
 /// Reads in one go what the commands of a run will ask for.

@@ -2,7 +2,14 @@
 //! every other one at short intervals; the same answer says whether the asking
 //! member still is one.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use futures::future;
 use mizzen_proto::peer::{PingRequest, PingResponse, membership_client::MembershipClient};
@@ -23,6 +30,7 @@ pub struct Contact {
 pub struct Liveness {
     contacts: Mutex<BTreeMap<u64, Contact>>,
     removed: watch::Sender<bool>,
+    low_on_space: AtomicBool,
 }
 
 impl Liveness {
@@ -30,6 +38,7 @@ impl Liveness {
         let liveness = Arc::new(Self {
             contacts: Mutex::default(),
             removed: watch::channel(false).0,
+            low_on_space: AtomicBool::new(false),
         });
         tokio::spawn(watch_peers(group, liveness.clone()));
         liveness
@@ -37,6 +46,11 @@ impl Liveness {
 
     pub fn contact(&self, member: u64) -> Option<Contact> {
         self.contacts.lock().get(&member).copied()
+    }
+
+    /// Whether the disk of a member that answers is nearly full.
+    pub fn low_on_space(&self) -> bool {
+        self.low_on_space.load(Ordering::Relaxed)
     }
 
     /// Whether another member has said that this one was removed.
@@ -48,14 +62,17 @@ impl Liveness {
         if answers.values().flatten().any(|answer| answer.removed) {
             self.removed.send_replace(true);
         }
+        let low = answers.values().flatten().any(|answer| answer.low_on_space);
+        self.low_on_space.store(low, Ordering::Relaxed);
         let mut contacts = self.contacts.lock();
         let before = std::mem::take(&mut *contacts);
         *contacts = answers
             .into_iter()
             .filter_map(|(id, answer)| {
+                let answer = answer?;
                 let contact = Contact {
                     since: before.get(&id).map_or(sent, |contact| contact.since),
-                    level: answer?.level,
+                    level: answer.level,
                 };
                 Some((id, contact))
             })
@@ -101,6 +118,7 @@ mod tests {
         let liveness = Liveness {
             contacts: Mutex::default(),
             removed: watch::channel(false).0,
+            low_on_space: AtomicBool::new(false),
         };
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
@@ -108,6 +126,7 @@ mod tests {
             Some(PingResponse {
                 removed: false,
                 level,
+                low_on_space: false,
             })
         };
         let round = |sent, answers: [(u64, Option<PingResponse>); 2]| {

@@ -32,6 +32,14 @@ pub enum Step {
 type Behind = (usize, Lagging);
 
 pub fn step(hub: &Hub, stream: &Arc<Stream>) -> Result<Step, String> {
+    let step = read(hub, stream)?;
+    if step == Step::Done {
+        hub.release(stream);
+    }
+    Ok(step)
+}
+
+fn read(hub: &Hub, stream: &Arc<Stream>) -> Result<Step, String> {
     let (_, floor) = hub.past.now();
     let behind: Vec<Behind> = {
         let mut state = stream.state.lock();

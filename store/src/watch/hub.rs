@@ -1,7 +1,7 @@
 //! Where the applying thread leaves what changed, and streams come for it.
 //!
-//! Locks are taken in the order index, ring, stream. The applying thread takes
-//! the ring's only, and never waits for a reader.
+//! Locks are taken in the order index, ring, list of streams, stream. The
+//! applying thread takes the ring's only, and never waits for a reader.
 
 use std::{
     io,
@@ -103,8 +103,8 @@ impl Hub {
     /// A hub that works only when its parts are called.
     pub(super) fn new(past: Box<dyn Past>, bounds: Bounds) -> (Self, mpsc::Receiver<Arc<Stream>>) {
         let (now, _) = past.now();
-        // A stream is in it once at most, be it open or just closed.
-        let (behind, queue) = mpsc::channel(2 * bounds.streams);
+        // A stream is in it once at most, and keeps its place meanwhile.
+        let (behind, queue) = mpsc::channel(bounds.streams);
         let hub = Self {
             index: Mutex::new(Index::new(now)),
             ring: Mutex::new(Ring::new(now, bounds.ring_bytes)),
@@ -214,29 +214,41 @@ impl Hub {
     }
 
     fn enqueue(&self, stream: Arc<Stream>) {
-        if let Err(error) = self.behind.try_send(stream) {
-            // Tried again when the stream is read from.
-            error.into_inner().state.lock().catching_up = false;
+        // Never full: there is room for every stream with a place. Closed when
+        // the hub has stopped.
+        let _ = self.behind.try_send(stream);
+    }
+
+    /// Frees the place of a stream that is closed, as soon as nobody reads the
+    /// past for it.
+    pub(super) fn release(&self, stream: &Stream) {
+        let mut streams = self.streams.lock();
+        let mut state = stream.state.lock();
+        if state.closed
+            && !state.catching_up
+            && let Some(place) = state.place.take()
+        {
+            streams.try_remove(place);
         }
     }
 
     /// A new stream; `None` if there are too many.
     pub fn open(self: &Arc<Self>) -> Option<WatchStream> {
         let stream = Arc::new(Stream::new(self.queued.clone()));
-        let place = {
+        {
             let mut streams = self.streams.lock();
             if streams.len() >= self.bounds.streams {
                 return None;
             }
-            streams.insert(stream.clone())
-        };
+            let place = streams.insert(stream.clone());
+            stream.state.lock().place = Some(place);
+        }
         if self.stopped.load(Ordering::Acquire) {
             stream.end(End::Stopped);
         }
         Some(WatchStream {
             hub: self.clone(),
             stream,
-            place,
         })
     }
 
@@ -339,6 +351,11 @@ impl Hub {
             state.lagging.remove(&place);
             state.tell(Message::Canceled { id, revision });
             after.wake(&mut state);
+            if state.progress_due.is_some() {
+                // It may have been the watch that was waited for.
+                drop(state);
+                index.report_progress(&mut after);
+            }
         }
         self.settle(after);
     }
@@ -453,7 +470,6 @@ async fn catch_up(
 pub struct WatchStream {
     hub: Arc<Hub>,
     stream: Arc<Stream>,
-    place: usize,
 }
 
 impl WatchStream {
@@ -515,6 +531,6 @@ impl WatchStream {
 impl Drop for WatchStream {
     fn drop(&mut self) {
         self.hub.close(&self.stream);
-        self.hub.streams.lock().try_remove(self.place);
+        self.hub.release(&self.stream);
     }
 }

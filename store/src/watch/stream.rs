@@ -221,6 +221,8 @@ pub(super) struct State {
     /// told.
     pub progress_due: Option<i64>,
     pub closed: bool,
+    /// In the list of streams, until the stream is closed and done with.
+    pub place: Option<usize>,
     end: Option<End>,
     waker: Option<Waker>,
 }

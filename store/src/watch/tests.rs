@@ -607,6 +607,22 @@ proptest! {
     }
 }
 
+fn everything(id: i64, start: i64) -> Create {
+    Create {
+        id,
+        span: Span::Keys {
+            from: Bytes::from_static(&[0]),
+            to: None,
+        },
+        start,
+        prev_kv: false,
+        progress: false,
+        fragment: false,
+        no_put: false,
+        no_delete: false,
+    }
+}
+
 #[test]
 fn a_client_that_does_not_read_costs_its_budget_and_no_more() {
     let bounds = Bounds {
@@ -621,22 +637,7 @@ fn a_client_that_does_not_read_costs_its_budget_and_no_more() {
     };
     let mut world = World::new(bounds);
     for id in 1..50 {
-        world.act(Act::Create(
-            0,
-            Create {
-                id,
-                span: Span::Keys {
-                    from: Bytes::from_static(&[0]),
-                    to: None,
-                },
-                start: 1,
-                prev_kv: false,
-                progress: false,
-                fragment: false,
-                no_put: false,
-                no_delete: false,
-            },
-        ));
+        world.act(Act::Create(0, everything(id, 1)));
     }
     for number in 0..2_000_u32 {
         let key = Bytes::copy_from_slice(&number.to_be_bytes());
@@ -651,4 +652,49 @@ fn a_client_that_does_not_read_costs_its_budget_and_no_more() {
         "{queued} bytes are queued"
     );
     world.settle();
+}
+
+/// Room for everything, and for `streams` streams.
+fn roomy(streams: usize) -> Bounds {
+    Bounds {
+        stream_bytes: 100_000,
+        all_bytes: 1_000_000,
+        ring_bytes: 100_000,
+        dispatch_revisions: 64,
+        page_bytes: 50_000,
+        page_rows: 100,
+        watches: 100,
+        streams,
+    }
+}
+
+#[test]
+fn a_report_of_progress_does_not_wait_for_a_watch_that_was_ended() {
+    let mut world = World::new(roomy(10));
+    world.act(Act::Write(vec![vec![("k".into(), EventKind::Put)]]));
+    world.act(Act::Publish);
+    world.act(Act::Dispatch);
+    world.act(Act::Create(0, everything(1, 0)));
+    world.act(Act::Create(0, everything(2, 1)));
+    world.act(Act::Progress(0));
+    world.act(Act::Cancel(0, 2));
+    world.exhaust();
+    assert_eq!(world.clients[0].report, 2, "no report of progress");
+}
+
+#[test]
+fn streams_that_come_and_go_do_not_stop_those_that_stay() {
+    let mut world = World::new(roomy(CLIENTS + 1));
+    world.act(Act::Write(vec![vec![("k".into(), EventKind::Put)]]));
+    world.act(Act::Publish);
+    world.act(Act::Dispatch);
+    for _ in 0..10 * CLIENTS {
+        if let Some(stream) = world.hub.open() {
+            stream.create(&everything(0, 2));
+        }
+    }
+    // Whoever is let in is told everything.
+    world.act(Act::Create(0, everything(1, 2)));
+    world.exhaust();
+    assert_eq!(world.clients[0].watches[&1].next, 3, "it was not told");
 }

@@ -1,0 +1,33 @@
+//! client-go's informers follow 1,000 objects through 10,000 changes while an
+//! apiserver and the store's leader are killed. The long form is the tool
+//! `resource_api follow`.
+
+use anyhow::{Context as _, Result};
+use mizzen_tests::cluster::{self, Cluster, Options};
+use mizzen_tests::follow::{self, Settings};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn informers_miss_nothing() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let Some(program) = follow::build(folder.path())? else {
+        println!("skipped: informers (go is not on the PATH)");
+        return Ok(());
+    };
+    let settings = Settings {
+        seed: 1,
+        objects: 1_000,
+        changes: 10_000,
+    };
+    Cluster::run(Options::new(cluster::mizzen()?), async |cluster| {
+        let reports = follow::run(cluster, &program, &settings).await?;
+        println!("{reports:?}");
+        follow::judge(&reports)
+    })
+    .await
+    .with_context(|| {
+        format!(
+            "reproduce: cargo run --release -p mizzen-tests --bin resource_api -- follow --seed {} --objects {} --changes {}",
+            settings.seed, settings.objects, settings.changes
+        )
+    })
+}
