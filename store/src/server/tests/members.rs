@@ -21,7 +21,7 @@ use tonic::transport::{Channel, Endpoint, Server as Transport, Uri};
 use super::power::{Disk, Event, Flaw, Image, Power};
 use crate::{
     raft::{Dial, GroupConfig, PeerNode, PeerService, Peers, Retention, hasty_rows},
-    server::{MembershipService, Server, ServerConfig, Storage},
+    server::{DiskSpace, MembershipService, Server, ServerConfig, Storage},
     wal,
 };
 
@@ -220,6 +220,13 @@ fn config(setup: &Setup, id: u64, first: bool) -> ServerConfig {
         limits: mizzen_core::Limits { max_txn_ops: 128 },
         request_bytes: crate::limits::REQUEST_BYTES,
         strict_reconfig: true,
+        quota: None,
+        disk: Arc::new(|| {
+            Ok(DiskSpace {
+                total: 1 << 40,
+                free: 1 << 40,
+            })
+        }),
     }
 }
 
