@@ -81,8 +81,8 @@ pub const INLINE_ROWS: usize = 64;
 /// Keys in the first chunk of a streamed range, as etcd's.
 pub const RANGE_STREAM_FIRST_CHUNK: usize = 10;
 
-/// Bytes of keys and values a member is expected to hold (etcd's
-/// --quota-backend-bytes). Reported; nothing is refused for it yet.
+/// Bytes of versions a store may keep, unless --quota-backend-bytes says
+/// otherwise (etcd's value).
 pub const QUOTA_BYTES: i64 = 2 * 1024 * 1024 * 1024;
 
 /// Reclaim work done at once after a compaction, in rows, before other work
@@ -96,6 +96,10 @@ pub const FLUSH_INTERVAL: Duration = Duration::from_secs(30);
 /// Bytes of log after which the rows are flushed: about what the engine keeps
 /// in memory at most.
 pub const FLUSH_LOG_BYTES: u64 = 128 * 1024 * 1024;
+
+/// Rows read at the same time while the log is replayed after a restart. What
+/// a disk takes at once; each reader is a thread for the length of one run.
+pub const REPLAY_READERS: usize = 16;
 
 /// Bytes of log kept for followers that come back. Reading them at a start
 /// takes a fraction of a second.
@@ -237,6 +241,10 @@ pub const WATCH_PROGRESS_INTERVAL: Duration = Duration::from_secs(10 * 60);
 /// pair of members.
 pub const PING_INTERVAL: Duration = Duration::from_millis(500);
 
+/// How long a member that takes pings and does not answer them still counts as
+/// connected: etcd's time limit of a read from a peer.
+pub const PEER_SILENCE: Duration = Duration::from_secs(5);
+
 /// How often a leader looks whether the Raft configuration follows the
 /// members. Only a look at memory when it does.
 pub const RECONCILE_INTERVAL: Duration = Duration::from_millis(100);
@@ -256,6 +264,28 @@ pub const LEARNERS: usize = 1;
 /// How long a leader that stops tries to hand leadership over. With a healthy
 /// voter it takes milliseconds.
 pub const HAND_OVER_LIMIT: Duration = Duration::from_secs(2);
+
+/// How long a process that ends waits for its rows to be closed by whoever
+/// used them last.
+pub const CLOSE_LIMIT: Duration = Duration::from_millis(500);
+
+/// How often a leader looks whether its disk answers.
+pub const DISK_WATCH_INTERVAL: Duration = Duration::from_millis(50);
+
+/// What is left free on a member's disk at least, bytes: what the engine has
+/// in memory and must be able to flush (128 MiB), log segments made in advance
+/// (64 MiB), and what is accepted before a low disk is noticed everywhere.
+pub const DISK_RESERVE_MIN: u64 = 256 << 20;
+
+/// And at most: on a large disk 2 % would be waste.
+pub const DISK_RESERVE_MAX: u64 = 2 << 30;
+
+/// How often a member looks at its disk.
+pub const SPACE_INTERVAL: Duration = Duration::from_millis(200);
+
+/// What is reported as the size of an empty store, bytes: rows of the members
+/// and the like. Clients take 0 for unknown.
+pub const EMPTY_STORE_BYTES: i64 = 16 * 1024;
 
 /// Announcements of election leaders that wait for a client that observes.
 pub const OBSERVED: usize = 16;

@@ -16,7 +16,9 @@ use mizzen_store::{
     limits, logging,
     member_dir::{Identity, MemberDir},
     raft::{GroupConfig, PeerNode, PeerService, Peers, PlainDial, Retention},
-    server::{Attributes, MembershipService, Server, ServerConfig, Storage},
+    server::{
+        self, Attributes, DiskSpace, LookAtDisk, MembershipService, Server, ServerConfig, Storage,
+    },
     version, wal,
 };
 use tokio::sync::{mpsc, watch};
@@ -53,7 +55,12 @@ fn main() -> ExitCode {
         Err(error) => Err(error),
     };
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => {
+            if !mizzen_engine::wait_closed(limits::CLOSE_LIMIT) {
+                tracing::warn!("the rows are still open");
+            }
+            ExitCode::SUCCESS
+        }
         Err(error) => {
             tracing::error!(%error, "the member has stopped");
             ExitCode::FAILURE
@@ -76,7 +83,12 @@ async fn run(config: Config) -> io::Result<()> {
     };
     let peer_listeners = bind(&config.listen_peer_urls).await?;
     let client_listeners = bind(&config.listen_client_urls).await?;
-    let (identity, storage) = open(&config, fail.clone()).await?;
+    let (identity, mut storage) = open(&config, fail.clone()).await?;
+    if config.force_new_cluster && storage.recovered.last.is_some() {
+        let urls = config.initial_advertise_peer_urls.clone();
+        server::force_new_cluster(&mut storage, identity.member_id, urls).await?;
+        tracing::warn!("this member is the only one of its cluster from here on");
+    }
     let (stop, stopping) = watch::channel(false);
     let (stop_peers, peers_stopping) = watch::channel(false);
     let server_config = ServerConfig {
@@ -96,6 +108,8 @@ async fn run(config: Config) -> io::Result<()> {
         },
         request_bytes: config.max_request_bytes,
         strict_reconfig: config.strict_reconfig_check,
+        quota: config.quota_backend_bytes,
+        disk: look_at_disk(&config),
     };
     let peers = Peers::new(Box::new(PlainDial), identity.cluster_id);
     let server = Server::start(server_config, storage, peers, fail).await?;
@@ -192,6 +206,24 @@ async fn ready<E: Engine>(server: &Server<E>, config: &Config) -> io::Result<()>
     }
     server.voting().await;
     Ok(())
+}
+
+/// Looks at the disks of rows and log.
+fn look_at_disk(config: &Config) -> LookAtDisk {
+    let mut dirs = vec![config.data_dir.clone()];
+    dirs.extend(config.wal_dir.clone());
+    Arc::new(move || {
+        let spaces = dirs.iter().map(|dir| {
+            let disk = rustix::fs::statvfs(dir)?;
+            Ok(DiskSpace {
+                free: disk.f_bavail.saturating_mul(disk.f_frsize),
+                total: disk.f_blocks.saturating_mul(disk.f_frsize),
+            })
+        });
+        let spaces = spaces.collect::<io::Result<Vec<_>>>()?;
+        let least = spaces.into_iter().min_by_key(|space| space.free);
+        least.ok_or_else(|| io::Error::other("no directory"))
+    })
 }
 
 /// The members to begin a new cluster with: none if the log has begun, or if

@@ -39,6 +39,9 @@ pub struct Options {
     members: usize,
     first_port: Option<u16>,
     flags: Vec<String>,
+    member_flags: Vec<(usize, String)>,
+    environment: Vec<(String, String)>,
+    directory: Option<PathBuf>,
 }
 
 impl Options {
@@ -49,6 +52,9 @@ impl Options {
             members: 3,
             first_port: None,
             flags: Vec::new(),
+            member_flags: Vec::new(),
+            environment: Vec::new(),
+            directory: None,
         }
     }
 
@@ -66,10 +72,31 @@ impl Options {
         self
     }
 
+    /// Below which the data goes, instead of the system's temporary directory.
+    #[must_use]
+    pub fn directory(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.directory = Some(directory.into());
+        self
+    }
+
     /// One more argument for every member, in `--name=value` form.
     #[must_use]
     pub fn flag(mut self, flag: impl Into<String>) -> Self {
         self.flags.push(flag.into());
+        self
+    }
+
+    /// One more argument for one member.
+    #[must_use]
+    pub fn member_flag(mut self, index: usize, flag: impl Into<String>) -> Self {
+        self.member_flags.push((index, flag.into()));
+        self
+    }
+
+    /// One more environment variable for every member.
+    #[must_use]
+    pub fn environment(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
         self
     }
 }
@@ -96,7 +123,10 @@ impl Cluster {
             "{} members asked for",
             options.members
         );
-        let directory = tempfile::Builder::new().prefix("cluster-").tempdir()?;
+        let parent = options.directory.unwrap_or_else(std::env::temp_dir);
+        let directory = tempfile::Builder::new()
+            .prefix("cluster-")
+            .tempdir_in(parent)?;
         let ports = match options.first_port {
             Some(first) => (first..).take(2 * options.members).collect(),
             None => ports::free(2 * options.members)?,
@@ -115,13 +145,16 @@ impl Cluster {
             directory,
         };
         for index in 0..options.members {
-            let member = Member::new(
+            let mut member = Member::new(
                 &cluster.binary,
                 cluster.directory.path(),
                 index,
                 &addresses,
                 &cluster.flags,
             );
+            let own = options.member_flags.iter().filter(|(of, _)| *of == index);
+            own.for_each(|(_, flag)| member.add_argument(flag.clone()));
+            member.set_environment(options.environment.clone());
             cluster.members.push(member);
         }
         match cluster.launch().await {
@@ -208,6 +241,14 @@ impl Cluster {
         format!("http://{}", self.members[index].addresses().peer)
     }
 
+    /// Whether a member has ended by itself.
+    ///
+    /// # Errors
+    /// The member is not running.
+    pub fn has_ended(&mut self, index: usize) -> Result<bool> {
+        Ok(self.members[index].try_wait()?.is_some())
+    }
+
     /// Waits until a member has ended by itself.
     ///
     /// # Errors
@@ -287,7 +328,24 @@ impl Cluster {
     /// # Errors
     /// The member is running, or the binary cannot be started.
     pub fn spawn(&mut self, index: usize) -> Result<()> {
-        self.members[index].spawn()
+        self.members[index].spawn(&[])
+    }
+
+    /// As [`spawn`](Self::spawn), this once with more arguments.
+    ///
+    /// # Errors
+    /// As [`spawn`](Self::spawn).
+    pub fn spawn_with(&mut self, index: usize, once: &[&str]) -> Result<()> {
+        self.members[index].spawn(once)
+    }
+
+    /// The environment variables that a member is started with from now on,
+    /// beside those of this process.
+    pub fn set_environment(&mut self, index: usize, variables: &[(&str, &str)]) {
+        let variables = variables
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        self.members[index].set_environment(variables.collect());
     }
 
     /// Starts a stopped member on its data directory and waits until it is ready.

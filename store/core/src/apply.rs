@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use crate::{
+    alarm,
     command::{Command, Operation, Put, Txn},
     compaction,
     error::{Error, Stop, answered},
@@ -80,6 +81,7 @@ pub fn apply<V: View + ?Sized>(
 /// A refusal leaves nothing in the overlay.
 fn run<V: View + ?Sized>(writer: &mut Writer<'_, '_, V>, command: &Command) -> Result<Reply, Stop> {
     command.check(&Limits::APPLY)?;
+    writer.before.alarms.admit(command)?;
     match command {
         Command::Put(put) => {
             lease::check(writer.overlay, put.lease)?;
@@ -90,6 +92,7 @@ fn run<V: View + ?Sized>(writer: &mut Writer<'_, '_, V>, command: &Command) -> R
         Command::Compact(compaction) => compaction::compact(writer, compaction.revision),
         Command::LeaseGrant(grant) => lease::grant(writer, grant),
         Command::LeaseRevoke(revoke) => lease::revoke(writer, revoke.id),
+        Command::Alarm(alarm) => Ok(alarm::set(writer, alarm)?),
         Command::LeaseCheckpoint(checkpoints) => Ok(lease::checkpoint(writer, checkpoints)?),
     }
 }
@@ -107,7 +110,8 @@ pub fn prefetch_keys(command: &Command, keys: &mut Vec<Bytes>) {
         | Command::Compact(_)
         | Command::LeaseGrant(_)
         | Command::LeaseRevoke(_)
-        | Command::LeaseCheckpoint(_) => {}
+        | Command::LeaseCheckpoint(_)
+        | Command::Alarm(_) => {}
     }
 }
 

@@ -20,6 +20,7 @@ impl Command {
             Command::Compact(_)
             | Command::LeaseGrant(_)
             | Command::LeaseRevoke(_)
+            | Command::Alarm(_)
             | Command::LeaseCheckpoint(_) => Ok(()),
         }
     }

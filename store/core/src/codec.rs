@@ -8,6 +8,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::{
+    alarm::{Alarm, AlarmKind, SetAlarm},
     command::{
         Command, Compaction, Compare, CompareTarget, DeleteRange, LeaseCheckpoint, LeaseGrant,
         LeaseRevoke, Operation, Put, Range, Txn,
@@ -27,6 +28,7 @@ const COMPACT: u8 = 4;
 const LEASE_GRANT: u8 = 5;
 const LEASE_REVOKE: u8 = 6;
 const LEASE_CHECKPOINT: u8 = 8;
+const ALARM: u8 = 9;
 /// Operations are numbered as commands, and:
 const EMPTY: u8 = 0;
 const RANGE: u8 = 7;
@@ -60,6 +62,12 @@ impl Command {
             Command::LeaseRevoke(revoke) => {
                 out.put_u8(LEASE_REVOKE);
                 put_zigzag(&mut out, revoke.id);
+            }
+            Command::Alarm(set) => {
+                out.put_u8(ALARM);
+                put_flags(&mut out, [set.active, false, false]);
+                out.put_u8(set.alarm.kind as u8);
+                put_varint(&mut out, set.alarm.member);
             }
             Command::LeaseCheckpoint(checkpoints) => {
                 out.put_u8(LEASE_CHECKPOINT);
@@ -205,6 +213,15 @@ impl Decoder<'_> {
             LEASE_REVOKE => Command::LeaseRevoke(LeaseRevoke {
                 id: self.reader.zigzag()?,
             }),
+            ALARM => {
+                let [active] = self.flags()?;
+                let kind = AlarmKind::from_number(self.reader.byte()?)?;
+                let member = self.reader.varint()?;
+                Command::Alarm(SetAlarm {
+                    alarm: Alarm { kind, member },
+                    active,
+                })
+            }
             LEASE_CHECKPOINT => Command::LeaseCheckpoint(self.list(|decoder| {
                 Some(LeaseCheckpoint {
                     id: decoder.reader.zigzag()?,

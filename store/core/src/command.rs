@@ -5,6 +5,8 @@
 
 use bytes::Bytes;
 
+use crate::alarm::SetAlarm;
+
 /// A command as it stands in the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
@@ -14,6 +16,7 @@ pub enum Command {
     Compact(Compaction),
     LeaseGrant(LeaseGrant),
     LeaseRevoke(LeaseRevoke),
+    Alarm(SetAlarm),
     LeaseCheckpoint(Vec<LeaseCheckpoint>),
 }
 

@@ -41,6 +41,11 @@ pub(crate) fn compact<V: View + ?Sized>(
     writer.before.previous_compact_revision = writer.before.compact_revision;
     let more = i64::from(planted::has("compacts-one-more") && revision < writer.before.revision);
     writer.before.compact_revision = revision + more;
+    let newest = writer.before.revision;
+    writer
+        .before
+        .sizes
+        .compact(revision, newest, writer.overlay)?;
     Ok(Reply::Compact {
         revision: writer.before.revision,
     })

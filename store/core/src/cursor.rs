@@ -69,6 +69,7 @@ impl RangeCursor {
     /// target without an order is ignored.
     pub fn new(state: &State, request: &Range) -> Result<Self, RangeStreamError> {
         request.check()?;
+        state.alarms.trust()?;
         let in_order = match request.sort_order {
             SortOrder::None => true,
             SortOrder::Ascend => request.sort_target == SortTarget::Key,

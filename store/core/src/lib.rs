@@ -6,6 +6,7 @@
 //! the log was cut into batches. A command comes in as data and leaves as
 //! data: row changes collected in an [`Overlay`], a reply, and events.
 
+mod alarm;
 mod apply;
 mod check;
 mod codec;
@@ -25,12 +26,14 @@ mod range;
 mod read;
 mod reply;
 pub mod rows;
+mod size;
 mod state;
 mod txn;
 mod view;
 mod wire;
 mod write;
 
+pub use alarm::{Alarm, AlarmKind, Alarms, SetAlarm, alarms};
 pub use apply::{Event, EventKind, Outcome, apply, prefetch_keys};
 pub use codec::DecodeError;
 pub use command::{
@@ -48,6 +51,7 @@ pub use overlay::Overlay;
 pub use range::range;
 pub use reply::{EncodedKvs, RangeReply, Reply};
 pub use rows::meta::Lease;
+pub use size::Sizes;
 pub use state::State;
 pub use txn::read_only_txn;
 pub use view::{Batch, Family, RowOp, View, ViewError, Visit};

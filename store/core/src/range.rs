@@ -35,6 +35,7 @@ pub(crate) fn run<V: View + ?Sized>(
     request: &Range,
 ) -> Result<RangeReply, Stop> {
     request.check()?;
+    state.alarms.trust()?;
     let at = state.readable(request.revision)?;
     let reader = Reader::new(view, state, at);
     let span = Span::new(&request.key, &request.range_end);

@@ -4,6 +4,8 @@
 
 use bytes::Bytes;
 
+use crate::alarm::Alarm;
+
 /// Any number of key-values, each as `tag 2, length, mvccpb.KeyValue`: the way
 /// field `kvs` of `RangeResponse` stands on the wire, ready to be copied there.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -54,6 +56,10 @@ pub enum Reply {
     LeaseCheckpoint {
         revision: i64,
     },
+    Alarm {
+        revision: i64,
+        alarms: Vec<Alarm>,
+    },
 }
 
 impl Reply {
@@ -67,7 +73,8 @@ impl Reply {
             | Reply::Compact { revision }
             | Reply::LeaseGrant { revision, .. }
             | Reply::LeaseRevoke { revision }
-            | Reply::LeaseCheckpoint { revision } => *revision,
+            | Reply::LeaseCheckpoint { revision }
+            | Reply::Alarm { revision, .. } => *revision,
         }
     }
 }

@@ -1,11 +1,13 @@
-//! What the state machine keeps in memory: three numbers.
+//! What the state machine keeps in memory: a few numbers.
 
 use bytes::Bytes;
 
 use crate::{
+    alarm::Alarms,
     error::Error,
     overlay::Overlay,
     rows::{meta, required},
+    size::Sizes,
     view::{Family, View, ViewError},
 };
 
@@ -17,22 +19,35 @@ pub struct State {
     pub(crate) compact_revision: i64,
     /// The floor before that one: a hash up to the floor is named by it.
     pub(crate) previous_compact_revision: i64,
+    pub(crate) sizes: Sizes,
+    pub(crate) alarms: Alarms,
 }
 
 impl State {
     /// As etcd's before its first write: revision 1, never compacted.
-    const EMPTY: State = State {
+    pub(crate) const EMPTY: State = State {
         revision: 1,
         compact_revision: -1,
         previous_compact_revision: -1,
+        sizes: Sizes {
+            written: 0,
+            superseded: 0,
+            compacted: 0,
+        },
+        alarms: Alarms::NONE,
     };
 
     /// The state that the view's rows hold.
     pub fn load<V: View + ?Sized>(view: &V) -> Result<Self, ViewError> {
-        match view.get(Family::Meta, meta::STATE)? {
-            Some(row) => required(meta::decode_state(&row), "state"),
-            None => Ok(Self::EMPTY),
+        let mut state = match view.get(Family::Meta, meta::STATE)? {
+            Some(row) => required(meta::decode_state(&row), "state")?,
+            None => Self::EMPTY,
+        };
+        if let Some(row) = view.get(Family::Meta, meta::SIZES)? {
+            state.sizes = required(meta::decode_sizes(&row), "size")?;
         }
+        state.alarms = Alarms::load(view)?;
+        Ok(state)
     }
 
     pub(crate) fn save<V: View + ?Sized>(&self, overlay: &mut Overlay<'_, V>) {
@@ -40,6 +55,11 @@ impl State {
             Family::Meta,
             Bytes::from_static(meta::STATE),
             meta::encode_state(self),
+        );
+        overlay.put(
+            Family::Meta,
+            Bytes::from_static(meta::SIZES),
+            meta::encode_sizes(&self.sizes),
         );
     }
 
@@ -52,6 +72,15 @@ impl State {
     /// -1 if there was none.
     pub fn compact_revision(&self) -> i64 {
         self.compact_revision
+    }
+
+    /// How much space the versions take.
+    pub fn sizes(&self) -> Sizes {
+        self.sizes
+    }
+
+    pub fn alarms(&self) -> Alarms {
+        self.alarms
     }
 
     /// The revision that a read asking for `revision` sees.

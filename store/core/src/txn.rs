@@ -70,6 +70,7 @@ pub fn read_only_txn<V: View + ?Sized>(
 }
 
 fn read<V: View + ?Sized>(state: &State, view: &V, txn: &Txn) -> Result<Reply, Stop> {
+    state.alarms.trust()?;
     let chosen = choose(&Reader::new(view, state, state.revision), txn)?;
     admit(view, state, &chosen)?;
     let mut responses = Vec::with_capacity(chosen.operations.len());

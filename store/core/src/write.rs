@@ -64,6 +64,9 @@ impl<'w, 'a, V: View + ?Sized> Writer<'w, 'a, V> {
             seen.revision -= i64::from(planted::has("repeated-revision"));
         }
         if seen != *state {
+            if seen.revision != state.revision {
+                seen.sizes.note(seen.revision, self.overlay);
+            }
             *state = seen;
             state.save(self.overlay);
         }
@@ -103,6 +106,9 @@ impl<'w, 'a, V: View + ?Sized> Writer<'w, 'a, V> {
                 put.lease
             },
         };
+        if let Some(rest) = &alive {
+            self.before.sizes.supersede(&put.key, rest);
+        }
         self.attach(&put.key, old.lease, fields.lease);
         self.write_put(own, &put.key, &fields, newest)?;
         let prev_kv = alive
@@ -198,6 +204,8 @@ impl<'w, 'a, V: View + ?Sized> Writer<'w, 'a, V> {
         let own = self.next();
         let prev = self.before_command(&key, Some(&newest))?;
         let old = required(kv::Fields::decode(rest), "head")?;
+        self.before.sizes.supersede(&key, rest);
+        self.before.sizes.supersede(&key, &[]);
         self.attach(&key, old.lease, 0);
         let (chain, links) = Chain::extend(Some((newest.revision, newest.chain)), own);
         let row = log::encode_delete(own, &links, &key);
@@ -219,6 +227,13 @@ impl<'w, 'a, V: View + ?Sized> Writer<'w, 'a, V> {
             Family::Log,
             Bytes::copy_from_slice(&log::encode_key(own)),
             row,
+        );
+        self.before.sizes.write(
+            &event.key,
+            match event.kind {
+                EventKind::Put => &event.kv,
+                EventKind::Delete => &[],
+            },
         );
         self.events.push(event);
         self.changes += 1;

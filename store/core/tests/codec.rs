@@ -10,9 +10,9 @@ use common::{
     rows::Replica,
 };
 use mizzen_core::{
-    Command, Compaction, Compare, CompareOp, CompareTarget, DecodeError, DeleteRange,
-    LeaseCheckpoint, LeaseGrant, LeaseRevoke, Limits, Operation, Put, Range, SortOrder, SortTarget,
-    Txn,
+    Alarm, AlarmKind, Command, Compaction, Compare, CompareOp, CompareTarget, DecodeError,
+    DeleteRange, LeaseCheckpoint, LeaseGrant, LeaseRevoke, Limits, Operation, Put, Range, SetAlarm,
+    SortOrder, SortTarget, Txn,
     limits::{TXN_DEPTH_MAX, TXN_NODES_MAX},
 };
 use proptest::{collection::vec, prelude::*};
@@ -252,7 +252,7 @@ fn golden_bytes() {
         ],
         failure: vec![Operation::Txn(Txn::default()), Operation::Empty],
     };
-    let golden: [(Command, &[u8]); 7] = [
+    let golden: [(Command, &[u8]); 8] = [
         (Command::Put(put), b"\x01\x01\x05\x01k\x01v\x01"),
         (Command::DeleteRange(delete), b"\x01\x02\x01\x01k\x01\0"),
         (
@@ -270,6 +270,13 @@ fn golden_bytes() {
                 LeaseCheckpoint { id: 1, remaining: 0 },
             ]),
             b"\x01\x08\x02\x0d\x78\x02\0",
+        ),
+        (
+            Command::Alarm(SetAlarm {
+                alarm: Alarm { kind: AlarmKind::Corrupt, member: 300 },
+                active: true,
+            }),
+            b"\x01\x09\x01\x02\xac\x02",
         ),
     ];
     for (command, bytes) in golden {

@@ -23,7 +23,9 @@ use mizzen_core::{Batch, Family, View};
 pub use error::{EngineError, EngineErrorKind};
 pub use mem::{MemEngine, MemOptions, MemSnapshot};
 #[cfg(feature = "rocksdb")]
-pub use rocks::{EngineOptions, FORMAT_VERSION, RocksEngine, RocksRows, RocksSnapshot};
+pub use rocks::{
+    EngineOptions, FORMAT_VERSION, RocksEngine, RocksRows, RocksSnapshot, wait_closed,
+};
 pub use transfer::{CopiedFile, Incoming, Outgoing, Transfer};
 
 /// Keeps rows. All methods may block on the disk: none is for an async worker.

@@ -79,6 +79,7 @@ pub(super) fn config(settings: &Settings, mut notices: Vec<Notice>) -> Result<Co
         initial_cluster_state: state,
         first_start,
         strict_reconfig_check: settings.bool("strict-reconfig-check"),
+        force_new_cluster: settings.bool("force-new-cluster"),
         heartbeat_interval: Duration::from_millis(settings.uint("heartbeat-interval")),
         election_timeout: Duration::from_millis(settings.uint("election-timeout")),
         snapshot_count: snapshot_count(settings),

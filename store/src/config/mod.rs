@@ -69,6 +69,8 @@ pub struct Config {
     pub first_start: FirstStart,
     /// Refuse changes of the membership that would endanger the quorum.
     pub strict_reconfig_check: bool,
+    /// Go on alone with the data there is.
+    pub force_new_cluster: bool,
     pub heartbeat_interval: Duration,
     /// At least five heartbeats, at most 50 seconds.
     pub election_timeout: Duration,
@@ -77,7 +79,7 @@ pub struct Config {
     pub snapshot_count: Option<u64>,
     /// Entries that then stay for followers that are behind.
     pub snapshot_catchup_entries: u64,
-    /// Bytes of keys and values; `None` is no limit. Not enforced yet.
+    /// Bytes of keys and values; `None` is no limit.
     pub quota_backend_bytes: Option<u64>,
     /// Largest request of a client, bytes.
     pub max_request_bytes: usize,

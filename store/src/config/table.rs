@@ -138,8 +138,7 @@ pub const FLAGS: &[Flag] = &[
         .deprecated("--max-snapshots is deprecated in 3.6 and will be decommissioned in 3.8."),
     accepted("max-wals", Uint, "5", FILES),
     refused("memory-mlock", Bool, "false", "locking memory is not implemented"),
-    // A given quota is kept in the configuration for when it is enforced.
-    accepted("quota-backend-bytes", Int, "0", "no quota is enforced yet; watch the size of the database"),
+    used("quota-backend-bytes", Int, "0", "Bytes of versions the store may keep. 0 means 2 GiB, a negative number no limit."),
     accepted("backend-bbolt-freelist-type", Text, "", BBOLT),
     accepted("backend-batch-interval", Duration, "0s", BBOLT),
     accepted("backend-batch-limit", Int, "0", BBOLT),
@@ -245,7 +244,7 @@ pub const FLAGS: &[Flag] = &[
     accepted("downgrade-check-time", Duration, "5s", "it only paces etcd's own check"),
     used("snapshot-catchup-entries", Uint, "5000", "Entries that --snapshot-count leaves for followers that are behind."),
     // Unsafe.
-    refused("force-new-cluster", Bool, "false", "recovery from a lost quorum is not implemented yet"),
+    used("force-new-cluster", Bool, "false", "Make this member the only one of its cluster, keeping its data. For when a majority is lost for good."),
     accepted("unsafe-no-fsync", Bool, "false", "writes are always made durable, which is the safe side"),
     // The command itself.
     used("config-file", Text, "", "YAML file; all other flags and the environment are then ignored.").not_in_file(),

@@ -12,13 +12,12 @@ use tokio::sync::mpsc;
 use tonic::Status;
 
 use super::{
-    frame,
+    alarm, frame,
     status::status,
     translate,
     watch::{self, WatchBody},
 };
 use crate::{
-    limits,
     server::{Caller, Error, Server},
     version,
 };
@@ -77,7 +76,7 @@ impl<E: Engine> Api<E> {
             "/etcdserverpb.Lease/LeaseRevoke" => self.lease_revoke(caller, body).await,
             "/etcdserverpb.Lease/LeaseTimeToLive" => self.lease_time_to_live(caller, body).await,
             "/etcdserverpb.Lease/LeaseLeases" => self.lease_leases(caller, body).await,
-            "/etcdserverpb.Maintenance/Alarm" => self.alarm(body),
+            "/etcdserverpb.Maintenance/Alarm" => self.alarm(caller, body).await,
             "/etcdserverpb.Maintenance/Status" => self.status(body).await,
             "/etcdserverpb.Maintenance/Hash" => self.hash(caller, body).await,
             "/etcdserverpb.Maintenance/HashKV" => self.hash_kv(caller, body).await,
@@ -183,23 +182,6 @@ impl<E: Engine> Api<E> {
         )
     }
 
-    /// Nothing raises alarms yet, so the list is empty and there is nothing to
-    /// disarm; raising one by hand would promise an effect it does not have.
-    fn alarm(&self, body: Bytes) -> Result<Bytes, Status> {
-        let request: wire::AlarmRequest = decode(body)?;
-        if request.action() == wire::alarm_request::AlarmAction::Activate {
-            return Err(Status::unimplemented("alarms cannot be activated yet"));
-        }
-        let mut header = self.header();
-        header.revision = self.server.revision();
-        Ok(wire::AlarmResponse {
-            header: Some(header),
-            alarms: Vec::new(),
-        }
-        .encode_to_vec()
-        .into())
-    }
-
     async fn status(&self, body: Bytes) -> Result<Bytes, Status> {
         let _: wire::StatusRequest = decode(body)?;
         let report = self.server.report().await.map_err(status)?;
@@ -209,6 +191,7 @@ impl<E: Engine> Api<E> {
         if report.raft.leader.is_none() {
             errors.push(Error::NoLeader.to_string());
         }
+        errors.extend(report.alarms.into_iter().map(alarm::text));
         let reply = wire::StatusResponse {
             header: Some(header),
             version: version::ETCD.to_owned(),
@@ -221,7 +204,10 @@ impl<E: Engine> Api<E> {
             db_size_in_use: report.db_bytes_in_use,
             is_learner: report.raft.learner,
             storage_version: version::STORAGE.to_owned(),
-            db_size_quota: limits::QUOTA_BYTES,
+            db_size_quota: self
+                .server
+                .quota()
+                .map_or(-1, |quota| i64::try_from(quota).unwrap_or(i64::MAX)),
             downgrade_info: Some(wire::DowngradeInfo::default()),
         };
         Ok(reply.encode_to_vec().into())

@@ -4,6 +4,7 @@
 //! Raft's types. tonic's types end at this module: [`api::Api`] takes wire
 //! bytes and a caller and gives wire bytes or a status.
 
+mod alarm;
 mod api;
 mod cluster;
 mod coalesce;

@@ -14,7 +14,7 @@ fn code(error: &Error) -> Code {
     match error {
         Error::Refused(refusal) => refusal_code(*refusal),
         Error::RequestTooLarge => Code::InvalidArgument,
-        Error::TooManyRequests => Code::ResourceExhausted,
+        Error::TooManyRequests | Error::DiskFull => Code::ResourceExhausted,
         Error::Membership(refusal) => match refusal {
             Membership::NotFound => Code::NotFound,
             Membership::IdExists
@@ -22,9 +22,11 @@ fn code(error: &Error) -> Code {
             | Membership::NotLearner
             | Membership::TooManyLearners => Code::FailedPrecondition,
         },
-        Error::LearnerNotReady | Error::NotLeader | Error::BadLeaderTransferee | Error::Learner => {
-            Code::FailedPrecondition
-        }
+        Error::LearnerNotReady
+        | Error::NotLeader
+        | Error::NotCapable
+        | Error::BadLeaderTransferee
+        | Error::Learner => Code::FailedPrecondition,
         // etcd's server has no code for these two; its clients see Unknown.
         Error::NotEnoughStarted | Error::TimeoutLeaderTransfer => Code::Unknown,
         Error::NoLeader
@@ -49,6 +51,7 @@ fn refusal_code(refusal: Refusal) -> Code {
             Code::OutOfRange
         }
         Refusal::NoSpace => Code::ResourceExhausted,
+        Refusal::Corrupt => Code::DataLoss,
         Refusal::LeaseNotFound => Code::NotFound,
         Refusal::LeaseExists => Code::FailedPrecondition,
     }

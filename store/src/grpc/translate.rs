@@ -176,7 +176,8 @@ fn reply_size(reply: &Reply) -> usize {
             Reply::Compact { .. }
             | Reply::LeaseGrant { .. }
             | Reply::LeaseRevoke { .. }
-            | Reply::LeaseCheckpoint { .. } => 0,
+            | Reply::LeaseCheckpoint { .. }
+            | Reply::Alarm { .. } => 0,
         }
 }
 
@@ -215,7 +216,10 @@ fn put_reply(buffer: &mut BytesMut, reply: &Reply, mut header: wire::ResponseHea
             put_varint_field(buffer, 2, *id as u64);
             put_varint_field(buffer, 3, *ttl as u64);
         }
-        Reply::Compact { .. } | Reply::LeaseRevoke { .. } | Reply::LeaseCheckpoint { .. } => {}
+        Reply::Compact { .. }
+        | Reply::LeaseRevoke { .. }
+        | Reply::LeaseCheckpoint { .. }
+        | Reply::Alarm { .. } => {}
     }
 }
 
@@ -237,7 +241,8 @@ fn put_response_op(buffer: &mut BytesMut, response: &Reply) {
         Reply::Compact { .. }
         | Reply::LeaseGrant { .. }
         | Reply::LeaseRevoke { .. }
-        | Reply::LeaseCheckpoint { .. } => return,
+        | Reply::LeaseCheckpoint { .. }
+        | Reply::Alarm { .. } => return,
     };
     let inner = self::reply(response, wire::ResponseHeader::default());
     buffer.put_u8(delimited(3));

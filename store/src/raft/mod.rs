@@ -5,6 +5,7 @@
 //! a proposal is bytes, and the rows belong to whoever implements [`Rows`].
 
 mod convert;
+mod force_new;
 mod log;
 mod machine;
 mod membership;
@@ -34,12 +35,15 @@ use openraft::{
 };
 use tokio::sync::watch;
 
+pub use force_new::force_new_group;
+#[cfg(test)]
+pub use machine::hasty_rows;
 pub use machine::{Applied, BoxFuture, Committed, Received, Rows};
 pub use membership::{Configuration, ConfigurationChange, Progress};
 pub use network::{CLUSTER_ID_HEADER, Client, Dial, PeerChannel, Peers, PlainDial, TO_HEADER};
 pub use peer::PeerService;
 pub use retention::Retention;
-pub use transfer::TransferError;
+pub use transfer::{Drain, TransferError};
 pub use types::{LogId, Payload, PeerNode};
 
 use crate::{limits, wal};

@@ -74,10 +74,31 @@ pub enum TransferError {
 /// How often a drain is looked at. A drain takes one round to the followers.
 const POLL: Duration = Duration::from_millis(1);
 
+/// What a leader does with proposals that are on their way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Drain {
+    /// Answers them first.
+    Wait,
+    /// Leaves them to the next leader, who has them in its log: this one cannot
+    /// answer, because its disk does not.
+    Leave,
+}
+
 impl Group {
+    /// How long this member has waited for its disk to take what is being
+    /// written to the log; zero if nothing is.
+    pub fn disk_wait(&self) -> Duration {
+        self.wal.work_age()
+    }
+
     /// Makes `to` the leader; returns when this member knows it to be. After
     /// an error this member leads as before, or whoever was elected meanwhile.
-    pub async fn transfer(&self, to: u64, deadline: Instant) -> Result<(), TransferError> {
+    pub async fn transfer(
+        &self,
+        to: u64,
+        drain: Drain,
+        deadline: Instant,
+    ) -> Result<(), TransferError> {
         if !self.is_leader() {
             return Err(TransferError::NotLeader);
         }
@@ -92,7 +113,7 @@ impl Group {
         }
         let _closed = Closed(&self.gate);
         let mut leader = self.watch_leader();
-        let last = timeout_at(deadline, self.drained(to))
+        let last = timeout_at(deadline, self.drained(to, drain))
             .await
             .map_err(|_| TransferError::NotDrained)??;
         let asked = timeout_at(deadline, self.ask_to_lead(to, last)).await;
@@ -108,11 +129,11 @@ impl Group {
     }
 
     /// Waits until nothing is on its way and `to` has all of this log.
-    async fn drained(&self, to: u64) -> Result<LogId, TransferError> {
+    async fn drained(&self, to: u64, drain: Drain) -> Result<LogId, TransferError> {
         loop {
             let progress = self.progress().ok_or(TransferError::NotLeader)?;
             let last = self.wal.last().map(LogId::from);
-            if self.gate.is_drained()
+            if (drain == Drain::Leave || self.gate.is_drained())
                 && let Some(last) = last
                 && progress.matched.get(&to) == Some(&last.index)
             {

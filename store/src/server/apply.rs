@@ -8,18 +8,20 @@ use std::{io, sync::Arc};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use mizzen_core::{Batch, Family, Overlay, State, planted};
+use mizzen_core::{Batch, Family, Overlay, State, View, planted};
 use mizzen_engine::{Engine, Incoming, Outgoing, Transfer};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
     Error,
     lease::{Change, Primary},
+    level,
     members::Members,
     proposal::{Body, Proposal},
     waiters::Waiters,
 };
 use crate::{
+    limits,
     raft::{Applied, BoxFuture, Committed, Received, Rows},
     watch::{Hub, Revision},
 };
@@ -91,10 +93,12 @@ impl<E: Engine> Clone for Applier<E> {
 }
 
 impl<E: Transfer> Applier<E> {
-    /// Starts the thread on what the rows contain. `fail` is called when the
-    /// rows cannot be read or written: nothing more can be applied then.
+    /// Starts the thread on what the rows contain. Entries through `replayed`
+    /// are those of an earlier life. `fail` is called when the rows cannot be
+    /// read or written: nothing more can be applied then.
     pub fn start(
         engine: Arc<E>,
+        replayed: u64,
         cluster_id: u64,
         waiters: Arc<Waiters>,
         leases: Arc<Primary>,
@@ -114,6 +118,7 @@ impl<E: Transfer> Applier<E> {
             rows,
             replaced: 0,
         };
+        check_level(&published.members)?;
         let (index, index_seen) = watch::channel(published.applied_index());
         let published = Arc::new(ArcSwap::from_pointee(published));
         let watches = super::watching::start::<E>(published.clone(), fail.clone())?;
@@ -125,6 +130,7 @@ impl<E: Transfer> Applier<E> {
         };
         let thread = Thread {
             engine,
+            replayed,
             cluster_id,
             waiters,
             leases,
@@ -207,6 +213,7 @@ impl<E: Transfer> Rows for Applier<E> {
 
 struct Thread<E: Engine> {
     engine: Arc<E>,
+    replayed: u64,
     cluster_id: u64,
     waiters: Arc<Waiters>,
     leases: Arc<Primary>,
@@ -245,7 +252,18 @@ impl<E: Transfer> Thread<E> {
             .map(Proposal::decode)
             .collect::<Result<Vec<_>, _>>()
             .map_err(io::Error::other)?;
-        prefetch(&mut overlay, &proposals)?;
+        let keys = keys(&proposals);
+        if run
+            .applied
+            .log_id
+            .is_some_and(|id| id.index <= self.replayed)
+        {
+            warm(&before.rows, &keys);
+        }
+        // Reads in one go what the commands of the run will ask for.
+        overlay
+            .prefetch(Family::Head, &keys)
+            .map_err(io::Error::other)?;
         let mut members = before.members.clone();
         let mut answers = Vec::with_capacity(proposals.len());
         let mut leases = Vec::new();
@@ -282,6 +300,7 @@ impl<E: Transfer> Thread<E> {
             };
             answers.push((proposal.id, answer));
         }
+        check_level(&members)?;
         if members.cluster_id().is_none() && run.applied.membership.is_some() {
             let nodes = run.applied.nodes()?;
             Arc::make_mut(&mut members).begin(&mut overlay, self.cluster_id, nodes);
@@ -320,6 +339,7 @@ impl<E: Transfer> Thread<E> {
         let rows = self.engine.snapshot();
         let state = State::load(&rows).map_err(io::Error::other)?;
         let members = Members::load(&rows).map_err(io::Error::other)?;
+        check_level(&members)?;
         let replaced = self.published.load().replaced + 1;
         let revision = state.revision();
         tracing::info!(revision, "the rows are those of another member now");
@@ -384,18 +404,44 @@ impl<E: Transfer> Thread<E> {
     }
 }
 
-/// Reads in one go what the commands of a run will ask for.
-fn prefetch<V: mizzen_core::View>(
-    overlay: &mut Overlay<'_, V>,
-    proposals: &[Proposal],
-) -> io::Result<()> {
+/// Whoever cannot read what the cluster may write from now on must not go on.
+fn check_level(members: &Members) -> io::Result<()> {
+    if members.level() <= level::own() {
+        return Ok(());
+    }
+    Err(io::Error::other(format!(
+        "the cluster uses features of level {}, this program knows those up to {}: it is too old for this data",
+        members.level(),
+        level::own()
+    )))
+}
+
+/// What the commands of a run will ask for.
+fn keys(proposals: &[Proposal]) -> Vec<Bytes> {
     let mut keys = Vec::with_capacity(proposals.len());
     for proposal in proposals {
         if let Body::Command(command) = &proposal.body {
             mizzen_core::prefetch_keys(command, &mut keys);
         }
     }
-    overlay
-        .prefetch(Family::Head, &keys)
-        .map_err(io::Error::other)
+    keys
+}
+
+/// Has many rows read at the same time, so that they are in the cache. After a
+/// restart nothing is, and one read after the other would make the replay wait
+/// for the disk once per entry.
+fn warm<V: View + Sync>(rows: &V, keys: &[Bytes]) {
+    let share = keys.len().div_ceil(limits::REPLAY_READERS).max(1);
+    std::thread::scope(|scope| {
+        for part in keys.chunks(share) {
+            let read = move || {
+                for key in part {
+                    // Whoever needs the row sees the error too.
+                    let _ = rows.get(Family::Head, key);
+                }
+            };
+            // Without a thread they are read later, one after the other.
+            let _ = std::thread::Builder::new().spawn_scoped(scope, read);
+        }
+    });
 }

@@ -22,6 +22,12 @@ pub enum Error {
     BadLeaderTransferee,
     #[error("etcdserver: request timed out, leader transfer took too long")]
     TimeoutLeaderTransfer,
+    /// Accepted again when there is room; nothing has to be disarmed.
+    #[error("etcdserver: no space left on the disk of a member")]
+    DiskFull,
+    /// Some member is too old for it.
+    #[error("etcdserver: not capable")]
+    NotCapable,
     #[error("etcdserver: request is too large")]
     RequestTooLarge,
     #[error("etcdserver: too many requests")]

@@ -1,11 +1,16 @@
 //! Handing leadership over, because a client asks for it or because this
 //! member is about to stop.
 
+use std::sync::Weak;
+
 use mizzen_engine::Engine;
 use tokio::time::Instant;
 
 use super::{Error, Server};
-use crate::{limits, raft::TransferError};
+use crate::{
+    limits,
+    raft::{Drain, TransferError},
+};
 
 impl<E: Engine> Server<E> {
     /// Makes `to` the leader; returns when it is.
@@ -24,7 +29,7 @@ impl<E: Engine> Server<E> {
             return Err(Error::BadLeaderTransferee);
         }
         let deadline = Instant::now() + self.request_limit;
-        match self.group.transfer(to, deadline).await {
+        match self.group.transfer(to, Drain::Wait, deadline).await {
             Ok(()) => Ok(()),
             Err(TransferError::NotLeader) => Err(Error::NotLeader),
             Err(error) => {
@@ -37,6 +42,36 @@ impl<E: Engine> Server<E> {
     /// If this member leads, has the voter that is nearest lead instead. Tries
     /// all voters that are up; gives up after a while.
     pub async fn hand_over(&self) {
+        self.hand_over_with(Drain::Wait).await;
+    }
+
+    /// Leaves the leadership to another member when this one's disk does not
+    /// answer: nothing could be acknowledged here until it does. Ends with the
+    /// server.
+    pub(super) async fn watch_disk(server: Weak<Self>) {
+        let mut ticks = tokio::time::interval(limits::DISK_WATCH_INTERVAL);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let Some(server) = server.upgrade() else {
+                return;
+            };
+            let waited = server.group.disk_wait();
+            if waited >= server.group.election_timeout() / 2 && server.group.is_leader() {
+                tracing::warn!(
+                    waited_ms = waited.as_millis(),
+                    "the disk of the raft log does not answer: handing leadership over"
+                );
+                server.hand_over_with(Drain::Leave).await;
+                // With its disk this member may be slow to hear who leads now.
+                let pause = server.group.election_timeout();
+                drop(server);
+                tokio::time::sleep(pause).await;
+            }
+        }
+    }
+
+    async fn hand_over_with(&self, drain: Drain) {
         let deadline = Instant::now() + limits::HAND_OVER_LIMIT;
         let mut tried = Vec::new();
         while self.group.is_leader() && Instant::now() < deadline {
@@ -44,7 +79,7 @@ impl<E: Engine> Server<E> {
                 return;
             };
             let patience = Instant::now() + limits::HAND_OVER_LIMIT / 4;
-            match self.group.transfer(to, patience.min(deadline)).await {
+            match self.group.transfer(to, drain, patience.min(deadline)).await {
                 Ok(()) => {
                     tracing::info!(to = %format_args!("{to:x}"), "handed leadership over");
                     return;

@@ -73,6 +73,11 @@ pub enum Change {
         id: u64,
     },
     Announce(Attributes),
+    /// All other members are lost for good.
+    Alone {
+        id: u64,
+        peer_urls: Vec<String>,
+    },
     /// All members can use the features of this level from here on.
     Level(u32),
 }
@@ -244,10 +249,8 @@ impl Members {
                 );
             }
             Change::Remove { id } => {
-                self.members.remove(id).ok_or(Refusal::NotFound)?;
-                self.removed.insert(*id);
-                overlay.delete(Family::Meta, key(MEMBER, *id));
-                overlay.put(Family::Meta, key(REMOVED, *id), Bytes::new());
+                self.get(*id).ok_or(Refusal::NotFound)?;
+                self.remove(overlay, *id);
             }
             Change::Update { id, peer_urls } => {
                 let member = self.get(*id).ok_or(Refusal::NotFound)?;
@@ -277,6 +280,22 @@ impl Members {
                     ..member.clone()
                 };
                 self.put(overlay, member);
+            }
+            Change::Alone { id, peer_urls } => {
+                let others = self.iter().map(|member| member.id);
+                let others: Vec<u64> = others.filter(|other| other != id).collect();
+                for other in others {
+                    self.remove(overlay, other);
+                }
+                self.removed.remove(id);
+                overlay.delete(Family::Meta, key(REMOVED, *id));
+                let own = Member {
+                    id: *id,
+                    peer_urls: peer_urls.clone(),
+                    learner: false,
+                    ..self.get(*id).cloned().unwrap_or_default()
+                };
+                self.put(overlay, own);
             }
             // Levels only rise: what was written under one stays readable.
             Change::Level(level) if *level > self.level => {
@@ -313,6 +332,13 @@ impl Members {
         } else {
             Ok(())
         }
+    }
+
+    fn remove<V: View + ?Sized>(&mut self, overlay: &mut Overlay<'_, V>, id: u64) {
+        self.members.remove(&id);
+        self.removed.insert(id);
+        overlay.delete(Family::Meta, key(MEMBER, id));
+        overlay.put(Family::Meta, key(REMOVED, id), Bytes::new());
     }
 
     fn put<V: View + ?Sized>(&mut self, overlay: &mut Overlay<'_, V>, member: Member) {
@@ -387,6 +413,24 @@ mod tests {
         ]);
         assert!(members.is_removed(2) && members.get(2).is_none());
         assert_eq!(members.cluster_id(), Some(7));
+    }
+
+    #[test]
+    fn who_goes_on_alone_keeps_its_name_and_removes_the_others() {
+        let alone = Change::Alone {
+            id: 1,
+            peer_urls: urls(3),
+        };
+        let members = replay(&[
+            (add(3, 2, true), Ok(())),
+            (alone.clone(), Ok(())),
+            (alone, Ok(())),
+            (add(2, 1, false), Err(Refusal::NotFound)),
+            (add(4, 1, false), Ok(())),
+        ]);
+        assert_eq!(members.removed().collect::<Vec<_>>(), [2, 3]);
+        let one = members.get(1).unwrap();
+        assert_eq!((one.name.as_str(), &one.peer_urls), ("m1", &urls(3)));
     }
 
     #[test]

@@ -61,6 +61,7 @@ impl<E: Engine> membership_server::Membership for MembershipService<E> {
         Ok(Response::new(wire::PingResponse {
             removed: self.server.is_out(request.get_ref().from),
             level: level::own(),
+            low_on_space: self.server.space.is_low(),
         }))
     }
 

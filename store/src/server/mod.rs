@@ -7,6 +7,7 @@
 mod apply;
 mod compactor;
 mod error;
+mod force_new;
 mod forward;
 mod join;
 mod leadership;
@@ -20,9 +21,13 @@ mod proposal;
 mod range_stream;
 mod read_index;
 mod reconcile;
+mod space;
 mod view;
 mod waiters;
 mod watching;
+
+#[cfg(test)]
+mod tests;
 
 use std::{collections::BTreeMap, future::Future, io, sync::Arc, time::Duration};
 
@@ -37,12 +42,14 @@ use tokio::{
 
 pub use apply::Published;
 pub use error::Error;
+pub use force_new::force_new_cluster;
 pub use join::{Description, describe};
 pub use lease::{LeaseService, TimeToLive};
 pub use level::{cluster_version, own as own_level};
 pub use members::{Attributes, Member, Refusal};
 pub use membership_service::MembershipService;
 pub use range_stream::{Chunks, RangeStreamError};
+pub use space::{DiskSpace, LookAtDisk};
 
 use crate::{
     limits,
@@ -74,6 +81,9 @@ pub struct ServerConfig {
     pub request_bytes: usize,
     /// Refuse changes of the membership that would endanger the quorum.
     pub strict_reconfig: bool,
+    /// Bytes of versions the store may keep, if there is a limit.
+    pub quota: Option<u64>,
+    pub disk: LookAtDisk,
 }
 
 pub struct Server<E: Engine> {
@@ -91,6 +101,8 @@ pub struct Server<E: Engine> {
     limits: Limits,
     request_bytes: usize,
     strict_reconfig: bool,
+    quota: Option<u64>,
+    space: Arc<space::Space>,
     /// How long a client waits for its proposal or read (etcd's rule: five
     /// seconds for the work, and time for two elections).
     request_limit: Duration,
@@ -100,8 +112,11 @@ pub struct Server<E: Engine> {
 #[derive(Clone, Debug)]
 pub struct Report {
     pub raft: raft::Status,
+    /// Bytes of all versions, which the quota is for.
     pub db_bytes: i64,
+    /// Bytes of what lives now.
     pub db_bytes_in_use: i64,
+    pub alarms: Vec<mizzen_core::Alarm>,
 }
 
 /// The log and rows of a member, opened and not yet serving.
@@ -136,6 +151,7 @@ impl<E: Transfer> Server<E> {
             watches,
         } = Applier::start(
             engine.clone(),
+            recovered.last.map_or(0, |(_, index)| index),
             config.group.cluster_id,
             waiters.clone(),
             primary.clone(),
@@ -185,7 +201,7 @@ impl<E: Transfer> Server<E> {
             read_index: ReadIndex::start(group.clone(), applied, request_limit),
             leases,
             group,
-            engine,
+            engine: engine.clone(),
             published,
             waiters,
             watches,
@@ -195,8 +211,11 @@ impl<E: Transfer> Server<E> {
             limits: config.limits,
             request_bytes: config.request_bytes,
             strict_reconfig: config.strict_reconfig,
+            quota: config.quota,
+            space: space::Space::start(engine.clone(), config.disk),
             request_limit,
         });
+        tokio::spawn(Self::watch_disk(Arc::downgrade(&server)));
         Ok(server)
     }
 }
@@ -408,14 +427,19 @@ impl<E: Engine> Server<E> {
         }
         let deadline = Instant::now() + self.request_limit;
         let mut waiter = self.waiters.register()?;
-        let payload = Proposal {
+        let proposal = Proposal {
             id: waiter.id(),
             body,
-        }
-        .encode();
+        };
+        let payload = proposal.encode();
         if payload.0.len() > self.request_bytes {
             return Err(Error::RequestTooLarge);
         }
+        if let Body::Command(command) = &proposal.body {
+            self.check_capable(command, deadline).await?;
+            self.check_space(command, payload.0.len()).await?;
+        }
+        drop(proposal);
         waiter.hold(payload.0.len())?;
         let mut leader = self.group.watch_leader();
         let first_leader = *leader.borrow_and_update();
@@ -424,7 +448,12 @@ impl<E: Engine> Server<E> {
                 let submitted = if self.group.is_leader() {
                     self.group.propose(payload.clone()).await
                 } else {
-                    self.forward.propose(payload.clone()).await?
+                    tokio::select! {
+                        biased;
+                        // The leader may not be able to tell any more.
+                        answer = waiter.answer() => return answer,
+                        submitted = self.forward.propose(payload.clone()) => submitted?,
+                    }
                 };
                 match submitted {
                     Submitted::Refused => read_index::retry(&mut leader, deadline).await?,
@@ -442,19 +471,36 @@ impl<E: Engine> Server<E> {
         }
     }
 
+    /// Refuses a command that some member may be too old for. At the beginning
+    /// of a cluster this is not known yet; then it waits for that.
+    async fn check_capable(&self, command: &Command, deadline: Instant) -> Result<(), Error> {
+        let mut applied = self.read_index.applied();
+        loop {
+            let agreed = self.published.load().members.level();
+            if level::allows(agreed, command) {
+                return Ok(());
+            }
+            if agreed > 0 {
+                return Err(Error::NotCapable);
+            }
+            match timeout_at(deadline, applied.changed()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return Err(Error::Stopped),
+                Err(_) => return Err(Error::Timeout),
+            }
+        }
+    }
+
     pub async fn report(&self) -> Result<Report, Error> {
-        let engine = self.engine.clone();
-        let size = tokio::task::spawn_blocking(move || engine.size())
-            .await
-            .map_err(|_| Error::Stopped)?;
-        let size = size.map_err(|error| Error::Failed(error.to_string()))?;
-        let bytes = |bytes| i64::try_from(bytes).unwrap_or(i64::MAX);
-        // Rows in memory count as well: they will need their space on disk.
-        let allocated = (size.disk + size.unflushed).max(size.in_use);
+        let alarms = self
+            .read_at_leisure((), |(), _, view| Ok(Ok(mizzen_core::alarms(view)?)))
+            .await?;
+        let sizes = self.published.load().state.sizes();
         Ok(Report {
             raft: self.group.status(),
-            db_bytes: bytes(allocated),
-            db_bytes_in_use: bytes(size.in_use),
+            db_bytes: sizes.retained() + limits::EMPTY_STORE_BYTES,
+            db_bytes_in_use: sizes.live() + limits::EMPTY_STORE_BYTES,
+            alarms,
         })
     }
 

@@ -3,7 +3,7 @@
 use bytes::{Buf, Bytes};
 use mizzen_core::Command;
 
-use super::members::Change;
+use super::{level, members::Change};
 use crate::raft::Payload;
 
 /// A request is known by the member that proposed it and a number that member
@@ -59,9 +59,14 @@ impl Proposal {
             number: bytes.get_u64(),
         };
         let body = match bytes.get_u8() {
-            COMMAND => Body::Command(
-                Command::decode(&bytes).map_err(|error| DecodeError(error.to_string()))?,
-            ),
+            COMMAND => {
+                let command =
+                    Command::decode(&bytes).map_err(|error| DecodeError(error.to_string()))?;
+                if !level::allows(level::own(), &command) {
+                    return Err(DecodeError("a command of a newer version".to_owned()));
+                }
+                Body::Command(command)
+            }
             MEMBERS => Body::Members(
                 Change::decode(&bytes).map_err(|error| DecodeError(error.to_string()))?,
             ),

@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     limits,
-    raft::{Configuration, ConfigurationChange, Group, PeerNode, Progress},
+    raft::{Configuration, ConfigurationChange, Drain, Group, PeerNode, Progress},
 };
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -169,7 +169,7 @@ impl<E: Engine> Reconciler<E> {
                 .unwrap_or_else(|_| Err("it took too long".to_owned())),
             Step::HandOver(to) => self
                 .group
-                .transfer(to, Instant::now() + LIMIT)
+                .transfer(to, Drain::Wait, Instant::now() + LIMIT)
                 .await
                 .map_err(|error| error.to_string()),
         };

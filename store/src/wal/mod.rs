@@ -443,6 +443,12 @@ impl Wal {
         self.shared.queued()
     }
 
+    /// How long the batch, or the idle marker, that is being written has taken so far; zero if none
+    /// is. Far above a millisecond, the disk does not answer.
+    pub fn work_age(&self) -> Duration {
+        self.shared.work_age()
+    }
+
     /// Largest payload of an entry, bytes.
     pub fn max_entry_bytes(&self) -> usize {
         self.max_entry_bytes

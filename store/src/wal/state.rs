@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex, MutexGuard};
@@ -136,6 +136,10 @@ pub(super) struct Shared {
     durable_sequence: AtomicU64,
     queued: AtomicUsize,
     written: AtomicU64,
+    opened: Instant,
+    /// When the writer began what it does on the disk now, in microseconds since `opened`; 0: it
+    /// does nothing.
+    begun: AtomicU64,
 }
 
 impl Shared {
@@ -172,7 +176,26 @@ impl Shared {
             durable_sequence: AtomicU64::new(0),
             queued: AtomicUsize::new(0),
             written: AtomicU64::new(0),
+            opened: Instant::now(),
+            begun: AtomicU64::new(0),
         }
+    }
+
+    /// Notes that the writer begins something on the disk, or has ended it.
+    pub fn note_work(&self, under_way: bool) {
+        let begun = if under_way { self.micros().max(1) } else { 0 };
+        self.begun.store(begun, Ordering::Relaxed);
+    }
+
+    pub fn work_age(&self) -> Duration {
+        match self.begun.load(Ordering::Relaxed) {
+            0 => Duration::ZERO,
+            begun => Duration::from_micros(self.micros().saturating_sub(begun)),
+        }
+    }
+
+    fn micros(&self) -> u64 {
+        u64::try_from(self.opened.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
 
     pub fn lock(&self) -> MutexGuard<'_, State> {

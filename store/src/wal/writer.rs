@@ -77,7 +77,7 @@ impl Writer {
             let work = self.shared.next_work(&mut self.pending, self.marker_due);
             let result = match work {
                 Work::Batches => self.batches(),
-                Work::Idle => self.idle(),
+                Work::Idle => self.noted(Self::idle),
                 Work::Close | Work::Stop => {
                     self.finish(work == Work::Close);
                     break;
@@ -133,9 +133,20 @@ impl Writer {
 
     fn batches(&mut self) -> Result<(), WalError> {
         while !self.pending.is_empty() {
-            self.batch()?;
+            self.noted(Self::batch)?;
         }
         Ok(())
+    }
+
+    /// Does `work` on the disk, and lets everyone see since when.
+    fn noted(
+        &mut self,
+        work: impl FnOnce(&mut Self) -> Result<(), WalError>,
+    ) -> Result<(), WalError> {
+        self.shared.note_work(true);
+        let done = work(self);
+        self.shared.note_work(false);
+        done
     }
 
     /// One batch: encode, write, sync, publish, acknowledge.

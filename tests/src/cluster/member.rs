@@ -21,6 +21,7 @@ pub(super) struct Addresses {
 pub(super) struct Member {
     binary: PathBuf,
     arguments: Vec<String>,
+    environment: Vec<(String, String)>,
     addresses: Addresses,
     data_dir: PathBuf,
     log_path: PathBuf,
@@ -40,6 +41,7 @@ impl Member {
         Self {
             binary: binary.to_owned(),
             arguments: arguments(directory, index, addresses, "new", flags),
+            environment: Vec::new(),
             addresses: addresses[index].clone(),
             log_path: directory.join(format!("{name}.log")),
             data_dir: directory.join(name),
@@ -60,6 +62,7 @@ impl Member {
         Self {
             binary: binary.to_owned(),
             arguments: flags.to_vec(),
+            environment: Vec::new(),
             addresses: own,
             log_path: directory.join(format!("{name}.log")),
             data_dir: directory.join(name),
@@ -96,7 +99,16 @@ impl Member {
         self.child.as_ref().map(Child::id)
     }
 
-    pub fn spawn(&mut self) -> Result<()> {
+    pub fn add_argument(&mut self, argument: String) {
+        self.arguments.push(argument);
+    }
+
+    pub fn set_environment(&mut self, environment: Vec<(String, String)>) {
+        self.environment = environment;
+    }
+
+    /// Starts it with `once` added to its arguments.
+    pub fn spawn(&mut self, once: &[&str]) -> Result<()> {
         if let Some(pid) = self.pid() {
             bail!("already running as {pid}");
         }
@@ -106,6 +118,8 @@ impl Member {
             .open(&self.log_path)?;
         let child = Command::new(&self.binary)
             .args(&self.arguments)
+            .args(once)
+            .envs(self.environment.iter().cloned())
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)

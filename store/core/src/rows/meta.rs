@@ -5,6 +5,8 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use super::{FORMAT, Revision, flags};
 use crate::{
+    alarm::{Alarm, AlarmKind},
+    size::Sizes,
     state::State,
     wire::{Reader, put_zigzag},
 };
@@ -24,6 +26,11 @@ pub const STATE: &[u8] = &[OWNER, 0x00];
 /// Key of the row that tells how far this replica has reclaimed compacted
 /// rows. Local to a replica: no part of the replicated state.
 pub const RECLAIM: &[u8] = &[OWNER, 0x03];
+
+/// Key of the row that holds the sums of [`Sizes`].
+pub const SIZES: &[u8] = &[OWNER, 0x04];
+const SUPERSEDED: u8 = 0x05;
+const ALARM: u8 = 0x06;
 
 /// Revisions stay below, so that counting on never overflows.
 const REVISION_END: i64 = 1 << 62;
@@ -61,11 +68,79 @@ pub(crate) fn decode_state(row: &[u8]) -> Option<State> {
         revision: reader.zigzag()?,
         compact_revision: reader.zigzag()?,
         previous_compact_revision: reader.zigzag()?,
+        ..State::EMPTY
     };
     let sound = (1..REVISION_END).contains(&state.revision)
         && (-1..=state.revision).contains(&state.compact_revision)
         && (-1..=state.compact_revision).contains(&state.previous_compact_revision);
     (sound && reader.is_empty()).then_some(state)
+}
+
+pub(crate) fn encode_sizes(sizes: &Sizes) -> Bytes {
+    let mut out = BytesMut::with_capacity(31);
+    out.put_u8(FORMAT);
+    put_zigzag(&mut out, sizes.written);
+    put_zigzag(&mut out, sizes.superseded);
+    put_zigzag(&mut out, sizes.compacted);
+    out.freeze()
+}
+
+pub(crate) fn decode_sizes(row: &[u8]) -> Option<Sizes> {
+    let mut reader = start(row)?;
+    let sizes = Sizes {
+        written: reader.zigzag()?,
+        superseded: reader.zigzag()?,
+        compacted: reader.zigzag()?,
+    };
+    let sound = 0 <= sizes.compacted
+        && sizes.compacted <= sizes.superseded
+        && sizes.superseded <= sizes.written;
+    (sound && reader.is_empty()).then_some(sizes)
+}
+
+/// Key of the row that holds what was superseded up to a revision.
+pub(crate) fn superseded_key(revision: i64) -> Bytes {
+    Bytes::copy_from_slice(&keyed(SUPERSEDED, revision))
+}
+
+pub(crate) fn encode_superseded(bytes: i64) -> Bytes {
+    let mut out = BytesMut::with_capacity(11);
+    out.put_u8(FORMAT);
+    put_zigzag(&mut out, bytes);
+    out.freeze()
+}
+
+pub(crate) fn decode_superseded(row: &[u8]) -> Option<i64> {
+    let mut reader = start(row)?;
+    let bytes = reader.zigzag()?;
+    reader.is_empty().then_some(bytes)
+}
+
+/// The first key of all alarms, and the first after them.
+pub const ALARMS: (&[u8], &[u8]) = (&[OWNER, ALARM], &[OWNER, ALARM + 1]);
+
+/// Key of the row that says that there is this alarm; its value is [`mark`].
+pub fn alarm_key(alarm: &Alarm) -> Bytes {
+    let mut out = BytesMut::with_capacity(11);
+    out.put_slice(ALARMS.0);
+    out.put_u8(alarm.kind as u8);
+    out.put_u64(alarm.member);
+    out.freeze()
+}
+
+pub fn decode_alarm_key(key: &[u8]) -> Option<Alarm> {
+    let [kind, member @ ..] = key.strip_prefix(ALARMS.0)? else {
+        return None;
+    };
+    Some(Alarm {
+        kind: AlarmKind::from_number(*kind)?,
+        member: u64::from_be_bytes(member.try_into().ok()?),
+    })
+}
+
+/// Value of rows that say something by being there.
+pub fn mark() -> Bytes {
+    Bytes::from_static(&[FORMAT])
 }
 
 pub fn encode_reclaimed(reclaimed: &Reclaimed) -> Bytes {
@@ -169,7 +244,9 @@ mod tests {
         #[test]
         fn rows_round_trip(revision in 1..1_i64 << 62, below: u64, ttl: i64, remaining: i64, target in -1..i64::MAX, main in 0..i64::MAX, sub: u32) {
             let compact_revision = -1 + (below % (revision as u64 + 2)) as i64;
-            let state = State { revision, compact_revision, previous_compact_revision: -1 };
+            let state = State {
+                revision, compact_revision, previous_compact_revision: -1, ..State::EMPTY
+            };
             prop_assert_eq!(decode_state(&encode_state(&state)), Some(state));
             for remaining in [0, remaining] {
                 let lease = Lease { ttl, remaining };
@@ -201,7 +278,8 @@ mod tests {
             encode_state(&State {
                 revision: 300,
                 compact_revision: 7,
-                previous_compact_revision: -1
+                previous_compact_revision: -1,
+                ..State::EMPTY
             })
             .as_ref(),
             b"\x10\xd8\x04\x0e\x01"
@@ -227,6 +305,25 @@ mod tests {
             b"\x01\x02\0\0\0\0\0\0\0\x05k"
         );
         assert_eq!(attachment().as_ref(), b"\x10");
+        let sizes = Sizes {
+            written: 300,
+            superseded: 9,
+            compacted: 7,
+        };
+        assert_eq!(SIZES, b"\x01\x04");
+        assert_eq!(encode_sizes(&sizes).as_ref(), b"\x10\xd8\x04\x12\x0e");
+        assert_eq!(decode_sizes(b"\x10\xd8\x04\x12\x0e"), Some(sizes));
+        assert_eq!(superseded_key(5).as_ref(), b"\x01\x05\0\0\0\0\0\0\0\x05");
+        assert_eq!(encode_superseded(7).as_ref(), b"\x10\x0e");
+        let alarm = Alarm {
+            kind: AlarmKind::Corrupt,
+            member: 5,
+        };
+        assert_eq!(
+            alarm_key(&alarm).as_ref(),
+            b"\x01\x06\x02\0\0\0\0\0\0\0\x05"
+        );
+        assert_eq!(decode_alarm_key(&alarm_key(&alarm)), Some(alarm));
     }
 
     #[test]
@@ -236,6 +333,7 @@ mod tests {
                 revision: state.0,
                 compact_revision: state.1,
                 previous_compact_revision: -1,
+                ..State::EMPTY
             };
             assert_eq!(decode_state(&encode_state(&state)), None, "{state:?}");
         }

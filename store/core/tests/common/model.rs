@@ -150,6 +150,7 @@ impl Model {
                     revision: self.seen(),
                 })
             }
+            Command::Alarm(_) => unreachable!("no test of the model raises alarms"),
             Command::LeaseCheckpoint(checkpoints) => {
                 for checkpoint in checkpoints {
                     if let Some(lease) = self.leases.get_mut(&checkpoint.id) {

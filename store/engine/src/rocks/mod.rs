@@ -1,5 +1,6 @@
 //! Rows in RocksDB, three column families, no write-ahead log of its own.
 
+mod open;
 mod options;
 mod replaceable;
 mod snapshot;
@@ -24,6 +25,9 @@ use self_cell::self_cell;
 
 use crate::{Engine, EngineError, EngineErrorKind, EngineHealth, EngineSize};
 
+use open::Open;
+
+pub use open::wait_closed;
 pub use options::EngineOptions;
 pub use replaceable::RocksRows;
 pub use snapshot::RocksSnapshot;
@@ -44,6 +48,7 @@ struct Files {
     db: DB,
     dir: PathBuf,
     removal: Removal,
+    _open: Open,
 }
 
 /// Removes a directory in the background when dropped, if told to.
@@ -145,6 +150,7 @@ impl RocksEngine {
                     dir: dir.to_owned(),
                     wanted: AtomicBool::new(false),
                 },
+                _open: Open::new(),
             },
             |files| {
                 let mut handles =

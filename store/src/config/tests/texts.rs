@@ -282,9 +282,9 @@ fn what_is_not_implemented_is_refused_by_name_and_origin() {
             "--auth-token (set by ETCD_AUTH_TOKEN) is not supported: authentication is not implemented yet",
         ),
         (
-            &["--force-new-cluster", "--cors=http://a:1"],
+            &["--memory-mlock", "--cors=http://a:1"],
             &[],
-            "--cors is not supported: origins cannot be restricted yet; --force-new-cluster is not supported: recovery from a lost quorum is not implemented yet",
+            "--memory-mlock is not supported: locking memory is not implemented; --cors is not supported: origins cannot be restricted yet",
         ),
         (
             &["--feature-gates=InitialCorruptCheck=true"],
@@ -325,7 +325,7 @@ fn what_is_not_implemented_is_refused_by_name_and_origin() {
         "--auth-token=simple",
         "--cors=",
         "--host-whitelist=*",
-        "--force-new-cluster=false",
+        "--memory-mlock=false",
         "--grpc-keepalive-interval=2h",
         "--feature-gates=AllAlpha=false",
     ]);

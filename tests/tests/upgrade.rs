@@ -1,0 +1,102 @@
+//! Members are replaced by newer ones while clients go on: what only the newer
+//! ones understand is not written before all can read it.
+//!
+//! The older program is the same one, told to behave as it did.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use mizzen_proto::etcdserverpb::{
+    AlarmRequest, AlarmType, HashKvRequest, alarm_request::AlarmAction,
+    maintenance_client::MaintenanceClient,
+};
+use mizzen_tests::cluster::{self, Cluster, Options};
+use mizzen_tests::load::Load;
+use tonic::{Code, Status};
+
+/// Before alarms.
+const OLDER: (&str, &str) = ("MIZZEN_TEST_LEVEL", "1");
+const SETTLE: Duration = Duration::from_secs(10);
+
+async fn alarm(cluster: &Cluster, index: usize, action: AlarmAction) -> Result<usize, Status> {
+    let request = AlarmRequest {
+        action: action.into(),
+        member_id: 7,
+        alarm: AlarmType::Nospace.into(),
+    };
+    let channel = cluster.channel(index).expect("an address");
+    let reply = MaintenanceClient::new(channel).alarm(request).await?;
+    Ok(reply.into_inner().alarms.len())
+}
+
+async fn not_yet(cluster: &Cluster) -> Result<()> {
+    for index in 0..3 {
+        let status = alarm(cluster, index, AlarmAction::Activate).await.err();
+        ensure!(
+            status.as_ref().is_some_and(|status| {
+                status.code() == Code::FailedPrecondition
+                    && status.message() == "etcdserver: not capable"
+            }),
+            "member {index} answered {status:?}"
+        );
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn members_are_upgraded_one_by_one() -> Result<()> {
+    let options = Options::new(cluster::mizzen()?).environment(OLDER.0, OLDER.1);
+    Cluster::run(options, async |cluster| {
+        let members = (0..3).map(|index| cluster.channel(index));
+        let load = Load::start(members.collect::<Result<_>>()?, 200);
+        not_yet(cluster).await?;
+        for index in 0..3 {
+            load.flows(50).await?;
+            ensure!(cluster.terminate(index).await?.success());
+            cluster.set_environment(index, &[]);
+            cluster.restart(index).await?;
+            load.flows(50).await?;
+            if index < 2 {
+                not_yet(cluster).await?;
+            }
+        }
+        let outcome = load.stop().await?;
+        println!("{} puts, failed: {:?}", outcome.sent, outcome.failed);
+        outcome.ensure_retryable()?;
+        for index in 0..3 {
+            outcome.ensure_kept(cluster.channel(index)?).await?;
+        }
+
+        // Now all can.
+        let started = Instant::now();
+        while let Err(status) = alarm(cluster, 0, AlarmAction::Activate).await {
+            ensure!(started.elapsed() < SETTLE, "{status:?}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        for index in 0..3 {
+            ensure!(alarm(cluster, index, AlarmAction::Get).await? == 1);
+        }
+        ensure!(alarm(cluster, 1, AlarmAction::Deactivate).await? == 1);
+        let mut hashes = Vec::new();
+        for index in 0..3 {
+            let mut client = MaintenanceClient::new(cluster.channel(index)?);
+            let reply = client.hash_kv(HashKvRequest::default()).await?.into_inner();
+            hashes.push((reply.hash, reply.hash_revision));
+        }
+        ensure!(
+            hashes.windows(2).all(|pair| pair[0] == pair[1]),
+            "{hashes:?}"
+        );
+
+        // There is no way back for a member's data.
+        ensure!(cluster.terminate(2).await?.success());
+        cluster.set_environment(2, &[OLDER]);
+        cluster.spawn(2)?;
+        ensure!(!cluster.wait_end(2).await?.success());
+        let log = std::fs::read_to_string(cluster.log_path(2))?;
+        ensure!(log.contains("too old for this data"));
+        cluster.set_environment(2, &[]);
+        cluster.restart(2).await
+    })
+    .await
+}
