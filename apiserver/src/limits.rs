@@ -55,6 +55,11 @@ pub const UPDATE_TRIES: usize = 5;
 pub const STORE_TRIES: usize = 6;
 /// Pause between them.
 pub const STORE_PAUSE: Duration = Duration::from_millis(100);
+/// Calls under way that read single keys: enough to keep a connection busy, few
+/// enough that reads gather meanwhile.
+pub const READS_FLYING: usize = 4;
+/// Such reads in one call; a store takes 128 operations.
+pub const READS_TOGETHER: usize = 32;
 /// Deadline of one try.
 pub const STORE_CALL: Duration = Duration::from_secs(10);
 /// Operations of one JSON patch, upstream's.

@@ -2,7 +2,6 @@
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, header};
-use tokio_stream::wrappers::ReceiverStream;
 
 use super::{
     Api,
@@ -485,8 +484,8 @@ async fn watched(
         Form::Protobuf => "application/vnd.kubernetes.protobuf;stream=watch",
         _ => "application/json",
     };
-    let receiver = watch::start(target.resource, cache, options, permit).await?;
-    let mut answer = http::Response::new(respond::streamed(ReceiverStream::new(receiver)));
+    let chunks = watch::start(target.resource, cache, options, permit).await?;
+    let mut answer = http::Response::new(respond::streamed(chunks));
     respond::set(&mut answer, header::CONTENT_TYPE, content);
     Ok(answer)
 }

@@ -1,11 +1,19 @@
 //! Watches: what a cache has seen, as a stream of events.
 //!
-//! A watch is a task with a cursor into the cache's history and a few chunks
-//! that wait for the client. A client that does not read holds only those.
+//! A watch is a cursor into the cache's history and a few chunks that wait for
+//! the client. It has no task of its own: whoever writes its chunks drives it,
+//! so an event costs one waking, and a client that does not read holds only
+//! the chunks.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use bytes::Bytes;
+use futures::Stream;
 use rand::Rng as _;
 use serde_json::{Value, json};
 use tokio::{
@@ -65,13 +73,38 @@ struct Watcher {
 /// The client went away, or the watch is over.
 struct Over;
 
-/// Starts a watch; its chunks arrive at the receiver.
+/// The chunks of a watch, made as they are asked for.
+pub struct Chunks {
+    /// `None` once the watch is over.
+    work: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    ready: mpsc::Receiver<Bytes>,
+}
+
+impl Stream for Chunks {
+    type Item = Bytes;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        let this = self.get_mut();
+        if let Poll::Ready(Some(chunk)) = this.ready.poll_recv(context) {
+            return Poll::Ready(Some(chunk));
+        }
+        if let Some(work) = &mut this.work
+            && work.as_mut().poll(context).is_ready()
+        {
+            this.work = None;
+        }
+        // The sender goes with the work: the end is seen here too.
+        this.ready.poll_recv(context)
+    }
+}
+
+/// Starts a watch.
 pub async fn start(
     resource: &'static Resource,
     cache: Arc<Cache>,
     options: WatchOptions,
     permit: OwnedSemaphorePermit,
-) -> Result<mpsc::Receiver<Bytes>, ApiError> {
+) -> Result<Chunks, ApiError> {
     let begin = match options.start {
         Start::After(revision) => {
             cache.wait(1).await?;
@@ -101,7 +134,7 @@ pub async fn start(
             }
         }
     };
-    let (sender, receiver) = mpsc::channel(limits::CHUNKS_MAX);
+    let (sender, ready) = mpsc::channel(limits::CHUNKS_MAX);
     let lasts = options.timeout.map_or_else(
         || limits::WATCH_MIN.mul_f64(1.0 + rand::rng().random::<f64>()),
         |seconds| Duration::from_secs(seconds).min(limits::WATCH_MAX),
@@ -115,12 +148,15 @@ pub async fn start(
         columns: false,
         deadline: Instant::now() + lasts,
     };
-    tokio::spawn(async move {
+    let work = async move {
         // Over is how a watch ends: there is nothing to tell of it.
         let _ = watcher.run(begin).await;
         drop(permit);
-    });
-    Ok(receiver)
+    };
+    Ok(Chunks {
+        work: Some(Box::pin(work)),
+        ready,
+    })
 }
 
 struct Begin {
@@ -159,6 +195,7 @@ impl Watcher {
             };
             cursor = next;
             let more = events.len() == limits::WATCH_TURN;
+            let alone = events.len() == 1 && self.options.form == Form::Json;
             for event in events {
                 if event.revision <= self.first()
                     || !event.entry.key.starts_with(self.options.scope.as_str())
@@ -167,6 +204,10 @@ impl Watcher {
                 }
                 if let Some(kind) = event.seen(self.resource, &self.options.selector) {
                     let framed = event.frame(kind);
+                    if alone {
+                        self.send(framed).await?;
+                        continue;
+                    }
                     let object = framed.slice(kind.name().len() + 20..framed.len() - 2);
                     self.event(kind.name(), &framed, &object);
                     self.flush(false).await?;
@@ -188,13 +229,9 @@ impl Watcher {
                 self.bookmark(reached, false);
                 self.flush(true).await?;
             }
-            tokio::select! {
-                () = self.sender.closed() => return Err(Over),
-                changed = timeout_at(mark.min(self.deadline), progress.changed()) => {
-                    if matches!(changed, Ok(Err(_))) {
-                        return Err(Over);
-                    }
-                }
+            let changed = timeout_at(mark.min(self.deadline), progress.changed()).await;
+            if matches!(changed, Ok(Err(_))) {
+                return Err(Over);
             }
         }
     }
@@ -305,6 +342,10 @@ impl Watcher {
             return Ok(());
         }
         let chunk = Bytes::from(std::mem::take(&mut self.chunk));
+        self.send(chunk).await
+    }
+
+    async fn send(&mut self, chunk: Bytes) -> Result<(), Over> {
         match timeout_at(self.deadline, self.sender.send(chunk)).await {
             Ok(Ok(())) => Ok(()),
             _ => Err(Over),

@@ -7,12 +7,11 @@
 //! names the revision it replaces, so it takes effect at most once, and when
 //! the second finds the first one's work it is told as success.
 
+mod endpoints;
+mod reads;
 mod watch;
 
-use std::{
-    sync::atomic::{AtomicUsize, Ordering},
-    time::Duration,
-};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use mizzen_proto::etcdserverpb::{
@@ -23,12 +22,10 @@ use mizzen_proto::etcdserverpb::{
     lease_client::LeaseClient,
     request_op, response_op,
 };
-use tonic::{
-    Code, Status,
-    transport::{Channel, Endpoint},
-};
+use tonic::{Code, Status};
 
 pub use self::watch::{Batch, Change, Watch};
+use self::{endpoints::Endpoints, reads::Reads};
 use crate::limits;
 
 /// A stored pair.
@@ -60,7 +57,7 @@ pub enum Outcome {
 }
 
 /// Why the store did not do it.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {
     #[error("the revision is compacted")]
     Compacted,
@@ -119,87 +116,24 @@ pub fn prefix_end(prefix: &str) -> Bytes {
 
 /// A client of all endpoints of one store.
 pub struct Store {
-    channels: Vec<Channel>,
-    /// The endpoint in use; the next one is tried when it fails.
-    current: AtomicUsize,
+    endpoints: Arc<Endpoints>,
+    reads: Reads,
 }
 
 impl Store {
     /// Connects lazily: nothing is sent before the first call.
     pub fn new(endpoints: &[String]) -> Result<Self, StoreError> {
-        let channels: Result<Vec<_>, _> = endpoints
-            .iter()
-            .map(|url| {
-                let endpoint = Endpoint::from_shared(url.clone())
-                    .map_err(|error| StoreError::Other(format!("{url}: {error}")))?;
-                Ok(endpoint
-                    .connect_timeout(Duration::from_secs(2))
-                    .tcp_nodelay(true)
-                    .http2_keep_alive_interval(Duration::from_secs(30))
-                    .keep_alive_timeout(Duration::from_secs(10))
-                    .connect_lazy())
-            })
-            .collect();
-        let channels = channels?;
-        if channels.is_empty() {
-            return Err(StoreError::Other(
-                "no endpoint of the store is given".to_owned(),
-            ));
-        }
+        let endpoints = Arc::new(Endpoints::new(endpoints)?);
         Ok(Self {
-            channels,
-            current: AtomicUsize::new(0),
+            reads: Reads::new(endpoints.clone()),
+            endpoints,
         })
-    }
-
-    /// The channel in use and its index.
-    fn channel(&self) -> (usize, Channel) {
-        let index = self.current.load(Ordering::Relaxed) % self.channels.len();
-        (index, self.channels[index].clone())
-    }
-
-    /// Moves away from an endpoint that failed, once for all who saw it fail.
-    fn failed(&self, index: usize) {
-        let next = (index + 1) % self.channels.len();
-        let _ = self
-            .current
-            .compare_exchange(index, next, Ordering::Relaxed, Ordering::Relaxed);
-    }
-
-    /// Calls until an endpoint answers. `call` learns whether an earlier try
-    /// may have taken effect.
-    async fn call<T, F>(
-        &self,
-        asked: i64,
-        call: impl Fn(Channel) -> F,
-    ) -> Result<(T, bool), StoreError>
-    where
-        F: Future<Output = Result<T, Status>>,
-    {
-        let mut again = false;
-        let mut tries = 0;
-        loop {
-            let (index, channel) = self.channel();
-            let answer = tokio::time::timeout(limits::STORE_CALL, call(channel)).await;
-            let error = match answer {
-                Ok(Ok(reply)) => return Ok((reply, again)),
-                Ok(Err(status)) if passing(&status) => StoreError::of(&status, asked),
-                Ok(Err(status)) => return Err(StoreError::of(&status, asked)),
-                Err(_) => StoreError::Timeout,
-            };
-            self.failed(index);
-            again = true;
-            tries += 1;
-            if tries >= limits::STORE_TRIES {
-                return Err(error);
-            }
-            tokio::time::sleep(limits::STORE_PAUSE).await;
-        }
     }
 
     async fn range(&self, request: RangeRequest) -> Result<Page, StoreError> {
         let asked = request.revision;
         let (reply, _) = self
+            .endpoints
             .call(asked, |channel| {
                 let request = request.clone();
                 async move {
@@ -218,14 +152,7 @@ impl Store {
 
     /// Reads one key, linearizably; also the store's revision.
     pub async fn get(&self, key: &str) -> Result<(Option<Pair>, i64), StoreError> {
-        let page = self
-            .range(RangeRequest {
-                key: Bytes::copy_from_slice(key.as_bytes()),
-                limit: 1,
-                ..RangeRequest::default()
-            })
-            .await?;
-        Ok((page.pairs.into_iter().next(), page.revision))
+        self.reads.get(Bytes::copy_from_slice(key.as_bytes())).await
     }
 
     /// Reads up to `limit` pairs from `start` to the end of `prefix`, at
@@ -257,6 +184,7 @@ impl Store {
     /// Grants a lease of `ttl` seconds.
     pub async fn grant(&self, ttl: i64) -> Result<i64, StoreError> {
         let (reply, _) = self
+            .endpoints
             .call(0, |channel| async move {
                 let mut client = LeaseClient::new(channel);
                 client
@@ -337,6 +265,7 @@ impl Store {
             }))],
         };
         let (reply, again) = self
+            .endpoints
             .call(0, |channel| {
                 let request = request.clone();
                 async move {
@@ -368,7 +297,7 @@ impl Store {
 
     /// Watches every key that begins with `prefix`, from revision `start` on.
     pub async fn watch(&self, prefix: &str, start: i64) -> Result<Watch, StoreError> {
-        let (index, channel) = self.channel();
+        let (index, channel) = self.endpoints.channel();
         let opened =
             tokio::time::timeout(limits::STORE_CALL, Watch::open(channel, prefix, start)).await;
         let result = opened.unwrap_or(Err(StoreError::Timeout));
@@ -376,14 +305,15 @@ impl Store {
             result,
             Err(StoreError::Unavailable(_) | StoreError::Timeout)
         ) {
-            self.failed(index);
+            self.endpoints.failed(index);
         }
         result
     }
 
     /// Moves to another endpoint, after a watch broke.
     pub fn turn(&self) {
-        self.failed(self.channel().0);
+        let (index, _) = self.endpoints.channel();
+        self.endpoints.failed(index);
     }
 }
 

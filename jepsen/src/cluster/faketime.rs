@@ -42,3 +42,11 @@ pub fn shift(file: &Path, seconds: i64) -> Result<()> {
 pub fn reaches(pid: u32) -> bool {
     std::fs::read_to_string(format!("/proc/{pid}/maps")).is_ok_and(|maps| maps.contains("faketime"))
 }
+
+/// True for a program made by Go, which asks the kernel for the time and not
+/// the library. Its build information begins with these bytes.
+pub fn is_go(binary: &Path) -> Result<bool> {
+    const MAGIC: &[u8] = b"\xff Go buildinf:";
+    let bytes = std::fs::read(binary).with_context(|| format!("read {}", binary.display()))?;
+    Ok(bytes.windows(MAGIC.len()).any(|window| window == MAGIC))
+}

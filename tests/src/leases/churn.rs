@@ -199,9 +199,10 @@ fn judge(all: &[Known], plan: Plan, takeovers: &[Takeover]) -> Result<()> {
         .collect();
     ensure!(
         late.is_empty(),
-        "{} leases ended more than {bound:?} late: {:?}...",
+        "{} leases ended more than {bound:?} late: {:?}...; late in the middle, for 99 of 100, at most: {:?}",
         late.len(),
-        &late[..late.len().min(5)]
+        &late[..late.len().min(5)],
+        spread(all, plan.ttl, takeovers)?
     );
     Ok(())
 }

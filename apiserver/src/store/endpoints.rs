@@ -1,0 +1,95 @@
+//! The endpoints of a store: the one in use, and the next when it fails.
+
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
+
+use tonic::{
+    Status,
+    transport::{Channel, Endpoint},
+};
+
+use super::{StoreError, passing};
+use crate::limits;
+
+/// Connections to all endpoints of one store.
+pub(super) struct Endpoints {
+    channels: Vec<Channel>,
+    /// The endpoint in use; the next one is tried when it fails.
+    current: AtomicUsize,
+}
+
+impl Endpoints {
+    /// Connects lazily: nothing is sent before the first call.
+    pub fn new(endpoints: &[String]) -> Result<Self, StoreError> {
+        let channels: Result<Vec<_>, _> = endpoints
+            .iter()
+            .map(|url| {
+                let endpoint = Endpoint::from_shared(url.clone())
+                    .map_err(|error| StoreError::Other(format!("{url}: {error}")))?;
+                Ok(endpoint
+                    .connect_timeout(Duration::from_secs(2))
+                    .tcp_nodelay(true)
+                    .http2_keep_alive_interval(Duration::from_secs(30))
+                    .keep_alive_timeout(Duration::from_secs(10))
+                    .connect_lazy())
+            })
+            .collect();
+        let channels = channels?;
+        if channels.is_empty() {
+            return Err(StoreError::Other(
+                "no endpoint of the store is given".to_owned(),
+            ));
+        }
+        Ok(Self {
+            channels,
+            current: AtomicUsize::new(0),
+        })
+    }
+
+    /// The channel in use and its index.
+    pub fn channel(&self) -> (usize, Channel) {
+        let index = self.current.load(Ordering::Relaxed) % self.channels.len();
+        (index, self.channels[index].clone())
+    }
+
+    /// Moves away from an endpoint that failed, once for all who saw it fail.
+    pub fn failed(&self, index: usize) {
+        let next = (index + 1) % self.channels.len();
+        let _ = self
+            .current
+            .compare_exchange(index, next, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    /// Calls until an endpoint answers. `call` learns whether an earlier try
+    /// may have taken effect.
+    pub async fn call<T, F>(
+        &self,
+        asked: i64,
+        call: impl Fn(Channel) -> F,
+    ) -> Result<(T, bool), StoreError>
+    where
+        F: Future<Output = Result<T, Status>>,
+    {
+        let mut again = false;
+        let mut tries = 0;
+        loop {
+            let (index, channel) = self.channel();
+            let answer = tokio::time::timeout(limits::STORE_CALL, call(channel)).await;
+            let error = match answer {
+                Ok(Ok(reply)) => return Ok((reply, again)),
+                Ok(Err(status)) if passing(&status) => StoreError::of(&status, asked),
+                Ok(Err(status)) => return Err(StoreError::of(&status, asked)),
+                Err(_) => StoreError::Timeout,
+            };
+            self.failed(index);
+            again = true;
+            tries += 1;
+            if tries >= limits::STORE_TRIES {
+                return Err(error);
+            }
+            tokio::time::sleep(limits::STORE_PAUSE).await;
+        }
+    }
+}
