@@ -25,7 +25,7 @@ build: packages
 
 ## Everything that must hold before a change lands.
 test: packages tools reference kubectl lint build
-	cargo test --release --locked --workspace
+	cargo test --release --locked --workspace --no-fail-fast
 
 lint: packages tools
 	cargo fmt --all --check

@@ -97,6 +97,10 @@ pub const FLUSH_INTERVAL: Duration = Duration::from_secs(30);
 /// in memory at most.
 pub const FLUSH_LOG_BYTES: u64 = 128 * 1024 * 1024;
 
+/// Rows read at the same time while the log is replayed after a restart. What
+/// a disk takes at once; each reader is a thread for the length of one run.
+pub const REPLAY_READERS: usize = 16;
+
 /// Bytes of log kept for followers that come back. Reading them at a start
 /// takes a fraction of a second.
 pub const LOG_KEEP_BYTES: u64 = 256 * 1024 * 1024;
@@ -236,6 +240,10 @@ pub const WATCH_PROGRESS_INTERVAL: Duration = Duration::from_secs(10 * 60);
 /// How often members ask each other for a sign of life. One small call per
 /// pair of members.
 pub const PING_INTERVAL: Duration = Duration::from_millis(500);
+
+/// How long a member that takes pings and does not answer them still counts as
+/// connected: etcd's time limit of a read from a peer.
+pub const PEER_SILENCE: Duration = Duration::from_secs(5);
 
 /// How often a leader looks whether the Raft configuration follows the
 /// members. Only a look at memory when it does.

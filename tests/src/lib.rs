@@ -11,3 +11,4 @@ pub mod load;
 pub mod malformed;
 pub mod raw;
 pub mod reflector;
+pub mod snapshot;

@@ -42,6 +42,8 @@ struct Shared {
 struct Outcomes {
     /// When a put was acknowledged, and which.
     acknowledged: Vec<(Instant, u64)>,
+    /// When those were sent, and how long each took.
+    took: Vec<(Instant, Duration)>,
     failed: BTreeMap<(i32, String), usize>,
 }
 
@@ -88,6 +90,18 @@ impl Load {
         times.sort_unstable();
         let gaps = times.windows(2).map(|pair| pair[1] - pair[0]);
         gaps.max().unwrap_or_default()
+    }
+
+    /// The time within which `percent` of the puts sent since `from` were
+    /// acknowledged, of those that were; and how many these are.
+    pub fn percentile(&self, from: Instant, percent: usize) -> (Duration, usize) {
+        let outcomes = self.shared.outcomes.lock().expect("nobody panics in it");
+        let since = outcomes.took.iter().filter(|(sent, _)| *sent >= from);
+        let mut times: Vec<Duration> = since.map(|(_, took)| *took).collect();
+        drop(outcomes);
+        times.sort_unstable();
+        let at = times.len() * percent / 100;
+        (times.get(at).copied().unwrap_or_default(), times.len())
     }
 
     /// Waits until `count` puts that were sent after now are acknowledged.
@@ -209,10 +223,14 @@ async fn pace(
         let (shared, members, put) = (shared.clone(), members.borrow().clone(), sent);
         sent += 1;
         tokio::spawn(async move {
+            let began = Instant::now();
             let result = send(&members, put).await;
             let mut outcomes = shared.outcomes.lock().expect("nobody panics in it");
             match result {
-                Ok(()) => outcomes.acknowledged.push((Instant::now(), put)),
+                Ok(()) => {
+                    outcomes.acknowledged.push((Instant::now(), put));
+                    outcomes.took.push((began, began.elapsed()));
+                }
                 Err(status) => {
                     let kind = (i32::from(code(&status)), reason(&status));
                     *outcomes.failed.entry(kind).or_default() += 1;

@@ -145,12 +145,18 @@ impl Machine {
             return Ok(());
         };
         let wal = self.wal.clone();
+        let wait = waits_for_the_log();
         let responders = run.responders;
         self.rows
             .apply(Committed {
                 applied: self.applied.clone(),
                 proposals: run.proposals,
-                durable: Box::new(move || wal.wait_durable(log_id.index).map_err(io::Error::other)),
+                durable: Box::new(move || {
+                    if wait {
+                        wal.wait_durable(log_id.index).map_err(io::Error::other)?;
+                    }
+                    Ok(())
+                }),
                 done: Box::new(move || {
                     responders
                         .into_iter()
@@ -159,6 +165,28 @@ impl Machine {
             })
             .await
     }
+}
+
+#[cfg(not(test))]
+fn waits_for_the_log() -> bool {
+    true
+}
+
+#[cfg(test)]
+thread_local! {
+    static HASTY: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+}
+
+#[cfg(test)]
+fn waits_for_the_log() -> bool {
+    !HASTY.get()
+}
+
+/// Plants a mistake in the groups of this thread: their rows do not wait for
+/// the log.
+#[cfg(test)]
+pub fn hasty_rows(hasty: bool) {
+    HASTY.set(hasty);
 }
 
 #[derive(Default)]

@@ -36,6 +36,8 @@ use openraft::{
 use tokio::sync::watch;
 
 pub use force_new::force_new_group;
+#[cfg(test)]
+pub use machine::hasty_rows;
 pub use machine::{Applied, BoxFuture, Committed, Received, Rows};
 pub use membership::{Configuration, ConfigurationChange, Progress};
 pub use network::{CLUSTER_ID_HEADER, Client, Dial, PeerChannel, Peers, PlainDial, TO_HEADER};

@@ -27,8 +27,9 @@ pub struct Retention {
     pub catchup_entries: u64,
 }
 
-/// How often there is a look at whether something is due.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often there is a look at whether something is due. Tests write for
+/// fractions of a second only.
+const LOOK_EVERY: Duration = Duration::from_millis(if cfg!(test) { 5 } else { 1_000 });
 
 pub struct Keeper {
     raft: types::Raft,

@@ -8,7 +8,7 @@ use std::{io, sync::Arc};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use mizzen_core::{Batch, Family, Overlay, State, planted};
+use mizzen_core::{Batch, Family, Overlay, State, View, planted};
 use mizzen_engine::{Engine, Incoming, Outgoing, Transfer};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -21,6 +21,7 @@ use super::{
     waiters::Waiters,
 };
 use crate::{
+    limits,
     raft::{Applied, BoxFuture, Committed, Received, Rows},
     watch::{Hub, Revision},
 };
@@ -92,10 +93,12 @@ impl<E: Engine> Clone for Applier<E> {
 }
 
 impl<E: Transfer> Applier<E> {
-    /// Starts the thread on what the rows contain. `fail` is called when the
-    /// rows cannot be read or written: nothing more can be applied then.
+    /// Starts the thread on what the rows contain. Entries through `replayed`
+    /// are those of an earlier life. `fail` is called when the rows cannot be
+    /// read or written: nothing more can be applied then.
     pub fn start(
         engine: Arc<E>,
+        replayed: u64,
         cluster_id: u64,
         waiters: Arc<Waiters>,
         leases: Arc<Primary>,
@@ -127,6 +130,7 @@ impl<E: Transfer> Applier<E> {
         };
         let thread = Thread {
             engine,
+            replayed,
             cluster_id,
             waiters,
             leases,
@@ -209,6 +213,7 @@ impl<E: Transfer> Rows for Applier<E> {
 
 struct Thread<E: Engine> {
     engine: Arc<E>,
+    replayed: u64,
     cluster_id: u64,
     waiters: Arc<Waiters>,
     leases: Arc<Primary>,
@@ -247,7 +252,18 @@ impl<E: Transfer> Thread<E> {
             .map(Proposal::decode)
             .collect::<Result<Vec<_>, _>>()
             .map_err(io::Error::other)?;
-        prefetch(&mut overlay, &proposals)?;
+        let keys = keys(&proposals);
+        if run
+            .applied
+            .log_id
+            .is_some_and(|id| id.index <= self.replayed)
+        {
+            warm(&before.rows, &keys);
+        }
+        // Reads in one go what the commands of the run will ask for.
+        overlay
+            .prefetch(Family::Head, &keys)
+            .map_err(io::Error::other)?;
         let mut members = before.members.clone();
         let mut answers = Vec::with_capacity(proposals.len());
         let mut leases = Vec::new();
@@ -400,18 +416,32 @@ fn check_level(members: &Members) -> io::Result<()> {
     )))
 }
 
-/// Reads in one go what the commands of a run will ask for.
-fn prefetch<V: mizzen_core::View>(
-    overlay: &mut Overlay<'_, V>,
-    proposals: &[Proposal],
-) -> io::Result<()> {
+/// What the commands of a run will ask for.
+fn keys(proposals: &[Proposal]) -> Vec<Bytes> {
     let mut keys = Vec::with_capacity(proposals.len());
     for proposal in proposals {
         if let Body::Command(command) = &proposal.body {
             mizzen_core::prefetch_keys(command, &mut keys);
         }
     }
-    overlay
-        .prefetch(Family::Head, &keys)
-        .map_err(io::Error::other)
+    keys
+}
+
+/// Has many rows read at the same time, so that they are in the cache. After a
+/// restart nothing is, and one read after the other would make the replay wait
+/// for the disk once per entry.
+fn warm<V: View + Sync>(rows: &V, keys: &[Bytes]) {
+    let share = keys.len().div_ceil(limits::REPLAY_READERS).max(1);
+    std::thread::scope(|scope| {
+        for part in keys.chunks(share) {
+            let read = move || {
+                for key in part {
+                    // Whoever needs the row sees the error too.
+                    let _ = rows.get(Family::Head, key);
+                }
+            };
+            // Without a thread they are read later, one after the other.
+            let _ = std::thread::Builder::new().spawn_scoped(scope, read);
+        }
+    });
 }

@@ -23,8 +23,20 @@ use crate::{limits, raft::Group};
 pub struct Contact {
     /// The first of the pings that were all answered.
     pub since: Instant,
+    /// The newest ping that was answered.
+    heard: Instant,
     /// The highest level of features it can use.
     pub level: u32,
+}
+
+/// What became of a ping.
+#[derive(Clone, Debug)]
+enum Ping {
+    Answered(PingResponse),
+    /// No answer in time, which a busy machine can do too.
+    Late,
+    /// Nobody is there.
+    Failed,
 }
 
 pub struct Liveness {
@@ -58,23 +70,34 @@ impl Liveness {
         self.removed.subscribe()
     }
 
-    fn record(&self, sent: Instant, answers: BTreeMap<u64, Option<PingResponse>>) {
-        if answers.values().flatten().any(|answer| answer.removed) {
+    fn record(&self, sent: Instant, pings: &BTreeMap<u64, Ping>) {
+        let mut answers = pings.values().filter_map(|ping| match ping {
+            Ping::Answered(answer) => Some(answer),
+            Ping::Late | Ping::Failed => None,
+        });
+        if answers.clone().any(|answer| answer.removed) {
             self.removed.send_replace(true);
         }
-        let low = answers.values().flatten().any(|answer| answer.low_on_space);
+        let low = answers.any(|answer| answer.low_on_space);
         self.low_on_space.store(low, Ordering::Relaxed);
         let mut contacts = self.contacts.lock();
         let before = std::mem::take(&mut *contacts);
-        *contacts = answers
-            .into_iter()
-            .filter_map(|(id, answer)| {
-                let answer = answer?;
-                let contact = Contact {
-                    since: before.get(&id).map_or(sent, |contact| contact.since),
-                    level: answer.level,
+        *contacts = pings
+            .iter()
+            .filter_map(|(id, ping)| {
+                let before = before.get(id);
+                let contact = match ping {
+                    Ping::Answered(answer) => Contact {
+                        since: before.map_or(sent, |contact| contact.since),
+                        heard: sent,
+                        level: answer.level,
+                    },
+                    Ping::Late => *before.filter(|contact| {
+                        sent.duration_since(contact.heard) < limits::PEER_SILENCE
+                    })?,
+                    Ping::Failed => return None,
                 };
-                Some((id, contact))
+                Some((*id, contact))
             })
             .collect();
     }
@@ -96,60 +119,80 @@ async fn watch_peers(group: Arc<Group>, liveness: Arc<Liveness>) {
         let pings = others
             .into_iter()
             .map(async |id| (id, ping(group, id).await));
-        let answers = future::join_all(pings).await.into_iter().collect();
-        liveness.record(sent, answers);
+        let pings = future::join_all(pings).await.into_iter().collect();
+        liveness.record(sent, &pings);
     }
 }
 
-async fn ping(group: &Group, member: u64) -> Option<PingResponse> {
+async fn ping(group: &Group, member: u64) -> Ping {
     const LIMIT: Duration = Duration::from_secs(1);
-    let mut client = MembershipClient::new(group.channel(member).ok()?);
+    let Ok(channel) = group.channel(member) else {
+        return Ping::Failed;
+    };
+    let mut client = MembershipClient::new(channel);
     let answer = client.ping(PingRequest { from: group.id() });
-    let answer = tokio::time::timeout(LIMIT, answer).await.ok()?;
-    Some(answer.ok()?.into_inner())
+    match tokio::time::timeout(LIMIT, answer).await {
+        Ok(Ok(answer)) => Ping::Answered(answer.into_inner()),
+        Ok(Err(_)) => Ping::Failed,
+        Err(_) => Ping::Late,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn one_missed_answer_starts_the_contact_anew() {
-        let liveness = Liveness {
+    const A: u64 = 2;
+    const B: u64 = 3;
+
+    fn answer(level: u32) -> Ping {
+        Ping::Answered(PingResponse {
+            removed: false,
+            level,
+            low_on_space: false,
+        })
+    }
+
+    fn liveness() -> Liveness {
+        Liveness {
             contacts: Mutex::default(),
             removed: watch::channel(false).0,
             low_on_space: AtomicBool::new(false),
-        };
+        }
+    }
+
+    #[test]
+    fn a_member_that_is_not_there_starts_the_contact_anew() {
+        let liveness = liveness();
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
-        let answer = |level| {
-            Some(PingResponse {
-                removed: false,
-                level,
-                low_on_space: false,
-            })
-        };
-        let round = |sent, answers: [(u64, Option<PingResponse>); 2]| {
-            liveness.record(sent, answers.into_iter().collect());
-        };
-        round(at(0), [(2, answer(1)), (3, None)]);
-        round(at(1), [(2, answer(1)), (3, answer(2))]);
-        assert_eq!(
-            liveness.contact(2).map(|contact| contact.since),
-            Some(at(0))
-        );
-        assert_eq!(liveness.contact(3).map(|contact| contact.level), Some(2));
-        round(at(2), [(2, None), (3, answer(2))]);
-        assert_eq!(liveness.contact(2), None);
-        round(at(3), [(2, answer(1)), (3, answer(2))]);
-        assert_eq!(
-            liveness.contact(2).map(|contact| contact.since),
-            Some(at(3))
-        );
-        assert_eq!(
-            liveness.contact(3).map(|contact| contact.since),
-            Some(at(1))
-        );
+        let round = |sent, a, b| liveness.record(sent, &BTreeMap::from([(A, a), (B, b)]));
+        let since = |member| liveness.contact(member).map(|contact| contact.since);
+        round(at(0), answer(1), Ping::Failed);
+        round(at(1), answer(1), answer(2));
+        assert_eq!((since(A), since(B)), (Some(at(0)), Some(at(1))));
+        assert_eq!(liveness.contact(B).map(|contact| contact.level), Some(2));
+        round(at(2), Ping::Failed, answer(2));
+        assert_eq!(since(A), None);
+        round(at(3), answer(1), answer(2));
+        assert_eq!((since(A), since(B)), (Some(at(3)), Some(at(1))));
         assert!(!*liveness.removed().borrow());
+    }
+
+    #[test]
+    fn a_late_answer_does_not_and_a_long_silence_does() {
+        let liveness = liveness();
+        let start = Instant::now();
+        let round = |sent, ping| liveness.record(sent, &BTreeMap::from([(A, ping)]));
+        let since = || liveness.contact(A).map(|contact| contact.since);
+        round(start, Ping::Late);
+        assert_eq!(since(), None);
+        round(start, answer(1));
+        let almost = limits::PEER_SILENCE - Duration::from_millis(1);
+        round(start + almost, Ping::Late);
+        assert_eq!(since(), Some(start));
+        round(start + almost, answer(1));
+        round(start + almost + limits::PEER_SILENCE, Ping::Late);
+        assert_eq!(since(), None);
     }
 }

@@ -26,6 +26,9 @@ mod view;
 mod waiters;
 mod watching;
 
+#[cfg(test)]
+mod tests;
+
 use std::{collections::BTreeMap, future::Future, io, sync::Arc, time::Duration};
 
 use mizzen_core::{
@@ -148,6 +151,7 @@ impl<E: Transfer> Server<E> {
             watches,
         } = Applier::start(
             engine.clone(),
+            recovered.last.map_or(0, |(_, index)| index),
             config.group.cluster_id,
             waiters.clone(),
             primary.clone(),

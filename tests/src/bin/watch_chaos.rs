@@ -157,9 +157,14 @@ async fn run(cluster: &mut Cluster, arguments: &Arguments) -> Result<()> {
         "revision {newest} was acknowledged, and the end was {}",
         last[0].0
     );
+    let mut snapshots = 0;
+    for member in 0..cluster.len() {
+        let log = std::fs::read_to_string(cluster.log_path(member))?;
+        snapshots += log.matches("\"received a snapshot\"").count();
+    }
     let load = |number: &AtomicU64| number.load(Ordering::Relaxed);
     println!(
-        "{kills} kills, compacted to {compacted}; {} writes acknowledged, {} unknown; {} watchers saw all revisions up to {}, resumed {} times, {} progress reports, {} digests compared: equal",
+        "{kills} kills, {snapshots} snapshots received, compacted to {compacted}; {} writes acknowledged, {} unknown; {} watchers saw all revisions up to {}, resumed {} times, {} progress reports, {} digests compared: equal",
         load(&world.acknowledged),
         load(&world.unknown),
         last.len(),
