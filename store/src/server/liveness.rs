@@ -3,7 +3,7 @@
 //! member still is one.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -43,6 +43,7 @@ pub struct Liveness {
     contacts: Mutex<BTreeMap<u64, Contact>>,
     removed: watch::Sender<bool>,
     low_on_space: AtomicBool,
+    cut_off: watch::Sender<Option<Instant>>,
 }
 
 impl Liveness {
@@ -51,6 +52,7 @@ impl Liveness {
             contacts: Mutex::default(),
             removed: watch::channel(false).0,
             low_on_space: AtomicBool::new(false),
+            cut_off: watch::channel(None).0,
         });
         tokio::spawn(watch_peers(group, liveness.clone()));
         liveness
@@ -68,6 +70,25 @@ impl Liveness {
     /// Whether another member has said that this one was removed.
     pub fn removed(&self) -> watch::Receiver<bool> {
         self.removed.subscribe()
+    }
+
+    /// Since when this member has reached too few others for any of them to
+    /// lead; `None` while there are enough.
+    pub fn cut_off(&self) -> watch::Receiver<Option<Instant>> {
+        self.cut_off.subscribe()
+    }
+
+    fn count(&self, sent: Instant, own: u64, voters: &BTreeSet<u64>) {
+        let contacts = self.contacts.lock();
+        let reached = |id: &&u64| **id == own || contacts.contains_key(id);
+        let enough = 2 * voters.iter().filter(reached).count() > voters.len();
+        self.cut_off.send_if_modified(|since| {
+            let now = match enough || voters.is_empty() {
+                true => None,
+                false => Some(since.unwrap_or(sent)),
+            };
+            std::mem::replace(since, now) != now
+        });
     }
 
     fn record(&self, sent: Instant, pings: &BTreeMap<u64, Ping>) {
@@ -109,8 +130,8 @@ async fn watch_peers(group: Arc<Group>, liveness: Arc<Liveness>) {
     loop {
         ticks.tick().await;
         let sent = Instant::now();
-        let others: Vec<u64> = group
-            .configuration()
+        let configuration = group.configuration();
+        let others: Vec<u64> = configuration
             .nodes
             .into_keys()
             .filter(|id| *id != group.id())
@@ -121,6 +142,7 @@ async fn watch_peers(group: Arc<Group>, liveness: Arc<Liveness>) {
             .map(async |id| (id, ping(group, id).await));
         let pings = future::join_all(pings).await.into_iter().collect();
         liveness.record(sent, &pings);
+        liveness.count(sent, group.id(), &configuration.voters);
     }
 }
 

@@ -246,15 +246,31 @@ impl<E: Engine> Server<E> {
     }
 
     fn admit(&self, caller: &Caller) -> Result<(), Error> {
-        if caller.require_leader && self.group.leader().is_none() {
+        if caller.require_leader && (self.group.leader().is_none() || self.is_cut_off()) {
             return Err(Error::NoLeader);
         }
         Ok(())
     }
 
+    fn is_cut_off(&self) -> bool {
+        let since = *self.liveness.cut_off().borrow();
+        since.is_some_and(|since| since.elapsed() >= self.patience())
+    }
+
     /// Returns when there has been no leader for so long that whoever needs one
     /// should ask elsewhere; at once if there is none now.
     pub async fn leader_lost(&self) {
+        tokio::select! {
+            () = self.no_leader_known() => {}
+            () = self.cut_off() => {}
+        }
+    }
+
+    fn patience(&self) -> Duration {
+        limits::ELECTIONS_WITHOUT_LEADER * self.group.election_timeout()
+    }
+
+    async fn no_leader_known(&self) {
         let mut leader = self.group.watch_leader();
         let mut patience = Duration::ZERO;
         loop {
@@ -263,9 +279,29 @@ impl<E: Engine> Server<E> {
                 Ok(Ok(_)) => {}
                 Ok(Err(_)) | Err(_) => return,
             }
-            patience = limits::ELECTIONS_WITHOUT_LEADER * self.group.election_timeout();
+            patience = self.patience();
             if leader.wait_for(|leader| *leader == 0).await.is_err() {
                 return;
+            }
+        }
+    }
+
+    /// With pre-votes, and on a leader itself, the last leader stays known when
+    /// all the others are gone.
+    async fn cut_off(&self) {
+        let mut cut_off = self.liveness.cut_off();
+        loop {
+            let since = match cut_off.wait_for(Option::is_some).await {
+                Ok(since) => *since,
+                Err(_) => return,
+            };
+            let Some(since) = since else {
+                continue;
+            };
+            let reached = cut_off.wait_for(Option::is_none);
+            match tokio::time::timeout_at(since + self.patience(), reached).await {
+                Ok(Ok(_)) => {}
+                Ok(Err(_)) | Err(_) => return,
             }
         }
     }
