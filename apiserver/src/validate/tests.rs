@@ -223,3 +223,27 @@ fn kinds_with_a_few_rules() {
         assert_eq!(created(group, plural, &value), expected, "{plural}");
     }
 }
+
+#[test]
+fn expressions_of_a_selector() {
+    for (expression, expected) in [
+        (json!({"key": "a", "operator": "Bad"}), Some("operator")),
+        (json!({"key": "a", "operator": "In"}), Some("values")),
+        (
+            json!({"key": "a", "operator": "Exists", "values": ["b"]}),
+            Some("values"),
+        ),
+        (json!({"key": "a", "operator": "In", "values": ["b"]}), None),
+        (json!({"key": "a", "operator": "DoesNotExist"}), None),
+    ] {
+        let value = json!({"metadata": {"name": "a"}, "spec": {
+            "selector": {"matchLabels": {"a": "b"}, "matchExpressions": [expression]},
+            "template": {"metadata": {"labels": {"a": "b"}},
+                "spec": {"containers": [{"name": "c", "image": "i"}]}}}});
+        let expected: Vec<String> = expected
+            .map(|field| format!("spec.selector.matchExpressions[0].{field}"))
+            .into_iter()
+            .collect();
+        assert_eq!(created("apps", "deployments", &value), expected);
+    }
+}

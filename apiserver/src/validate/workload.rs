@@ -67,6 +67,7 @@ fn fits(selector: &Value, spec: &Value, kind: &str, errors: &mut Errors) {
         ));
         return;
     }
+    expressions(pod::list(selector, "matchExpressions"), errors);
     let labels = object_at(spec, &["template", "metadata", "labels"]);
     let wanted = selector.get("matchLabels").and_then(Value::as_object);
     let missing = wanted
@@ -80,6 +81,29 @@ fn fits(selector: &Value, spec: &Value, kind: &str, errors: &mut Errors) {
             &shown,
             "`selector` does not match template `labels`",
         ));
+    }
+}
+
+fn expressions(all: &[Value], errors: &mut Errors) {
+    for (index, one) in all.iter().enumerate() {
+        let at = format!("spec.selector.matchExpressions[{index}]");
+        let given = !pod::list(one, "values").is_empty();
+        match pod::text(one, "operator") {
+            "In" | "NotIn" if !given => errors.push(FieldError::required(
+                format!("{at}.values"),
+                "must be specified when `operator` is 'In' or 'NotIn'",
+            )),
+            "Exists" | "DoesNotExist" if given => errors.push(FieldError::forbidden(
+                format!("{at}.values"),
+                "may not be specified when `operator` is 'Exists' or 'DoesNotExist'",
+            )),
+            "In" | "NotIn" | "Exists" | "DoesNotExist" => {}
+            other => errors.push(FieldError::invalid(
+                format!("{at}.operator"),
+                &other.into(),
+                "not a valid selector operator",
+            )),
+        }
     }
 }
 

@@ -198,7 +198,9 @@ pub async fn run(server: &ApiServer, store: &Channel, settings: &Settings) -> Re
         async move {
             let https = Https::connect_to(&url, &authority).await?;
             let mut report = Report::new();
-            while sure.load(Ordering::Relaxed) < settings.requests {
+            while sure.load(Ordering::Relaxed) < settings.requests
+                && findings.lock().await.len() < settings.findings
+            {
                 let number = numbers.fetch_add(1, Ordering::Relaxed);
                 let case = case(&objects, settings.seed, number);
                 let code = match send(&https, &case).await {
@@ -210,9 +212,6 @@ pub async fn run(server: &ApiServer, store: &Channel, settings: &Settings) -> Re
                             shown(&case),
                             settings.command(number)
                         ));
-                        if findings.len() >= settings.findings {
-                            break;
-                        }
                         continue;
                     }
                 };
