@@ -80,7 +80,12 @@ impl Liveness {
 
     fn count(&self, sent: Instant, own: u64, voters: &BTreeSet<u64>) {
         let contacts = self.contacts.lock();
-        let reached = |id: &&u64| **id == own || contacts.contains_key(id);
+        let heard = |id: u64| {
+            contacts
+                .get(&id)
+                .is_some_and(|contact| contact.heard >= sent)
+        };
+        let reached = |id: &&u64| **id == own || heard(**id);
         let enough = 2 * voters.iter().filter(reached).count() > voters.len();
         self.cut_off.send_if_modified(|since| {
             let now = match enough || voters.is_empty() {
@@ -180,7 +185,29 @@ mod tests {
             contacts: Mutex::default(),
             removed: watch::channel(false).0,
             low_on_space: AtomicBool::new(false),
+            cut_off: watch::channel(None).0,
         }
+    }
+
+    #[test]
+    fn a_member_is_cut_off_from_the_first_round_in_which_it_reaches_too_few() {
+        let liveness = liveness();
+        let start = Instant::now();
+        let own = 1;
+        let voters = BTreeSet::from([own, A, B]);
+        let round = |seconds, a, b| {
+            let sent = start + Duration::from_secs(seconds);
+            liveness.record(sent, &BTreeMap::from([(A, a), (B, b)]));
+            liveness.count(sent, own, &voters);
+            liveness.cut_off().borrow().map(|since| since - start)
+        };
+        assert_eq!(round(0, answer(1), Ping::Failed), None);
+        let since = Some(Duration::from_secs(1));
+        assert_eq!(round(1, Ping::Late, Ping::Failed), since);
+        assert_eq!(round(2, Ping::Late, Ping::Late), since);
+        assert_eq!(round(3, Ping::Late, answer(1)), None);
+        liveness.count(start, own, &BTreeSet::new());
+        assert_eq!(*liveness.cut_off().borrow(), None);
     }
 
     #[test]
