@@ -8,7 +8,7 @@ use std::{io, sync::Arc};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use mizzen_core::{Batch, Family, Overlay, State, View, planted};
+use mizzen_core::{Batch, Command, Family, LeaseRevoke, Overlay, State, View, planted};
 use mizzen_engine::{Engine, Incoming, Outgoing, Transfer};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -18,7 +18,7 @@ use super::{
     level,
     members::Members,
     proposal::{Body, Proposal},
-    waiters::Waiters,
+    waiters::{Answer, Waiters},
 };
 use crate::{
     limits,
@@ -266,8 +266,7 @@ impl<E: Transfer> Thread<E> {
             .map_err(io::Error::other)?;
         let mut members = before.members.clone();
         let mut answers = Vec::with_capacity(proposals.len());
-        let mut leases = Vec::new();
-        let mut revisions = Vec::new();
+        let mut told = Told::default();
         for proposal in &proposals {
             if planted::has("write-lost-on-one-member")
                 && state.revision() % 101 == 0
@@ -276,20 +275,16 @@ impl<E: Transfer> Thread<E> {
                 continue;
             }
             let answer = match &proposal.body {
-                Body::Command(command) => {
-                    let outcome = mizzen_core::apply(&mut state, &mut overlay, command)
-                        .map_err(io::Error::other)?;
-                    if let Ok(reply) = &outcome.reply {
-                        leases.extend(Change::of(command, reply));
+                Body::Command(command) => carry_out(&mut state, &mut overlay, command, &mut told)?,
+                Body::Expiry(ids) => {
+                    for id in ids {
+                        let revoke = Command::LeaseRevoke(LeaseRevoke { id: *id });
+                        // One that is gone already has nothing left to end.
+                        let _ = carry_out(&mut state, &mut overlay, &revoke, &mut told)?;
                     }
-                    if !outcome.events.is_empty() {
-                        let mut events = outcome.events;
-                        if planted::has("half-revision-watched") {
-                            events.truncate(1);
-                        }
-                        revisions.push(Revision::new(state.revision(), events));
-                    }
-                    outcome.reply.map_err(Error::from)
+                    Ok(mizzen_core::Reply::Compact {
+                        revision: state.revision(),
+                    })
                 }
                 Body::Members(change) => Arc::make_mut(&mut members)
                     .apply(&mut overlay, change)
@@ -315,12 +310,12 @@ impl<E: Transfer> Thread<E> {
         let index = run.applied.log_id.map_or(0, |id| id.index);
         self.publish(state, members, run.applied);
         // After the rows show them: whoever reads the rows now misses none.
-        self.leases.applied(index, &leases);
+        self.leases.applied(index, &told.leases);
         for (id, answer) in answers {
             self.waiters.answer(id, answer);
         }
-        if !revisions.is_empty() {
-            self.watches.publish(revisions);
+        if !told.revisions.is_empty() {
+            self.watches.publish(told.revisions);
         }
         (run.done)();
         Ok(())
@@ -402,6 +397,33 @@ impl<E: Transfer> Thread<E> {
         self.published.store(Arc::new(published));
         self.index.send_replace(index);
     }
+}
+
+/// What a run makes known beside the rows.
+#[derive(Default)]
+struct Told {
+    leases: Vec<Change>,
+    revisions: Vec<Revision>,
+}
+
+fn carry_out<V: View>(
+    state: &mut State,
+    overlay: &mut Overlay<'_, V>,
+    command: &Command,
+    told: &mut Told,
+) -> io::Result<Answer> {
+    let outcome = mizzen_core::apply(state, overlay, command).map_err(io::Error::other)?;
+    if let Ok(reply) = &outcome.reply {
+        told.leases.extend(Change::of(command, reply));
+    }
+    if !outcome.events.is_empty() {
+        let mut events = outcome.events;
+        if planted::has("half-revision-watched") {
+            events.truncate(1);
+        }
+        told.revisions.push(Revision::new(state.revision(), events));
+    }
+    Ok(outcome.reply.map_err(Error::from))
 }
 
 /// Whoever cannot read what the cluster may write from now on must not go on.

@@ -19,6 +19,8 @@ pub enum Body {
     Command(Command),
     /// Who is a member, or what is known of one.
     Members(Change),
+    /// Leases whose time has run out: each ends in a revision of its own.
+    Expiry(Vec<i64>),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +31,7 @@ pub struct Proposal {
 
 const COMMAND: u8 = 1;
 const MEMBERS: u8 = 2;
+const EXPIRY: u8 = 3;
 const HEAD: usize = 17;
 
 /// An entry of the log that this version cannot read.
@@ -41,6 +44,7 @@ impl Proposal {
         let (kind, body) = match &self.body {
             Body::Command(command) => (COMMAND, command.encode()),
             Body::Members(change) => (MEMBERS, change.encode()),
+            Body::Expiry(ids) => (EXPIRY, ids.iter().flat_map(|id| id.to_be_bytes()).collect()),
         };
         Payload::new(HEAD + body.len(), |bytes| {
             bytes.extend_from_slice(&self.id.member.to_be_bytes());
@@ -70,8 +74,37 @@ impl Proposal {
             MEMBERS => Body::Members(
                 Change::decode(&bytes).map_err(|error| DecodeError(error.to_string()))?,
             ),
+            EXPIRY => {
+                let (ids, rest) = bytes.as_chunks();
+                if !rest.is_empty() {
+                    return Err(DecodeError("half a lease's id".to_owned()));
+                }
+                Body::Expiry(ids.iter().map(|id| i64::from_be_bytes(*id)).collect())
+            }
             kind => return Err(DecodeError(format!("kind {kind}"))),
         };
         Ok(Self { id, body })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn expired_leases_are_found_again() {
+        let proposal = |ids| Proposal {
+            id: RequestId {
+                member: 7,
+                number: 9,
+            },
+            body: Body::Expiry(ids),
+        };
+        for ids in [vec![], vec![1], vec![i64::MAX, -1, 0, i64::MIN]] {
+            let decoded = Proposal::decode(proposal(ids.clone()).encode().content());
+            assert_eq!(decoded.expect("own bytes"), proposal(ids));
+        }
+        let bytes = proposal(vec![1, 2]).encode().content();
+        assert!(Proposal::decode(bytes.slice(..bytes.len() - 1)).is_err());
     }
 }

@@ -7,7 +7,7 @@
 use std::{io, sync::Arc, time::Duration};
 
 use futures::future;
-use mizzen_core::{Command, Lease, LeaseCheckpoint, LeaseRevoke, ViewError};
+use mizzen_core::{Command, Lease, LeaseCheckpoint, ViewError};
 use mizzen_engine::Engine;
 use tokio::{sync::watch, time::sleep};
 
@@ -129,17 +129,10 @@ impl<E: Engine> Keeper<E> {
                 continue;
             }
             let began = tokio::time::Instant::now();
-            let outcomes = future::join_all(ids.iter().map(|id| {
-                let command = Command::LeaseRevoke(LeaseRevoke { id: *id });
-                self.checkpoints.propose(term, command)
-            }))
-            .await;
-            undone = ids
-                .into_iter()
-                .zip(outcomes)
-                .filter(|(_, outcome)| *outcome != Submitted::Done)
-                .map(|(id, _)| id)
-                .collect();
+            let expiry = Body::Expiry(ids.clone());
+            if self.checkpoints.propose(term, expiry).await != Submitted::Done {
+                undone = ids;
+            }
             sleep(if undone.is_empty() {
                 began.elapsed()
             } else {
@@ -184,10 +177,10 @@ impl Checkpoints {
     }
 
     /// Proposes in `term` what no client waits for.
-    async fn propose(&self, term: u64, command: Command) -> Submitted {
+    async fn propose(&self, term: u64, body: Body) -> Submitted {
         let payload = Proposal {
             id: self.waiters.unanswered(),
-            body: Body::Command(command),
+            body,
         }
         .encode();
         self.group.propose_in(term, payload).await
@@ -213,7 +206,7 @@ impl Checkpoints {
             .map(|(id, remaining)| LeaseCheckpoint { id, remaining })
             .collect();
         // If it is not carried out, the next leader waits longer than it must.
-        self.propose(term, Command::LeaseCheckpoint(checkpoints))
+        self.propose(term, Body::Command(Command::LeaseCheckpoint(checkpoints)))
             .await;
         Some((true, next))
     }
@@ -230,7 +223,7 @@ impl Checkpoints {
                     remaining: 0,
                 })
                 .collect();
-            let command = Command::LeaseCheckpoint(checkpoints);
+            let command = Body::Command(Command::LeaseCheckpoint(checkpoints));
             if self.propose(term, command).await != Submitted::Done {
                 return false;
             }
