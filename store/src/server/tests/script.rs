@@ -151,9 +151,12 @@ async fn write(members: Vec<Member>, script: Arc<Script>, known: Arc<Known>) {
         let outcome = tokio::select! {
             outcome = write() => outcome.is_ok(),
             () = ended(member) => {
-                let another = tokio::time::timeout(POLL, write()).await;
-                let late = members.len() == 1 && matches!(another, Ok(Ok(_)));
-                known.late.store(late, Ordering::SeqCst);
+                // Not in a group: there the first write may be carried out
+                // yet, and a second one would be another.
+                if members.len() == 1 {
+                    let another = tokio::time::timeout(POLL, write()).await;
+                    known.late.store(matches!(another, Ok(Ok(_))), Ordering::SeqCst);
+                }
                 false
             }
         };
