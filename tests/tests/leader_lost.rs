@@ -1,8 +1,8 @@
-//! Streams on a member that loses the others, be it leader or follower: those that asked for one end, the
-//! others go on when there is one again. Passes against etcd too: name it in
-//! `MIZZEN_BIN`.
+//! Streams on a member that loses the others, be it leader or follower: those
+//! that asked for one end, the others go on when there is one again. Passes
+//! against etcd too: name it in `MIZZEN_BIN`.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use mizzen_proto::etcdserverpb::kv_client::KvClient;
@@ -150,8 +150,15 @@ async fn streams_end(after: usize) -> Result<()> {
         ensure!(values == ["again"], "{told:?}");
         let more = timeout(Duration::ZERO, kept.message()).await;
         ensure!(more.is_err(), "renewals that asked for no leader: {more:?}");
-        watch(&member, true).await?;
-        Ok(())
+        // A member may take a moment to see that the others are back.
+        let end = Instant::now() + DEADLINE;
+        loop {
+            match watch(&member, true).await {
+                Ok(_) => return Ok(()),
+                Err(status) => ensure_no_leader("a watch later on", &status)?,
+            }
+            ensure!(Instant::now() < end, "no watch although all are back");
+        }
     })
     .await
 }

@@ -247,10 +247,12 @@ impl<E: Engine> Server<E> {
             return Ok(());
         }
         let published = self.published.load();
+        // Who is no member is refused as such later, also when it has just been
+        // one and is still in contact.
         if published
             .members
             .get(id)
-            .is_some_and(|member| member.learner)
+            .is_none_or(|member| member.learner)
         {
             return Ok(());
         }
