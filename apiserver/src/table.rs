@@ -75,6 +75,10 @@ fn number(value: &Json, path: &[&str]) -> i64 {
     object::at(value, path).and_then(Value::as_i64).unwrap_or(0)
 }
 
+fn count(value: &Json, path: &[&str]) -> Value {
+    number(value, path).to_string().into()
+}
+
 fn list<'a>(value: &'a Json, path: &[&str]) -> &'a [Value] {
     object::at(value, path)
         .and_then(Value::as_array)
@@ -200,14 +204,10 @@ fn columns(kind: &str) -> &'static [Column] {
         "Deployment" => &[
             Column("Ready", false, |value| ready_of(value, "readyReplicas")),
             Column("Up-to-date", false, |value| {
-                number(value, &["status", "updatedReplicas"])
-                    .to_string()
-                    .into()
+                count(value, &["status", "updatedReplicas"])
             }),
             Column("Available", false, |value| {
-                number(value, &["status", "availableReplicas"])
-                    .to_string()
-                    .into()
+                count(value, &["status", "availableReplicas"])
             }),
             AGE,
             CONTAINERS,
@@ -216,15 +216,13 @@ fn columns(kind: &str) -> &'static [Column] {
         ],
         "ReplicaSet" | "ReplicationController" => &[
             Column("Desired", false, |value| {
-                number(value, &["spec", "replicas"]).to_string().into()
+                count(value, &["spec", "replicas"])
             }),
             Column("Current", false, |value| {
-                number(value, &["status", "replicas"]).to_string().into()
+                count(value, &["status", "replicas"])
             }),
             Column("Ready", false, |value| {
-                number(value, &["status", "readyReplicas"])
-                    .to_string()
-                    .into()
+                count(value, &["status", "readyReplicas"])
             }),
             AGE,
             CONTAINERS,
@@ -239,27 +237,19 @@ fn columns(kind: &str) -> &'static [Column] {
         ],
         "DaemonSet" => &[
             Column("Desired", false, |value| {
-                number(value, &["status", "desiredNumberScheduled"])
-                    .to_string()
-                    .into()
+                count(value, &["status", "desiredNumberScheduled"])
             }),
             Column("Current", false, |value| {
-                number(value, &["status", "currentNumberScheduled"])
-                    .to_string()
-                    .into()
+                count(value, &["status", "currentNumberScheduled"])
             }),
             Column("Ready", false, |value| {
-                number(value, &["status", "numberReady"]).to_string().into()
+                count(value, &["status", "numberReady"])
             }),
             Column("Up-to-date", false, |value| {
-                number(value, &["status", "updatedNumberScheduled"])
-                    .to_string()
-                    .into()
+                count(value, &["status", "updatedNumberScheduled"])
             }),
             Column("Available", false, |value| {
-                number(value, &["status", "numberAvailable"])
-                    .to_string()
-                    .into()
+                count(value, &["status", "numberAvailable"])
             }),
             AGE,
             CONTAINERS,
@@ -350,9 +340,7 @@ fn columns(kind: &str) -> &'static [Column] {
                 text(value, &["spec", "maxUnavailable"])
             }),
             Column("Allowed Disruptions", false, |value| {
-                number(value, &["status", "disruptionsAllowed"])
-                    .to_string()
-                    .into()
+                count(value, &["status", "disruptionsAllowed"])
             }),
             AGE,
         ],
@@ -367,9 +355,7 @@ fn columns(kind: &str) -> &'static [Column] {
             AGE,
         ],
         "PriorityClass" => &[
-            Column("Value", false, |value| {
-                number(value, &["value"]).to_string().into()
-            }),
+            Column("Value", false, |value| count(value, &["value"])),
             Column("Global-Default", false, |value| {
                 (value.get("globalDefault") == Some(&Value::Bool(true)))
                     .to_string()
@@ -407,9 +393,7 @@ fn columns(kind: &str) -> &'static [Column] {
                 text(value, &["spec", "maxReplicas"])
             }),
             Column("Replicas", false, |value| {
-                number(value, &["status", "currentReplicas"])
-                    .to_string()
-                    .into()
+                count(value, &["status", "currentReplicas"])
             }),
             AGE,
         ],

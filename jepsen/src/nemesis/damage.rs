@@ -37,12 +37,9 @@ fn is_meant(kind: Kind, file: &Path) -> bool {
 
 pub async fn inject(n: &mut Nemesis, kind: Kind) -> Result<Done> {
     let leader = n.leader().await;
-    let running = n.cluster.lock().await.running();
-    if running.len() < n.bench.view.members() {
-        return Ok(Done::skipped("a member is down"));
-    }
-    let Some(&m) = running.choose(&mut n.rng) else {
-        return Ok(Done::skipped("no members"));
+    let m = match n.any_if_all_run().await {
+        Ok(m) => m,
+        Err(skipped) => return Ok(skipped),
     };
     let mut cluster = n.cluster.lock().await;
     cluster.leave_alone(m, true);

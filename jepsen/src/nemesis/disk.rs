@@ -8,7 +8,6 @@ use super::kind::Kind;
 use super::{Done, Nemesis};
 use crate::history::record::Injected;
 use anyhow::{Context, Result};
-use rand::seq::IndexedRandom;
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs::File;
 use std::io::Write;
@@ -27,12 +26,9 @@ const POLL: Duration = Duration::from_millis(50);
 
 pub async fn inject(n: &mut Nemesis, kind: Kind) -> Result<Done> {
     let leader = n.leader().await;
-    let running = n.cluster.lock().await.running();
-    if running.len() < n.bench.view.members() {
-        return Ok(Done::skipped("a member is down"));
-    }
-    let Some(&m) = running.choose(&mut n.rng) else {
-        return Ok(Done::skipped("no members"));
+    let m = match n.any_if_all_run().await {
+        Ok(m) => m,
+        Err(skipped) => return Ok(skipped),
     };
     n.cluster.lock().await.leave_alone(m, true);
     let (seen, what) = match kind {

@@ -7,7 +7,6 @@ use crate::history::record::Injected;
 use anyhow::{Context, Result, bail};
 use mizzen_proto::etcdserverpb as pb;
 use mizzen_proto::etcdserverpb::cluster_client::ClusterClient;
-use rand::seq::IndexedRandom;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -19,12 +18,9 @@ const RETRY: Duration = Duration::from_millis(250);
 
 pub async fn inject(n: &mut Nemesis, kind: Kind) -> Result<Done> {
     let leader = n.leader().await;
-    let running = n.cluster.lock().await.running();
-    if running.len() < n.bench.view.members() {
-        return Ok(Done::skipped("a member is down"));
-    }
-    let Some(&m) = running.choose(&mut n.rng) else {
-        return Ok(Done::skipped("no members"));
+    let m = match n.any_if_all_run().await {
+        Ok(m) => m,
+        Err(skipped) => return Ok(skipped),
     };
     let apart = match kind {
         Kind::MemberShrink => n.cut_time(),

@@ -26,7 +26,7 @@ use parking_lot::Mutex as State;
 use probe::Probe;
 use rand::Rng;
 use rand::rngs::StdRng;
-use rand::seq::SliceRandom;
+use rand::seq::{IndexedRandom, SliceRandom};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
@@ -211,6 +211,16 @@ impl Nemesis {
     pub async fn leader(&self) -> Option<usize> {
         let running = self.cluster.lock().await.running();
         self.probe.leader(&running).await
+    }
+
+    /// Any member, or why nothing is done: one that is down already.
+    pub async fn any_if_all_run(&mut self) -> Result<usize, Done> {
+        let running = self.cluster.lock().await.running();
+        if running.len() < self.bench.view.members() {
+            return Err(Done::skipped("a member is down"));
+        }
+        let any = running.choose(&mut self.rng).copied();
+        any.ok_or_else(|| Done::skipped("no members"))
     }
 
     /// Waits until these members answer; says what came of it.

@@ -74,7 +74,12 @@ impl Liveness {
 
     /// Since when this member has reached too few others for any of them to
     /// lead; `None` while there are enough.
-    pub fn cut_off(&self) -> watch::Receiver<Option<Instant>> {
+    pub fn cut_off_since(&self) -> Option<Instant> {
+        *self.cut_off.borrow()
+    }
+
+    /// [`Liveness::cut_off_since`], to be waited for.
+    pub fn watch_cut_off(&self) -> watch::Receiver<Option<Instant>> {
         self.cut_off.subscribe()
     }
 
@@ -199,7 +204,7 @@ mod tests {
             let sent = start + Duration::from_secs(seconds);
             liveness.record(sent, &BTreeMap::from([(A, a), (B, b)]));
             liveness.count(sent, own, &voters);
-            liveness.cut_off().borrow().map(|since| since - start)
+            liveness.cut_off_since().map(|since| since - start)
         };
         assert_eq!(round(0, answer(1), Ping::Failed), None);
         let since = Some(Duration::from_secs(1));
@@ -207,7 +212,7 @@ mod tests {
         assert_eq!(round(2, Ping::Late, Ping::Late), since);
         assert_eq!(round(3, Ping::Late, answer(1)), None);
         liveness.count(start, own, &BTreeSet::new());
-        assert_eq!(*liveness.cut_off().borrow(), None);
+        assert_eq!(liveness.cut_off_since(), None);
     }
 
     #[test]

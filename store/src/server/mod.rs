@@ -253,7 +253,7 @@ impl<E: Engine> Server<E> {
     }
 
     fn is_cut_off(&self) -> bool {
-        let since = *self.liveness.cut_off().borrow();
+        let since = self.liveness.cut_off_since();
         since.is_some_and(|since| since.elapsed() >= self.patience())
     }
 
@@ -289,7 +289,7 @@ impl<E: Engine> Server<E> {
     /// With pre-votes, and on a leader itself, the last leader stays known when
     /// all the others are gone.
     async fn cut_off(&self) {
-        let mut cut_off = self.liveness.cut_off();
+        let mut cut_off = self.liveness.watch_cut_off();
         loop {
             let since = match cut_off.wait_for(Option::is_some).await {
                 Ok(since) => *since,

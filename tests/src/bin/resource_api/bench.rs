@@ -197,6 +197,30 @@ impl Bench<'_> {
         futures::future::try_join_all(tasks).await.map(|_| ())
     }
 
+    /// Reads all changes on as many streams as there are watchers, a hundred to
+    /// a connection; the connections must stay.
+    async fn readers(
+        &self,
+        path: &str,
+        seen: &Arc<AtomicU64>,
+    ) -> Result<(tokio::task::JoinSet<Result<Bytes>>, Vec<Https>)> {
+        let mut tasks = tokio::task::JoinSet::new();
+        let mut connections = Vec::new();
+        for number in 0..self.arguments.watchers {
+            if number % 100 == 0 {
+                connections.push(self.https.again().await?);
+            }
+            let https = connections.last().context("a connection")?;
+            let answer = https
+                .open(Method::GET, path, &HeaderMap::new(), Bytes::new())
+                .await?;
+            ensure!(answer.status().is_success(), "{}", answer.status());
+            let changes = self.arguments.changes;
+            tasks.spawn(read_events(answer.into_body(), changes, seen.clone()));
+        }
+        Ok((tasks, connections))
+    }
+
     /// Watchers of config maps; gives the bytes of one event.
     async fn watches(&self) -> Result<Bytes> {
         let (watchers, changes) = (self.arguments.watchers, self.arguments.changes);
@@ -208,19 +232,7 @@ impl Bench<'_> {
             self.version(&format!("{MAPS}/watched")).await?
         );
         let seen = Arc::new(AtomicU64::new(0));
-        let mut tasks = tokio::task::JoinSet::new();
-        let mut connections = Vec::new();
-        for number in 0..watchers {
-            if number % 100 == 0 {
-                connections.push(self.https.again().await?);
-            }
-            let https = connections.last().context("a connection")?;
-            let answer = https
-                .open(Method::GET, &query, &HeaderMap::new(), Bytes::new())
-                .await?;
-            ensure!(answer.status().is_success(), "{}", answer.status());
-            tasks.spawn(read_events(answer.into_body(), changes, seen.clone()));
-        }
+        let (mut tasks, _connections) = self.readers(&query, &seen).await?;
         let work = async {
             for turn in 1..=changes {
                 let path = format!("{MAPS}/watched");
@@ -366,18 +378,7 @@ impl Bench<'_> {
         let seen = Arc::new(AtomicU64::new(0));
         let path = format!("/watch/{changes}");
         let work = async {
-            let mut tasks = tokio::task::JoinSet::new();
-            let mut connections = Vec::new();
-            for number in 0..watchers {
-                if number % 100 == 0 {
-                    connections.push(self.https.again().await?);
-                }
-                let https = connections.last().context("a connection")?;
-                let answer = https
-                    .open(Method::GET, &path, &HeaderMap::new(), Bytes::new())
-                    .await?;
-                tasks.spawn(read_events(answer.into_body(), changes, seen.clone()));
-            }
+            let (mut tasks, _connections) = self.readers(&path, &seen).await?;
             while let Some(read) = tasks.join_next().await {
                 read??;
             }
