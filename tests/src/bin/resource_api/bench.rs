@@ -374,7 +374,7 @@ impl Bench<'_> {
                 self.print(&what, count, &used);
             }
         }
-        let (watchers, changes) = (self.arguments.watchers, self.arguments.changes);
+        let changes = self.arguments.changes;
         let seen = Arc::new(AtomicU64::new(0));
         let path = format!("/watch/{changes}");
         let work = async {
