@@ -18,6 +18,8 @@ use super::{
 };
 use crate::{limits, wal};
 
+pub type Raft = openraft::Raft<TypeConfig, Machine>;
+
 /// What the rows contain.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Applied {
