@@ -194,7 +194,7 @@ impl Machine {
 
 #[cfg(not(test))]
 fn waits_for_the_log() -> bool {
-    true
+    !mizzen_core::planted::has("applied-before-durable")
 }
 
 #[cfg(test)]

@@ -249,6 +249,10 @@ impl<E: Transfer> Thread<E> {
         let mut members = before.members.clone();
         let mut answers = Vec::with_capacity(proposals.len());
         let mut told = Told::default();
+        for id in self.leases.ended_here() {
+            let revoke = Command::LeaseRevoke(LeaseRevoke { id });
+            let _ = carry_out(&mut state, &mut overlay, &revoke, &mut told)?;
+        }
         for proposal in &proposals {
             if planted::has("write-lost-on-one-member")
                 && state.revision() % 101 == 0
