@@ -64,7 +64,7 @@ pub const READS_TOGETHER: usize = 32;
 pub const STORE_CALL: Duration = Duration::from_secs(10);
 /// Operations of one JSON patch, upstream's.
 pub const PATCH_OPERATIONS_MAX: usize = 10_000;
-/// Lists of at least so many bytes are compressed for clients that take gzip.
+/// Answers of more bytes are compressed for clients that take gzip, as upstream.
 pub const GZIP_BYTES_MIN: usize = 128 << 10;
 /// Objects are nested no deeper, in JSON that is not of a known type.
 pub const DEPTH_MAX: usize = 100;

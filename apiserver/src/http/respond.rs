@@ -26,6 +26,10 @@ use crate::{
 pub type Body = UnsyncBoxBody<Bytes, Infallible>;
 pub type Answer = Response<Body>;
 
+/// The length of a streamed body, as an extension of its answer.
+#[derive(Clone, Copy, Debug)]
+pub struct Length(pub usize);
+
 const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
 const JSON: &str = "application/json";
 
@@ -261,6 +265,7 @@ fn items(content: &str, head: String, items: Vec<Bytes>) -> Answer {
         },
     );
     let mut answer = Response::new(streamed(chunks));
+    answer.extensions_mut().insert(Length(size));
     set(&mut answer, header::CONTENT_TYPE, content);
     answer
 }

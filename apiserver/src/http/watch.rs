@@ -27,10 +27,11 @@ use crate::{
     codec::proto,
     error::ApiError,
     limits,
+    metrics::Watching,
     object::Json,
-    schema::Resource,
     select::Selector,
     table::{self, Include},
+    versions::View,
 };
 
 /// What a watch asks for.
@@ -58,8 +59,15 @@ pub enum Start {
     Now(i64),
 }
 
+/// What a watch holds while it lasts.
+pub struct Hold {
+    pub counted: Watching,
+    pub _permit: OwnedSemaphorePermit,
+}
+
 struct Watcher {
-    resource: &'static Resource,
+    hold: Hold,
+    view: View,
     cache: Arc<Cache>,
     options: WatchOptions,
     sender: mpsc::Sender<Bytes>,
@@ -100,10 +108,10 @@ impl Stream for Chunks {
 
 /// Starts a watch.
 pub async fn start(
-    resource: &'static Resource,
+    view: View,
     cache: Arc<Cache>,
     options: WatchOptions,
-    permit: OwnedSemaphorePermit,
+    hold: Hold,
 ) -> Result<Chunks, ApiError> {
     let begin = match options.start {
         Start::After(revision) => {
@@ -140,7 +148,8 @@ pub async fn start(
         |seconds| Duration::from_secs(seconds).min(limits::WATCH_MAX),
     );
     let watcher = Watcher {
-        resource,
+        hold,
+        view,
         cache,
         options,
         sender,
@@ -151,7 +160,6 @@ pub async fn start(
     let work = async move {
         // Over is how a watch ends: there is nothing to tell of it.
         let _ = watcher.run(begin).await;
-        drop(permit);
     };
     Ok(Chunks {
         work: Some(Box::pin(work)),
@@ -169,7 +177,8 @@ struct Begin {
 impl Watcher {
     async fn run(mut self, begin: Begin) -> Result<(), Over> {
         for entry in begin.entries {
-            if entry.matches(self.resource, &self.options.selector) {
+            if entry.matches(self.view.stored, &self.options.selector) {
+                self.hold.counted.sent(1);
                 self.event(
                     Kind::Added.name(),
                     &frame(Kind::Added.name(), &entry.json()),
@@ -195,14 +204,17 @@ impl Watcher {
             };
             cursor = next;
             let more = events.len() == limits::WATCH_TURN;
-            let alone = events.len() == 1 && self.options.form == Form::Json;
+            let mut sent = 0;
+            let alone =
+                events.len() == 1 && self.options.form == Form::Json && self.view.is_plain();
             for event in events {
                 if event.revision <= self.first()
                     || !event.entry.key.starts_with(self.options.scope.as_str())
                 {
                     continue;
                 }
-                if let Some(kind) = event.seen(self.resource, &self.options.selector) {
+                if let Some(kind) = event.seen(self.view.stored, &self.options.selector) {
+                    sent += 1;
                     let framed = event.frame(kind);
                     if alone {
                         self.send(framed).await?;
@@ -213,6 +225,7 @@ impl Watcher {
                     self.flush(false).await?;
                 }
             }
+            self.hold.counted.sent(sent);
             reached = reached.max(revision);
             self.flush(true).await?;
             if more {
@@ -258,7 +271,16 @@ impl Watcher {
     }
 
     /// Adds an event in the client's form; `framed` is the whole of it in JSON.
-    fn event(&mut self, kind: &str, framed: &[u8], object: &[u8]) {
+    fn event(&mut self, kind: &str, framed: &[u8], object: &Bytes) {
+        if self.view.is_plain() {
+            self.add(kind, framed, object);
+        } else if let Ok(object) = self.view.shown(object) {
+            self.add(kind, &frame(kind, &object), &object);
+        }
+    }
+
+    /// The same of an object in the version that is served.
+    fn add(&mut self, kind: &str, framed: &[u8], object: &[u8]) {
         match self.options.form {
             Form::Json => self.chunk.extend_from_slice(framed),
             Form::Partial => {
@@ -275,7 +297,7 @@ impl Watcher {
                         .cloned();
                     let meta = json!({"resourceVersion": version.unwrap_or(Value::Null)});
                     let table = table::of(
-                        self.resource,
+                        self.view.served,
                         &[value],
                         &meta,
                         self.options.include,
@@ -287,7 +309,7 @@ impl Watcher {
                 }
             }
             Form::Protobuf => {
-                if let Ok(sealed) = respond::protobuf(self.resource, object) {
+                if let Ok(sealed) = respond::protobuf(self.view.served, object) {
                     self.protobuf(kind, &sealed);
                 }
             }
@@ -314,7 +336,7 @@ impl Watcher {
         }
         let (kind, version) = match self.options.form {
             Form::Partial => ("PartialObjectMetadata", "meta.k8s.io/v1".to_owned()),
-            _ => (self.resource.kind, self.resource.api_version()),
+            _ => (self.view.served.kind, self.view.served.api_version()),
         };
         let object = json!({"kind": kind, "apiVersion": version, "metadata": meta}).to_string();
         match self.options.form {
@@ -322,7 +344,7 @@ impl Watcher {
                 .chunk
                 .extend_from_slice(&frame("BOOKMARK", object.as_bytes())),
             Form::Protobuf => {
-                if let Ok(sealed) = respond::protobuf(self.resource, object.as_bytes()) {
+                if let Ok(sealed) = respond::protobuf(self.view.served, object.as_bytes()) {
                     self.protobuf("BOOKMARK", &sealed);
                 }
             }

@@ -17,7 +17,7 @@ use bytes::Bytes;
 pub use self::{
     delete::{DeleteOptions, Deleted, Propagation},
     list::{ListOptions, Listed, Match},
-    write::{Validation, WriteOptions},
+    write::{Validation, WriteOptions, expect_kind},
 };
 use crate::{
     cache::Cache,

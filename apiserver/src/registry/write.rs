@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::{Object, Registry, Target, opened, shown, strategy};
 use crate::{
-    codec::json::{self, Decoded, Source},
+    codec::json::{self, DecodeError, Decoded, Source},
     defaults,
     error::ApiError,
     limits,
@@ -18,6 +18,7 @@ use crate::{
     schema::{Resource, find_resource},
     store::Outcome,
     validate,
+    versions::View,
 };
 
 /// What every write may ask for.
@@ -86,7 +87,8 @@ const GENERATED_TRIES: usize = 8;
 /// What an update makes of the present object.
 enum Change<'a> {
     Replace(&'a Decoded),
-    Patch(&'a Patch),
+    /// In the version of the view.
+    Patch(&'a Patch, View),
     With(&'a (dyn Fn(&Json) -> Result<Json, ApiError> + Sync)),
 }
 
@@ -161,14 +163,17 @@ impl Registry {
         self.change(target, &Change::Replace(body), options).await
     }
 
-    /// Patches an object, or the part of it that a subresource is.
+    /// Patches an object, or the part of it that a subresource is, as `view`
+    /// shows it.
     pub async fn patch(
         &self,
         target: &Target,
         patch: &Patch,
+        view: View,
         options: WriteOptions,
     ) -> Result<Object, ApiError> {
-        self.change(target, &Change::Patch(patch), options).await
+        self.change(target, &Change::Patch(patch, view), options)
+            .await
     }
 
     /// Changes an object by a function of its present state.
@@ -315,8 +320,10 @@ fn made(
                 warnings: Vec::new(),
             });
         }
-        Change::Patch(patch) => {
-            let mut shown = current.clone();
+        Change::Patch(patch, view) => {
+            let resource = view.served;
+            let unfit = |error: DecodeError| ApiError::invalid_body(resource, &error.to_string());
+            let mut shown = view.to_served(current.clone()).map_err(unfit)?;
             object::set_meta(
                 &mut shown,
                 "resourceVersion",
@@ -327,11 +334,10 @@ fn made(
             let patched = patch
                 .apply(shown, resource.message)
                 .map_err(|error| unpatched(target, error))?;
-            let decoded = json::conform(patched, resource.message, Source::Store)
-                .map_err(|error| ApiError::invalid_body(resource, &error.to_string()))?;
+            let decoded = json::conform(patched, resource.message, Source::Store).map_err(unfit)?;
             expect_kind(resource, &decoded)?;
             let warnings = left_out(resource, &decoded, validation)?;
-            (decoded.value, warnings)
+            (view.to_stored(decoded.value).map_err(unfit)?, warnings)
         }
     };
     let version = object::meta_str(&wanted, "resourceVersion");
@@ -346,7 +352,8 @@ fn made(
         .parse()
         .map_err(|_| ApiError::bad_request(format!("invalid resource version {version:?}")))?;
     // A patch that leaves the version alone names none.
-    let named = !matches!(change, Change::Patch(_)) || version != revision || names_version(change);
+    let named =
+        !matches!(change, Change::Patch(..)) || version != revision || names_version(change);
     Ok(Made {
         wanted,
         version: named.then_some(version),
@@ -357,8 +364,10 @@ fn made(
 /// Whether a patch speaks of the version.
 fn names_version(change: &Change<'_>) -> bool {
     match change {
-        Change::Patch(Patch::Merge(value)) => value.pointer("/metadata/resourceVersion").is_some(),
-        Change::Patch(Patch::Strategic(map)) => {
+        Change::Patch(Patch::Merge(value), _) => {
+            value.pointer("/metadata/resourceVersion").is_some()
+        }
+        Change::Patch(Patch::Strategic(map), _) => {
             object::at(map, &["metadata", "resourceVersion"]).is_some()
         }
         _ => false,
@@ -398,7 +407,7 @@ impl ApiError {
 }
 
 /// Checks that a body says what it is, and that it is what the URL is about.
-fn expect_kind(resource: &Resource, body: &Decoded) -> Result<(), ApiError> {
+pub fn expect_kind(resource: &Resource, body: &Decoded) -> Result<(), ApiError> {
     let expected = resource.api_version();
     if body.kind.is_empty() || body.api_version.is_empty() {
         let missing = if body.kind.is_empty() {

@@ -69,7 +69,11 @@ impl Follower {
             Event::InitApply(object) => {
                 let (name, version, counter) = parts(&object)?;
                 // What is as it was comes again with every list, by design.
-                if self.seen.get(&name).is_none_or(|(before, _)| *before != version) {
+                if self
+                    .seen
+                    .get(&name)
+                    .is_none_or(|(before, _)| *before != version)
+                {
                     self.note(&name, version, counter, 1);
                 }
                 self.listed.insert(name, format!("{version}/{counter}"));
