@@ -51,6 +51,9 @@ pub const PAGE_OBJECTS: i64 = 500;
 pub const REPLY_BYTES_MAX: usize = 1 << 30;
 /// Tries of an update whose client named no version, as upstream.
 pub const UPDATE_TRIES: usize = 5;
+/// Tries of a write that goes with others that many may want at once, such as
+/// that of a service and its node ports.
+pub const CLAIM_TRIES: usize = 100;
 /// Tries of one store call over all endpoints.
 pub const STORE_TRIES: usize = 6;
 /// Pause between them.

@@ -4,6 +4,7 @@
 //! and the caches. Knows no HTTP and no media type. What differs between kinds
 //! is asked of `schema`, `strategy`, `defaults` and `validate`.
 
+mod addresses;
 mod delete;
 mod list;
 mod strategy;

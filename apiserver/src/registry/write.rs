@@ -16,7 +16,7 @@ use crate::{
     object::{self, Json},
     patch::{Patch, PatchError},
     schema::{Resource, find_resource},
-    store::Outcome,
+    store::{Outcome, Write},
     validate,
     versions::View,
 };
@@ -118,7 +118,7 @@ impl Registry {
         self.namespace_takes_objects(target).await?;
         let base = object::meta_str(&value, "generateName").to_owned();
         let generated = object::meta_str(&value, "name").is_empty() && !base.is_empty();
-        let mut tries = 0;
+        let (mut tries, mut contended) = (0, 0);
         loop {
             if generated {
                 object::set_meta(&mut value, "name", Some(generated_name(&base).into()));
@@ -131,6 +131,7 @@ impl Registry {
             if !errors.is_empty() {
                 return Err(ApiError::invalid(resource, &name, &errors));
             }
+            let claims = self.claims(resource, None, Some(&mut value)).await?;
             let bytes = object::to_store(resource, &mut value);
             let key = resource.key(&target.namespace, &name);
             if options.dry_run {
@@ -142,10 +143,13 @@ impl Registry {
                 };
             }
             let lease = self.lease_for(resource).await?;
-            match self.store.put(&key, bytes.clone(), 0, lease).await? {
+            let write = Write::put(key, bytes.clone(), 0).under(lease);
+            match self.store.commit(&write, &claims).await? {
                 Outcome::Done(revision) => {
                     return Ok(shown(resource, &bytes, revision)?.warned(warnings));
                 }
+                Outcome::Contended if contended < limits::CLAIM_TRIES => contended += 1,
+                Outcome::Contended => return Err(ApiError::modified(resource, &name)),
                 Outcome::Differs(_) if generated && tries < GENERATED_TRIES => tries += 1,
                 Outcome::Differs(_) => return Err(ApiError::already_exists(resource, &name)),
             }
@@ -194,7 +198,8 @@ impl Registry {
     ) -> Result<Object, ApiError> {
         let resource = target.resource;
         let mut pair = self.read(target).await?;
-        for _ in 0..limits::UPDATE_TRIES {
+        let (mut tries, mut contended) = (0, 0);
+        while tries < limits::UPDATE_TRIES && contended < limits::CLAIM_TRIES {
             let current = opened(resource, &pair)?;
             let Made {
                 mut wanted,
@@ -220,19 +225,25 @@ impl Registry {
                 return Err(ApiError::invalid(resource, &target.name, &errors));
             }
             let ends = strategy::ends(resource, &wanted, &current);
+            let claims = match target.sub {
+                _ if ends => self.claims(resource, Some(&current), None).await?,
+                None => {
+                    self.claims(resource, Some(&current), Some(&mut wanted))
+                        .await?
+                }
+                Some(_) => Vec::new(),
+            };
             let bytes = object::to_store(resource, &mut wanted);
             if options.dry_run || (bytes == pair.value && !ends) {
                 return Ok(shown(resource, &bytes, pair.revision)?.warned(warnings));
             }
-            let outcome = if ends {
-                self.store.delete(&target.key(), pair.revision).await?
+            let write = if ends {
+                Write::delete(target.key(), pair.revision)
             } else {
                 let lease = self.lease_for(resource).await?;
-                self.store
-                    .put(&target.key(), bytes.clone(), pair.revision, lease)
-                    .await?
+                Write::put(target.key(), bytes.clone(), pair.revision).under(lease)
             };
-            match outcome {
+            match self.store.commit(&write, &claims).await? {
                 Outcome::Done(revision) => {
                     return Ok(shown(resource, &bytes, revision)?.warned(warnings));
                 }
@@ -240,7 +251,11 @@ impl Registry {
                 Outcome::Differs(Some(_)) if version.is_some() => {
                     return Err(ApiError::modified(resource, &target.name));
                 }
-                Outcome::Differs(Some(newer)) => pair = newer,
+                Outcome::Differs(Some(newer)) => {
+                    pair = newer;
+                    tries += 1;
+                }
+                Outcome::Contended => contended += 1,
             }
         }
         Err(ApiError::modified(resource, &target.name))
