@@ -32,6 +32,7 @@ async fn what_clients_get_beside_objects() -> Result<()> {
         compressed(&doors[0]).await.context("compression")?;
         counted(&doors[0]).await.context("metrics")?;
         openapi_v2(&doors[0]).await.context("OpenAPI v2")?;
+        too_old(&doors[0]).await.context("a watch from long ago")?;
         events_in_two_versions(&doors).await.context("events")?;
         addresses_of_services(cluster, &doors)
             .await
@@ -166,6 +167,23 @@ async fn openapi_v2(door: &Https) -> Result<()> {
         answer.headers["content-type"]
             == "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
     );
+    Ok(())
+}
+
+/// What a watch cannot begin with is told as its first event: kube-rs lists
+/// again upon no other answer.
+async fn too_old(door: &Https) -> Result<()> {
+    let path = "/api/v1/namespaces?watch=1&resourceVersion=1";
+    door.json(Method::GET, "/api/v1/namespaces?resourceVersion=0", None)
+        .await?;
+    for accept in ["application/json", "application/vnd.kubernetes.protobuf"] {
+        let answer = door
+            .send(Method::GET, path, &header("accept", accept), Bytes::new())
+            .await?;
+        ensure!(answer.code == StatusCode::OK, "{}", answer.code);
+        let text = String::from_utf8_lossy(&answer.body);
+        ensure!(text.contains("ERROR") && text.contains("Expired"), "{text}");
+    }
     Ok(())
 }
 

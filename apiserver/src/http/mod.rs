@@ -2,6 +2,7 @@
 //! else to `registry`, `discovery` and `openapi`.
 
 mod accept;
+mod coalesce;
 mod compress;
 mod labels;
 mod resource;
@@ -37,6 +38,7 @@ use tokio_rustls::TlsAcceptor;
 
 pub use self::tls::{Files, TlsError, make_key};
 use self::{
+    coalesce::Coalesce,
     resource::Request,
     respond::Answer,
     route::{Query, Route},
@@ -341,8 +343,15 @@ async fn connection(
         let api = api.clone();
         async move { Ok::<_, Infallible>(api.serve(request).await) }
     });
-    let connection = builder.serve_connection(TokioIo::new(stream), service);
-    if let Err(error) = watcher.watch(connection.into_owned()).await {
+    let ended = if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+        let stream = TokioIo::new(Coalesce::new(stream));
+        let connection = builder.serve_connection(stream, service);
+        watcher.watch(connection.into_owned()).await
+    } else {
+        let connection = builder.serve_connection(TokioIo::new(stream), service);
+        watcher.watch(connection.into_owned()).await
+    };
+    if let Err(error) = ended {
         tracing::debug!(%peer, %error, "a connection broke");
     }
 }

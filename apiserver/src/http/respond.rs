@@ -95,6 +95,14 @@ pub fn protobuf(resource: &Resource, json: &[u8]) -> Result<Vec<u8>, ApiError> {
     )
 }
 
+/// A `Status` in protobuf.
+pub fn protobuf_status(json: &[u8]) -> Result<Vec<u8>, ApiError> {
+    let id = schema()
+        .find("io.k8s.apimachinery.pkg.apis.meta.v1.Status")
+        .ok_or_else(|| broken("no Status"))?;
+    sealed("v1", "Status", id, json)
+}
+
 /// One object in the form asked for. `id` is another message than the
 /// resource's for a subresource of another kind.
 pub fn object(

@@ -17,7 +17,10 @@ use futures::Stream;
 use rand::Rng as _;
 use serde_json::{Value, json};
 use tokio::{
-    sync::{OwnedSemaphorePermit, mpsc},
+    sync::{
+        OwnedSemaphorePermit,
+        mpsc::{self, error::TrySendError},
+    },
     time::{Instant, timeout_at},
 };
 
@@ -116,30 +119,29 @@ pub async fn start(
     let begin = match options.start {
         Start::After(revision) => {
             cache.wait(1).await?;
-            let cursor = cache.after(revision).ok_or_else(|| {
-                ApiError::expired(format!(
-                    "too old resource version: {revision} ({})",
-                    cache.revision()
-                ))
-            })?;
-            Begin {
+            let too_old = || {
+                let now = cache.revision();
+                ApiError::expired(format!("too old resource version: {revision} ({now})"))
+            };
+            let cursor = cache.after(revision).ok_or_else(too_old);
+            cursor.map(|cursor| Begin {
                 entries: Vec::new(),
                 cursor,
                 revision,
                 state: false,
-            }
+            })
         }
         Start::State(least) | Start::StateThenMark(least) | Start::Now(least) => {
             cache.wait(least).await?;
             let snapshot = cache.snapshot(&options.scope);
             let state = !matches!(options.start, Start::Now(_));
             let entries = if state { snapshot.entries } else { Vec::new() };
-            Begin {
+            Ok(Begin {
                 entries,
                 cursor: snapshot.cursor,
                 revision: snapshot.revision,
                 state,
-            }
+            })
         }
     };
     let (sender, ready) = mpsc::channel(limits::CHUNKS_MAX);
@@ -147,7 +149,7 @@ pub async fn start(
         || limits::WATCH_MIN.mul_f64(1.0 + rand::rng().random::<f64>()),
         |seconds| Duration::from_secs(seconds).min(limits::WATCH_MAX),
     );
-    let watcher = Watcher {
+    let mut watcher = Watcher {
         hold,
         view,
         cache,
@@ -159,7 +161,12 @@ pub async fn start(
     };
     let work = async move {
         // Over is how a watch ends: there is nothing to tell of it.
-        let _ = watcher.run(begin).await;
+        let _ = match begin {
+            Ok(begin) => watcher.run(begin).await,
+            // As an event of a watch that began, as upstream does: kube-rs
+            // lists again upon no other answer.
+            Err(error) => watcher.failed(&error).await,
+        };
     };
     Ok(Chunks {
         work: Some(Box::pin(work)),
@@ -175,7 +182,7 @@ struct Begin {
 }
 
 impl Watcher {
-    async fn run(mut self, begin: Begin) -> Result<(), Over> {
+    async fn run(&mut self, begin: Begin) -> Result<(), Over> {
         for entry in begin.entries {
             if entry.matches(self.view.stored, &self.options.selector) {
                 self.hold.counted.sent(1);
@@ -197,6 +204,9 @@ impl Watcher {
     async fn follow(&mut self, mut cursor: Cursor, mut reached: i64) -> Result<(), Over> {
         let mut progress = self.cache.subscribe();
         let mut marked = Instant::now();
+        // One timer for all turns: setting one for each costs more than the rest.
+        let alarm = tokio::time::sleep_until(self.deadline);
+        tokio::pin!(alarm);
         loop {
             progress.mark_unchanged();
             let Some((events, next, revision)) = self.cache.read(cursor) else {
@@ -236,15 +246,19 @@ impl Watcher {
                 self.bookmark(reached, false);
                 return self.flush(true).await;
             }
-            let mark = marked + limits::BOOKMARK;
-            if now >= mark {
+            if now >= marked + limits::BOOKMARK {
                 marked = now;
                 self.bookmark(reached, false);
                 self.flush(true).await?;
             }
-            let changed = timeout_at(mark.min(self.deadline), progress.changed()).await;
-            if matches!(changed, Ok(Err(_))) {
-                return Err(Over);
+            let until = (marked + limits::BOOKMARK).min(self.deadline);
+            if alarm.deadline() != until {
+                alarm.as_mut().reset(until);
+            }
+            tokio::select! {
+                biased;
+                changed = progress.changed() => changed.map_err(|_| Over)?,
+                () = &mut alarm => {}
             }
         }
     }
@@ -258,11 +272,19 @@ impl Watcher {
     }
 
     async fn expired(&mut self) -> Result<(), Over> {
-        let error =
-            ApiError::expired("the watch fell behind the changes that are kept: list again");
+        let why = "the watch fell behind the changes that are kept: list again";
+        self.failed(&ApiError::expired(why)).await
+    }
+
+    /// Ends the watch with an error.
+    async fn failed(&mut self, error: &ApiError) -> Result<(), Over> {
         let status = error.status().to_string();
         match self.options.form {
-            Form::Protobuf => {}
+            Form::Protobuf => {
+                if let Ok(sealed) = respond::protobuf_status(status.as_bytes()) {
+                    self.protobuf("ERROR", &sealed);
+                }
+            }
             _ => self
                 .chunk
                 .extend_from_slice(&frame("ERROR", status.as_bytes())),
@@ -368,6 +390,11 @@ impl Watcher {
     }
 
     async fn send(&mut self, chunk: Bytes) -> Result<(), Over> {
+        let chunk = match self.sender.try_send(chunk) {
+            Ok(()) => return Ok(()),
+            Err(TrySendError::Full(chunk)) => chunk,
+            Err(TrySendError::Closed(_)) => return Err(Over),
+        };
         match timeout_at(self.deadline, self.sender.send(chunk)).await {
             Ok(Ok(())) => Ok(()),
             _ => Err(Over),

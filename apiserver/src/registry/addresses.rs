@@ -31,8 +31,8 @@ const NETWORK_BITS: u32 = 12;
 /// As upstream, the first addresses are left to those who name one.
 const NAMED_ADDRESSES: u32 = 256;
 /// Upstream's range of node ports.
-const PORT_FIRST: u16 = 30_000;
-const PORT_LAST: u16 = 32_767;
+const PORT_FIRST: i64 = 30_000;
+const PORT_LAST: i64 = 32_767;
 const PORTS_KEY: &str = "/registry/ranges/servicenodeports";
 /// Random tries before the free ports are searched in their order.
 const TRIES: usize = 16;
@@ -41,7 +41,7 @@ const TRIES: usize = 16;
 #[derive(Default, PartialEq, Eq, Debug)]
 struct Held {
     address: Option<String>,
-    ports: BTreeSet<u16>,
+    ports: BTreeSet<i64>,
 }
 
 fn kind_of(service: &Json) -> &str {
@@ -66,9 +66,20 @@ fn ports(service: &Json) -> &[Value] {
         .map_or(&[], Vec::as_slice)
 }
 
-fn node_port(port: &Value) -> Option<u16> {
-    let number = port.get("nodePort").and_then(Value::as_u64)?;
-    u16::try_from(number).ok().filter(|number| *number != 0)
+fn node_port(port: &Value) -> Option<i64> {
+    let number = port.get("nodePort").and_then(Value::as_i64);
+    number.filter(|number| *number != 0)
+}
+
+/// The address that a service names, empty when it names none.
+fn named_address(service: &Json) -> &str {
+    match object::str_at(service, &["spec", "clusterIP"]) {
+        "" => object::at(service, &["spec", "clusterIPs"])
+            .and_then(|list| list.get(0))
+            .and_then(Value::as_str)
+            .unwrap_or(""),
+        address => address,
+    }
 }
 
 fn held(service: &Json) -> Held {
@@ -186,18 +197,24 @@ impl Bitmap {
         bytes.skip_while(|byte| *byte == 0).collect()
     }
 
-    fn at(port: u16) -> (usize, u8) {
-        let bit = usize::from(port.saturating_sub(PORT_FIRST));
-        (bit / 8, 1 << (bit % 8))
+    /// Where a port's bit stands; nowhere for one outside the range.
+    fn at(port: i64) -> Option<(usize, u8)> {
+        if !(PORT_FIRST..=PORT_LAST).contains(&port) {
+            return None;
+        }
+        let bit = usize::try_from(port - PORT_FIRST).ok()?;
+        Some((bit / 8, 1 << (bit % 8)))
     }
 
-    fn has(&self, port: u16) -> bool {
-        let (byte, bit) = Self::at(port);
-        self.0.get(byte).is_some_and(|found| found & bit != 0)
+    fn has(&self, port: i64) -> bool {
+        Self::at(port)
+            .is_some_and(|(byte, bit)| self.0.get(byte).is_some_and(|found| found & bit != 0))
     }
 
-    fn set(&mut self, port: u16, to: bool) {
-        let (byte, bit) = Self::at(port);
+    fn set(&mut self, port: i64, to: bool) {
+        let Some((byte, bit)) = Self::at(port) else {
+            return;
+        };
         if self.0.len() <= byte {
             self.0.resize(byte + 1, 0);
         }
@@ -208,7 +225,7 @@ impl Bitmap {
         }
     }
 
-    fn any_free(&self) -> Option<u16> {
+    fn any_free(&self) -> Option<i64> {
         let mut rng = rand::rng();
         (0..TRIES)
             .map(|_| rng.random_range(PORT_FIRST..=PORT_LAST))
@@ -265,7 +282,7 @@ impl Registry {
                 writes.push(Write::delete(key, pair.revision));
             }
         }
-        let gone: Vec<u16> = before.ports.difference(&after.ports).copied().collect();
+        let gone: Vec<i64> = before.ports.difference(&after.ports).copied().collect();
         if !gone.is_empty() && !writes.iter().any(|write| write.key == PORTS_KEY) {
             let (mut bitmap, revision) = self.given_ports().await?;
             for port in gone {
@@ -284,7 +301,15 @@ impl Registry {
         writes: &mut Vec<Write>,
         invalid: &(impl Fn(FieldError) -> ApiError + Sync),
     ) -> Result<(), ApiError> {
-        let given = object::str_at(new, &["spec", "clusterIP"]).to_owned();
+        let given = named_address(new).to_owned();
+        let listed = object::at(new, &["spec", "clusterIPs"]).and_then(|list| list.get(0));
+        if listed.is_some_and(|first| *first != given) {
+            return Err(invalid(FieldError::invalid(
+                "spec.clusterIPs[0]",
+                &json!([listed]),
+                "first value must match `clusterIP`",
+            )));
+        }
         if kind_of(new) == "ExternalName" {
             if given.is_empty() {
                 return Ok(());
@@ -360,7 +385,7 @@ impl Registry {
         let list = spec(new)
             .and_then(|spec| spec.get_mut("ports"))
             .and_then(Value::as_array_mut);
-        let mut mine: BTreeSet<u16> = before.ports.intersection(&given).copied().collect();
+        let mut mine: BTreeSet<i64> = before.ports.intersection(&given).copied().collect();
         let list: Vec<&mut Value> = list.into_iter().flatten().collect();
         // First what is named, so that nothing chosen stands in its way.
         for (index, port) in list.iter().enumerate() {
@@ -467,6 +492,10 @@ mod tests {
         let mut bitmap = Bitmap::default();
         bitmap.set(PORT_FIRST, true);
         bitmap.set(PORT_FIRST + 9, true);
+        for outside in [-1, 0, 80, PORT_LAST + 1, i64::MAX] {
+            bitmap.set(outside, true);
+            assert!(!bitmap.has(outside));
+        }
         assert_eq!(bitmap.number(), [2, 1]);
         assert_eq!(Bitmap::of_number(&[2, 1]), bitmap);
         bitmap.set(PORT_FIRST + 9, false);
