@@ -322,21 +322,27 @@ fn autoscaling(kubectl: &Kubectl<'_>) -> Result<()> {
     kubectl.prints("get hpa web", &["Deployment/web", "2", "4"])?;
     let path = "{.spec.targetCPUUtilizationPercentage}";
     kubectl.prints(
-        &format!("get hpa.v1.autoscaling web -o jsonpath={path}"),
+        &format!("get horizontalpodautoscalers.v1.autoscaling web -o jsonpath={path}"),
         &["70"],
     )?;
     kubectl.prints(
-        "patch hpa.v1.autoscaling web -p {\"spec\":{\"targetCPUUtilizationPercentage\":60}}",
+        "patch horizontalpodautoscalers.v1.autoscaling web -p {\"spec\":{\"targetCPUUtilizationPercentage\":60}}",
         &["patched"],
     )?;
     let path = "{.spec.metrics[0].resource.target.averageUtilization}";
     kubectl.prints(
-        &format!("get hpa.v2.autoscaling web -o jsonpath={path}"),
+        &format!("get horizontalpodautoscalers.v2.autoscaling web -o jsonpath={path}"),
         &["60"],
     )?;
-    kubectl.prints("get hpa.v1.autoscaling", &["Deployment/web"])?;
+    kubectl.prints(
+        "get horizontalpodautoscalers.v1.autoscaling",
+        &["Deployment/web"],
+    )?;
     kubectl.prints("get events.events.k8s.io", &[])?;
-    kubectl.prints("delete hpa.v1.autoscaling web", &["deleted"])?;
+    kubectl.prints(
+        "delete horizontalpodautoscalers.v1.autoscaling web",
+        &["deleted"],
+    )?;
     Ok(())
 }
 
