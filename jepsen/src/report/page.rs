@@ -23,6 +23,7 @@ table { border-collapse: collapse; width: 100%; } td, th { text-align: left; pad
 td:nth-child(-n+2), .faults td:nth-child(-n+3) { white-space: nowrap; }
 svg { width: 100%; height: auto; } svg text { font-size: 11px; fill: #57606a; } svg .grid { stroke: #e3e6ea; }
 .key { display: inline-block; width: 12px; height: 12px; margin: 0 4px 0 14px; border-radius: 2px; vertical-align: -1px; }
+.item { white-space: nowrap; }
 .anomaly { border-left: 3px solid #b3261e; padding-left: 1rem; margin: 1rem 0; }
 ";
 
@@ -188,7 +189,7 @@ fn charts(out: &mut String, history: &History) {
         for line in lines {
             let _ = write!(
                 out,
-                "<span class=\"key\" style=\"background:{}\"></span>{}",
+                "<span class=\"item\"><span class=\"key\" style=\"background:{}\"></span>{}</span> ",
                 line.colour, line.name
             );
         }
@@ -217,7 +218,7 @@ fn shades(out: &mut String, history: &History) {
     for (name, colour) in seen {
         let _ = write!(
             out,
-            "<span class=\"key\" style=\"background:{colour};opacity:.4\"></span>{name}"
+            "<span class=\"item\"><span class=\"key\" style=\"background:{colour};opacity:.4\"></span>{name}</span> "
         );
     }
     out.push_str("</p>");
