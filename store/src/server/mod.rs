@@ -559,4 +559,11 @@ impl<E: Engine> Server<E> {
     }
 }
 
+impl<E: Engine> Drop for Server<E> {
+    /// The thread that tells watches would wait for ever.
+    fn drop(&mut self) {
+        self.watches.stop();
+    }
+}
+
 type ReadResult<T> = Result<Result<T, mizzen_core::Error>, ViewError>;
