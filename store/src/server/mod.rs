@@ -18,6 +18,7 @@ mod members;
 mod membership;
 mod membership_service;
 mod proposal;
+mod published;
 mod range_stream;
 mod read_index;
 mod reconcile;
@@ -40,7 +41,6 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-pub use apply::Published;
 pub use error::Error;
 pub use force_new::force_new_cluster;
 pub use join::{Description, describe};
@@ -48,6 +48,7 @@ pub use lease::{LeaseService, TimeToLive};
 pub use level::{cluster_version, own as own_level};
 pub use members::{Attributes, Member, Refusal};
 pub use membership_service::MembershipService;
+pub use published::Published;
 pub use range_stream::{Chunks, RangeStreamError};
 pub use space::{DiskSpace, LookAtDisk};
 
@@ -57,10 +58,11 @@ use crate::{
     wal,
     watch::Hub,
 };
-use apply::{Applier, SharedPublished, Started};
+use apply::{Applier, Started};
 use forward::Forward;
 use lease::{Leases, Primary};
 use proposal::{Body, Proposal};
+use published::SharedPublished;
 use read_index::ReadIndex;
 use waiters::{Answer, Waiters};
 
@@ -554,6 +556,13 @@ impl<E: Engine> Server<E> {
     pub fn stopped(&self) -> impl Future<Output = String> + use<E> {
         let group = self.group.clone();
         async move { group.stopped().await }
+    }
+}
+
+impl<E: Engine> Drop for Server<E> {
+    /// The thread that tells watches would wait for ever.
+    fn drop(&mut self) {
+        self.watches.stop();
     }
 }
 
