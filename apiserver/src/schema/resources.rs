@@ -608,8 +608,10 @@ const GROUPS: &[Group] = &[
     ),
 ];
 
+type GroupVersion = (&'static str, &'static str);
+
 /// Group versions whose objects are stored as those of another one.
-const STORED_AS: &[((&str, &str), (&str, &str))] = &[
+const STORED_AS: &[(GroupVersion, GroupVersion)] = &[
     (("autoscaling", "v1"), ("autoscaling", "v2")),
     (("events.k8s.io", "v1"), ("", "v1")),
 ];
