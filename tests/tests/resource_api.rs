@@ -269,7 +269,7 @@ async fn ports_given(cluster: &Cluster) -> Result<usize> {
     };
     let wide = usize::from(low & 0x80 != 0);
     let high = usize::from(data.get(2).copied().unwrap_or(0));
-    let length = usize::from(low & 0x7f) | wide * (high << 7);
+    let length = usize::from(low & 0x7f) + wide * (high << 7);
     let bits = data.get(2 + wide..2 + wide + length).context("the bits")?;
     Ok(bits.iter().map(|byte| byte.count_ones() as usize).sum())
 }
