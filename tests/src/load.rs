@@ -104,6 +104,19 @@ impl Load {
         (times.get(at).copied().unwrap_or_default(), times.len())
     }
 
+    /// In each whole or begun second since `from`: the longest time that a put
+    /// sent in it took.
+    pub fn slowest(&self, from: Instant) -> Vec<Duration> {
+        let outcomes = self.shared.outcomes.lock().expect("nobody panics in it");
+        let mut slowest = Vec::new();
+        for (sent, took) in outcomes.took.iter().filter(|(sent, _)| *sent >= from) {
+            let second = usize::try_from((*sent - from).as_secs()).expect("not for ever");
+            slowest.resize(slowest.len().max(second + 1), Duration::ZERO);
+            slowest[second] = slowest[second].max(*took);
+        }
+        slowest
+    }
+
     /// Waits until `count` puts that were sent after now are acknowledged.
     ///
     /// # Errors

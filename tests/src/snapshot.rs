@@ -195,8 +195,12 @@ pub async fn break_off(cluster: &mut Cluster, kills: u64) -> Result<()> {
     // Enough that a transfer takes a while.
     let first = cluster.leader().await?;
     write(cluster.channel(first)?, 4_096, KEYS, |number| number < KEYS).await?;
-    let (mut broken, mut senders) = (0, 0);
+    let (mut broken, mut senders, mut over) = (0, 0, 0);
     while broken < kills {
+        ensure!(
+            over <= kills + 3,
+            "{over} transfers were over before they could be broken off, {broken} were not"
+        );
         let leader = cluster.leader().await?;
         let behind = (leader + 1) % cluster.len();
         leave_behind(cluster, leader, behind, 4_000, 100).await?;
@@ -212,6 +216,8 @@ pub async fn break_off(cluster: &mut Cluster, kills: u64) -> Result<()> {
         if count(cluster, behind, INSTALLED)? == installed {
             broken += 1;
             senders += u64::from(victim == leader);
+        } else {
+            over += 1;
         }
         cluster.spawn(victim)?;
         for index in 0..cluster.len() {
@@ -220,6 +226,8 @@ pub async fn break_off(cluster: &mut Cluster, kills: u64) -> Result<()> {
         same_hash(cluster).await?;
     }
     no_leftovers(cluster).await?;
-    println!("{broken} transfers broken off, {senders} of them by the end of their sender");
+    println!(
+        "{broken} transfers broken off, {senders} of them by the end of their sender; {over} were over before"
+    );
     Ok(())
 }

@@ -57,6 +57,7 @@ async fn compare(
     let took = began.elapsed();
     let (during, puts) = load.percentile(began, 99);
     let (median, _) = load.percentile(began, 50);
+    let slowest = load.slowest(began);
     let outcome = load.stop().await?;
     let millis = |time: Duration| time.as_secs_f64() * 1e3;
     println!(
@@ -69,6 +70,7 @@ async fn compare(
         millis(during) / millis(before),
         outcome.failed,
     );
+    println!("{name}: slowest put of each second: {slowest:.1?}");
     outcome.ensure_kept(cluster.channel(members[0])?).await
 }
 

@@ -29,8 +29,12 @@ use crate::server::Caller;
 const OPERATIONS: usize = 300;
 const KEYS: u64 = 40;
 const SEED: u64 = 7;
-/// Lives at the same time: most of one is waiting for elections.
-const WORKERS: usize = 6;
+/// Lives at the same time: nine tenths of one are waiting for elections and
+/// simulated disks.
+const WORKERS: usize = 16;
+/// Points that a planted mistake may survive: some of the first come before the
+/// first write.
+const SOON: u64 = 24;
 /// Between two looks at whether a member has stopped.
 const POLL: Duration = Duration::from_millis(20);
 
@@ -374,7 +378,7 @@ fn three_members_lose_nothing_when_an_operation_of_one_fails() {
     must_hold(test, 3, 211, Event::Failure);
 }
 
-/// The tests above must be able to fail.
+/// The tests above must be able to fail, and soon.
 fn must_be_found(members: u64, flaw: Flaw) {
     let report = every_step(members, flaw, 37, Event::PowerOff, 1);
     println!(
@@ -383,6 +387,11 @@ fn must_be_found(members: u64, flaw: Flaw) {
         report.failures.first()
     );
     assert!(!report.failures.is_empty(), "{flaw:?} was not found");
+    assert!(
+        report.points <= SOON,
+        "{flaw:?} was found only after {} points",
+        report.points
+    );
 }
 
 #[test]
