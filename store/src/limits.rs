@@ -183,6 +183,11 @@ pub const LEASE_ROUND: usize = 64;
 /// ended, for a few milliseconds.
 pub const LEASE_REVOKES: usize = 512;
 
+/// When leases end later than this, their end is no longer held back for the
+/// sake of other writes: half of the second after which who waits for a lease
+/// would notice.
+pub const LEASE_OVERDUE: Duration = Duration::from_millis(500);
+
 /// Leases in one checkpoint (etcd's maxLeaseCheckpointBatchSize).
 pub const LEASE_CHECKPOINTS: usize = 1_000;
 

@@ -53,11 +53,12 @@ pub fn leases<V: View + ?Sized>(view: &V) -> Result<Vec<(i64, Lease)>, ViewError
 /// The keys attached to a lease, in ascending order.
 pub fn lease_keys<V: View + ?Sized>(view: &V, id: i64) -> Result<Vec<Bytes>, ViewError> {
     let prefix = meta::attachment_prefix(id);
+    let end = meta::attachments_end(id);
     let mut keys = Vec::new();
     view.scan(
         Family::Meta,
         &prefix,
-        None,
+        end.as_ref().map(|end| &end[..]),
         &mut |row_key, _| match row_key.strip_prefix(&prefix) {
             Some(key) => {
                 keys.push(Bytes::copy_from_slice(key));

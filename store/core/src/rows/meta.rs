@@ -222,6 +222,13 @@ pub(crate) fn attachment_prefix(lease: i64) -> [u8; 10] {
     keyed(ATTACHMENT, lease)
 }
 
+/// What the keys of all attachments of a lease are less than: a search that
+/// ends there does not walk over the deleted rows of other leases. `None` for
+/// the last lease, as ids are ordered.
+pub(crate) fn attachments_end(lease: i64) -> Option<[u8; 10]> {
+    (lease != -1).then(|| keyed(ATTACHMENT, lease.wrapping_add(1)))
+}
+
 fn keyed(kind: u8, id: i64) -> [u8; 10] {
     let mut key = [OWNER, kind, 0, 0, 0, 0, 0, 0, 0, 0];
     key[2..].copy_from_slice(&id.to_be_bytes());
@@ -262,6 +269,7 @@ mod tests {
             prop_assert!(LEASES.0 <= &lease_key(id)[..] && &lease_key(id)[..] < LEASES.1);
             let attachment = attachment_key(id, &key);
             prop_assert_eq!(attachment.strip_prefix(&attachment_prefix(id)), Some(&key[..]));
+            prop_assert!(attachments_end(id).is_none_or(|end| attachment[..] < end[..]));
         }
 
         #[test]

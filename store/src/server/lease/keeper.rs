@@ -106,7 +106,8 @@ impl<E: Engine> Keeper<E> {
     }
 
     /// Ends leases in small batches and rests in between as long as each took:
-    /// a storm of them gets at most half of what other writes could use.
+    /// a storm of them gets at most half of what other writes could use, as
+    /// long as none ends much too late.
     async fn expire(&self, term: u64) {
         let mut undone: Vec<i64> = Vec::new();
         loop {
@@ -128,17 +129,17 @@ impl<E: Engine> Keeper<E> {
                 sleep(rest.clamp(Duration::from_millis(1), Duration::from_secs(1))).await;
                 continue;
             }
+            let overdue = next.map_or(Duration::ZERO, |next| now.saturating_sub(next));
             let began = tokio::time::Instant::now();
             let expiry = Body::Expiry(ids.clone());
             if self.checkpoints.propose(term, expiry).await != Submitted::Done {
                 undone = ids;
             }
-            sleep(if undone.is_empty() {
-                began.elapsed()
-            } else {
-                began.elapsed().max(PAUSE)
-            })
-            .await;
+            if !undone.is_empty() {
+                sleep(began.elapsed().max(PAUSE)).await;
+            } else if overdue < limits::LEASE_OVERDUE {
+                sleep(began.elapsed()).await;
+            }
         }
     }
 
