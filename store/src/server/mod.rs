@@ -45,7 +45,7 @@ pub use error::Error;
 pub use force_new::force_new_cluster;
 pub use join::{Description, describe};
 pub use lease::{LeaseService, TimeToLive};
-pub use level::{cluster_version, own as own_level};
+pub use level::{NEWEST as NEWEST_LEVEL, cluster_version, limit as use_level, own as own_level};
 pub use members::{Attributes, Member, Refusal};
 pub use membership_service::MembershipService;
 pub use range_stream::{Chunks, RangeStreamError};
@@ -554,6 +554,13 @@ impl<E: Engine> Server<E> {
     pub fn stopped(&self) -> impl Future<Output = String> + use<E> {
         let group = self.group.clone();
         async move { group.stopped().await }
+    }
+}
+
+impl<E: Engine> Drop for Server<E> {
+    /// The thread that tells watches would wait for ever.
+    fn drop(&mut self) {
+        self.watches.stop();
     }
 }
 
