@@ -271,7 +271,7 @@ async fn open(
     let log = wal::RealFs::open(config.wal_dir.clone().unwrap_or_else(|| member.raft_log()))?;
     let options =
         wal::Options::default().on_failure(move |error| fail(&io::Error::other(error.to_string())));
-    let (wal, recovered) = wal::Wal::open(Arc::new(log), options).map_err(io::Error::other)?;
+    let (wal, recovered) = wal::Wal::open(disk(log), options).map_err(io::Error::other)?;
     if recovered.created && !member.created {
         return Err(io::Error::other(
             "the raft log of this member is gone: it cannot take part any more under its id",
@@ -285,6 +285,21 @@ async fn open(
             recovered,
         },
     ))
+}
+
+#[cfg(not(feature = "planted"))]
+fn disk(log: wal::RealFs) -> Arc<dyn wal::LogFs> {
+    Arc::new(log)
+}
+
+/// With `MIZZEN_FORGETS`, killing this member is a loss of its power.
+#[cfg(feature = "planted")]
+fn disk(log: wal::RealFs) -> Arc<dyn wal::LogFs> {
+    if std::env::var_os("MIZZEN_FORGETS").is_none() {
+        return Arc::new(log);
+    }
+    tracing::warn!("the raft log forgets what is not synced when this process ends");
+    Arc::new(wal::Forgetful::new(log))
 }
 
 async fn bind(urls: &[config::Url]) -> io::Result<Vec<Listener>> {

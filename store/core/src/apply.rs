@@ -3,17 +3,19 @@
 use bytes::Bytes;
 
 use crate::{
-    alarm,
-    command::{Command, Operation, Put, Txn},
+    alarm::Alarms,
+    command::{Command, Operation, Put, SetAlarm, Txn},
     compaction,
     error::{Error, Stop, answered},
-    kv, lease,
+    event::Event,
+    lease,
     limits::Limits,
     overlay::Overlay,
     reply::Reply,
+    rows::meta,
     state::State,
     txn,
-    view::{View, ViewError},
+    view::{Family, View, ViewError},
     write::Writer,
 };
 
@@ -24,35 +26,6 @@ pub struct Outcome {
     pub reply: Result<Reply, Error>,
     /// What watches tell, in the order it happened; all of one revision.
     pub events: Vec<Event>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EventKind {
-    Put,
-    Delete,
-}
-
-/// One change of one key.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Event {
-    pub kind: EventKind,
-    pub key: Bytes,
-    /// The key-value without its key, see [`crate::kv`]. Of a deletion it has
-    /// the revision only.
-    pub kv: Bytes,
-    /// The key-value before the revision, in the same form, if it lived.
-    pub prev: Option<Bytes>,
-    pub mod_revision: i64,
-}
-
-impl Event {
-    /// Whether the change made the key, which then has nothing before it that a
-    /// watch tells.
-    pub fn is_creation(&self) -> bool {
-        self.kind == EventKind::Put
-            && kv::Fields::decode(&self.kv)
-                .is_some_and(|fields| fields.create_revision == fields.mod_revision)
-    }
 }
 
 /// Applies one committed command. Total: every command has an outcome, also one
@@ -92,9 +65,32 @@ fn run<V: View + ?Sized>(writer: &mut Writer<'_, '_, V>, command: &Command) -> R
         Command::Compact(compaction) => compaction::compact(writer, compaction.revision),
         Command::LeaseGrant(grant) => lease::grant(writer, grant),
         Command::LeaseRevoke(revoke) => lease::revoke(writer, revoke.id),
-        Command::Alarm(alarm) => Ok(alarm::set(writer, alarm)?),
+        Command::Alarm(alarm) => Ok(set_alarm(writer, alarm)?),
         Command::LeaseCheckpoint(checkpoints) => Ok(lease::checkpoint(writer, checkpoints)?),
     }
+}
+
+/// The reply names the alarm that was raised, or ended; as etcd's, none if
+/// there was none to end.
+fn set_alarm<V: View + ?Sized>(
+    writer: &mut Writer<'_, '_, V>,
+    set: &SetAlarm,
+) -> Result<Reply, ViewError> {
+    let key = meta::alarm_key(&set.alarm);
+    let there = writer.overlay.get(Family::Meta, &key)?.is_some();
+    if set.active {
+        writer.overlay.put(Family::Meta, key, meta::mark());
+    } else {
+        writer.overlay.delete(Family::Meta, key);
+    }
+    writer.before.alarms = Alarms::load(writer.overlay)?;
+    Ok(Reply::Alarm {
+        revision: writer.before.revision,
+        alarms: (set.active || there)
+            .then_some(set.alarm)
+            .into_iter()
+            .collect(),
+    })
 }
 
 /// Appends the keys of family `Head` that applying the command will read, as

@@ -8,10 +8,9 @@
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::{
-    alarm::{Alarm, AlarmKind, SetAlarm},
     command::{
-        Command, Compaction, Compare, CompareTarget, DeleteRange, LeaseCheckpoint, LeaseGrant,
-        LeaseRevoke, Operation, Put, Range, Txn,
+        Alarm, AlarmKind, Command, Compaction, Compare, CompareTarget, DeleteRange,
+        LeaseCheckpoint, LeaseGrant, LeaseRevoke, Operation, Put, Range, SetAlarm, Txn,
     },
     limits::{TXN_DEPTH_MAX, TXN_NODES_MAX},
     wire::{Reader, put_bytes, put_varint, put_zigzag},

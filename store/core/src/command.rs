@@ -5,8 +5,6 @@
 
 use bytes::Bytes;
 
-use crate::alarm::SetAlarm;
-
 /// A command as it stands in the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
@@ -151,6 +149,66 @@ pub struct LeaseCheckpoint {
     pub id: i64,
     /// Seconds; 0 takes an earlier checkpoint back.
     pub remaining: i64,
+}
+
+/// The numbers are etcd's, on the wire and in rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum AlarmKind {
+    /// A member is out of space: nothing that needs more is accepted.
+    NoSpace = 1,
+    /// A member's rows differ from the others': nothing is read or written.
+    Corrupt = 2,
+}
+
+impl AlarmKind {
+    const ALL: [AlarmKind; 2] = [AlarmKind::NoSpace, AlarmKind::Corrupt];
+
+    pub fn from_number(number: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| *kind as u8 == number)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Alarm {
+    pub kind: AlarmKind,
+    pub member: u64,
+}
+
+/// Raises an alarm or ends it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SetAlarm {
+    pub alarm: Alarm,
+    pub active: bool,
+}
+
+impl Command {
+    /// Whether it can make the store larger: puts, on whichever branch, and
+    /// grants of leases. Deletions do too, by a little, but without them space
+    /// could never be given back.
+    pub fn needs_space(&self) -> bool {
+        match self {
+            Command::Put(_) | Command::LeaseGrant(_) => true,
+            Command::Txn(txn) => txn.has_put(),
+            Command::DeleteRange(_)
+            | Command::Compact(_)
+            | Command::LeaseRevoke(_)
+            | Command::LeaseCheckpoint(_)
+            | Command::Alarm(_) => false,
+        }
+    }
+}
+
+impl Txn {
+    fn has_put(&self) -> bool {
+        self.success
+            .iter()
+            .chain(&self.failure)
+            .any(|operation| match operation {
+                Operation::Put(_) => true,
+                Operation::Txn(nested) => nested.has_put(),
+                Operation::Range(_) | Operation::DeleteRange(_) | Operation::Empty => false,
+            })
+    }
 }
 
 /// Numbers of the wire's enumerations, both ways.

@@ -6,8 +6,8 @@ use std::ops::ControlFlow;
 use bytes::Bytes;
 
 use crate::{
-    apply::{Event, EventKind},
     error::{Error, Stop, answered},
+    event::{Event, EventKind},
     kv,
     rows::{
         Revision,

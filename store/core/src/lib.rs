@@ -14,6 +14,7 @@ mod command;
 mod compaction;
 mod cursor;
 mod error;
+mod event;
 mod hash;
 mod history;
 pub mod kv;
@@ -33,16 +34,18 @@ mod view;
 mod wire;
 mod write;
 
-pub use alarm::{Alarm, AlarmKind, Alarms, SetAlarm, alarms};
-pub use apply::{Event, EventKind, Outcome, apply, prefetch_keys};
+pub use alarm::{Alarms, alarms};
+pub use apply::{Outcome, apply, prefetch_keys};
 pub use codec::DecodeError;
 pub use command::{
-    Command, Compaction, Compare, CompareOp, CompareTarget, DeleteRange, LeaseCheckpoint,
-    LeaseGrant, LeaseRevoke, Operation, Put, Range, SortOrder, SortTarget, Txn,
+    Alarm, AlarmKind, Command, Compaction, Compare, CompareOp, CompareTarget, DeleteRange,
+    LeaseCheckpoint, LeaseGrant, LeaseRevoke, Operation, Put, Range, SetAlarm, SortOrder,
+    SortTarget, Txn,
 };
 pub use compaction::{Reclaim, drop_tombstones, reclaim};
 pub use cursor::{RangeChunk, RangeCursor, RangeEnd, RangeStreamError};
 pub use error::Error;
+pub use event::{Event, EventKind};
 pub use hash::{KvHash, hash_kv};
 pub use history::{History, Interest, Wanted, history};
 pub use lease::{lease, lease_keys, leases};
@@ -50,8 +53,7 @@ pub use limits::Limits;
 pub use overlay::Overlay;
 pub use range::range;
 pub use reply::{EncodedKvs, RangeReply, Reply};
-pub use rows::meta::Lease;
-pub use size::Sizes;
+pub use rows::meta::{Lease, Sizes};
 pub use state::State;
 pub use txn::read_only_txn;
 pub use view::{Batch, Family, RowOp, View, ViewError, Visit};

@@ -4,7 +4,7 @@
 
 use bytes::Bytes;
 
-use crate::alarm::Alarm;
+use crate::command::Alarm;
 
 /// Any number of key-values, each as `tag 2, length, mvccpb.KeyValue`: the way
 /// field `kvs` of `RangeResponse` stands on the wire, ready to be copied there.

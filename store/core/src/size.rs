@@ -14,7 +14,10 @@ use bytes::Bytes;
 
 use crate::{
     overlay::Overlay,
-    rows::{meta, required},
+    rows::{
+        meta::{self, Sizes},
+        required,
+    },
     view::{Family, View, ViewError},
 };
 
@@ -24,15 +27,6 @@ const INTERVAL: i64 = 1_000;
 /// What a change takes beside its key and value, bytes: its place in the
 /// history and its row in the head.
 const OVERHEAD: usize = 64;
-
-/// Sums over the whole life of the store, bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Sizes {
-    pub(crate) written: i64,
-    pub(crate) superseded: i64,
-    /// What `superseded` was at the newest compaction.
-    pub(crate) compacted: i64,
-}
 
 impl Sizes {
     /// Bytes of all versions that can still be read.

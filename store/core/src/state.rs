@@ -6,8 +6,10 @@ use crate::{
     alarm::Alarms,
     error::Error,
     overlay::Overlay,
-    rows::{meta, required},
-    size::Sizes,
+    rows::{
+        meta::{self, Revisions, Sizes},
+        required,
+    },
     view::{Family, View, ViewError},
 };
 
@@ -40,7 +42,7 @@ impl State {
     /// The state that the view's rows hold.
     pub fn load<V: View + ?Sized>(view: &V) -> Result<Self, ViewError> {
         let mut state = match view.get(Family::Meta, meta::STATE)? {
-            Some(row) => required(meta::decode_state(&row), "state")?,
+            Some(row) => Self::from(required(meta::decode_state(&row), "state")?),
             None => Self::EMPTY,
         };
         if let Some(row) = view.get(Family::Meta, meta::SIZES)? {
@@ -54,7 +56,11 @@ impl State {
         overlay.put(
             Family::Meta,
             Bytes::from_static(meta::STATE),
-            meta::encode_state(self),
+            meta::encode_state(&Revisions {
+                revision: self.revision,
+                compact_revision: self.compact_revision,
+                previous_compact_revision: self.previous_compact_revision,
+            }),
         );
         overlay.put(
             Family::Meta,
@@ -97,6 +103,17 @@ impl State {
             Err(Error::Compacted)
         } else {
             Ok(at)
+        }
+    }
+}
+
+impl From<Revisions> for State {
+    fn from(row: Revisions) -> Self {
+        State {
+            revision: row.revision,
+            compact_revision: row.compact_revision,
+            previous_compact_revision: row.previous_compact_revision,
+            ..Self::EMPTY
         }
     }
 }

@@ -5,9 +5,9 @@ use std::ops::ControlFlow;
 use bytes::Bytes;
 
 use crate::{
-    apply::{Event, EventKind},
     command::{DeleteRange, Put},
     error::{Error, Stop},
+    event::{Event, EventKind},
     kv,
     overlay::Overlay,
     planted,

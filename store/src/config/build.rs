@@ -15,8 +15,10 @@ use super::{
     log_config,
     notice::Notice,
     settings::{Setting, Settings, Source},
-    table::{COMPACTION_MODES, Support},
+    support::Support,
+    table::COMPACTION_MODES,
     url::{self, Url},
+    urls::{refuse_schemes, strings},
     value::Value,
 };
 use crate::limits;
@@ -217,20 +219,6 @@ fn is_ip(host: &str) -> bool {
         .is_ok()
 }
 
-pub(super) fn refuse_schemes(name: &str, urls: &[Url]) -> Result<(), Error> {
-    if let Some(url) = urls.iter().find(|url| url.is_secure()) {
-        return Err(Error::invalid(format!(
-            "--{name} has {url}, which is not supported: TLS is not implemented yet"
-        )));
-    }
-    if let Some(url) = urls.iter().find(|url| url.is_unix()) {
-        return Err(Error::invalid(format!(
-            "--{name} has {url}, which is not supported: Unix sockets are not implemented yet"
-        )));
-    }
-    Ok(())
-}
-
 fn check_timing(settings: &Settings) -> Result<(), Error> {
     let heartbeat = settings.uint("heartbeat-interval");
     let election = settings.uint("election-timeout");
@@ -339,10 +327,6 @@ fn streams(settings: &Settings) -> u32 {
         false => limits::STREAMS_PER_CONNECTION,
         true => u32::try_from(settings.uint("max-concurrent-streams")).unwrap_or(u32::MAX),
     }
-}
-
-pub(super) fn strings(urls: &[Url]) -> Vec<String> {
-    urls.iter().map(|url| url.as_str().to_owned()).collect()
 }
 
 /// 0 is the default; etcd takes a negative one for the default as well.

@@ -9,7 +9,7 @@ use super::{
     error::Error,
     notice::Notice,
     settings::{Settings, Source},
-    table::Support,
+    support::Support,
     value::{Kind, Value, words},
 };
 

@@ -6,12 +6,12 @@ use std::collections::BTreeMap;
 
 use super::{
     DEFAULT_NAME, DEFAULT_PEER_URL, InitialClusterState,
-    build::{refuse_schemes, strings},
     error::Error,
     identity::{self, Identity},
     peers,
     settings::Settings,
     url::{self, Url},
+    urls::{refuse_schemes, strings},
 };
 
 /// The flags of a first start, as given.

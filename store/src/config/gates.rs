@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{table::Support, value::parse_bool};
+use super::support::Support;
 
 /// One feature gate.
 #[derive(Debug)]
@@ -117,4 +117,13 @@ pub(super) fn parse(text: &str) -> Result<BTreeMap<&'static str, bool>, String> 
             .unwrap_or(gate.default)
     };
     Ok(GATES.iter().map(|gate| (gate.name, state(gate))).collect())
+}
+
+/// As Go reads one.
+pub(super) fn parse_bool(text: &str) -> Option<bool> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+        _ => None,
+    }
 }

@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
-use super::table::{FLAGS, Support};
 use super::value::Kind;
+use super::{support::Support, table::FLAGS};
 use crate::version;
 
 /// Printed after the reason when a command line is not understood.

@@ -18,7 +18,9 @@ mod log_config;
 mod notice;
 mod peers;
 mod settings;
+mod support;
 pub mod table;
+mod urls;
 mod value;
 
 #[cfg(test)]

@@ -6,18 +6,7 @@
 //! promise nothing that can be observed are accepted without effect, each with
 //! its reason, and the log says so.
 
-use super::value::Kind;
-
-/// What happens when a flag is not at its default.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Support {
-    /// It works; the text is for `--help`.
-    Used(&'static str),
-    /// It has no effect and needs none, for this reason.
-    Accepted(&'static str),
-    /// The member does not start, for this reason.
-    Refused(&'static str),
-}
+use super::{support::Support, value::Kind};
 
 /// One flag.
 #[derive(Debug)]

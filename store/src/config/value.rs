@@ -3,7 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use super::{gates, url::Url};
+use super::{
+    gates::{self, parse_bool},
+    url::Url,
+};
 
 /// The type of a flag's value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,14 +92,6 @@ pub(super) fn words(given: impl Iterator<Item = String>) -> Vec<String> {
     words.sort();
     words.dedup();
     words
-}
-
-pub(super) fn parse_bool(text: &str) -> Option<bool> {
-    match text {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
-        _ => None,
-    }
 }
 
 /// Decimal, or with one of the prefixes 0x, 0o, 0b, 0.

@@ -7,10 +7,7 @@ use mizzen_proto::etcdserverpb::{self as wire, alarm_request::AlarmAction};
 use prost::Message;
 use tonic::Status;
 
-use super::{
-    api::{Api, decode},
-    status::status,
-};
+use super::{api::Api, frame::decode, status::status};
 use crate::server::Caller;
 
 /// Alarms are numbered here as on the wire; 0 stands for all or none.
@@ -23,15 +20,6 @@ fn member(alarm: Alarm) -> wire::AlarmMember {
         member_id: alarm.member,
         alarm: alarm.kind as i32,
     }
-}
-
-/// As etcd prints an alarm among the errors of a status.
-pub fn text(alarm: Alarm) -> String {
-    let kind = match alarm.kind {
-        AlarmKind::NoSpace => "NOSPACE",
-        AlarmKind::Corrupt => "CORRUPT",
-    };
-    format!("memberID:{} alarm:{kind}", alarm.member)
 }
 
 impl<E: Engine> Api<E> {

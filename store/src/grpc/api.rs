@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use tonic::Status;
 
 use super::{
-    alarm, frame,
+    frame::{self, decode},
     status::status,
     translate,
     watch::{self, WatchBody},
@@ -32,11 +32,6 @@ impl<E: Engine> Clone for Api<E> {
             server: self.server.clone(),
         }
     }
-}
-
-pub fn decode<T: Message + Default>(body: Bytes) -> Result<T, Status> {
-    T::decode(body)
-        .map_err(|error| Status::internal(format!("grpc: error unmarshalling request: {error}")))
 }
 
 /// What a member that does not vote answers (etcd's rule): how it is, and
@@ -191,7 +186,7 @@ impl<E: Engine> Api<E> {
         if report.raft.leader.is_none() {
             errors.push(Error::NoLeader.to_string());
         }
-        errors.extend(report.alarms.into_iter().map(alarm::text));
+        errors.extend(report.alarms.into_iter().map(translate::alarm_text));
         let reply = wire::StatusResponse {
             header: Some(header),
             version: version::ETCD.to_owned(),

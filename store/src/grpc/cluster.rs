@@ -6,10 +6,7 @@ use mizzen_proto::etcdserverpb as wire;
 use prost::Message;
 use tonic::Status;
 
-use super::{
-    api::{Api, decode},
-    status::status,
-};
+use super::{api::Api, frame::decode, status::status};
 use crate::{
     server::{Caller, Member},
     url::Url,

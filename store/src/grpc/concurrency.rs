@@ -8,8 +8,8 @@ use tokio::sync::{mpsc, oneshot};
 use tonic::Status;
 
 use super::{
-    api::{Api, decode},
-    frame::framed,
+    api::Api,
+    frame::{decode, framed},
     status::status,
 };
 use crate::{

@@ -1,100 +1,15 @@
-//! gRPC's framing around requests and replies.
-//! Source: gRPC over HTTP/2, "Requests" and "Responses".
+//! gRPC's framing of messages.
+//! Source: gRPC over HTTP/2, "Requests".
 
-use std::{
-    convert::Infallible,
-    pin::Pin,
-    task::{Context, Poll},
-};
+use std::pin::Pin;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use http::{HeaderMap, HeaderValue, Response, header};
-use http_body::{Body, Frame};
-use tokio::sync::mpsc;
+use http_body::Body;
+use prost::Message;
 use tonic::{Code, Status};
-
-use super::watch::WatchBody;
 
 /// Compression flag and length.
 pub const PREFIX: usize = 5;
-
-/// The body of every response on a client connection.
-pub enum Reply {
-    /// One message, then the trailers of success.
-    Unary(Option<Bytes>, bool),
-    /// Messages as they come, then the trailers.
-    Stream(mpsc::Receiver<Result<Bytes, Status>>, bool),
-    /// What watches tell, until the stream ends.
-    Watch(Box<WatchBody>, bool),
-    Tonic(tonic::body::Body),
-    Plain(Option<Bytes>),
-}
-
-fn success() -> HeaderMap {
-    let mut trailers = HeaderMap::with_capacity(1);
-    trailers.insert("grpc-status", HeaderValue::from_static("0"));
-    trailers
-}
-
-fn failure(status: &Status) -> HeaderMap {
-    let mut trailers = HeaderMap::with_capacity(2);
-    if status.add_header(&mut trailers).is_err() {
-        trailers.insert("grpc-status", HeaderValue::from_static("13"));
-    }
-    trailers
-}
-
-impl Body for Reply {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let frame = match self.get_mut() {
-            Reply::Unary(message, ended) => match message.take() {
-                Some(message) => Some(Frame::data(message)),
-                None if *ended => None,
-                None => {
-                    *ended = true;
-                    Some(Frame::trailers(success()))
-                }
-            },
-            Reply::Stream(_, true) => None,
-            Reply::Stream(messages, ended) => match std::task::ready!(messages.poll_recv(cx)) {
-                Some(Ok(message)) => Some(Frame::data(message)),
-                Some(Err(status)) => {
-                    *ended = true;
-                    Some(Frame::trailers(failure(&status)))
-                }
-                None => {
-                    *ended = true;
-                    Some(Frame::trailers(success()))
-                }
-            },
-            Reply::Watch(_, true) => None,
-            Reply::Watch(body, ended) => match std::task::ready!(body.poll(cx)) {
-                Ok(responses) => Some(Frame::data(responses)),
-                Err(status) => {
-                    *ended = true;
-                    Some(Frame::trailers(failure(&status)))
-                }
-            },
-            Reply::Tonic(body) => return Pin::new(body).poll_frame(cx),
-            Reply::Plain(content) => content.take().map(Frame::data),
-        };
-        Poll::Ready(frame.map(Ok))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match self {
-            Reply::Unary(_, ended) | Reply::Stream(_, ended) | Reply::Watch(_, ended) => *ended,
-            Reply::Tonic(body) => body.is_end_stream(),
-            Reply::Plain(content) => content.is_none(),
-        }
-    }
-}
 
 /// A message with its prefix.
 pub fn framed(message: &[u8]) -> Bytes {
@@ -106,41 +21,9 @@ pub fn framed(message: &[u8]) -> Bytes {
     frame.freeze()
 }
 
-fn response(body: Reply) -> Response<Reply> {
-    let mut response = Response::new(body);
-    response.headers_mut().insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("application/grpc"),
-    );
-    response
-}
-
-pub fn unary(result: Result<Bytes, Status>) -> Response<Reply> {
-    match result {
-        Ok(message) => response(Reply::Unary(Some(framed(&message)), false)),
-        Err(status) => refused(&status),
-    }
-}
-
-pub fn stream(result: Result<mpsc::Receiver<Result<Bytes, Status>>, Status>) -> Response<Reply> {
-    match result {
-        Ok(messages) => response(Reply::Stream(messages, false)),
-        Err(status) => refused(&status),
-    }
-}
-
-pub fn watch(result: Result<WatchBody, Status>) -> Response<Reply> {
-    match result {
-        Ok(body) => response(Reply::Watch(Box::new(body), false)),
-        Err(status) => refused(&status),
-    }
-}
-
-/// A response of trailers only.
-pub fn refused(status: &Status) -> Response<Reply> {
-    let mut response = response(Reply::Plain(None));
-    response.headers_mut().extend(failure(status));
-    response
+pub fn decode<T: Message + Default>(body: Bytes) -> Result<T, Status> {
+    T::decode(body)
+        .map_err(|error| Status::internal(format!("grpc: error unmarshalling request: {error}")))
 }
 
 /// Reads the one message of a unary request of at most `limit` bytes.
@@ -259,12 +142,4 @@ fn announced(so_far: &[u8], limit: usize) -> Result<Option<usize>, Status> {
         return Err(Status::new(Code::ResourceExhausted, message));
     }
     Ok(Some(length))
-}
-
-/// For services whose handlers cannot fail.
-pub fn infallible<T>(result: Result<T, Infallible>) -> T {
-    match result {
-        Ok(value) => value,
-        Err(never) => match never {},
-    }
 }

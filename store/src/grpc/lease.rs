@@ -11,8 +11,8 @@ use tokio::sync::mpsc;
 use tonic::Status;
 
 use super::{
-    api::{Api, decode},
-    frame::{Messages, framed},
+    api::Api,
+    frame::{Messages, decode, framed},
     status::status,
 };
 use crate::{

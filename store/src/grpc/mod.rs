@@ -12,6 +12,7 @@ mod concurrency;
 mod frame;
 mod lease;
 mod listen;
+mod reply;
 mod status;
 mod translate;
 mod watch;
@@ -32,7 +33,7 @@ use crate::{
     server::{Caller, Server},
 };
 use api::Api;
-use frame::Reply;
+use reply::Reply;
 
 /// A gRPC service of tonic's, for calls that are not unary.
 type Health = tonic_health::pb::health_server::HealthServer<tonic_health::server::HealthService>;
@@ -81,7 +82,7 @@ impl<E: Engine> Front<E> {
             return Ok(not_found());
         }
         if request.method() != http::Method::POST {
-            return Ok(frame::refused(&Status::internal(
+            return Ok(reply::refused(&Status::internal(
                 "gRPC requests are POST requests",
             )));
         }
@@ -102,35 +103,35 @@ impl<E: Engine> Front<E> {
                     .unwrap_or_else(|| Err(unknown(head.uri.path()))),
                 Err(status) => Err(status),
             };
-            return frame::unary(result);
+            return reply::unary(result);
         }
         if path == "/etcdserverpb.KV/RangeStream" {
-            return frame::stream(match frame::message(request.into_body(), limit).await {
+            return reply::stream(match frame::message(request.into_body(), limit).await {
                 Ok(message) => self.api.range_stream(&caller, message).await,
                 Err(status) => Err(status),
             });
         }
         if path == "/v3electionpb.Election/Observe" {
-            return frame::stream(match frame::message(request.into_body(), limit).await {
+            return reply::stream(match frame::message(request.into_body(), limit).await {
                 Ok(message) => self.api.observe(&caller, message).await,
                 Err(status) => Err(status),
             });
         }
         if path == "/etcdserverpb.Lease/LeaseKeepAlive" {
             let requests = frame::Messages::new(request.into_body(), limit);
-            return frame::stream(self.api.lease_keep_alive(caller, requests));
+            return reply::stream(self.api.lease_keep_alive(caller, requests));
         }
         if path == "/etcdserverpb.Watch/Watch" {
             let requests = frame::Messages::new(request.into_body(), limit);
-            return frame::watch(
+            return reply::watch(
                 self.api
                     .watch(caller, requests, limit, self.progress_interval),
             );
         }
         if path.starts_with("/grpc.health.v1.Health/") {
-            return frame::infallible(self.health.call(request).await).map(Reply::Tonic);
+            return reply::infallible(self.health.call(request).await).map(Reply::Tonic);
         }
-        frame::refused(&unknown(path))
+        reply::refused(&unknown(path))
     }
 }
 

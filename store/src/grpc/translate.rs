@@ -3,8 +3,8 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use mizzen_core::{
-    Compare, CompareOp, CompareTarget, DeleteRange, Operation, Put, Range, RangeChunk, RangeReply,
-    Reply, SortOrder, SortTarget, Txn,
+    Alarm, AlarmKind, Compare, CompareOp, CompareTarget, DeleteRange, Operation, Put, Range,
+    RangeChunk, RangeReply, Reply, SortOrder, SortTarget, Txn,
 };
 use mizzen_proto::etcdserverpb::{
     self as wire, compare::CompareResult, compare::CompareTarget as WireTarget,
@@ -269,4 +269,13 @@ pub fn range_chunk(chunk: &RangeChunk, mut header: wire::ResponseHeader) -> Byte
     let mut buffer = BytesMut::with_capacity(inner.len() + 8);
     put_field(&mut buffer, 1, &inner);
     buffer.freeze()
+}
+
+/// As etcd prints an alarm among the errors of a status.
+pub fn alarm_text(alarm: Alarm) -> String {
+    let kind = match alarm.kind {
+        AlarmKind::NoSpace => "NOSPACE",
+        AlarmKind::Corrupt => "CORRUPT",
+    };
+    format!("memberID:{} alarm:{kind}", alarm.member)
 }

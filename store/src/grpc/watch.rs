@@ -19,8 +19,7 @@ use tokio::{task::JoinHandle, time::Instant};
 use tonic::Status;
 
 use super::{
-    api::decode,
-    frame::{Messages, PREFIX},
+    frame::{Messages, PREFIX, decode},
     status::status,
 };
 use crate::{

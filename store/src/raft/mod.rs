@@ -5,6 +5,7 @@
 //! a proposal is bytes, and the rows belong to whoever implements [`Rows`].
 
 mod convert;
+mod dial;
 mod force_new;
 mod log;
 mod machine;
@@ -35,12 +36,13 @@ use openraft::{
 };
 use tokio::sync::watch;
 
+pub use dial::{CLUSTER_ID_HEADER, Client, Dial, PeerChannel, PlainDial, TO_HEADER};
 pub use force_new::force_new_group;
 #[cfg(test)]
 pub use machine::hasty_rows;
 pub use machine::{Applied, BoxFuture, Committed, Received, Rows};
 pub use membership::{Configuration, ConfigurationChange, Progress};
-pub use network::{CLUSTER_ID_HEADER, Client, Dial, PeerChannel, Peers, PlainDial, TO_HEADER};
+pub use network::Peers;
 pub use peer::PeerService;
 pub use retention::Retention;
 pub use transfer::{Drain, TransferError};
@@ -96,7 +98,7 @@ pub struct Status {
 
 pub struct Group {
     config: GroupConfig,
-    raft: types::Raft,
+    raft: machine::Raft,
     peers: Peers,
     wal: Arc<wal::Wal>,
     rows: Arc<dyn Rows>,
@@ -130,7 +132,7 @@ impl Group {
         let received = rows.label().as_ref().and_then(LogId::decode);
         let applied = machine.applied().log_id;
         let log = log::LogStore::new(wal.clone(), recovered, applied, received)?;
-        let raft = types::Raft::new(
+        let raft = machine::Raft::new(
             config.id,
             Arc::new(raft_config(&config)?),
             peers.clone(),
@@ -216,7 +218,7 @@ impl Group {
 
     /// The client for `member`'s own calls, if it is a member.
     pub fn peer(&self, member: u64) -> io::Result<Client> {
-        Ok(network::client(self.channel(member)?))
+        Ok(dial::client(self.channel(member)?))
     }
 
     pub fn status(&self) -> Status {
@@ -310,13 +312,13 @@ impl Group {
             .map_err(io::Error::other)
     }
 
-    fn raft(&self) -> &types::Raft {
+    fn raft(&self) -> &machine::Raft {
         &self.raft
     }
 }
 
 /// Keeps the hints up to date until the group stops.
-async fn follow(id: u64, raft: types::Raft, hints: Arc<Hints>) {
+async fn follow(id: u64, raft: machine::Raft, hints: Arc<Hints>) {
     let mut metrics = raft.metrics();
     loop {
         {

@@ -11,10 +11,7 @@ use std::{sync::Arc, time::Duration};
 use openraft::{Instant as _, async_runtime::watch::WatchReceiver as _};
 use tokio::time::Instant;
 
-use super::{
-    snapshot::Holds,
-    types::{self, RaftLogId},
-};
+use super::{machine, snapshot::Holds, types::RaftLogId};
 use crate::{limits, wal};
 
 /// What the operator asked for.
@@ -32,7 +29,7 @@ pub struct Retention {
 const LOOK_EVERY: Duration = Duration::from_millis(if cfg!(test) { 5 } else { 1_000 });
 
 pub struct Keeper {
-    raft: types::Raft,
+    raft: machine::Raft,
     wal: Arc<wal::Wal>,
     holds: Holds,
     retention: Retention,
@@ -56,7 +53,12 @@ fn index(log_id: Option<RaftLogId>) -> u64 {
 }
 
 impl Keeper {
-    pub fn new(raft: types::Raft, wal: Arc<wal::Wal>, holds: Holds, retention: Retention) -> Self {
+    pub fn new(
+        raft: machine::Raft,
+        wal: Arc<wal::Wal>,
+        holds: Holds,
+        retention: Retention,
+    ) -> Self {
         let flushed_bytes = wal.written_bytes();
         let purged = wal.purged().map_or(0, |(_, index)| index);
         Self {

@@ -17,7 +17,7 @@ use tonic::Status;
 
 use super::{
     Applied, Group, LogId, Rows, convert,
-    network::Client,
+    dial::Client,
     types::{self, RaftVote, SnapshotMeta, StoredMembership, TypeConfig},
 };
 use crate::limits;

@@ -18,7 +18,6 @@ openraft::declare_raft_types!(
         AsyncRuntime = openraft::impls::TokioRuntime,
 );
 
-pub type Raft = openraft::Raft<TypeConfig, super::machine::Machine>;
 pub type Entry = openraft::alias::EntryOf<TypeConfig>;
 pub type RaftLogId = openraft::alias::LogIdOf<TypeConfig>;
 pub type RaftVote = openraft::alias::VoteOf<TypeConfig>;

@@ -18,6 +18,7 @@ use super::{
     level,
     members::Members,
     proposal::{Body, Proposal},
+    published::{Published, SharedPublished},
     waiters::{Answer, Waiters},
 };
 use crate::{
@@ -25,25 +26,6 @@ use crate::{
     raft::{Applied, BoxFuture, Committed, Received, Rows},
     watch::{Hub, Revision},
 };
-
-/// What readers see: one moment of the rows, with the state that goes with it.
-pub struct Published<S> {
-    pub state: State,
-    pub members: Arc<Members>,
-    pub applied: Applied,
-    pub rows: S,
-    /// How often the rows have been replaced by another member's since the
-    /// start: what was worked out from others must not be written to these.
-    pub replaced: u64,
-}
-
-impl<S> Published<S> {
-    pub fn applied_index(&self) -> u64 {
-        self.applied.log_id.map_or(0, |id| id.index)
-    }
-}
-
-pub type SharedPublished<E> = Arc<ArcSwap<Published<<E as Engine>::Snapshot>>>;
 
 /// What [`Applier::start`] starts.
 pub struct Started<E: Engine> {
@@ -267,6 +249,10 @@ impl<E: Transfer> Thread<E> {
         let mut members = before.members.clone();
         let mut answers = Vec::with_capacity(proposals.len());
         let mut told = Told::default();
+        for id in self.leases.ended_here() {
+            let revoke = Command::LeaseRevoke(LeaseRevoke { id });
+            let _ = carry_out(&mut state, &mut overlay, &revoke, &mut told)?;
+        }
         for proposal in &proposals {
             if planted::has("write-lost-on-one-member")
                 && state.revision() % 101 == 0

@@ -8,7 +8,10 @@ use mizzen_core::State;
 use mizzen_engine::Transfer;
 use tokio::sync::watch;
 
-use super::apply::{Applier, Reclaim, SharedPublished};
+use super::{
+    apply::{Applier, Reclaim},
+    published::SharedPublished,
+};
 use crate::limits;
 
 /// Follows the published state until the applying thread stops. `reclaimed`

@@ -1,7 +1,11 @@
 //! Changes of the membership that clients ask for, with etcd's checks.
 
-use std::time::Duration;
+use std::{
+    hash::{BuildHasher, BuildHasherDefault, DefaultHasher},
+    time::Duration,
+};
 
+use mizzen_core::planted;
 use mizzen_engine::Engine;
 use mizzen_proto::peer::{ProgressRequest, membership_client::MembershipClient};
 use tokio::time::Instant;
@@ -38,7 +42,7 @@ impl<E: Engine> Server<E> {
     ) -> Result<Member, Error> {
         self.admit(caller)?;
         self.may_add(learner)?;
-        let id = new_id();
+        let id = new_id(&peer_urls);
         self.change_members(Change::Add {
             id,
             peer_urls: peer_urls.clone(),
@@ -314,6 +318,9 @@ fn quorum(voters: usize) -> usize {
 
 /// Never 0, which stands for no member; never one there is or was, or the
 /// change is refused.
-fn new_id() -> u64 {
+fn new_id(peer_urls: &[String]) -> u64 {
+    if planted::has("member-id-reused") {
+        return BuildHasherDefault::<DefaultHasher>::default().hash_one(peer_urls);
+    }
     rand::random_range(1..=u64::MAX)
 }

@@ -18,6 +18,7 @@ mod members;
 mod membership;
 mod membership_service;
 mod proposal;
+mod published;
 mod range_stream;
 mod read_index;
 mod reconcile;
@@ -40,7 +41,6 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-pub use apply::Published;
 pub use error::Error;
 pub use force_new::force_new_cluster;
 pub use join::{Description, describe};
@@ -48,6 +48,7 @@ pub use lease::{LeaseService, TimeToLive};
 pub use level::{NEWEST as NEWEST_LEVEL, cluster_version, limit as use_level, own as own_level};
 pub use members::{Attributes, Member, Refusal};
 pub use membership_service::MembershipService;
+pub use published::Published;
 pub use range_stream::{Chunks, RangeStreamError};
 pub use space::{DiskSpace, LookAtDisk};
 
@@ -57,10 +58,11 @@ use crate::{
     wal,
     watch::Hub,
 };
-use apply::{Applier, SharedPublished, Started};
+use apply::{Applier, Started};
 use forward::Forward;
 use lease::{Leases, Primary};
 use proposal::{Body, Proposal};
+use published::SharedPublished;
 use read_index::ReadIndex;
 use waiters::{Answer, Waiters};
 

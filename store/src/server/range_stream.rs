@@ -3,7 +3,7 @@
 use mizzen_core::{RangeChunk, RangeCursor};
 use mizzen_engine::Engine;
 
-use super::{apply::SharedPublished, error::Error};
+use super::{error::Error, published::SharedPublished};
 use crate::limits;
 
 #[derive(Debug, thiserror::Error)]

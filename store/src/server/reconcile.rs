@@ -18,11 +18,11 @@ use tokio::{
 };
 
 use super::{
-    apply::SharedPublished,
     level,
     liveness::Liveness,
     members::{Change, Members},
     proposal::{Body, Proposal, RequestId},
+    published::SharedPublished,
 };
 use crate::{
     limits,

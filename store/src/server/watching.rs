@@ -6,7 +6,7 @@ use std::{io, sync::Arc};
 use mizzen_core::{History, Interest};
 use mizzen_engine::Engine;
 
-use super::{Caller, Error, Server, apply::SharedPublished};
+use super::{Caller, Error, Server, published::SharedPublished};
 use crate::{
     limits,
     watch::{Bounds, Hub, Past, PastError, WatchStream},

@@ -14,7 +14,7 @@ use parking_lot::{Condvar, Mutex};
 use super::fs::{LogFile, LogFs};
 
 /// Sectors are written whole or not at all; which ones of a torn write are, is random.
-const SECTOR: u64 = 512;
+pub(super) const SECTOR: u64 = 512;
 
 /// An error to inject.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -371,7 +371,7 @@ fn crash_file(file: &Inode, rng: &mut Rng) -> Vec<u8> {
 }
 
 /// The parts of a write that fall into different sectors.
-fn sectors(offset: u64, data: &[u8]) -> impl Iterator<Item = (u64, &[u8])> {
+pub(super) fn sectors(offset: u64, data: &[u8]) -> impl Iterator<Item = (u64, &[u8])> {
     let mut at = offset;
     let mut rest = data;
     std::iter::from_fn(move || {

@@ -22,6 +22,8 @@
 //! written after it are on disk. A crash may leave more than D, never less.
 
 mod error;
+#[cfg(any(test, feature = "planted"))]
+mod forgetful;
 mod format;
 mod fs;
 mod keeper;
@@ -47,6 +49,8 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 pub use error::WalError;
+#[cfg(feature = "planted")]
+pub use forgetful::Forgetful;
 pub use fs::{LogFile, LogFs, RealFs};
 pub use memfs::{Fault, MemFs};
 pub use state::Done;

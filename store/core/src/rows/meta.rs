@@ -5,9 +5,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use super::{FORMAT, Revision, flags};
 use crate::{
-    alarm::{Alarm, AlarmKind},
-    size::Sizes,
-    state::State,
+    command::{Alarm, AlarmKind},
     wire::{Reader, put_zigzag},
 };
 
@@ -53,7 +51,25 @@ impl Default for Reclaimed {
     }
 }
 
-pub(crate) fn encode_state(state: &State) -> Bytes {
+/// What the row [`STATE`] says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Revisions {
+    pub(crate) revision: i64,
+    pub(crate) compact_revision: i64,
+    /// The floor before that one.
+    pub(crate) previous_compact_revision: i64,
+}
+
+/// Sums over the whole life of the store, bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sizes {
+    pub(crate) written: i64,
+    pub(crate) superseded: i64,
+    /// What `superseded` was at the newest compaction.
+    pub(crate) compacted: i64,
+}
+
+pub(crate) fn encode_state(state: &Revisions) -> Bytes {
     let mut out = BytesMut::with_capacity(16);
     out.put_u8(FORMAT);
     put_zigzag(&mut out, state.revision);
@@ -62,13 +78,12 @@ pub(crate) fn encode_state(state: &State) -> Bytes {
     out.freeze()
 }
 
-pub(crate) fn decode_state(row: &[u8]) -> Option<State> {
+pub(crate) fn decode_state(row: &[u8]) -> Option<Revisions> {
     let mut reader = start(row)?;
-    let state = State {
+    let state = Revisions {
         revision: reader.zigzag()?,
         compact_revision: reader.zigzag()?,
         previous_compact_revision: reader.zigzag()?,
-        ..State::EMPTY
     };
     let sound = (1..REVISION_END).contains(&state.revision)
         && (-1..=state.revision).contains(&state.compact_revision)
@@ -251,8 +266,8 @@ mod tests {
         #[test]
         fn rows_round_trip(revision in 1..1_i64 << 62, below: u64, ttl: i64, remaining: i64, target in -1..i64::MAX, main in 0..i64::MAX, sub: u32) {
             let compact_revision = -1 + (below % (revision as u64 + 2)) as i64;
-            let state = State {
-                revision, compact_revision, previous_compact_revision: -1, ..State::EMPTY
+            let state = Revisions {
+                revision, compact_revision, previous_compact_revision: -1
             };
             prop_assert_eq!(decode_state(&encode_state(&state)), Some(state));
             for remaining in [0, remaining] {
@@ -283,11 +298,10 @@ mod tests {
     fn golden_bytes() {
         assert_eq!(STATE, b"\x01\x00");
         assert_eq!(
-            encode_state(&State {
+            encode_state(&Revisions {
                 revision: 300,
                 compact_revision: 7,
                 previous_compact_revision: -1,
-                ..State::EMPTY
             })
             .as_ref(),
             b"\x10\xd8\x04\x0e\x01"
@@ -337,11 +351,10 @@ mod tests {
     #[test]
     fn an_impossible_state_is_damage() {
         for state in [(0, -1), (5, 6), (5, -2), (i64::MAX, 1)] {
-            let state = State {
+            let state = Revisions {
                 revision: state.0,
                 compact_revision: state.1,
                 previous_compact_revision: -1,
-                ..State::EMPTY
             };
             assert_eq!(decode_state(&encode_state(&state)), None, "{state:?}");
         }

@@ -16,8 +16,8 @@ use crate::{
     limits,
     raft::{Group, Submitted},
     server::{
-        apply::SharedPublished,
         proposal::{Body, Proposal},
+        published::SharedPublished,
         waiters::Waiters,
     },
 };

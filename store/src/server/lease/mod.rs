@@ -25,7 +25,7 @@ use tokio::{
 pub use peer::LeaseService;
 pub use primary::{Change, Primary};
 
-use super::{Body, Caller, Error, Server, apply::SharedPublished, waiters::Waiters};
+use super::{Body, Caller, Error, Server, published::SharedPublished, waiters::Waiters};
 use crate::{limits, raft::Group};
 use asking::{Asking, Item};
 use keeper::{Checkpoints, Keeper};

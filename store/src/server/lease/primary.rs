@@ -51,6 +51,8 @@ enum Phase {
 pub struct Primary {
     origin: Instant,
     phase: Mutex<Phase>,
+    /// Only for that bug: leases as a member sees them that hears of no renewal.
+    own: Mutex<Lessor>,
 }
 
 impl Primary {
@@ -58,7 +60,18 @@ impl Primary {
         Self {
             origin: Instant::now(),
             phase: Mutex::new(Phase::Demoted),
+            own: Mutex::new(Lessor::new(limits::LEASE_CHECKPOINT_INTERVAL)),
         }
+    }
+
+    /// Leases to be ended without the log.
+    pub fn ended_here(&self) -> Vec<i64> {
+        if !planted::has("lease-expired-by-follower")
+            || !matches!(*self.phase.lock(), Phase::Demoted)
+        {
+            return Vec::new();
+        }
+        self.own.lock().expire(self.now(), limits::LEASE_REVOKES)
     }
 
     fn now(&self) -> Duration {
@@ -71,6 +84,10 @@ impl Primary {
             return;
         }
         let now = self.now();
+        if planted::has("lease-expired-by-follower") {
+            let mut own = self.own.lock();
+            changes.iter().for_each(|change| change.make(&mut own, now));
+        }
         match &mut *self.phase.lock() {
             Phase::Demoted => {}
             Phase::Loading(seen) => {

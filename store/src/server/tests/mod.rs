@@ -1,6 +1,7 @@
 //! What members promise, held against power that goes off at every moment.
 //!
 //! `MIZZEN_POWER_STRIDE`: every how many steps the power goes off (1 for all).
+//! `MIZZEN_POWER_WORKERS`: at how many steps at the same time.
 //! `MIZZEN_POWER_LOSSES`: how often under load. `MIZZEN_POWER_STEP`: only at
 //! this one, as a failure reports it.
 

@@ -29,9 +29,9 @@ use crate::server::Caller;
 const OPERATIONS: usize = 300;
 const KEYS: u64 = 40;
 const SEED: u64 = 7;
-/// Lives at the same time: nine tenths of one are waiting for elections and
-/// simulated disks.
-const WORKERS: usize = 16;
+/// Lives at the same time, unless told otherwise: nine tenths of one are
+/// waiting for elections and simulated disks.
+const WORKERS: u64 = 6;
 /// Points that a planted mistake may survive: some of the first come before the
 /// first write.
 const SOON: u64 = 24;
@@ -306,7 +306,7 @@ fn every_step(
         failures: Vec::new(),
     });
     std::thread::scope(|scope| {
-        for _ in 0..WORKERS {
+        for _ in 0..setting("MIZZEN_POWER_WORKERS", WORKERS) {
             scope.spawn(|| {
                 while !over.load(Ordering::SeqCst) {
                     let step = next.fetch_add(stride, Ordering::SeqCst);
