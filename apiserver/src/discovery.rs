@@ -48,8 +48,24 @@ fn groups() -> Vec<(&'static str, &'static str)> {
             groups.push(one);
         }
     }
-    groups.sort_unstable();
+    // Stable: a group's versions stay in the order of their preference.
+    groups.sort_by_key(|(group, _)| *group);
     groups
+}
+
+/// Groups with a name, each once.
+fn group_names() -> Vec<&'static str> {
+    let mut names: Vec<_> = groups().into_iter().map(|(group, _)| group).collect();
+    names.dedup();
+    names
+}
+
+/// The versions of a group, the preferred first.
+fn versions(group: &str) -> Vec<&'static str> {
+    let all = group_versions().into_iter();
+    all.filter(|(of, _)| *of == group)
+        .map(|(_, version)| version)
+        .collect()
 }
 
 /// Every group version, the core one included.
@@ -59,9 +75,12 @@ pub fn group_versions() -> Vec<(&'static str, &'static str)> {
     all
 }
 
-fn api_group(group: &str, version: &str) -> Value {
-    let version = json!({"groupVersion": format!("{group}/{version}"), "version": version});
-    json!({"name": group, "versions": [version], "preferredVersion": version})
+fn api_group(group: &str) -> Value {
+    let versions: Vec<Value> = versions(group)
+        .into_iter()
+        .map(|version| json!({"groupVersion": format!("{group}/{version}"), "version": version}))
+        .collect();
+    json!({"name": group, "preferredVersion": versions.first(), "versions": versions})
 }
 
 /// `/api`.
@@ -74,17 +93,14 @@ pub fn core_versions(server: &str) -> Value {
 
 /// `/apis`.
 pub fn group_list() -> Value {
-    let groups: Vec<_> = groups()
-        .into_iter()
-        .map(|(group, version)| api_group(group, version))
-        .collect();
+    let groups: Vec<_> = group_names().into_iter().map(api_group).collect();
     json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
 }
 
 /// `/apis/GROUP`.
 pub fn group(name: &str) -> Option<Value> {
-    let (group, version) = groups().into_iter().find(|(group, _)| *group == name)?;
-    let mut value = api_group(group, version);
+    let group = group_names().into_iter().find(|group| *group == name)?;
+    let mut value = api_group(group);
     value["kind"] = "APIGroup".into();
     value["apiVersion"] = "v1".into();
     Some(value)
@@ -163,7 +179,15 @@ fn kind(group: &str, version: &str, kind: &str) -> Value {
     json!({"group": group, "version": version, "kind": kind})
 }
 
-fn aggregated_group(group: &str, version: &str) -> Value {
+fn aggregated_group(group: &str) -> Value {
+    let versions: Vec<Value> = versions(group)
+        .into_iter()
+        .map(|version| aggregated_version(group, version))
+        .collect();
+    json!({"metadata": {"name": group, "creationTimestamp": null}, "versions": versions})
+}
+
+fn aggregated_version(group: &str, version: &str) -> Value {
     let mut list = Vec::new();
     for resource in of(group, version) {
         let mut value = json!({
@@ -191,21 +215,15 @@ fn aggregated_group(group: &str, version: &str) -> Value {
             "singularResource": name.to_ascii_lowercase(), "verbs": ["create"],
         }));
     }
-    json!({
-        "metadata": {"name": group, "creationTimestamp": null},
-        "versions": [{"version": version, "resources": list, "freshness": "Current"}],
-    })
+    json!({"version": version, "resources": list, "freshness": "Current"})
 }
 
 /// `/api` or `/apis`, aggregated, of version `v2` or `v2beta1` of the form.
 pub fn aggregated(core: bool, version: &str) -> Value {
     let items: Vec<_> = if core {
-        vec![aggregated_group("", "v1")]
+        vec![aggregated_group("")]
     } else {
-        groups()
-            .into_iter()
-            .map(|(group, version)| aggregated_group(group, version))
-            .collect()
+        group_names().into_iter().map(aggregated_group).collect()
     };
     json!({
         "kind": "APIGroupDiscoveryList", "apiVersion": format!("apidiscovery.k8s.io/{version}"),
@@ -216,15 +234,20 @@ pub fn aggregated(core: bool, version: &str) -> Value {
 /// `/`.
 pub fn paths() -> Value {
     let mut paths: Vec<String> = ["/api", "/api/v1", "/apis"].map(str::to_owned).into();
-    for (group, version) in groups() {
+    for group in group_names() {
         paths.push(format!("/apis/{group}"));
-        paths.push(format!("/apis/{group}/{version}"));
+        paths.extend(
+            versions(group)
+                .iter()
+                .map(|version| format!("/apis/{group}/{version}")),
+        );
     }
     paths.extend(
         [
             "/healthz",
             "/livez",
             "/metrics",
+            "/openapi/v2",
             "/openapi/v3",
             "/readyz",
             "/version",
@@ -239,6 +262,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_preferred_version_comes_first() {
+        let value = group("autoscaling").expect("a group");
+        assert_eq!(value["preferredVersion"]["version"], "v2");
+        assert_eq!(value["versions"][1]["groupVersion"], "autoscaling/v1");
+        let new = aggregated_group("autoscaling");
+        assert_eq!(new["versions"][0]["version"], "v2");
+        assert_eq!(new["versions"][1]["version"], "v1");
+    }
+
+    #[test]
     fn both_forms_tell_the_same() {
         for (group, version) in group_versions() {
             let list = resource_list(group, version).expect("a group version");
@@ -248,9 +281,9 @@ mod tests {
                 .iter()
                 .filter_map(|one| one["name"].as_str())
                 .collect();
-            let new = aggregated_group(group, version);
+            let new = aggregated_version(group, version);
             let mut names = Vec::new();
-            for resource in new["versions"][0]["resources"].as_array().expect("a list") {
+            for resource in new["resources"].as_array().expect("a list") {
                 let name = resource["resource"].as_str().expect("a name");
                 names.push(name.to_owned());
                 for sub in resource["subresources"].as_array().into_iter().flatten() {

@@ -51,6 +51,9 @@ pub const PAGE_OBJECTS: i64 = 500;
 pub const REPLY_BYTES_MAX: usize = 1 << 30;
 /// Tries of an update whose client named no version, as upstream.
 pub const UPDATE_TRIES: usize = 5;
+/// Tries of a write that goes with others that many may want at once, such as
+/// that of a service and its node ports.
+pub const CLAIM_TRIES: usize = 100;
 /// Tries of one store call over all endpoints.
 pub const STORE_TRIES: usize = 6;
 /// Pause between them.
@@ -64,7 +67,7 @@ pub const READS_TOGETHER: usize = 32;
 pub const STORE_CALL: Duration = Duration::from_secs(10);
 /// Operations of one JSON patch, upstream's.
 pub const PATCH_OPERATIONS_MAX: usize = 10_000;
-/// Lists of at least so many bytes are compressed for clients that take gzip.
+/// Answers of more bytes are compressed for clients that take gzip, as upstream.
 pub const GZIP_BYTES_MIN: usize = 128 << 10;
 /// Objects are nested no deeper, in JSON that is not of a known type.
 pub const DEPTH_MAX: usize = 100;

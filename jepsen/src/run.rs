@@ -84,6 +84,7 @@ pub async fn run(args: &RunArgs, seed: u64, dir: &Path) -> Result<()> {
         proxied,
         faketime: faketime::library().filter(|_| kinds.contains(&Kind::Clock)),
         small_disks: kinds.iter().any(|k| k.needs_small_disks()),
+        forgetful: kinds.contains(&Kind::PowerLoss),
         server_args: args.server_args.clone(),
     };
     ensure!(

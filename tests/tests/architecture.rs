@@ -188,12 +188,14 @@ fn allowed_in_the_resource_api() -> BTreeMap<&'static str, &'static [&'static st
             "registry",
             &[
                 "cache", "codec", "defaults", "error", "limits", "object", "patch", "schema",
-                "select", "store", "validate",
+                "select", "store", "validate", "versions",
             ],
         ),
         ("bootstrap", &["codec", "error", "registry", "schema"]),
         ("discovery", &["schema"]),
-        ("openapi", &["discovery", "schema"]),
+        ("metrics", &["discovery"]),
+        ("versions", &["codec", "object", "schema"]),
+        ("openapi", &["codec", "discovery", "schema"]),
         ("table", &["codec", "object", "schema"]),
         ("token", &[]),
         (
@@ -204,6 +206,7 @@ fn allowed_in_the_resource_api() -> BTreeMap<&'static str, &'static [&'static st
                 "discovery",
                 "error",
                 "limits",
+                "metrics",
                 "object",
                 "openapi",
                 "patch",
@@ -212,6 +215,8 @@ fn allowed_in_the_resource_api() -> BTreeMap<&'static str, &'static [&'static st
                 "select",
                 "table",
                 "token",
+                "validate",
+                "versions",
             ],
         ),
     ])

@@ -1,4 +1,4 @@
-//! client-go's informers follow 1,000 objects through 10,000 changes while an
+//! Informers of client-go and kube-rs follow 1,000 objects through 10,000 changes while an
 //! apiserver and the store's leader are killed. The long form is the tool
 //! `resource_api follow`.
 
@@ -9,17 +9,18 @@ use mizzen_tests::follow::{self, Settings};
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn informers_miss_nothing() -> Result<()> {
     let folder = tempfile::tempdir()?;
-    let Some(program) = follow::build(folder.path())? else {
-        println!("skipped: informers (go is not on the PATH)");
-        return Ok(());
-    };
+    let client_go = follow::build(folder.path())?;
+    if client_go.is_none() {
+        println!("skipped: client-go's informers (go is not on the PATH)");
+    }
+    let kube_rs = follow::build_kube_rs()?;
     let settings = Settings {
         seed: 1,
         objects: 1_000,
         changes: 10_000,
     };
     Cluster::run(Options::new(cluster::mizzen()?), async |cluster| {
-        let reports = follow::run(cluster, &program, &settings).await?;
+        let reports = follow::run(cluster, client_go.as_deref(), &kube_rs, &settings).await?;
         println!("{reports:?}");
         follow::judge(&reports)
     })

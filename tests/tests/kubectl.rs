@@ -130,14 +130,16 @@ impl Kubectl<'_> {
     }
 }
 
-/// Every kubectl that is there.
+/// Every kubectl that is there and reads OpenAPI v3.
 fn kubectls() -> Vec<PathBuf> {
     let mut found = cluster::find_tool("kubectl");
-    for minor in 20..60 {
-        found.extend(cluster::find_tool(&format!("kubectl-1.{minor}")));
-    }
+    found.extend(of_minors(27..60));
     found.dedup();
     found
+}
+
+fn of_minors(minors: std::ops::Range<u32>) -> impl Iterator<Item = PathBuf> {
+    minors.flat_map(|minor| cluster::find_tool(&format!("kubectl-1.{minor}")))
 }
 
 #[tokio::test]
@@ -168,6 +170,15 @@ async fn kubectl() -> Result<()> {
             rolling_out(&kubectl)?;
             watching(&kubectl)?;
             deleting(&kubectl)?;
+        }
+        for program in of_minors(20..27) {
+            let kubectl = Kubectl {
+                program,
+                servers: &servers,
+                turn: Cell::new(0),
+                namespace: "old".to_owned(),
+            };
+            before_openapi_v3(&kubectl)?;
         }
         Ok(())
     })
@@ -222,6 +233,42 @@ fn reading(kubectl: &Kubectl<'_>) -> Result<()> {
     )
 }
 
+/// What rests on OpenAPI v2, by a kubectl that knows no other.
+fn before_openapi_v3(kubectl: &Kubectl<'_>) -> Result<()> {
+    let version = kubectl.json("version")?;
+    println!("kubectl {}", version["clientVersion"]["gitVersion"]);
+    kubectl.prints("create namespace old", &["namespace/old created"])?;
+    kubectl.prints(
+        "explain deployment.spec.strategy",
+        &["rollingUpdate", "RESOURCE: strategy"],
+    )?;
+    kubectl.prints("explain pod --recursive", &["containerPort", "mountPath"])?;
+    let map = r#"{"kind": "ConfigMap", "apiVersion": "v1", "metadata": {"name": "m"}, "data": {"image": "redis:2"}}"#;
+    kubectl.fails(
+        "apply --validate=true -f -",
+        &map.replace("\"data\"", "\"dataa\""),
+        &["unknown field", "dataa"],
+    )?;
+    let text = kubectl.fed("apply -f -", map)?;
+    ensure!(text == "configmap/m created\n", "{text}");
+    let text = kubectl.fed("apply -f -", map)?;
+    ensure!(text == "configmap/m unchanged\n", "{text}");
+    let changed = map.replace("redis:2", "redis:4");
+    let (printed, line) = kubectl.run(&["diff", "-f", "-"], &changed)?;
+    ensure!(
+        printed.code == Some(1) && printed.stdout.contains("redis:4"),
+        "{line}: {}{}",
+        printed.stdout,
+        printed.stderr
+    );
+    kubectl.prints("edit configmap m", &["configmap/m edited"])?;
+    kubectl.prints("get configmap m -o jsonpath={.data.image}", &["redis:3"])?;
+    kubectl.prints("create deployment d --image=a", &["d created"])?;
+    kubectl.prints("set image deployment/d a=b", &["image updated"])?;
+    kubectl.prints("delete namespace old --wait=false", &["deleted"])?;
+    Ok(())
+}
+
 fn config_maps(kubectl: &Kubectl<'_>) -> Result<()> {
     kubectl.prints(
         "create configmap a --from-literal=x=y",
@@ -258,6 +305,47 @@ fn config_maps(kubectl: &Kubectl<'_>) -> Result<()> {
     kubectl.fails("get configmap strict", "", &["not found"])
 }
 
+/// Kinds that are served in two versions.
+fn autoscaling(kubectl: &Kubectl<'_>) -> Result<()> {
+    kubectl
+        .prints(
+            "autoscale deployment web --min=2 --max=4 --cpu-percent=70",
+            &["autoscaled"],
+        )
+        .or_else(|_| {
+            // The newest have another flag for it.
+            kubectl.prints(
+                "autoscale deployment web --min=2 --max=4 --cpu=70%",
+                &["autoscaled"],
+            )
+        })?;
+    kubectl.prints("get hpa web", &["Deployment/web", "2", "4"])?;
+    let path = "{.spec.targetCPUUtilizationPercentage}";
+    kubectl.prints(
+        &format!("get horizontalpodautoscalers.v1.autoscaling web -o jsonpath={path}"),
+        &["70"],
+    )?;
+    kubectl.prints(
+        "patch horizontalpodautoscalers.v1.autoscaling web -p {\"spec\":{\"targetCPUUtilizationPercentage\":60}}",
+        &["patched"],
+    )?;
+    let path = "{.spec.metrics[0].resource.target.averageUtilization}";
+    kubectl.prints(
+        &format!("get horizontalpodautoscalers.v2.autoscaling web -o jsonpath={path}"),
+        &["60"],
+    )?;
+    kubectl.prints(
+        "get horizontalpodautoscalers.v1.autoscaling",
+        &["Deployment/web"],
+    )?;
+    kubectl.prints("get events.events.k8s.io", &[])?;
+    kubectl.prints(
+        "delete horizontalpodautoscalers.v1.autoscaling web",
+        &["deleted"],
+    )?;
+    Ok(())
+}
+
 fn creating(kubectl: &Kubectl<'_>) -> Result<()> {
     kubectl.prints(
         "create deployment web --image=nginx:1 --replicas=2",
@@ -267,7 +355,29 @@ fn creating(kubectl: &Kubectl<'_>) -> Result<()> {
         "create service clusterip web --tcp=80:8080",
         &["service/web created"],
     )?;
-    kubectl.prints("get service web", &["ClusterIP", "80/TCP"])?;
+    kubectl.prints("get service web", &["ClusterIP", "10.", "80/TCP"])?;
+    kubectl.prints(
+        "expose deployment web --name=outside --port=80 --type=NodePort",
+        &["service/outside exposed"],
+    )?;
+    let service = kubectl.json("get service outside")?;
+    let port = service["spec"]["ports"][0]["nodePort"].as_u64();
+    ensure!(
+        port.is_some_and(|port| (30_000..=32_767).contains(&port)),
+        "no node port: {service}"
+    );
+    let address = service["spec"]["clusterIP"]
+        .as_str()
+        .context("an address")?;
+    kubectl.prints(&format!("get ipaddress {address} -o name"), &[address])?;
+    kubectl.fails(
+        &format!("create service clusterip twin --tcp=80 --clusterip={address}"),
+        "",
+        &["provided IP is already allocated"],
+    )?;
+    kubectl.prints("delete service outside", &["deleted"])?;
+    kubectl.fails(&format!("get ipaddress {address}"), "", &["not found"])?;
+    autoscaling(kubectl)?;
     kubectl.prints(
         "create secret generic s --from-literal=password=p",
         &["secret/s created"],

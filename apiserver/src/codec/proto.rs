@@ -206,7 +206,8 @@ fn put_tag(number: u32, wire: u8, out: &mut Vec<u8>) {
     put_varint(u64::from(number) << 3 | u64::from(wire), out);
 }
 
-fn put_varint_field(number: u32, value: u64, out: &mut Vec<u8>) {
+/// Adds a field of a number.
+pub fn put_varint_field(number: u32, value: u64, out: &mut Vec<u8>) {
     put_tag(number, 0, out);
     put_varint(value, out);
 }

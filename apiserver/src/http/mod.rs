@@ -2,6 +2,9 @@
 //! else to `registry`, `discovery` and `openapi`.
 
 mod accept;
+mod coalesce;
+mod compress;
+mod labels;
 mod resource;
 mod respond;
 mod review;
@@ -10,7 +13,12 @@ mod tls;
 mod token;
 mod watch;
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use http::{Method, StatusCode, header};
@@ -30,6 +38,7 @@ use tokio_rustls::TlsAcceptor;
 
 pub use self::tls::{Files, TlsError, make_key};
 use self::{
+    coalesce::Coalesce,
     resource::Request,
     respond::Answer,
     route::{Query, Route},
@@ -37,7 +46,9 @@ use self::{
 use crate::{
     discovery,
     error::ApiError,
-    limits, openapi,
+    limits,
+    metrics::{Labels, Metrics},
+    openapi,
     registry::Registry,
     schema::REVIEWS,
     token::{self as tokens, Signer},
@@ -52,6 +63,7 @@ pub struct Api {
     /// How clients reach this server, as discovery tells it.
     address: String,
     signer: Signer,
+    metrics: Arc<Metrics>,
 }
 
 impl Api {
@@ -62,6 +74,7 @@ impl Api {
             watches: Arc::new(Semaphore::new(limits::WATCHES_MAX)),
             address,
             signer,
+            metrics: Arc::default(),
         }
     }
 
@@ -70,19 +83,39 @@ impl Api {
     }
 
     async fn serve(&self, request: http::Request<Incoming>) -> Answer {
+        let started = Instant::now();
         let (parts, body) = request.into_parts();
-        let head = parts.method == Method::HEAD;
-        let answer = match self.requests.try_acquire() {
-            Ok(_permit) => {
-                match tokio::time::timeout(limits::REQUEST, self.answer(&parts, body)).await {
+        let query = Query::parse(parts.uri.query().unwrap_or(""));
+        let route = route::route(parts.uri.path());
+        let labels = labels::of(route.as_ref(), query.as_ref(), &parts.method);
+        let watch = labels.verb == "WATCH";
+        let flying = (!watch).then(|| self.metrics.flying(labels));
+        let answer = match (self.requests.try_acquire(), query) {
+            (Err(_), _) => Err(ApiError::too_many()),
+            (Ok(_), None) => Err(ApiError::bad_request("the query is malformed")),
+            (Ok(_permit), Some(query)) => {
+                let asked = Asked {
+                    parts: &parts,
+                    query: &query,
+                    labels,
+                };
+                match tokio::time::timeout(limits::REQUEST, self.answer(asked, route, body)).await {
                     Ok(answer) => answer,
                     Err(_) => Err(ApiError::timeout("the request did not end in time")),
                 }
             }
-            Err(_) => Err(ApiError::too_many()),
         };
+        drop(flying);
         let mut answer = answer.unwrap_or_else(|error| respond::failure(&error));
-        if head {
+        // A watch that began is counted at its end.
+        if !watch || !answer.status().is_success() {
+            self.metrics
+                .done(labels, answer.status().as_u16(), started.elapsed());
+        }
+        if matches!(parts.method, Method::GET | Method::HEAD) {
+            answer = compress::gzip(answer, header_text(&parts.headers, header::ACCEPT_ENCODING));
+        }
+        if parts.method == Method::HEAD {
             *answer.body_mut() = respond::streamed(futures::stream::empty());
         }
         respond::set(&mut answer, header::CACHE_CONTROL, "no-cache, private");
@@ -91,38 +124,24 @@ impl Api {
 
     async fn answer(
         &self,
-        parts: &http::request::Parts,
+        asked: Asked<'_>,
+        route: Option<Route>,
         body: Incoming,
     ) -> Result<Answer, ApiError> {
-        let query = Query::parse(parts.uri.query().unwrap_or(""))
-            .ok_or_else(|| ApiError::bad_request("the query is malformed"))?;
-        let route = route::route(parts.uri.path()).ok_or_else(ApiError::no_page)?;
-        let (target, by_path) = match route {
+        let (target, by_path) = match route.ok_or_else(ApiError::no_page)? {
             Route::Object(target) => (target, false),
             Route::Watch(target) => (target, true),
             Route::Review(group, version, plural) => {
-                let body = read(body).await?;
-                let request = Request {
-                    method: &parts.method,
-                    headers: &parts.headers,
-                    query: &query,
-                    body,
-                };
+                let request = asked.with(read(body).await?);
                 let row = REVIEWS
                     .iter()
                     .find(|(of, name, ..)| *of == group && *name == plural && version == "v1");
                 let (_, _, kind, _) = row.ok_or_else(ApiError::no_page)?;
                 return review::answer(&group, kind, &request);
             }
-            other => return self.about(other, parts).await,
+            other => return self.about(other, asked.parts).await,
         };
-        let body = read(body).await?;
-        let request = Request {
-            method: &parts.method,
-            headers: &parts.headers,
-            query: &query,
-            body,
-        };
+        let request = asked.with(read(body).await?);
         resource::answer(self, target, &request, by_path).await
     }
 
@@ -131,11 +150,7 @@ impl Api {
         if !matches!(parts.method, Method::GET | Method::HEAD) {
             return Err(ApiError::method(parts.method.as_str()));
         }
-        let accept = parts
-            .headers
-            .get(header::ACCEPT)
-            .and_then(|value| value.to_str().ok())
-            .unwrap_or("");
+        let accept = header_text(&parts.headers, header::ACCEPT);
         let found = |value: Option<Value>| {
             value
                 .map(|value| respond::json(StatusCode::OK, &value))
@@ -147,10 +162,22 @@ impl Api {
             Route::OpenId => found(Some(tokens::openid_configuration())),
             Route::Keys => found(Some(self.signer.jwks())),
             Route::Health => self.health().await,
+            Route::Metrics => Ok(respond::bytes(
+                StatusCode::OK,
+                "text/plain; version=0.0.4; charset=utf-8",
+                self.metrics.text(),
+            )),
             Route::CoreVersions => Ok(self.groups(true, accept)),
             Route::Groups => Ok(self.groups(false, accept)),
             Route::Group(name) => found(discovery::group(&name)),
             Route::Resources(group, version) => found(discovery::resource_list(&group, &version)),
+            Route::OpenApiV2 => {
+                let form = openapi::v2(accept);
+                let mut answer = respond::bytes(StatusCode::OK, form.content, form.bytes.clone());
+                respond::set(&mut answer, header::ETAG, &format!("\"{}\"", form.hash));
+                respond::set(&mut answer, header::VARY, "Accept");
+                Ok(answer)
+            }
             Route::OpenApi => found(Some(openapi::index())),
             Route::OpenApiOf(path) => {
                 let document = openapi::documents()
@@ -201,6 +228,33 @@ impl Api {
             )),
         }
     }
+}
+
+/// A request without its body.
+struct Asked<'a> {
+    parts: &'a http::request::Parts,
+    query: &'a Query,
+    labels: Labels,
+}
+
+impl<'a> Asked<'a> {
+    fn with(self, body: Bytes) -> Request<'a> {
+        Request {
+            method: &self.parts.method,
+            headers: &self.parts.headers,
+            query: self.query,
+            labels: self.labels,
+            body,
+        }
+    }
+}
+
+/// The text of a header, empty when it is absent or is none.
+fn header_text(headers: &http::HeaderMap, name: header::HeaderName) -> &str {
+    headers
+        .get(name)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or("")
 }
 
 /// Reads a body up to the limit.
@@ -289,8 +343,15 @@ async fn connection(
         let api = api.clone();
         async move { Ok::<_, Infallible>(api.serve(request).await) }
     });
-    let connection = builder.serve_connection(TokioIo::new(stream), service);
-    if let Err(error) = watcher.watch(connection.into_owned()).await {
+    let ended = if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+        let stream = TokioIo::new(Coalesce::new(stream));
+        let connection = builder.serve_connection(stream, service);
+        watcher.watch(connection.into_owned()).await
+    } else {
+        let connection = builder.serve_connection(TokioIo::new(stream), service);
+        watcher.watch(connection.into_owned()).await
+    };
+    if let Err(error) = ended {
         tracing::debug!(%peer, %error, "a connection broke");
     }
 }

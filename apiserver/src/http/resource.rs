@@ -8,7 +8,7 @@ use super::{
     accept::{self, Form},
     respond::{self, Answer},
     route::Query,
-    watch::{self, Start, WatchOptions},
+    watch::{self, Hold, Start, WatchOptions},
 };
 use crate::{
     codec::{
@@ -16,15 +16,18 @@ use crate::{
         proto::{self, Envelope},
     },
     error::{ApiError, FieldError},
-    object::Json,
+    metrics::Labels as Counted,
+    object::{self, Json},
     patch::{Patch, PatchError},
     registry::{
-        DeleteOptions, Deleted, ListOptions, Match, Propagation, Target, Validation, WriteOptions,
-        sub,
+        DeleteOptions, Deleted, ListOptions, Listed, Match, Object, Propagation, Target,
+        Validation, WriteOptions, expect_kind, sub,
     },
     schema::{MessageId, Sub},
     select::{Fields, Labels, Selector},
     table::Include,
+    validate,
+    versions::View,
 };
 
 /// A request, with its body read.
@@ -32,15 +35,14 @@ pub struct Request<'a> {
     pub method: &'a Method,
     pub headers: &'a HeaderMap,
     pub query: &'a Query,
+    /// What it is counted as.
+    pub labels: Counted,
     pub body: Bytes,
 }
 
 impl Request<'_> {
     fn header(&self, name: header::HeaderName) -> &str {
-        self.headers
-            .get(name)
-            .and_then(|value| value.to_str().ok())
-            .unwrap_or("")
+        super::header_text(self.headers, name)
     }
 
     fn form(&self) -> Result<Form, ApiError> {
@@ -146,17 +148,19 @@ impl Request<'_> {
         }
     }
 
-    fn selector(&self, target: &Target) -> Result<Selector, ApiError> {
+    /// The selector in the words of the stored version.
+    fn selector(&self, view: View) -> Result<Selector, ApiError> {
         let labels =
             Labels::parse(self.query.get("labelSelector")).map_err(ApiError::bad_request)?;
-        let fields = Fields::parse(self.query.get("fieldSelector"), target.resource)
-            .map_err(ApiError::bad_request)?;
+        let fields = Fields::parse(self.query.get("fieldSelector"), view.served)
+            .map_err(ApiError::bad_request)?
+            .renamed(view.served, view.stored);
         Ok(Selector { labels, fields })
     }
 
-    fn list(&self, target: &Target) -> Result<ListOptions, ApiError> {
+    fn list(&self, view: View) -> Result<ListOptions, ApiError> {
         Ok(ListOptions {
-            selector: self.selector(target)?,
+            selector: self.selector(view)?,
             limit: self.number("limit")?.unwrap_or(0).max(0),
             token: self.query.get("continue").to_owned(),
             version: self.version()?,
@@ -191,6 +195,27 @@ impl Request<'_> {
                 "application/json, application/vnd.kubernetes.protobuf",
             )),
         }
+    }
+
+    /// Decodes the body as an object of the served version and gives it in the
+    /// stored one.
+    fn object(&self, view: View) -> Result<Decoded, ApiError> {
+        let mut body = self.decode(view.served.message)?;
+        if view.is_plain() {
+            return Ok(body);
+        }
+        expect_kind(view.served, &body)?;
+        let errors = validate::other_version(view.served, self.method == Method::POST, &body.value);
+        if !errors.is_empty() {
+            let name = object::meta_str(&body.value, "name");
+            return Err(ApiError::invalid(view.served, name, &errors));
+        }
+        body.value = view
+            .to_stored(body.value)
+            .map_err(|error| ApiError::invalid_body(view.served, &error.to_string()))?;
+        body.kind = view.stored.kind.to_owned();
+        body.api_version = view.stored.api_version();
+        Ok(body)
     }
 
     fn patch(&self) -> Result<Patch, ApiError> {
@@ -288,6 +313,42 @@ fn propagation(text: &str) -> Result<Option<Propagation>, ApiError> {
     }
 }
 
+/// The version in which an answer leaves. Rows and columns are made of the
+/// stored one.
+fn leaving(view: View, form: Form) -> View {
+    match form {
+        Form::Table => View::of(view.stored),
+        _ => view,
+    }
+}
+
+fn shown(view: View, json: &Bytes) -> Result<Bytes, ApiError> {
+    view.shown(json)
+        .map_err(|error| ApiError::internal(error.to_string()))
+}
+
+fn answer_object(
+    code: StatusCode,
+    view: View,
+    mut object: Object,
+    request: &Request<'_>,
+) -> Result<Answer, ApiError> {
+    let form = request.form()?;
+    let view = leaving(view, form);
+    object.json = shown(view, &object.json)?;
+    respond::object(code, form, view.served, &object, request.include()?)
+}
+
+fn answer_list(view: View, mut listed: Listed, request: &Request<'_>) -> Result<Answer, ApiError> {
+    let form = request.form()?;
+    let view = leaving(view, form);
+    if !view.is_plain() {
+        let items = listed.items.iter().map(|item| shown(view, item));
+        listed.items = items.collect::<Result<_, _>>()?;
+    }
+    respond::list(form, view.served, listed, request.include()?)
+}
+
 /// Answers a request about stored objects.
 pub async fn answer(
     api: &Api,
@@ -295,10 +356,12 @@ pub async fn answer(
     request: &Request<'_>,
     by_path: bool,
 ) -> Result<Answer, ApiError> {
+    let view = View::of(target.resource);
+    target.resource = view.stored;
     let named = !target.name.is_empty();
     match (request.method, target.sub) {
         (&Method::GET, None) if by_path || request.query.flag("watch") => {
-            let mut selector = request.selector(&target)?;
+            let mut selector = request.selector(view)?;
             if named {
                 let one = format!(
                     "metadata.name={}",
@@ -312,16 +375,15 @@ pub async fn answer(
                     Fields::parse(&one, target.resource).map_err(ApiError::bad_request)?;
                 target.name.clear();
             }
-            watched(api, &target, request, selector).await
+            watched(api, &target, view, request, selector).await
         }
         (&Method::GET, None) if !named => {
-            let form = request.form()?;
-            let include = request.include()?;
-            let listed = api.registry.list(&target, &request.list(&target)?).await?;
-            respond::list(form, target.resource, listed, include)
+            request.form()?;
+            let listed = api.registry.list(&target, &request.list(view)?).await?;
+            answer_list(view, listed, request)
         }
         (&Method::POST, None) => {
-            let body = request.decode(target.resource.message)?;
+            let body = request.object(view)?;
             if named {
                 return Err(ApiError::method("POST to an object"));
             }
@@ -331,36 +393,35 @@ pub async fn answer(
                 ));
             }
             let object = api.registry.create(&target, body, request.write()?).await?;
-            respond::object(
-                StatusCode::CREATED,
-                request.form()?,
-                target.resource,
-                &object,
-                request.include()?,
-            )
+            answer_object(StatusCode::CREATED, view, object, request)
         }
         (&Method::DELETE, None) if !named => {
-            let selector = request.selector(&target)?;
+            let selector = request.selector(view)?;
             let options = request.deletion()?;
             let gone = api
                 .registry
                 .delete_collection(&target, &selector, &options)
                 .await?;
-            let listed = crate::registry::Listed {
+            let listed = Listed {
                 items: gone.into_iter().map(|object| object.json).collect(),
                 revision: 0,
                 token: String::new(),
                 remaining: None,
             };
-            respond::list(request.form()?, target.resource, listed, request.include()?)
+            answer_list(view, listed, request)
         }
-        _ if named => one(api, &target, request).await,
+        _ if named => one(api, &target, view, request).await,
         (method, _) => Err(ApiError::method(method.as_str())),
     }
 }
 
 /// Answers a request about one object.
-async fn one(api: &Api, target: &Target, request: &Request<'_>) -> Result<Answer, ApiError> {
+async fn one(
+    api: &Api,
+    target: &Target,
+    view: View,
+    request: &Request<'_>,
+) -> Result<Answer, ApiError> {
     let registry = &api.registry;
     let object = match (request.method, target.sub) {
         (&Method::POST, Some(Sub::Binding)) => {
@@ -405,30 +466,24 @@ async fn one(api: &Api, target: &Target, request: &Request<'_>) -> Result<Answer
         (&Method::GET, Some(Sub::Finalize)) => return Err(ApiError::method("GET")),
         (&Method::GET, _) => registry.get(target, request.version()?).await?,
         (&Method::PUT, _) => {
-            let body = request.decode(target.resource.message)?;
+            let body = request.object(view)?;
             registry.update(target, &body, request.write()?).await?
         }
         (&Method::PATCH, _) => {
             registry
-                .patch(target, &request.patch()?, request.write()?)
+                .patch(target, &request.patch()?, view, request.write()?)
                 .await?
         }
         (&Method::DELETE, None) => match registry.delete(target, &request.deletion()?).await? {
             Deleted::Pending(object) => object,
-            Deleted::Gone(object) => return deleted(target, &object.json),
+            Deleted::Gone(object) => return deleted(target, view, &object.json),
         },
         (method, _) => return Err(ApiError::method(method.as_str())),
     };
-    respond::object(
-        StatusCode::OK,
-        request.form()?,
-        target.resource,
-        &object,
-        request.include()?,
-    )
+    answer_object(StatusCode::OK, view, object, request)
 }
 
-fn scale(object: crate::registry::Object) -> Result<Answer, ApiError> {
+fn scale(object: Object) -> Result<Answer, ApiError> {
     Ok(respond::bytes(
         StatusCode::OK,
         "application/json",
@@ -441,14 +496,14 @@ fn success(code: StatusCode) -> Answer {
     respond::json(code, &status)
 }
 
-fn deleted(target: &Target, object: &[u8]) -> Result<Answer, ApiError> {
+fn deleted(target: &Target, view: View, object: &[u8]) -> Result<Answer, ApiError> {
     let value: crate::object::Json =
         serde_json::from_slice(object).map_err(|error| ApiError::internal(error.to_string()))?;
     let mut details = serde_json::json!({
         "name": target.name, "kind": target.resource.plural, "uid": crate::object::meta_str(&value, "uid"),
     });
-    if !target.resource.group.is_empty() {
-        details["group"] = target.resource.group.into();
+    if !view.served.group.is_empty() {
+        details["group"] = view.served.group.into();
     }
     let status = serde_json::json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details});
     Ok(respond::json(StatusCode::OK, &status))
@@ -457,6 +512,7 @@ fn deleted(target: &Target, object: &[u8]) -> Result<Answer, ApiError> {
 async fn watched(
     api: &Api,
     target: &Target,
+    view: View,
     request: &Request<'_>,
     selector: Selector,
 ) -> Result<Answer, ApiError> {
@@ -484,7 +540,11 @@ async fn watched(
         Form::Protobuf => "application/vnd.kubernetes.protobuf;stream=watch",
         _ => "application/json",
     };
-    let chunks = watch::start(target.resource, cache, options, permit).await?;
+    let hold = Hold {
+        counted: api.metrics.watching(request.labels),
+        _permit: permit,
+    };
+    let chunks = watch::start(leaving(view, form), cache, options, hold).await?;
     let mut answer = http::Response::new(respond::streamed(chunks));
     respond::set(&mut answer, header::CONTENT_TYPE, content);
     Ok(answer)

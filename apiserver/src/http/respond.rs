@@ -26,6 +26,10 @@ use crate::{
 pub type Body = UnsyncBoxBody<Bytes, Infallible>;
 pub type Answer = Response<Body>;
 
+/// The length of a streamed body, as an extension of its answer.
+#[derive(Clone, Copy, Debug)]
+pub struct Length(pub usize);
+
 const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
 const JSON: &str = "application/json";
 
@@ -89,6 +93,14 @@ pub fn protobuf(resource: &Resource, json: &[u8]) -> Result<Vec<u8>, ApiError> {
         resource.message,
         json,
     )
+}
+
+/// A `Status` in protobuf.
+pub fn protobuf_status(json: &[u8]) -> Result<Vec<u8>, ApiError> {
+    let id = schema()
+        .find("io.k8s.apimachinery.pkg.apis.meta.v1.Status")
+        .ok_or_else(|| broken("no Status"))?;
+    sealed("v1", "Status", id, json)
 }
 
 /// One object in the form asked for. `id` is another message than the
@@ -261,6 +273,7 @@ fn items(content: &str, head: String, items: Vec<Bytes>) -> Answer {
         },
     );
     let mut answer = Response::new(streamed(chunks));
+    answer.extensions_mut().insert(Length(size));
     set(&mut answer, header::CONTENT_TYPE, content);
     answer
 }

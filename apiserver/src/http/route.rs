@@ -26,6 +26,8 @@ pub enum Route {
     Group(String),
     /// `/api/v1` or `/apis/GROUP/VERSION`
     Resources(String, String),
+    /// `/openapi/v2`
+    OpenApiV2,
     /// `/openapi/v3`
     OpenApi,
     /// `/openapi/v3/apis/GROUP/VERSION`, after `v3/`
@@ -116,6 +118,7 @@ pub fn route(path: &str) -> Option<Route> {
         ["apis", group, version] => {
             Some(Route::Resources((*group).to_owned(), (*version).to_owned()))
         }
+        ["openapi", "v2"] => Some(Route::OpenApiV2),
         ["openapi", "v3"] => Some(Route::OpenApi),
         ["openapi", "v3", rest @ ..] => Some(Route::OpenApiOf(rest.join("/"))),
         ["api", "v1", rest @ ..] => resource("", "v1", rest),

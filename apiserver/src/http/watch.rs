@@ -17,7 +17,10 @@ use futures::Stream;
 use rand::Rng as _;
 use serde_json::{Value, json};
 use tokio::{
-    sync::{OwnedSemaphorePermit, mpsc},
+    sync::{
+        OwnedSemaphorePermit,
+        mpsc::{self, error::TrySendError},
+    },
     time::{Instant, timeout_at},
 };
 
@@ -27,10 +30,11 @@ use crate::{
     codec::proto,
     error::ApiError,
     limits,
+    metrics::Watching,
     object::Json,
-    schema::Resource,
     select::Selector,
     table::{self, Include},
+    versions::View,
 };
 
 /// What a watch asks for.
@@ -58,8 +62,15 @@ pub enum Start {
     Now(i64),
 }
 
+/// What a watch holds while it lasts.
+pub struct Hold {
+    pub counted: Watching,
+    pub _permit: OwnedSemaphorePermit,
+}
+
 struct Watcher {
-    resource: &'static Resource,
+    hold: Hold,
+    view: View,
     cache: Arc<Cache>,
     options: WatchOptions,
     sender: mpsc::Sender<Bytes>,
@@ -100,38 +111,37 @@ impl Stream for Chunks {
 
 /// Starts a watch.
 pub async fn start(
-    resource: &'static Resource,
+    view: View,
     cache: Arc<Cache>,
     options: WatchOptions,
-    permit: OwnedSemaphorePermit,
+    hold: Hold,
 ) -> Result<Chunks, ApiError> {
     let begin = match options.start {
         Start::After(revision) => {
             cache.wait(1).await?;
-            let cursor = cache.after(revision).ok_or_else(|| {
-                ApiError::expired(format!(
-                    "too old resource version: {revision} ({})",
-                    cache.revision()
-                ))
-            })?;
-            Begin {
+            let too_old = || {
+                let now = cache.revision();
+                ApiError::expired(format!("too old resource version: {revision} ({now})"))
+            };
+            let cursor = cache.after(revision).ok_or_else(too_old);
+            cursor.map(|cursor| Begin {
                 entries: Vec::new(),
                 cursor,
                 revision,
                 state: false,
-            }
+            })
         }
         Start::State(least) | Start::StateThenMark(least) | Start::Now(least) => {
             cache.wait(least).await?;
             let snapshot = cache.snapshot(&options.scope);
             let state = !matches!(options.start, Start::Now(_));
             let entries = if state { snapshot.entries } else { Vec::new() };
-            Begin {
+            Ok(Begin {
                 entries,
                 cursor: snapshot.cursor,
                 revision: snapshot.revision,
                 state,
-            }
+            })
         }
     };
     let (sender, ready) = mpsc::channel(limits::CHUNKS_MAX);
@@ -139,8 +149,9 @@ pub async fn start(
         || limits::WATCH_MIN.mul_f64(1.0 + rand::rng().random::<f64>()),
         |seconds| Duration::from_secs(seconds).min(limits::WATCH_MAX),
     );
-    let watcher = Watcher {
-        resource,
+    let mut watcher = Watcher {
+        hold,
+        view,
         cache,
         options,
         sender,
@@ -150,8 +161,12 @@ pub async fn start(
     };
     let work = async move {
         // Over is how a watch ends: there is nothing to tell of it.
-        let _ = watcher.run(begin).await;
-        drop(permit);
+        let _ = match begin {
+            Ok(begin) => watcher.run(begin).await,
+            // As an event of a watch that began, as upstream does: kube-rs
+            // lists again upon no other answer.
+            Err(error) => watcher.failed(&error).await,
+        };
     };
     Ok(Chunks {
         work: Some(Box::pin(work)),
@@ -167,9 +182,10 @@ struct Begin {
 }
 
 impl Watcher {
-    async fn run(mut self, begin: Begin) -> Result<(), Over> {
+    async fn run(&mut self, begin: Begin) -> Result<(), Over> {
         for entry in begin.entries {
-            if entry.matches(self.resource, &self.options.selector) {
+            if entry.matches(self.view.stored, &self.options.selector) {
+                self.hold.counted.sent(1);
                 self.event(
                     Kind::Added.name(),
                     &frame(Kind::Added.name(), &entry.json()),
@@ -188,6 +204,9 @@ impl Watcher {
     async fn follow(&mut self, mut cursor: Cursor, mut reached: i64) -> Result<(), Over> {
         let mut progress = self.cache.subscribe();
         let mut marked = Instant::now();
+        // One timer for all turns: setting one for each costs more than the rest.
+        let alarm = tokio::time::sleep_until(self.deadline);
+        tokio::pin!(alarm);
         loop {
             progress.mark_unchanged();
             let Some((events, next, revision)) = self.cache.read(cursor) else {
@@ -195,14 +214,17 @@ impl Watcher {
             };
             cursor = next;
             let more = events.len() == limits::WATCH_TURN;
-            let alone = events.len() == 1 && self.options.form == Form::Json;
+            let mut sent = 0;
+            let alone =
+                events.len() == 1 && self.options.form == Form::Json && self.view.is_plain();
             for event in events {
                 if event.revision <= self.first()
                     || !event.entry.key.starts_with(self.options.scope.as_str())
                 {
                     continue;
                 }
-                if let Some(kind) = event.seen(self.resource, &self.options.selector) {
+                if let Some(kind) = event.seen(self.view.stored, &self.options.selector) {
+                    sent += 1;
                     let framed = event.frame(kind);
                     if alone {
                         self.send(framed).await?;
@@ -213,6 +235,7 @@ impl Watcher {
                     self.flush(false).await?;
                 }
             }
+            self.hold.counted.sent(sent);
             reached = reached.max(revision);
             self.flush(true).await?;
             if more {
@@ -223,15 +246,19 @@ impl Watcher {
                 self.bookmark(reached, false);
                 return self.flush(true).await;
             }
-            let mark = marked + limits::BOOKMARK;
-            if now >= mark {
+            if now >= marked + limits::BOOKMARK {
                 marked = now;
                 self.bookmark(reached, false);
                 self.flush(true).await?;
             }
-            let changed = timeout_at(mark.min(self.deadline), progress.changed()).await;
-            if matches!(changed, Ok(Err(_))) {
-                return Err(Over);
+            let until = (marked + limits::BOOKMARK).min(self.deadline);
+            if alarm.deadline() != until {
+                alarm.as_mut().reset(until);
+            }
+            tokio::select! {
+                biased;
+                changed = progress.changed() => changed.map_err(|_| Over)?,
+                () = &mut alarm => {}
             }
         }
     }
@@ -245,11 +272,19 @@ impl Watcher {
     }
 
     async fn expired(&mut self) -> Result<(), Over> {
-        let error =
-            ApiError::expired("the watch fell behind the changes that are kept: list again");
+        let why = "the watch fell behind the changes that are kept: list again";
+        self.failed(&ApiError::expired(why)).await
+    }
+
+    /// Ends the watch with an error.
+    async fn failed(&mut self, error: &ApiError) -> Result<(), Over> {
         let status = error.status().to_string();
         match self.options.form {
-            Form::Protobuf => {}
+            Form::Protobuf => {
+                if let Ok(sealed) = respond::protobuf_status(status.as_bytes()) {
+                    self.protobuf("ERROR", &sealed);
+                }
+            }
             _ => self
                 .chunk
                 .extend_from_slice(&frame("ERROR", status.as_bytes())),
@@ -258,7 +293,16 @@ impl Watcher {
     }
 
     /// Adds an event in the client's form; `framed` is the whole of it in JSON.
-    fn event(&mut self, kind: &str, framed: &[u8], object: &[u8]) {
+    fn event(&mut self, kind: &str, framed: &[u8], object: &Bytes) {
+        if self.view.is_plain() {
+            self.add(kind, framed, object);
+        } else if let Ok(object) = self.view.shown(object) {
+            self.add(kind, &frame(kind, &object), &object);
+        }
+    }
+
+    /// The same of an object in the version that is served.
+    fn add(&mut self, kind: &str, framed: &[u8], object: &[u8]) {
         match self.options.form {
             Form::Json => self.chunk.extend_from_slice(framed),
             Form::Partial => {
@@ -275,7 +319,7 @@ impl Watcher {
                         .cloned();
                     let meta = json!({"resourceVersion": version.unwrap_or(Value::Null)});
                     let table = table::of(
-                        self.resource,
+                        self.view.served,
                         &[value],
                         &meta,
                         self.options.include,
@@ -287,7 +331,7 @@ impl Watcher {
                 }
             }
             Form::Protobuf => {
-                if let Ok(sealed) = respond::protobuf(self.resource, object) {
+                if let Ok(sealed) = respond::protobuf(self.view.served, object) {
                     self.protobuf(kind, &sealed);
                 }
             }
@@ -314,7 +358,7 @@ impl Watcher {
         }
         let (kind, version) = match self.options.form {
             Form::Partial => ("PartialObjectMetadata", "meta.k8s.io/v1".to_owned()),
-            _ => (self.resource.kind, self.resource.api_version()),
+            _ => (self.view.served.kind, self.view.served.api_version()),
         };
         let object = json!({"kind": kind, "apiVersion": version, "metadata": meta}).to_string();
         match self.options.form {
@@ -322,7 +366,7 @@ impl Watcher {
                 .chunk
                 .extend_from_slice(&frame("BOOKMARK", object.as_bytes())),
             Form::Protobuf => {
-                if let Ok(sealed) = respond::protobuf(self.resource, object.as_bytes()) {
+                if let Ok(sealed) = respond::protobuf(self.view.served, object.as_bytes()) {
                     self.protobuf("BOOKMARK", &sealed);
                 }
             }
@@ -346,6 +390,11 @@ impl Watcher {
     }
 
     async fn send(&mut self, chunk: Bytes) -> Result<(), Over> {
+        let chunk = match self.sender.try_send(chunk) {
+            Ok(()) => return Ok(()),
+            Err(TrySendError::Full(chunk)) => chunk,
+            Err(TrySendError::Closed(_)) => return Err(Over),
+        };
         match timeout_at(self.deadline, self.sender.send(chunk)).await {
             Ok(Ok(())) => Ok(()),
             _ => Err(Over),

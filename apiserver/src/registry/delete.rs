@@ -10,7 +10,7 @@ use crate::{
     object::{self, Json},
     schema::Resource,
     select::Selector,
-    store::Outcome,
+    store::{Outcome, Write},
 };
 
 const ORPHAN: &str = "orphan";
@@ -63,7 +63,8 @@ impl Registry {
     ) -> Result<Deleted, ApiError> {
         let resource = target.resource;
         let mut pair = self.read(target).await?;
-        for _ in 0..limits::UPDATE_TRIES {
+        let (mut tries, mut contended) = (0, 0);
+        while tries < limits::UPDATE_TRIES && contended < limits::CLAIM_TRIES {
             let current = opened(resource, &pair)?;
             check(target, options, &current, pair.revision)?;
             let step = step(resource, options, &current);
@@ -79,16 +80,15 @@ impl Registry {
                     )?));
                 }
                 Step::Remove => {
-                    let outcome = self.store.delete(&target.key(), pair.revision).await?;
+                    let claims = self.claims(resource, Some(&current), None).await?;
+                    let write = Write::delete(target.key(), pair.revision);
+                    let outcome = self.store.commit(&write, &claims).await?;
                     (outcome, Err(pair.value.clone()))
                 }
                 Step::Mark(mut marked) => {
                     let bytes = object::to_store(resource, &mut marked);
-                    let outcome = self
-                        .store
-                        .put(&target.key(), bytes.clone(), pair.revision, 0)
-                        .await?;
-                    (outcome, Ok(bytes))
+                    let write = Write::put(target.key(), bytes.clone(), pair.revision);
+                    (self.store.commit(&write, &[]).await?, Ok(bytes))
                 }
             };
             match (outcome, object) {
@@ -99,7 +99,11 @@ impl Registry {
                     return Ok(Deleted::Gone(shown(resource, &bytes, revision)?));
                 }
                 (Outcome::Differs(None), _) => return Err(target.not_found()),
-                (Outcome::Differs(Some(newer)), _) => pair = newer,
+                (Outcome::Differs(Some(newer)), _) => {
+                    pair = newer;
+                    tries += 1;
+                }
+                (Outcome::Contended, _) => contended += 1,
             }
         }
         Err(ApiError::modified(resource, &target.name))

@@ -4,6 +4,7 @@
 //! and the caches. Knows no HTTP and no media type. What differs between kinds
 //! is asked of `schema`, `strategy`, `defaults` and `validate`.
 
+mod addresses;
 mod delete;
 mod list;
 mod strategy;
@@ -17,7 +18,7 @@ use bytes::Bytes;
 pub use self::{
     delete::{DeleteOptions, Deleted, Propagation},
     list::{ListOptions, Listed, Match},
-    write::{Validation, WriteOptions},
+    write::{Validation, WriteOptions, expect_kind},
 };
 use crate::{
     cache::Cache,

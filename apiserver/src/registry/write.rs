@@ -9,15 +9,16 @@ use serde_json::Value;
 
 use super::{Object, Registry, Target, opened, shown, strategy};
 use crate::{
-    codec::json::{self, Decoded, Source},
+    codec::json::{self, DecodeError, Decoded, Source},
     defaults,
     error::ApiError,
     limits,
     object::{self, Json},
     patch::{Patch, PatchError},
     schema::{Resource, find_resource},
-    store::Outcome,
+    store::{Outcome, Write},
     validate,
+    versions::View,
 };
 
 /// What every write may ask for.
@@ -86,7 +87,8 @@ const GENERATED_TRIES: usize = 8;
 /// What an update makes of the present object.
 enum Change<'a> {
     Replace(&'a Decoded),
-    Patch(&'a Patch),
+    /// In the version of the view.
+    Patch(&'a Patch, View),
     With(&'a (dyn Fn(&Json) -> Result<Json, ApiError> + Sync)),
 }
 
@@ -116,7 +118,7 @@ impl Registry {
         self.namespace_takes_objects(target).await?;
         let base = object::meta_str(&value, "generateName").to_owned();
         let generated = object::meta_str(&value, "name").is_empty() && !base.is_empty();
-        let mut tries = 0;
+        let (mut tries, mut contended) = (0, 0);
         loop {
             if generated {
                 object::set_meta(&mut value, "name", Some(generated_name(&base).into()));
@@ -129,6 +131,7 @@ impl Registry {
             if !errors.is_empty() {
                 return Err(ApiError::invalid(resource, &name, &errors));
             }
+            let claims = self.claims(resource, None, Some(&mut value)).await?;
             let bytes = object::to_store(resource, &mut value);
             let key = resource.key(&target.namespace, &name);
             if options.dry_run {
@@ -140,10 +143,13 @@ impl Registry {
                 };
             }
             let lease = self.lease_for(resource).await?;
-            match self.store.put(&key, bytes.clone(), 0, lease).await? {
+            let write = Write::put(key, bytes.clone(), 0).under(lease);
+            match self.store.commit(&write, &claims).await? {
                 Outcome::Done(revision) => {
                     return Ok(shown(resource, &bytes, revision)?.warned(warnings));
                 }
+                Outcome::Contended if contended < limits::CLAIM_TRIES => contended += 1,
+                Outcome::Contended => return Err(ApiError::modified(resource, &name)),
                 Outcome::Differs(_) if generated && tries < GENERATED_TRIES => tries += 1,
                 Outcome::Differs(_) => return Err(ApiError::already_exists(resource, &name)),
             }
@@ -161,14 +167,17 @@ impl Registry {
         self.change(target, &Change::Replace(body), options).await
     }
 
-    /// Patches an object, or the part of it that a subresource is.
+    /// Patches an object, or the part of it that a subresource is, as `view`
+    /// shows it.
     pub async fn patch(
         &self,
         target: &Target,
         patch: &Patch,
+        view: View,
         options: WriteOptions,
     ) -> Result<Object, ApiError> {
-        self.change(target, &Change::Patch(patch), options).await
+        self.change(target, &Change::Patch(patch, view), options)
+            .await
     }
 
     /// Changes an object by a function of its present state.
@@ -189,7 +198,8 @@ impl Registry {
     ) -> Result<Object, ApiError> {
         let resource = target.resource;
         let mut pair = self.read(target).await?;
-        for _ in 0..limits::UPDATE_TRIES {
+        let (mut tries, mut contended) = (0, 0);
+        while tries < limits::UPDATE_TRIES && contended < limits::CLAIM_TRIES {
             let current = opened(resource, &pair)?;
             let Made {
                 mut wanted,
@@ -215,19 +225,25 @@ impl Registry {
                 return Err(ApiError::invalid(resource, &target.name, &errors));
             }
             let ends = strategy::ends(resource, &wanted, &current);
+            let claims = match target.sub {
+                _ if ends => self.claims(resource, Some(&current), None).await?,
+                None => {
+                    self.claims(resource, Some(&current), Some(&mut wanted))
+                        .await?
+                }
+                Some(_) => Vec::new(),
+            };
             let bytes = object::to_store(resource, &mut wanted);
             if options.dry_run || (bytes == pair.value && !ends) {
                 return Ok(shown(resource, &bytes, pair.revision)?.warned(warnings));
             }
-            let outcome = if ends {
-                self.store.delete(&target.key(), pair.revision).await?
+            let write = if ends {
+                Write::delete(target.key(), pair.revision)
             } else {
                 let lease = self.lease_for(resource).await?;
-                self.store
-                    .put(&target.key(), bytes.clone(), pair.revision, lease)
-                    .await?
+                Write::put(target.key(), bytes.clone(), pair.revision).under(lease)
             };
-            match outcome {
+            match self.store.commit(&write, &claims).await? {
                 Outcome::Done(revision) => {
                     return Ok(shown(resource, &bytes, revision)?.warned(warnings));
                 }
@@ -235,7 +251,11 @@ impl Registry {
                 Outcome::Differs(Some(_)) if version.is_some() => {
                     return Err(ApiError::modified(resource, &target.name));
                 }
-                Outcome::Differs(Some(newer)) => pair = newer,
+                Outcome::Differs(Some(newer)) => {
+                    pair = newer;
+                    tries += 1;
+                }
+                Outcome::Contended => contended += 1,
             }
         }
         Err(ApiError::modified(resource, &target.name))
@@ -315,8 +335,10 @@ fn made(
                 warnings: Vec::new(),
             });
         }
-        Change::Patch(patch) => {
-            let mut shown = current.clone();
+        Change::Patch(patch, view) => {
+            let resource = view.served;
+            let unfit = |error: DecodeError| ApiError::invalid_body(resource, &error.to_string());
+            let mut shown = view.to_served(current.clone()).map_err(unfit)?;
             object::set_meta(
                 &mut shown,
                 "resourceVersion",
@@ -327,11 +349,10 @@ fn made(
             let patched = patch
                 .apply(shown, resource.message)
                 .map_err(|error| unpatched(target, error))?;
-            let decoded = json::conform(patched, resource.message, Source::Store)
-                .map_err(|error| ApiError::invalid_body(resource, &error.to_string()))?;
+            let decoded = json::conform(patched, resource.message, Source::Store).map_err(unfit)?;
             expect_kind(resource, &decoded)?;
             let warnings = left_out(resource, &decoded, validation)?;
-            (decoded.value, warnings)
+            (view.to_stored(decoded.value).map_err(unfit)?, warnings)
         }
     };
     let version = object::meta_str(&wanted, "resourceVersion");
@@ -346,7 +367,8 @@ fn made(
         .parse()
         .map_err(|_| ApiError::bad_request(format!("invalid resource version {version:?}")))?;
     // A patch that leaves the version alone names none.
-    let named = !matches!(change, Change::Patch(_)) || version != revision || names_version(change);
+    let named =
+        !matches!(change, Change::Patch(..)) || version != revision || names_version(change);
     Ok(Made {
         wanted,
         version: named.then_some(version),
@@ -357,8 +379,10 @@ fn made(
 /// Whether a patch speaks of the version.
 fn names_version(change: &Change<'_>) -> bool {
     match change {
-        Change::Patch(Patch::Merge(value)) => value.pointer("/metadata/resourceVersion").is_some(),
-        Change::Patch(Patch::Strategic(map)) => {
+        Change::Patch(Patch::Merge(value), _) => {
+            value.pointer("/metadata/resourceVersion").is_some()
+        }
+        Change::Patch(Patch::Strategic(map), _) => {
             object::at(map, &["metadata", "resourceVersion"]).is_some()
         }
         _ => false,
@@ -398,7 +422,7 @@ impl ApiError {
 }
 
 /// Checks that a body says what it is, and that it is what the URL is about.
-fn expect_kind(resource: &Resource, body: &Decoded) -> Result<(), ApiError> {
+pub fn expect_kind(resource: &Resource, body: &Decoded) -> Result<(), ApiError> {
     let expected = resource.api_version();
     if body.kind.is_empty() || body.api_version.is_empty() {
         let missing = if body.kind.is_empty() {

@@ -94,6 +94,16 @@ impl Resource {
         }
     }
 
+    /// The resource as which objects of this one are stored: itself, unless
+    /// this is another version of it.
+    pub fn stored(&'static self) -> &'static Self {
+        STORED_AS
+            .iter()
+            .find(|(served, _)| *served == (self.group, self.version))
+            .and_then(|(_, (group, version))| find(group, version, self.plural))
+            .unwrap_or(self)
+    }
+
     pub fn singular(&self) -> String {
         self.kind.to_ascii_lowercase()
     }
@@ -165,6 +175,28 @@ const EVENT_FIELDS: &[Selectable] = &[
     field("reason", &["reason"], ""),
     field("reportingComponent", &["reportingComponent"], ""),
     field("source", &["source", "component"], ""),
+    field("type", &["type"], ""),
+];
+/// The same in the words of `events.k8s.io`, in the same order.
+const NEW_EVENT_FIELDS: &[Selectable] = &[
+    field("regarding.kind", &["regarding", "kind"], ""),
+    field("regarding.namespace", &["regarding", "namespace"], ""),
+    field("regarding.name", &["regarding", "name"], ""),
+    field("regarding.uid", &["regarding", "uid"], ""),
+    field("regarding.apiVersion", &["regarding", "apiVersion"], ""),
+    field(
+        "regarding.resourceVersion",
+        &["regarding", "resourceVersion"],
+        "",
+    ),
+    field("regarding.fieldPath", &["regarding", "fieldPath"], ""),
+    field("reason", &["reason"], ""),
+    field("reportingController", &["reportingController"], ""),
+    field(
+        "deprecatedSource.component",
+        &["deprecatedSource", "component"],
+        "",
+    ),
     field("type", &["type"], ""),
 ];
 const NODE_FIELDS: &[Selectable] = &[field(
@@ -376,6 +408,19 @@ const GROUPS: &[Group] = &[
         &[],
     ),
     (
+        "autoscaling",
+        "v1",
+        &[Row(
+            "horizontalpodautoscalers",
+            "HorizontalPodAutoscaler",
+            &["hpa"],
+            ALL,
+            STATUS,
+            &[],
+        )],
+        &[],
+    ),
+    (
         "batch",
         "v1",
         &[
@@ -407,6 +452,12 @@ const GROUPS: &[Group] = &[
         "discovery.k8s.io",
         "v1",
         &[Row("endpointslices", "EndpointSlice", &[], &[], &[], &[])],
+        &[],
+    ),
+    (
+        "events.k8s.io",
+        "v1",
+        &[Row("events", "Event", &["ev"], &[], &[], NEW_EVENT_FIELDS)],
         &[],
     ),
     (
@@ -557,6 +608,14 @@ const GROUPS: &[Group] = &[
     ),
 ];
 
+type GroupVersion = (&'static str, &'static str);
+
+/// Group versions whose objects are stored as those of another one.
+const STORED_AS: &[(GroupVersion, GroupVersion)] = &[
+    (("autoscaling", "v1"), ("autoscaling", "v2")),
+    (("events.k8s.io", "v1"), ("", "v1")),
+];
+
 /// Resources that are answered, not stored: group, plural, kind, and whether
 /// they stand in a namespace. All are of version `v1`.
 pub const REVIEWS: &[(&str, &str, &str, bool)] = &[
@@ -612,7 +671,8 @@ fn place(plural: &str) -> &str {
     }
 }
 
-/// Every resource that is served, groups and resources in alphabetical order.
+/// Every resource that is served, groups and resources in alphabetical order,
+/// the preferred version of a group first.
 pub fn all() -> &'static [Resource] {
     static ALL: LazyLock<Vec<Resource>> = LazyLock::new(build);
     &ALL
@@ -672,10 +732,15 @@ mod tests {
 
     #[test]
     fn the_table_is_whole() {
-        let prefixes: HashSet<_> = all().iter().map(|resource| &resource.prefix).collect();
+        let stored: Vec<_> = all()
+            .iter()
+            .filter(|one| std::ptr::eq(*one, one.stored()))
+            .collect();
+        assert_eq!(stored.len(), all().len() - STORED_AS.len());
+        let prefixes: HashSet<_> = stored.iter().map(|resource| &resource.prefix).collect();
         assert_eq!(
             prefixes.len(),
-            all().len(),
+            stored.len(),
             "two resources share their keys"
         );
         let pods = find("", "v1", "pods").expect("a resource");

@@ -212,6 +212,19 @@ impl Fields {
         Ok(Self(requirements))
     }
 
+    /// The same in the words of another version of the resource, whose fields
+    /// stand in the same order.
+    #[must_use]
+    pub fn renamed(mut self, from: &Resource, to: &Resource) -> Self {
+        for requirement in &mut self.0 {
+            let mut pairs = from.selectable.iter().zip(to.selectable);
+            if let Some((_, known)) = pairs.find(|(one, _)| one.name == requirement.field) {
+                requirement.field = known.name.to_owned();
+            }
+        }
+        self
+    }
+
     /// The only name that can match, if there is one.
     pub fn name(&self) -> Option<&str> {
         self.0

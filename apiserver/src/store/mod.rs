@@ -54,6 +54,71 @@ pub enum Outcome {
     Done(i64),
     /// The condition did not hold; what is there instead.
     Differs(Option<Pair>),
+    /// The condition of a write that goes with it did not hold.
+    Contended,
+}
+
+/// A write of one key that names the revision it replaces (0: none).
+#[derive(Clone, Debug)]
+pub struct Write {
+    pub key: String,
+    /// `None` deletes the key.
+    value: Option<Bytes>,
+    expected: i64,
+    lease: i64,
+}
+
+impl Write {
+    pub fn put(key: String, value: Bytes, expected: i64) -> Self {
+        Self {
+            key,
+            value: Some(value),
+            expected,
+            lease: 0,
+        }
+    }
+
+    pub fn delete(key: String, expected: i64) -> Self {
+        Self {
+            key,
+            value: None,
+            expected,
+            lease: 0,
+        }
+    }
+
+    /// The same, kept as long as a lease (0: for ever).
+    #[must_use]
+    pub fn under(mut self, lease: i64) -> Self {
+        self.lease = lease;
+        self
+    }
+
+    fn compare(&self) -> Compare {
+        Compare {
+            result: CompareResult::Equal.into(),
+            target: CompareTarget::Mod.into(),
+            key: self.key.clone().into(),
+            range_end: Bytes::new(),
+            target_union: Some(TargetUnion::ModRevision(self.expected)),
+        }
+    }
+
+    fn operation(&self) -> request_op::Request {
+        let key = Bytes::from(self.key.clone());
+        match &self.value {
+            Some(value) => request_op::Request::RequestPut(PutRequest {
+                key,
+                value: value.clone(),
+                lease: self.lease,
+                ..PutRequest::default()
+            }),
+            None => request_op::Request::RequestDeleteRange(DeleteRangeRequest {
+                key,
+                ..DeleteRangeRequest::default()
+            }),
+        }
+    }
 }
 
 /// Why the store did not do it.
@@ -200,67 +265,37 @@ impl Store {
         }
     }
 
-    /// Writes `value` if the key was last changed at `expected` (0: is absent).
-    pub async fn put(
-        &self,
-        key: &str,
-        value: Bytes,
-        expected: i64,
-        lease: i64,
-    ) -> Result<Outcome, StoreError> {
-        let key = Bytes::copy_from_slice(key.as_bytes());
-        let put = request_op::Request::RequestPut(PutRequest {
-            key: key.clone(),
-            value: value.clone(),
-            lease,
-            ..PutRequest::default()
-        });
-        let (outcome, again) = self.conditional(key, put, expected).await?;
-        Ok(match outcome {
-            Outcome::Differs(Some(pair))
-                if again && pair.value == value && pair.revision > expected =>
+    /// Does `write`, and those that go with it, if every key was last changed
+    /// at the revision its write names; all of them or none.
+    pub async fn commit(&self, write: &Write, with: &[Write]) -> Result<Outcome, StoreError> {
+        let (outcome, again) = self.conditional(write, with).await?;
+        match (outcome, &write.value) {
+            // An earlier try did it.
+            (Outcome::Differs(Some(pair)), Some(value))
+                if again && pair.value == *value && pair.revision > write.expected =>
             {
-                Outcome::Done(pair.revision)
+                Ok(Outcome::Done(pair.revision))
             }
-            outcome => outcome,
-        })
-    }
-
-    /// Deletes the key if it was last changed at `expected`.
-    pub async fn delete(&self, key: &str, expected: i64) -> Result<Outcome, StoreError> {
-        let key = Bytes::copy_from_slice(key.as_bytes());
-        let delete = request_op::Request::RequestDeleteRange(DeleteRangeRequest {
-            key: key.clone(),
-            ..DeleteRangeRequest::default()
-        });
-        let (outcome, again) = self.conditional(key, delete, expected).await?;
-        match outcome {
-            // An earlier try deleted it: at the latest now.
-            Outcome::Differs(None) if again => Ok(Outcome::Done(self.revision().await?)),
-            outcome => Ok(outcome),
+            // At the latest now.
+            (Outcome::Differs(None), None) if again => Ok(Outcome::Done(self.revision().await?)),
+            (outcome, _) => Ok(outcome),
         }
     }
 
     async fn conditional(
         &self,
-        key: Bytes,
-        operation: request_op::Request,
-        expected: i64,
+        write: &Write,
+        with: &[Write],
     ) -> Result<(Outcome, bool), StoreError> {
         let op = |request| RequestOp {
             request: Some(request),
         };
+        let all = || std::iter::once(write).chain(with);
         let request = TxnRequest {
-            compare: vec![Compare {
-                result: CompareResult::Equal.into(),
-                target: CompareTarget::Mod.into(),
-                key: key.clone(),
-                range_end: Bytes::new(),
-                target_union: Some(TargetUnion::ModRevision(expected)),
-            }],
-            success: vec![op(operation)],
+            compare: all().map(Write::compare).collect(),
+            success: all().map(|write| op(write.operation())).collect(),
             failure: vec![op(request_op::Request::RequestRange(RangeRequest {
-                key,
+                key: write.key.clone().into(),
                 ..RangeRequest::default()
             }))],
         };
@@ -292,7 +327,13 @@ impl Store {
                     }
                     _ => None,
                 });
-        Ok((Outcome::Differs(current), again))
+        let found = current.as_ref().map_or(0, |pair| pair.revision);
+        let outcome = if found == write.expected {
+            Outcome::Contended
+        } else {
+            Outcome::Differs(current)
+        };
+        Ok((outcome, again))
     }
 
     /// Watches every key that begins with `prefix`, from revision `start` on.

@@ -14,6 +14,39 @@ use crate::{
     object::{self, Json},
 };
 
+/// An event of `events.k8s.io` says when, who and what.
+pub fn new_event(value: &Json) -> Errors {
+    let mut errors = Errors::new();
+    if object::str_at(value, &["eventTime"]).is_empty() {
+        errors.push(FieldError::required("eventTime", ""));
+    }
+    for (field, most) in [
+        ("reportingController", 253),
+        ("reportingInstance", 128),
+        ("action", 128),
+        ("reason", 128),
+    ] {
+        let text = object::str_at(value, &[field]);
+        if text.is_empty() {
+            errors.push(FieldError::required(field, ""));
+        } else if text.len() > most {
+            errors.push(FieldError::too_long(field, most));
+        }
+    }
+    if object::str_at(value, &["note"]).len() > 1_024 {
+        errors.push(FieldError::too_long("note", 1_024));
+    }
+    let kind = object::str_at(value, &["type"]);
+    if !matches!(kind, "Normal" | "Warning") {
+        errors.push(FieldError::unsupported(
+            "type",
+            kind,
+            &["Normal", "Warning"],
+        ));
+    }
+    errors
+}
+
 /// A lease.
 pub fn lease(value: &Json, errors: &mut Errors) {
     let spec = value.get("spec").unwrap_or(&Value::Null);

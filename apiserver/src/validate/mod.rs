@@ -62,6 +62,16 @@ fn kind(resource: &Resource, value: &Json, errors: &mut Errors) {
     }
 }
 
+/// Checks an object of a version that is not the stored one for what only that
+/// version asks.
+pub fn other_version(resource: &Resource, new: bool, value: &Json) -> Errors {
+    if resource.group == "events.k8s.io" && new {
+        kinds::new_event(value)
+    } else {
+        Vec::new()
+    }
+}
+
 fn required(value: &Json, kind: &str, errors: &mut Errors) {
     let field = if kind == "StorageClass" {
         "provisioner"

@@ -12,6 +12,7 @@ pub mod finals;
 pub mod leases;
 pub mod locks;
 pub mod logs;
+pub mod member_ids;
 pub mod model;
 pub mod numbers;
 pub mod realtime;
@@ -151,6 +152,7 @@ pub fn check(history: &History, logs: &Path) -> Vec<Finding> {
     findings.extend(set::check_unsafe(history));
     findings.push(compaction::check(history));
     findings.push(finals::check(history));
+    findings.push(member_ids::check(history));
     findings.push(coverage::check(history));
     findings.push(logs::check(history, logs));
     findings.splice(1..1, replayed.findings);

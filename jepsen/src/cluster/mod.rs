@@ -24,6 +24,10 @@ use std::time::Duration;
 /// A member that ended by itself is started again this often before the run
 /// is given up.
 const SELF_EXITS: u32 = 5;
+/// Heeded by a build of the store with the feature `planted`.
+const FORGETS: &str = "MIZZEN_FORGETS";
+/// What such a member says at its start.
+const FORGETFUL: &str = "forgets what is not synced";
 const TERM_PATIENCE: Duration = Duration::from_secs(20);
 
 /// What clients may see of the cluster without a lock.
@@ -66,6 +70,8 @@ pub struct Config {
     pub proxied: bool,
     /// Each member's files lie on a small file system of their own.
     pub small_disks: bool,
+    /// The members' logs are to forget what was not synced when they are killed.
+    pub forgetful: bool,
     /// The library by which the members' clocks can be moved.
     pub faketime: Option<PathBuf>,
     /// Further flags for every member.
@@ -120,6 +126,9 @@ impl Cluster {
                 faketime::shift(&file, 0)?;
                 member.environment = faketime::environment(library, &file);
             }
+            if config.forgetful {
+                member.environment.push((FORGETS.into(), "1".into()));
+            }
         }
         let mut disks = disks::Disks::default();
         for member in members.iter().filter(|_| config.small_disks) {
@@ -152,6 +161,17 @@ impl Cluster {
         let member = self.member(i)?;
         faketime::shift(&clock_file(&member.log), seconds)?;
         Ok(self.heeds_clock && member.pid().is_some_and(faketime::reaches))
+    }
+
+    /// True when every member said that its log forgets what is not synced.
+    pub fn forgets(&self) -> Result<bool> {
+        let said = |member: &Member| -> Result<bool> {
+            let log = std::fs::read(&member.log)
+                .with_context(|| format!("read {}", member.log.display()))?;
+            Ok(String::from_utf8_lossy(&log).contains(FORGETFUL))
+        };
+        let said: Result<Vec<bool>> = self.members.iter().map(said).collect();
+        Ok(said?.into_iter().all(|said| said))
     }
 
     /// From here on (or no longer) the end of this member's process surprises

@@ -6,7 +6,7 @@ pub mod record;
 
 use crate::clock::Nanos;
 use op::Op;
-use record::{Exit, Fault, Hash, Meta, Phase, Record, WatchBatch, WatchNote, Window};
+use record::{Change, Exit, Fault, Hash, Meta, Phase, Record, WatchBatch, WatchNote, Window};
 
 /// A history sorted by kind of record; each list keeps the order of the file.
 #[derive(Clone, Debug, Default)]
@@ -20,6 +20,7 @@ pub struct History {
     pub faults: Vec<Fault>,
     pub hashes: Vec<Hash>,
     pub exits: Vec<Exit>,
+    pub changes: Vec<Change>,
 }
 
 impl History {
@@ -34,6 +35,7 @@ impl History {
             Record::Fault(fault) => self.faults.push(fault),
             Record::Hash(hash) => self.hashes.push(hash),
             Record::Exit(exit) => self.exits.push(exit),
+            Record::Change(change) => self.changes.push(change),
         }
     }
 

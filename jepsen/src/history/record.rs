@@ -127,6 +127,16 @@ pub struct Hash {
     pub unimplemented: bool,
 }
 
+/// A member was added to the cluster, or removed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Change {
+    pub member: usize,
+    pub at: Nanos,
+    /// The id by which the cluster knows it.
+    pub id: u64,
+    pub added: bool,
+}
+
 /// A member's process ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Exit {
@@ -184,4 +194,5 @@ pub enum Record {
     Fault(Fault),
     Hash(Hash),
     Exit(Exit),
+    Change(Change),
 }

@@ -7,6 +7,9 @@ pub enum Kind {
     KillRandom,
     KillLeader,
     KillAll,
+    /// All members killed, and what they had not synced is lost: a build of the
+    /// store whose log forgets it.
+    PowerLoss,
     PauseRandom,
     PauseLeader,
     /// The leader alone on one side.
@@ -47,10 +50,11 @@ pub enum Kind {
     TruncateLog,
 }
 
-const NAMES: [(Kind, &str); 29] = [
+const NAMES: [(Kind, &str); 30] = [
     (Kind::KillRandom, "kill-random"),
     (Kind::KillLeader, "kill-leader"),
     (Kind::KillAll, "kill-all"),
+    (Kind::PowerLoss, "power-loss"),
     (Kind::PauseRandom, "pause-random"),
     (Kind::PauseLeader, "pause-leader"),
     (Kind::PartitionLeader, "partition-leader"),
@@ -128,7 +132,10 @@ impl Kind {
     /// other program and no protection of the transport, and damage nothing.
     fn is_common(self) -> bool {
         !self.needs_small_disks()
-            && !matches!(self, Kind::Corrupt | Kind::DiskSlow | Kind::Clock)
+            && !matches!(
+                self,
+                Kind::Corrupt | Kind::PowerLoss | Kind::DiskSlow | Kind::Clock
+            )
             && (!self.may_end_it() || self.name().starts_with("member-"))
     }
 
@@ -206,7 +213,9 @@ mod tests {
         assert_eq!(parse("disk").unwrap().len(), 3);
         assert_eq!(parse("damage").unwrap().len(), 4);
         assert_eq!(
-            parse("all,disk,damage,corrupt,clock").unwrap().len(),
+            parse("all,disk,damage,corrupt,clock,power-loss")
+                .unwrap()
+                .len(),
             NAMES.len()
         );
         assert!(parse("kill-some").is_err());

@@ -3,7 +3,7 @@
 
 use super::kind::Kind;
 use super::{Done, Nemesis};
-use crate::history::record::Injected;
+use crate::history::record::{Change, Injected, Record};
 use anyhow::{Context, Result, bail};
 use mizzen_proto::etcdserverpb as pb;
 use mizzen_proto::etcdserverpb::cluster_client::ClusterClient;
@@ -74,13 +74,19 @@ async fn change(n: &Nemesis, m: usize, wanted: bool) -> Result<()> {
     let url = n.cluster.lock().await.peer_url(m)?;
     let from = Instant::now();
     let mut last = String::new();
+    let mut known = None;
     while from.elapsed() < PATIENCE {
         let others = n.cluster.lock().await.running();
         for other in others.into_iter().filter(|other| *other != m) {
             let attempt = attempt(n, other, &url, wanted);
             match timeout(ANSWER, attempt).await {
-                Ok(Ok(true)) => return Ok(()),
-                Ok(Ok(false)) => {}
+                Ok(Ok((id, done))) => {
+                    known = id.or(known);
+                    if done {
+                        record(n, m, known, wanted).await;
+                        return Ok(());
+                    }
+                }
                 Ok(Err(status)) => last = status.to_string(),
                 Err(_) => last = "no answer".into(),
             }
@@ -90,13 +96,25 @@ async fn change(n: &Nemesis, m: usize, wanted: bool) -> Result<()> {
     bail!("given up: {last}")
 }
 
-/// True when it is as wanted already; otherwise asks for it.
+async fn record(n: &Nemesis, member: usize, id: Option<u64>, added: bool) {
+    let Some(id) = id else { return };
+    let change = Change {
+        member,
+        at: n.bench.clock.now(),
+        id,
+        added,
+    };
+    n.bench.sink.record(Record::Change(change)).await;
+}
+
+/// Gives the member's id if it is one, and true when it is as wanted already;
+/// otherwise asks for it.
 async fn attempt(
     n: &Nemesis,
     other: usize,
     url: &str,
     wanted: bool,
-) -> Result<bool, tonic::Status> {
+) -> Result<(Option<u64>, bool), tonic::Status> {
     let channel = n
         .bench
         .channel(other)
@@ -107,18 +125,20 @@ async fn attempt(
     let found = members
         .iter()
         .find(|member| member.peer_ur_ls.iter().any(|u| u == url));
-    match (found, wanted) {
-        (Some(_), true) | (None, false) => Ok(true),
-        (Some(member), false) => {
-            let request = pb::MemberRemoveRequest { id: member.id };
-            client.member_remove(request).await.map(|_| false)
+    let id = found.map(|member| member.id);
+    match (id, wanted) {
+        (Some(_), true) | (None, false) => return Ok((id, true)),
+        (Some(id), false) => {
+            let request = pb::MemberRemoveRequest { id };
+            client.member_remove(request).await.map(drop)?;
         }
         (None, true) => {
             let request = pb::MemberAddRequest {
                 peer_ur_ls: vec![url.to_string()],
                 ..pb::MemberAddRequest::default()
             };
-            client.member_add(request).await.map(|_| false)
+            client.member_add(request).await.map(drop)?;
         }
     }
+    Ok((id, false))
 }

@@ -110,7 +110,7 @@ impl Nemesis {
             let Some(kind) = order.pop() else { break };
             let begun = Instant::now();
             self.inject(kind).await?;
-            let pause = if kind == Kind::KillAll {
+            let pause = if matches!(kind, Kind::KillAll | Kind::PowerLoss) {
                 self.between()
             } else {
                 BREATH
@@ -159,7 +159,7 @@ impl Nemesis {
         let start = self.bench.clock.now();
         let done = match kind {
             Kind::KillRandom | Kind::KillLeader => process::kill(self, kind).await?,
-            Kind::KillAll => process::kill_all(self).await?,
+            Kind::KillAll | Kind::PowerLoss => process::kill_all(self, kind).await?,
             Kind::PauseRandom | Kind::PauseLeader => process::pause(self, kind).await?,
             Kind::RollingRestart => process::rolling_restart(self).await?,
             Kind::Compact | Kind::Defragment | Kind::MoveLeader => {

@@ -51,17 +51,23 @@ pub async fn kill(n: &mut Nemesis, kind: Kind) -> Result<Done> {
     })
 }
 
-/// kill -9 of all members at one moment, then start all.
-pub async fn kill_all(n: &mut Nemesis) -> Result<Done> {
+/// kill -9 of all members at one moment, then start all. It is a loss of power
+/// for members that forget what they had not synced.
+pub async fn kill_all(n: &mut Nemesis, kind: Kind) -> Result<Done> {
     let down = Duration::from_millis(n.rng.random_range(0..300));
     let mut cluster = n.cluster.lock().await;
     let all = cluster.running();
+    let forgetful = kind != Kind::PowerLoss || cluster.forgets()?;
     let kills = cluster.kill(&all).await?;
     drop(cluster);
     tokio::time::sleep(down).await;
     n.cluster.lock().await.start_all()?;
-    let detail = n.recover(&all, true).await;
-    let seen = kills as usize == all.len() && all.len() == n.bench.view.members();
+    let mut detail = n.recover(&all, true).await;
+    if !forgetful {
+        detail.push_str("; the members forget nothing when they are killed");
+    }
+    let complete = kills as usize == all.len() && all.len() == n.bench.view.members();
+    let seen = complete && forgetful;
     Ok(Done {
         members: all,
         hit_leader: true,

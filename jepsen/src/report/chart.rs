@@ -8,7 +8,8 @@ const HEIGHT: f64 = 240.0;
 const LEFT: f64 = 70.0;
 const BOTTOM: f64 = 30.0;
 const TOP: f64 = 10.0;
-const TICKS: u64 = 10;
+const TICKS: f64 = 12.0;
+const MARKS: f64 = 5.0;
 
 pub struct Line {
     pub name: &'static str,
@@ -61,7 +62,7 @@ impl Scale {
         } else {
             Scale {
                 low: 0.0,
-                high: high * 1.05,
+                high: (high / step(high, MARKS)).ceil() * step(high, MARKS),
                 logarithmic: false,
             }
         }
@@ -82,8 +83,23 @@ impl Scale {
             let (low, high) = (self.low as i32, self.high as i32);
             return (low..=high).map(|e| 10f64.powi(e)).collect();
         }
-        (0..=4).map(|i| f64::from(i) * self.high / 4.0).collect()
+        every(step(self.high, MARKS), self.high)
     }
+}
+
+/// The smallest round distance, a power of ten times 1, 2 or 5, of which this
+/// many reach `end`.
+fn step(end: f64, most: f64) -> f64 {
+    let power = 10f64.powf((end / most).max(1e-9).log10().floor());
+    let rounds = [1.0, 2.0, 5.0, 10.0].map(|round| round * power);
+    let enough = rounds.into_iter().find(|step| step * most >= end);
+    enough.unwrap_or(10.0 * power)
+}
+
+/// From zero to `end` in steps of this size.
+fn every(step: f64, end: f64) -> Vec<f64> {
+    let count = (end / step + 1e-6).floor() as u32;
+    (0..=count).map(|i| f64::from(i) * step).collect()
 }
 
 pub fn svg(chart: &Chart<'_>) -> String {
@@ -121,16 +137,13 @@ pub fn svg(chart: &Chart<'_>) -> String {
         );
     }
     let seconds = (end / SECOND as f64).max(1.0);
-    let step = (seconds / TICKS as f64).ceil().max(1.0);
-    let mut tick = 0.0;
-    while tick <= seconds {
+    for tick in every(step(seconds, TICKS).max(1.0), seconds) {
         let at = x(tick * SECOND as f64);
         let _ = write!(
             out,
             "<text x=\"{at:.1}\" y=\"{}\" text-anchor=\"middle\">{tick} s</text>",
             HEIGHT - 10.0
         );
-        tick += step;
     }
     let _ = write!(
         out,
@@ -182,16 +195,29 @@ fn draw(out: &mut String, line: &Line, x: impl Fn(usize) -> f64, scale: &Scale) 
 }
 
 fn number(value: f64) -> String {
-    if value >= 10.0 || value == 0.0 {
-        format!("{value:.0}")
-    } else {
-        format!("{value}")
+    if value >= 10.0 {
+        return format!("{value:.0}");
     }
+    let digits = format!("{value:.4}");
+    digits.trim_end_matches('0').trim_end_matches('.').into()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn marks_are_round() {
+        for (end, most, marks) in [
+            (1513.0, 5.0, vec![0.0, 500.0, 1000.0, 1500.0]),
+            (9.0, 5.0, vec![0.0, 2.0, 4.0, 6.0, 8.0]),
+            (1.0, 5.0, vec![0.0, 0.2, 0.4, 0.6, 0.8, 1.0]),
+        ] {
+            let got = every(step(end, most), end);
+            assert_eq!(got.len(), marks.len(), "{got:?}");
+            assert!(got.iter().zip(&marks).all(|(a, b)| (a - b).abs() < 1e-9));
+        }
+    }
 
     #[test]
     fn missing_values_break_the_line_and_text_is_escaped() {

@@ -20,9 +20,10 @@ code, pre { font: 13px/1.4 ui-monospace, monospace; background: #f3f4f6; border-
 code { padding: 1px 4px; } pre { padding: .7rem; overflow-x: auto; white-space: pre-wrap; word-break: break-word; }
 table { border-collapse: collapse; width: 100%; } td, th { text-align: left; padding: 4px 10px 4px 0; border-bottom: 1px solid #e3e6ea; vertical-align: top; }
 .PASS { color: #14733b; } .VIOLATION { color: #b3261e; } .INCOMPLETE { color: #8a5a00; } .verdict { font-weight: 600; }
-td:nth-child(-n+3) { white-space: nowrap; }
+td:nth-child(-n+2), .faults td:nth-child(-n+3) { white-space: nowrap; }
 svg { width: 100%; height: auto; } svg text { font-size: 11px; fill: #57606a; } svg .grid { stroke: #e3e6ea; }
 .key { display: inline-block; width: 12px; height: 12px; margin: 0 4px 0 14px; border-radius: 2px; vertical-align: -1px; }
+.item { white-space: nowrap; }
 .anomaly { border-left: 3px solid #b3261e; padding-left: 1rem; margin: 1rem 0; }
 ";
 
@@ -98,22 +99,9 @@ fn table(out: &mut String, findings: &[Finding]) {
     out.push_str("</table>");
 }
 
-/// The colour of a fault by its family.
-fn colour(kind: &str) -> &'static str {
-    match kind.split('-').next().unwrap_or_default() {
-        "kill" => "#d1242f",
-        "pause" => "#8250df",
-        "rolling" => "#0969da",
-        "delay" | "drip" | "reset" | "corrupt" => "#9a6700",
-        "compact" | "defragment" | "move" => "#57606a",
-        "member" => "#1a7f37",
-        "disk" | "flip" | "truncate" => "#bf3989",
-        _ => "#bf5700",
-    }
-}
-
-const FAMILIES: [(&str, &str); 8] = [
-    ("kill", "#d1242f"),
+/// Families of faults and their colours.
+const FAMILIES: [(&str, &str); 9] = [
+    ("kill, loss of power", "#d1242f"),
     ("pause", "#8250df"),
     ("partition", "#bf5700"),
     ("delay, drip, reset", "#9a6700"),
@@ -121,7 +109,24 @@ const FAMILIES: [(&str, &str); 8] = [
     ("compaction, defragmentation, leader moved", "#57606a"),
     ("membership", "#1a7f37"),
     ("disk and damage", "#bf3989"),
+    ("clock", "#0a7ea4"),
 ];
+
+/// The family of a kind of fault.
+fn family(kind: &str) -> (&'static str, &'static str) {
+    let number = match kind.split('-').next().unwrap_or_default() {
+        "kill" | "power" => 0,
+        "pause" => 1,
+        "delay" | "drip" | "reset" | "corrupt" => 3,
+        "rolling" => 4,
+        "compact" | "defragment" | "move" => 5,
+        "member" => 6,
+        "disk" | "flip" | "truncate" => 7,
+        "clock" => 8,
+        _ => 2,
+    };
+    FAMILIES[number]
+}
 
 fn charts(out: &mut String, history: &History) {
     let Series { width, buckets } = series(history);
@@ -145,61 +150,47 @@ fn charts(out: &mut String, history: &History) {
         .map(|f| Span {
             from: f.start,
             to: f.end,
-            colour: colour(&f.kind),
+            colour: family(&f.kind).1,
             title: format!("{} {:?}: {}", f.kind, f.members, f.detail),
         })
         .collect();
-    let throughput = [
-        Line {
-            name: "ok",
-            colour: "#14733b",
-            values: rate(|b| b.ok),
-        },
-        Line {
-            name: "failed for certain",
-            colour: "#9a6700",
-            values: rate(|b| b.fail),
-        },
-        Line {
-            name: "unknown",
-            colour: "#b3261e",
-            values: rate(|b| b.unknown),
-        },
+    let line = |name, colour, values| Line {
+        name,
+        colour,
+        values,
+    };
+    let throughput = [line("successful", "#14733b", rate(|b| b.ok))];
+    let failures = [
+        line("failed for certain", "#9a6700", rate(|b| b.fail)),
+        line("of unknown outcome", "#b3261e", rate(|b| b.unknown)),
     ];
     let latencies = [
-        Line {
-            name: "median",
-            colour: "#14733b",
-            values: latency(|b| b.median),
-        },
-        Line {
-            name: "99 %",
-            colour: "#0969da",
-            values: latency(|b| b.p99),
-        },
-        Line {
-            name: "longest",
-            colour: "#b3261e",
-            values: latency(|b| b.longest),
-        },
+        line("median", "#14733b", latency(|b| b.median)),
+        line("99 %", "#0969da", latency(|b| b.p99)),
+        line("longest", "#b3261e", latency(|b| b.longest)),
     ];
+    shades(out, history);
     for (title, unit, lines, logarithmic) in [
-        ("Throughput", "op/s", &throughput, false),
-        ("Latency of successful operations", "ms", &latencies, true),
+        ("Throughput", "op/s", &throughput[..], false),
+        (
+            "Operations that did not succeed",
+            "op/s",
+            &failures[..],
+            false,
+        ),
+        (
+            "Latency of successful operations",
+            "ms",
+            &latencies[..],
+            true,
+        ),
     ] {
         let _ = write!(out, "<h2>{title}</h2><p>");
         for line in lines {
             let _ = write!(
                 out,
-                "<span class=\"key\" style=\"background:{}\"></span>{}",
+                "<span class=\"item\"><span class=\"key\" style=\"background:{}\"></span>{}</span> ",
                 line.colour, line.name
-            );
-        }
-        out.push_str(" &nbsp; shaded by fault:");
-        for (name, colour) in FAMILIES {
-            let _ = write!(
-                out,
-                "<span class=\"key\" style=\"background:{colour};opacity:.4\"></span>{name}"
             );
         }
         out.push_str("</p>");
@@ -211,6 +202,26 @@ fn charts(out: &mut String, history: &History) {
             logarithmic,
         }));
     }
+}
+
+/// What the shading of the charts below stands for.
+fn shades(out: &mut String, history: &History) {
+    let mut seen: Vec<_> = history.faults.iter().map(|f| family(&f.kind)).collect();
+    seen.sort_unstable();
+    seen.dedup();
+    if seen.is_empty() {
+        return;
+    }
+    out.push_str(
+        "<h2>Over time</h2><p>Shaded by fault, from its beginning to the members' recovery:",
+    );
+    for (name, colour) in seen {
+        let _ = write!(
+            out,
+            "<span class=\"item\"><span class=\"key\" style=\"background:{colour};opacity:.4\"></span>{name}</span> "
+        );
+    }
+    out.push_str("</p>");
 }
 
 fn anomalies(out: &mut String, history: &History, findings: &[Finding]) {
@@ -273,7 +284,7 @@ fn faults(out: &mut String, history: &History) {
     if history.faults.is_empty() {
         return;
     }
-    out.push_str("<h2>Faults</h2><table><tr><th>from<th>to<th>kind<th>members<th>leader hit<th>seen<th>detail</tr>");
+    out.push_str("<h2>Faults</h2><table class=\"faults\"><tr><th>from<th>to<th>kind<th>members<th>leader hit<th>seen<th>detail</tr>");
     for f in &history.faults {
         let members: Vec<String> = f.members.iter().map(|m| format!("m{m}")).collect();
         let _ = write!(

@@ -51,7 +51,14 @@ impl LogStore {
         })
     }
 
-    async fn read(&self, start: u64, end: u64, max_bytes: usize) -> io::Result<Vec<Entry>> {
+    /// The last entry known to be committed.
+    pub fn committed(&self) -> Option<LogId> {
+        self.committed
+    }
+
+    /// Entries from `start` on to below `end`; fewer if they are larger than
+    /// `max_bytes` together, but one at least if there is one.
+    pub async fn read(&self, start: u64, end: u64, max_bytes: usize) -> io::Result<Vec<Entry>> {
         let records = if self.wal.is_in_memory(start) {
             self.wal.read(start..end, max_bytes)
         } else {

@@ -13,6 +13,7 @@ use openraft::{
 use parking_lot::Mutex;
 
 use super::{
+    log::LogStore,
     snapshot::{self, SnapshotData},
     types::{self, LogId, PeerNode, RaftLogId, SnapshotMeta, StoredMembership, TypeConfig},
 };
@@ -118,6 +119,28 @@ impl Machine {
 
     pub fn applied(&self) -> &Applied {
         &self.applied
+    }
+
+    /// Applies what is known to be committed, in runs as large as any. openraft
+    /// does so too, but few entries at a time, each of which is read, applied
+    /// and made visible by itself.
+    pub async fn replay(&mut self, log: &LogStore) -> io::Result<()> {
+        let end = log.committed().map_or(0, |id| id.index + 1);
+        loop {
+            let start = self.applied.log_id.map_or(0, |id| id.index + 1);
+            if start >= end {
+                return Ok(());
+            }
+            let stop = end.min(start + limits::APPLY_RUN_ENTRIES as u64);
+            let entries = log.read(start, stop, limits::APPLY_RUN_BYTES).await?;
+            if entries.is_empty() {
+                return Err(io::Error::other(format!(
+                    "the raft log has no entry {start}, which is committed and not applied"
+                )));
+            }
+            let entries = entries.into_iter().map(|entry| Ok((entry, None)));
+            self.apply(futures::stream::iter(entries)).await?;
+        }
     }
 
     /// Adds one entry to the run under construction; true when the run is full.

@@ -128,10 +128,11 @@ impl Group {
         rows: Arc<dyn Rows>,
         peers: Peers,
     ) -> io::Result<Arc<Self>> {
-        let machine = machine::Machine::new(rows.clone(), wal.clone())?;
+        let mut machine = machine::Machine::new(rows.clone(), wal.clone())?;
         let received = rows.label().as_ref().and_then(LogId::decode);
         let applied = machine.applied().log_id;
         let log = log::LogStore::new(wal.clone(), recovered, applied, received)?;
+        machine.replay(&log).await?;
         let raft = machine::Raft::new(
             config.id,
             Arc::new(raft_config(&config)?),

@@ -146,7 +146,10 @@ async fn maximal_objects_survive_the_store() -> Result<()> {
         let https = Https::connect(&server).await?;
         let mut kv = KvClient::new(cluster.channel(0)?);
         let mut objects = Vec::new();
-        for resource in resources() {
+        let stored = resources()
+            .iter()
+            .filter(|one| std::ptr::eq(*one, one.stored()));
+        for resource in stored {
             store(&mut kv, resource)
                 .await
                 .with_context(|| resource.kind)?;

@@ -4,10 +4,10 @@ use super::script::*;
 use super::{accepted, rejected, undecided};
 use crate::check::logs::is_fatal;
 use crate::check::numbers::{Windows, longest_gap};
-use crate::check::{coverage, finals, logs};
+use crate::check::{coverage, finals, logs, member_ids};
 use crate::clock::SECOND;
 use crate::history::op::{FailClass, Load};
-use crate::history::record::{Exit, Fault, Hash, Injected, Meta, Phase};
+use crate::history::record::{Change, Exit, Fault, Hash, Injected, Meta, Phase};
 use std::path::Path;
 
 fn meta(faults: &[&str], times: u32) -> Meta {
@@ -47,7 +47,13 @@ fn ended() -> Script {
 
 #[test]
 fn a_good_end_is_accepted() {
-    accepted(&finals::check(&ended().history));
+    let mut s = ended();
+    accepted(&finals::check(&s.history));
+    // What clients did not hear under load is no matter of the end.
+    s.load = Some(Load::Register);
+    s.unknown(0, 1, put("a", "0"));
+    s.fail(0, 1, get("a"), FailClass::Read);
+    accepted(&finals::check(&s.history));
 }
 
 #[test]
@@ -175,6 +181,54 @@ fn fatal_lines_and_unasked_ends_are_found() {
     rejected(
         &logs::check(&s.history, Path::new("/nowhere")),
         "ended by itself",
+    );
+}
+
+#[test]
+fn logs_are_read() {
+    let dir = std::env::temp_dir().join(format!("jepsen-logs-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap();
+    let fatal = "{\"level\":\"info\"}\n{\"level\":\"panic\",\"msg\":\"lost\"}\n";
+    for (member, text) in [(0, "=== start 1\n"), (1, fatal), (2, "")] {
+        std::fs::write(dir.join(format!("m{member}.log")), text).unwrap();
+    }
+    let mut s = Script::default();
+    s.history.meta = Some(meta(&[], 0));
+    rejected(&logs::check(&s.history, &dir), "m1.log: line 2: {\"level\"");
+    s.history.faults = vec![fault("kill-random", Injected::Installed, false)];
+    s.history.faults[0].members = vec![1];
+    rejected(&logs::check(&s.history, &dir), "m1.log: line 2");
+    // A member whose files were damaged may say so.
+    s.history.faults[0].kind = "flip-log".into();
+    accepted(&logs::check(&s.history, &dir));
+    std::fs::remove_file(dir.join("m2.log")).unwrap();
+    undecided(&logs::check(&s.history, &dir), "m2.log");
+    std::fs::remove_dir_all(&dir).unwrap();
+}
+
+#[test]
+fn ids_of_members_are_never_used_again() {
+    let change = |member, id, added| Change {
+        member,
+        at: SECOND,
+        id,
+        added,
+    };
+    let mut s = Script::default();
+    accepted(&member_ids::check(&s.history));
+    // An addition that nobody heard of may leave an id that is seen later only.
+    s.history.changes = vec![
+        change(0, 7, false),
+        change(0, 8, true),
+        change(1, 9, false),
+        change(0, 8, false),
+        change(0, 10, true),
+    ];
+    accepted(&member_ids::check(&s.history));
+    s.history.changes.push(change(1, 7, true));
+    rejected(
+        &member_ids::check(&s.history),
+        "m1 was added at 1.000 s with the id 7, which m0 had had before",
     );
 }
 

@@ -111,7 +111,28 @@ fn a_late_end_is_rejected_unless_a_fault_explains_it() {
     let mut s = kept();
     ends(&mut s, 9, 7);
     rejected(&judged(&s.history), "after its time at the latest");
-    s.history.faults.push(Fault {
+    s.history.faults.push(cut());
+    accepted(&judged(&s.history));
+}
+
+#[test]
+fn the_time_begins_anew_when_a_leader_is_back() {
+    for (back, late) in [(6, true), (8, false)] {
+        let mut s = kept();
+        s.history.faults.push(cut());
+        s.ok(5 * SECOND, back * SECOND, put("c", "again"));
+        ends(&mut s, 12, 7);
+        if late {
+            rejected(&judged(&s.history), "3.000 s after its time at the latest");
+        } else {
+            accepted(&judged(&s.history));
+        }
+    }
+}
+
+/// A leader was lost from 4 s to 5 s.
+fn cut() -> Fault {
+    Fault {
         kind: "kill-leader".into(),
         members: vec![0],
         hit_leader: true,
@@ -120,8 +141,7 @@ fn a_late_end_is_rejected_unless_a_fault_explains_it() {
         injected: Injected::Installed,
         kills: 1,
         detail: String::new(),
-    });
-    accepted(&judged(&s.history));
+    }
 }
 
 #[test]
@@ -191,6 +211,32 @@ fn locks_one_after_the_other_are_accepted() {
     grant(&mut s, 3, 2);
     lock(&mut s, 2, 2, 1);
     lock(&mut s, 3, 5, 2);
+    accepted(&locks::check(&s.history));
+}
+
+#[test]
+fn locks_of_unknown_outcome_are_held_by_nobody_for_certain() {
+    let mut s = Script::watched();
+    grant(&mut s, 1, 1);
+    grant(&mut s, 1, 2);
+    grant(&mut s, 1, 3);
+    // Taken, but its client never heard of it.
+    let name = "lock".to_string();
+    s.unknown(2 * SECOND, 3 * SECOND, Request::Lock { name, lease: 3 });
+    lock(&mut s, 2, 2, 1);
+    // A renewal without an answer prolongs nothing for certain.
+    s.unknown(3 * SECOND, 4 * SECOND, ask(LeaseReq::Renew { id: 1 }));
+    renew(&mut s, 3, 2, TTL);
+    lock(&mut s, 2, 5, 2);
+    accepted(&locks::check(&s.history));
+    // Nor is a lock held once it may have been given back.
+    let mut s = Script::watched();
+    grant(&mut s, 1, 1);
+    grant(&mut s, 1, 2);
+    lock(&mut s, 2, 2, 1);
+    let key = lock_key("lock", 1);
+    s.unknown(2 * SECOND + 1, 9 * SECOND, Request::Unlock { key });
+    lock(&mut s, 2, 3, 2);
     accepted(&locks::check(&s.history));
 }
 

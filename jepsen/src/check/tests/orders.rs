@@ -4,6 +4,7 @@ use super::script::*;
 use super::{accepted, rejected};
 use crate::check::realtime::{check, check_stale};
 use crate::check::replay::replay;
+use crate::history::op::{FailClass, Outcome};
 
 #[test]
 fn concurrent_operations_may_take_either_order() {
@@ -100,4 +101,15 @@ fn one_process_does_not_go_back_in_time() {
     accepted(&check_stale(&s.history));
     // A linearizable read may not, but that is the other check's business.
     accepted(&check(&s.history, &[]));
+    // What was asked without an answer says nothing.
+    s.op(second).member = 0;
+    s.op(second).out = Outcome::Unknown {
+        error: "timeout".into(),
+    };
+    accepted(&check_stale(&s.history));
+    s.op(second).out = Outcome::Fail {
+        class: FailClass::Read,
+        error: "no leader".into(),
+    };
+    accepted(&check_stale(&s.history));
 }

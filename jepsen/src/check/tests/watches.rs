@@ -29,6 +29,21 @@ fn a_valid_watch_is_accepted() {
 }
 
 #[test]
+fn writes_of_unknown_outcome_may_be_shown_or_not() {
+    let mut s = valid();
+    s.lost(8, 9, put("a", "5"));
+    s.unknown(8, 9, put("a", "6"));
+    s.ok(10, 11, put("b", "7"));
+    accepted(&watch(&s));
+    // What was shown once must be shown to all.
+    let mut bent = s.history.watches.clone();
+    bent.retain(|w| w.rev != 6);
+    bent.iter_mut().for_each(|w| w.member = 1);
+    s.history.watches.extend(bent);
+    rejected(&watch(&s), "leaves out revisions 6..7");
+}
+
+#[test]
 fn left_out_repeated_and_disordered_revisions() {
     let mut s = valid();
     s.history.watches.remove(1);

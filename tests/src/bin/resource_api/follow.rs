@@ -1,4 +1,4 @@
-//! client-go's informers follow changing objects while an apiserver and the
+//! Informers of client-go and kube-rs follow changing objects while an apiserver and the
 //! store's leader are killed. The short form is the test `informers`.
 
 use std::time::Instant;
@@ -21,7 +21,8 @@ pub struct Arguments {
 
 pub async fn run(arguments: Arguments) -> Result<()> {
     let folder = tempfile::tempdir()?;
-    let program = follow::build(folder.path())?.context("go is not on the PATH")?;
+    let client_go = follow::build(folder.path())?.context("go is not on the PATH")?;
+    let kube_rs = follow::build_kube_rs()?;
     let settings = Settings {
         seed: arguments.seed,
         objects: arguments.objects,
@@ -29,7 +30,7 @@ pub async fn run(arguments: Arguments) -> Result<()> {
     };
     Cluster::run(Options::new(cluster::mizzen()?), async |cluster| {
         let started = Instant::now();
-        let reports = follow::run(cluster, &program, &settings).await?;
+        let reports = follow::run(cluster, Some(&client_go), &kube_rs, &settings).await?;
         println!(
             "{} changes in {:.1} s",
             settings.changes,

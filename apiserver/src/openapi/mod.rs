@@ -2,6 +2,8 @@
 //! fields, merge keys, and the paths that clients look for. It has no
 //! descriptions.
 
+mod v2;
+
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     sync::LazyLock,
@@ -15,6 +17,8 @@ use crate::{
     discovery,
     schema::{Field, MessageId, Resource, Type, package, resources, schema},
 };
+
+pub use v2::document as v2;
 
 /// One document, encoded.
 pub struct Document {
@@ -93,14 +97,17 @@ fn document(group: &str, version: &str) -> Document {
         "paths": paths, "components": {"schemas": schemas},
     });
     let json = document.to_string();
-    let hash = Sha256::digest(json.as_bytes())
+    Document {
+        hash: hash(json.as_bytes()),
+        json: json.into(),
+    }
+}
+
+fn hash(bytes: &[u8]) -> String {
+    Sha256::digest(bytes)
         .iter()
         .map(|byte| format!("{byte:02X}"))
-        .collect();
-    Document {
-        json: json.into(),
-        hash,
-    }
+        .collect()
 }
 
 fn list_message(resource: &Resource) -> Option<MessageId> {
