@@ -180,8 +180,8 @@ pub const LEASE_BATCHES: usize = 8;
 pub const LEASE_ROUND: usize = 64;
 
 /// Expired leases in one entry of the log. Other writes wait while they are
-/// ended, for a few milliseconds.
-pub const LEASE_REVOKES: usize = 512;
+/// ended, for one or two milliseconds.
+pub const LEASE_REVOKES: usize = 128;
 
 /// When leases end later than this, their end is no longer held back for the
 /// sake of other writes: half of the second after which who waits for a lease

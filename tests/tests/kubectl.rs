@@ -480,11 +480,13 @@ fn forms(kubectl: &Kubectl<'_>) -> Result<()> {
         sorted == "serviceaccount/sa\nserviceaccount/y\nserviceaccount/z\n",
         "{sorted}"
     );
+    // A port of the nodes belongs to one service, whatever its namespace.
+    let port = format!("3008{}", kubectl.namespace.trim_start_matches("test-"));
     kubectl.prints(
-        "create service nodeport np --tcp=80 --node-port=30080",
+        &format!("create service nodeport np --tcp=80 --node-port={port}"),
         &["service/np created"],
     )?;
-    kubectl.prints("describe service np", &["NodePort", "30080"])?;
+    kubectl.prints("describe service np", &["NodePort", &port])?;
     kubectl.prints(
         "create service externalname out --external-name example.org",
         &["service/out created"],

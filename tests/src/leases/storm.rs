@@ -54,9 +54,10 @@ pub async fn run(cluster: &mut Cluster, plan: Plan) -> Result<Report> {
         .collect::<Result<Vec<_>>>()?;
     let book = Book::new(plan.leases);
     let mut observers = JoinSet::new();
-    for member in &members {
-        observers.spawn(observe::ends(book.clone(), member.clone()));
-    }
+    // One member is enough to see the ends: whoever sees them all has a part in
+    // what they cost.
+    let observed = members.first().context("no member")?.clone();
+    observers.spawn(observe::ends(book.clone(), observed));
     let began = Instant::now();
     let end = plan.lead + plan.control + RESERVE;
     // Whatever the moment of the grant, the lease ends within the second after
@@ -78,7 +79,7 @@ pub async fn run(cluster: &mut Cluster, plan: Plan) -> Result<Report> {
     let limit = storm + GIVEN_UP;
     while book.count(|lease| lease.gone.is_none()) > 0 {
         ensure!(Instant::now() < limit, "leases have not ended");
-        sleep(Duration::from_millis(20)).await;
+        sleep(Duration::from_millis(100)).await;
     }
     report(&book, puts.stop().await?, storm)
 }
