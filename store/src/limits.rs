@@ -266,6 +266,10 @@ pub const RECONCILE_INTERVAL: Duration = Duration::from_millis(100);
 /// of writes.
 pub const IN_SYNC_GAP: u64 = 1_000;
 
+/// Time for rows to reach what has been decided, before members are judged by
+/// them: a quorum that works needs milliseconds.
+pub const REFRESH_LIMIT: Duration = Duration::from_millis(500);
+
 /// How long a decided change of the membership is waited for before it is
 /// answered.
 pub const SETTLE_LIMIT: Duration = Duration::from_secs(3);
