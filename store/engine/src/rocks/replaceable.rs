@@ -36,7 +36,7 @@ const FIRST_GENERATION: u64 = 1;
 
 /// What a received file may hold unsynced, bytes: dirty pages in bulk would
 /// make the Raft log on the same disk wait for them.
-const UNSYNCED_BYTES: u64 = 8 << 20;
+const UNSYNCED_BYTES: u64 = 512 * 1024;
 
 fn generation_name(number: u64) -> String {
     format!("{number:016x}")
