@@ -114,12 +114,21 @@ pub const LOG_HOLD_BYTES: u64 = 4 * 1024 * 1024 * 1024;
 pub const FOLLOWER_GONE_AFTER: Duration = Duration::from_secs(10);
 
 /// Bytes of one chunk of a snapshot: far below the peers' message limit, and
-/// large enough that a chunk's overhead is nothing.
-pub const SNAPSHOT_CHUNK_BYTES: usize = 1024 * 1024;
+/// large enough that a chunk's overhead is nothing. A thread that serves clients
+/// is busy with one for some hundred microseconds.
+pub const SNAPSHOT_CHUNK_BYTES: usize = 256 * 1024;
 
-/// Rate at which a snapshot is sent, bytes per second: half of what a slow
-/// disk takes, so that the log on the same disk goes on.
-pub const SNAPSHOT_BYTES_PER_SECOND: u64 = 100 * 1024 * 1024;
+/// Rate at which a snapshot is sent at most, bytes per second: half of a
+/// gigabit's, and of what a slow disk takes, so that the log beside it goes on.
+pub const SNAPSHOT_BYTES_PER_SECOND: u64 = 64 * 1024 * 1024;
+
+/// A transfer works one part in this many of its time and leaves the rest to
+/// others, so it gives way where processors, disk or network are busy.
+pub const SNAPSHOT_SHARE: u32 = 4;
+
+/// Rate that it keeps nevertheless, bytes per second, if it can: the log that
+/// is held for its receiver must not reach LOG_HOLD_BYTES before the end.
+pub const SNAPSHOT_BYTES_PER_SECOND_BUSY: u64 = 16 * 1024 * 1024;
 
 /// A transfer on which nothing moves for this long is given up. Installing,
 /// during which nothing moves, takes less.
@@ -265,6 +274,10 @@ pub const RECONCILE_INTERVAL: Duration = Duration::from_millis(100);
 /// Entries a new voter may lack when it gets its vote: a fraction of a second
 /// of writes.
 pub const IN_SYNC_GAP: u64 = 1_000;
+
+/// Time for rows to reach what has been decided, before members are judged by
+/// them: a quorum that works needs milliseconds.
+pub const REFRESH_LIMIT: Duration = Duration::from_millis(500);
 
 /// How long a decided change of the membership is waited for before it is
 /// answered.

@@ -249,6 +249,7 @@ impl<E: Transfer> Thread<E> {
         let mut members = before.members.clone();
         let mut answers = Vec::with_capacity(proposals.len());
         let mut told = Told::default();
+        #[cfg(feature = "planted")]
         for id in self.leases.ended_here() {
             let revoke = Command::LeaseRevoke(LeaseRevoke { id });
             let _ = carry_out(&mut state, &mut overlay, &revoke, &mut told)?;

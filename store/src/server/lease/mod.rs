@@ -6,6 +6,8 @@
 
 mod asking;
 mod keeper;
+#[cfg(feature = "planted")]
+mod own_expiry;
 mod peer;
 mod primary;
 mod rounds;
