@@ -205,7 +205,7 @@ impl Replica {
             .prefetch(Family::Head, &keys)
             .expect("rows in memory can be read");
         let mut outcomes = Vec::new();
-        for commands in commands.chunk_by(|one, next| both_revoke(one, next)) {
+        for commands in commands.chunk_by(both_revoke) {
             if let [command] = commands {
                 outcomes.push(one(&mut self.state, &mut overlay, command));
             } else {
