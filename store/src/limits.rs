@@ -180,13 +180,22 @@ pub const LEASE_BATCHES: usize = 8;
 pub const LEASE_ROUND: usize = 64;
 
 /// Expired leases in one entry of the log. Other writes wait while they are
-/// ended, for one or two milliseconds.
-pub const LEASE_REVOKES: usize = 128;
+/// ended, for about a millisecond.
+pub const LEASE_REVOKES: usize = 256;
 
-/// When leases end later than this, their end is no longer held back for the
-/// sake of other writes: half of the second after which who waits for a lease
-/// would notice.
-pub const LEASE_OVERDUE: Duration = Duration::from_millis(500);
+/// From one entry that ends leases to the next when many end at once, if they
+/// need not be larger.
+pub const LEASE_TICK: Duration = Duration::from_millis(4);
+
+/// How much later than an election allows who waits for the end of a lease may
+/// see it. The leader spreads ends over half of that time.
+pub const LEASE_LATE: Duration = Duration::from_secs(1);
+
+/// How often a leader counts the leases that are to be ended.
+pub const LEASE_PACE_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Leases per second that are ended without regard to other writes.
+pub const LEASE_PACE_MIN: u64 = 4_000;
 
 /// Leases in one checkpoint (etcd's maxLeaseCheckpointBatchSize).
 pub const LEASE_CHECKPOINTS: usize = 1_000;
