@@ -6,6 +6,8 @@ TOOLS := $(CACHE)/tools
 REFERENCE := $(CACHE)/reference
 # Where the tests find etcd.
 export MIZZEN_REFERENCE_DIR := $(REFERENCE)
+# A test that fails says why in its last lines, not under a backtrace.
+export RUST_LIB_BACKTRACE := 0
 export PATH := $(TOOLS)/bin:$(PATH)
 BIN := $(CARGO_TARGET_DIR)/release
 

@@ -7,6 +7,7 @@ pub mod grpc;
 pub mod lease;
 pub mod limits;
 pub mod logging;
+pub mod member;
 pub mod member_dir;
 pub mod raft;
 pub mod server;

@@ -114,12 +114,21 @@ pub const LOG_HOLD_BYTES: u64 = 4 * 1024 * 1024 * 1024;
 pub const FOLLOWER_GONE_AFTER: Duration = Duration::from_secs(10);
 
 /// Bytes of one chunk of a snapshot: far below the peers' message limit, and
-/// large enough that a chunk's overhead is nothing.
-pub const SNAPSHOT_CHUNK_BYTES: usize = 1024 * 1024;
+/// large enough that a chunk's overhead is nothing. A thread that serves clients
+/// is busy with one for some hundred microseconds.
+pub const SNAPSHOT_CHUNK_BYTES: usize = 256 * 1024;
 
-/// Rate at which a snapshot is sent, bytes per second: half of what a slow
-/// disk takes, so that the log on the same disk goes on.
-pub const SNAPSHOT_BYTES_PER_SECOND: u64 = 100 * 1024 * 1024;
+/// Rate at which a snapshot is sent at most, bytes per second: half of a
+/// gigabit's, and of what a slow disk takes, so that the log beside it goes on.
+pub const SNAPSHOT_BYTES_PER_SECOND: u64 = 64 * 1024 * 1024;
+
+/// A transfer works one part in this many of its time and leaves the rest to
+/// others, so it gives way where processors, disk or network are busy.
+pub const SNAPSHOT_SHARE: u32 = 4;
+
+/// Rate that it keeps nevertheless, bytes per second, if it can: the log that
+/// is held for its receiver must not reach LOG_HOLD_BYTES before the end.
+pub const SNAPSHOT_BYTES_PER_SECOND_BUSY: u64 = 16 * 1024 * 1024;
 
 /// A transfer on which nothing moves for this long is given up. Installing,
 /// during which nothing moves, takes less.
@@ -171,13 +180,22 @@ pub const LEASE_BATCHES: usize = 8;
 pub const LEASE_ROUND: usize = 64;
 
 /// Expired leases in one entry of the log. Other writes wait while they are
-/// ended, for one or two milliseconds.
-pub const LEASE_REVOKES: usize = 128;
+/// ended, for about a millisecond.
+pub const LEASE_REVOKES: usize = 256;
 
-/// When leases end later than this, their end is no longer held back for the
-/// sake of other writes: half of the second after which who waits for a lease
-/// would notice.
-pub const LEASE_OVERDUE: Duration = Duration::from_millis(500);
+/// From one entry that ends leases to the next when many end at once, if they
+/// need not be larger.
+pub const LEASE_TICK: Duration = Duration::from_millis(4);
+
+/// How much later than an election allows who waits for the end of a lease may
+/// see it. The leader spreads ends over half of that time.
+pub const LEASE_LATE: Duration = Duration::from_secs(1);
+
+/// How often a leader counts the leases that are to be ended.
+pub const LEASE_PACE_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Leases per second that are ended without regard to other writes.
+pub const LEASE_PACE_MIN: u64 = 4_000;
 
 /// Leases in one checkpoint (etcd's maxLeaseCheckpointBatchSize).
 pub const LEASE_CHECKPOINTS: usize = 1_000;
@@ -256,6 +274,10 @@ pub const RECONCILE_INTERVAL: Duration = Duration::from_millis(100);
 /// Entries a new voter may lack when it gets its vote: a fraction of a second
 /// of writes.
 pub const IN_SYNC_GAP: u64 = 1_000;
+
+/// Time for rows to reach what has been decided, before members are judged by
+/// them: a quorum that works needs milliseconds.
+pub const REFRESH_LIMIT: Duration = Duration::from_millis(500);
 
 /// How long a decided change of the membership is waited for before it is
 /// answered.

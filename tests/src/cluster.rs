@@ -21,7 +21,7 @@ mod binary;
 mod member;
 mod ports;
 
-pub use binary::{apiserver, find_tool, mizzen, reference};
+pub use binary::{apiserver, find_tool, mizzen, mizzen_older, reference};
 use member::Member;
 pub use ports::free as free_ports;
 
@@ -40,7 +40,6 @@ pub struct Options {
     first_port: Option<u16>,
     flags: Vec<String>,
     member_flags: Vec<(usize, String)>,
-    environment: Vec<(String, String)>,
     directory: Option<PathBuf>,
 }
 
@@ -53,7 +52,6 @@ impl Options {
             first_port: None,
             flags: Vec::new(),
             member_flags: Vec::new(),
-            environment: Vec::new(),
             directory: None,
         }
     }
@@ -90,13 +88,6 @@ impl Options {
     #[must_use]
     pub fn member_flag(mut self, index: usize, flag: impl Into<String>) -> Self {
         self.member_flags.push((index, flag.into()));
-        self
-    }
-
-    /// One more environment variable for every member.
-    #[must_use]
-    pub fn environment(mut self, name: &str, value: &str) -> Self {
-        self.environment.push((name.to_owned(), value.to_owned()));
         self
     }
 }
@@ -154,7 +145,6 @@ impl Cluster {
             );
             let own = options.member_flags.iter().filter(|(of, _)| *of == index);
             own.for_each(|(_, flag)| member.add_argument(flag.clone()));
-            member.set_environment(options.environment.clone());
             cluster.members.push(member);
         }
         match cluster.launch().await {
@@ -339,13 +329,9 @@ impl Cluster {
         self.members[index].spawn(once)
     }
 
-    /// The environment variables that a member is started with from now on,
-    /// beside those of this process.
-    pub fn set_environment(&mut self, index: usize, variables: &[(&str, &str)]) {
-        let variables = variables
-            .iter()
-            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        self.members[index].set_environment(variables.collect());
+    /// The program that a member is from its next start on.
+    pub fn set_binary(&mut self, index: usize, binary: &Path) {
+        self.members[index].set_binary(binary);
     }
 
     /// Starts a stopped member on its data directory and waits until it is ready.

@@ -157,6 +157,22 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
             "grpc",
             &["concurrency", "limits", "server", "url", "version", "watch"],
         ),
+        // Puts the parts together.
+        (
+            "member",
+            &[
+                "config",
+                "first_start",
+                "grpc",
+                "limits",
+                "logging",
+                "member_dir",
+                "raft",
+                "server",
+                "version",
+                "wal",
+            ],
+        ),
     ])
 }
 
@@ -268,7 +284,7 @@ fn outside_crates_stay_where_they_belong() {
         ("openraft", &["raft"]),
         (
             "mizzen_engine",
-            &["raft", "server", "concurrency", "grpc", "main"],
+            &["raft", "server", "concurrency", "grpc", "member"],
         ),
         ("mizzen_proto", &["raft", "server", "concurrency", "grpc"]),
         ("hyper", &["grpc"]),

@@ -1,7 +1,8 @@
 //! Members are replaced by newer ones while clients go on: what only the newer
 //! ones understand is not written before all can read it.
 //!
-//! The older program is the same one, told to behave as it did.
+//! The older program is an executable of its own that lacks these levels of
+//! features: `store/examples/mizzen-older.rs`.
 
 use std::time::{Duration, Instant};
 
@@ -14,8 +15,6 @@ use mizzen_tests::cluster::{self, Cluster, Options};
 use mizzen_tests::load::Load;
 use tonic::{Code, Status};
 
-/// Before alarms.
-const OLDER: (&str, &str) = ("MIZZEN_TEST_LEVEL", "1");
 const SETTLE: Duration = Duration::from_secs(10);
 
 async fn alarm(cluster: &Cluster, index: usize, action: AlarmAction) -> Result<usize, Status> {
@@ -45,15 +44,15 @@ async fn not_yet(cluster: &Cluster) -> Result<()> {
 
 #[tokio::test]
 async fn members_are_upgraded_one_by_one() -> Result<()> {
-    let options = Options::new(cluster::mizzen()?).environment(OLDER.0, OLDER.1);
-    Cluster::run(options, async |cluster| {
+    let (older, newer) = (cluster::mizzen_older()?, cluster::mizzen()?);
+    Cluster::run(Options::new(older.clone()), async |cluster| {
         let members = (0..3).map(|index| cluster.channel(index));
         let load = Load::start(members.collect::<Result<_>>()?, 200);
         not_yet(cluster).await?;
         for index in 0..3 {
             load.flows(50).await?;
             ensure!(cluster.terminate(index).await?.success());
-            cluster.set_environment(index, &[]);
+            cluster.set_binary(index, &newer);
             cluster.restart(index).await?;
             load.flows(50).await?;
             if index < 2 {
@@ -90,12 +89,12 @@ async fn members_are_upgraded_one_by_one() -> Result<()> {
 
         // There is no way back for a member's data.
         ensure!(cluster.terminate(2).await?.success());
-        cluster.set_environment(2, &[OLDER]);
+        cluster.set_binary(2, &older);
         cluster.spawn(2)?;
         ensure!(!cluster.wait_end(2).await?.success());
         let log = std::fs::read_to_string(cluster.log_path(2))?;
         ensure!(log.contains("too old for this data"));
-        cluster.set_environment(2, &[]);
+        cluster.set_binary(2, &newer);
         cluster.restart(2).await
     })
     .await

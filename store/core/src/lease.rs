@@ -1,20 +1,23 @@
 //! Leases as ids, times to live and attached keys. When one expires is not
 //! known here: expiry comes as a command.
 
-use std::ops::ControlFlow;
+use std::{collections::BTreeSet, ops::ControlFlow};
 
 use bytes::Bytes;
 
 use crate::{
     command::{LeaseCheckpoint, LeaseGrant},
     error::{Error, Stop},
+    event::Event,
     limits::LEASE_TTL_MAX,
+    overlay::Overlay,
     planted,
     reply::Reply,
     rows::{
         meta::{self, Lease},
         required,
     },
+    state::State,
     view::{Family, View, ViewError},
     write::Writer,
 };
@@ -114,14 +117,136 @@ pub(crate) fn revoke<V: View + ?Sized>(
     if lease(writer.overlay, id)?.is_none() {
         return Err(Error::LeaseNotFound.into());
     }
-    let skipped = usize::from(planted::has("revoke-leaves-key"));
-    for key in lease_keys(writer.overlay, id)?.into_iter().skip(skipped) {
-        writer.delete_key(key)?;
-    }
-    writer.overlay.delete(Family::Meta, meta::lease_key(id));
+    let keys = lease_keys(writer.overlay, id)?;
+    let rows = heads(writer.overlay, std::slice::from_ref(&keys))?;
+    end(writer, id, &keys, &rows)?;
     Ok(Reply::LeaseRevoke {
         revision: writer.seen().revision,
     })
+}
+
+/// A lease that was ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ended {
+    pub id: i64,
+    /// The revision in which its keys were deleted; if it had none, the newest
+    /// one.
+    pub revision: i64,
+    /// What watches tell, in the order it happened; all of that revision.
+    pub events: Vec<Event>,
+}
+
+/// Ends leases one after the other, as
+/// [`Command::LeaseRevoke`](crate::Command::LeaseRevoke) for each would, but
+/// reads the rows of all of them at once. Those that do not exist are passed
+/// over.
+///
+/// After an error the overlay and the state hold parts of it and must be
+/// discarded.
+pub fn end_leases<V: View + ?Sized>(
+    state: &mut State,
+    overlay: &mut Overlay<'_, V>,
+    ids: &[i64],
+) -> Result<Vec<Ended>, ViewError> {
+    if state.alarms.trust().is_err() {
+        return Ok(Vec::new());
+    }
+    let ids = existing(overlay, ids)?;
+    let held = keys_of_each(overlay, &ids)?;
+    let rows = heads(overlay, &held)?;
+    let mut rows = &rows[..];
+    let before = *state;
+    let mut ended = Vec::with_capacity(ids.len());
+    for (id, keys) in ids.into_iter().zip(held) {
+        let own;
+        (own, rows) = rows.split_at(keys.len());
+        let mut writer = Writer::new(overlay, *state);
+        end(&mut writer, id, &keys, own)?;
+        let (events, _) = writer.close(state);
+        ended.push(Ended {
+            id,
+            revision: state.revision,
+            events,
+        });
+    }
+    if *state != before {
+        state.save(overlay);
+    }
+    Ok(ended)
+}
+
+/// Those of `ids` that are ids of leases, each once.
+fn existing<V: View + ?Sized>(
+    overlay: &Overlay<'_, V>,
+    ids: &[i64],
+) -> Result<Vec<i64>, ViewError> {
+    let keys: Vec<Bytes> = ids.iter().map(|id| meta::lease_key(*id)).collect();
+    let keys: Vec<&[u8]> = keys.iter().map(Bytes::as_ref).collect();
+    let rows = overlay.multi_get(Family::Meta, &keys)?;
+    let mut seen = BTreeSet::new();
+    let mut existing = Vec::with_capacity(ids.len());
+    for (id, row) in ids.iter().zip(rows) {
+        if let Some(row) = row
+            && seen.insert(*id)
+        {
+            required(meta::decode_lease(&row), "lease")?;
+            existing.push(*id);
+        }
+    }
+    Ok(existing)
+}
+
+/// The keys attached to each lease, in ascending order.
+fn keys_of_each<V: View + ?Sized>(
+    overlay: &Overlay<'_, V>,
+    ids: &[i64],
+) -> Result<Vec<Vec<Bytes>>, ViewError> {
+    let bounds: Vec<_> = ids
+        .iter()
+        .map(|id| (meta::attachment_prefix(*id), meta::attachments_end(*id)))
+        .collect();
+    let spans: Vec<_> = bounds
+        .iter()
+        .map(|(from, to)| (&from[..], to.as_ref().map(|to| &to[..])))
+        .collect();
+    let mut keys = vec![Vec::new(); ids.len()];
+    overlay.scan_each(Family::Meta, &spans, &mut |place, row_key, _| {
+        // The last span of all has no end, and goes on into other rows.
+        match row_key.strip_prefix(spans[place].0) {
+            Some(key) => {
+                keys[place].push(Bytes::copy_from_slice(key));
+                ControlFlow::Continue(())
+            }
+            None => ControlFlow::Break(()),
+        }
+    })?;
+    Ok(keys)
+}
+
+/// The head rows of all keys, in their order.
+fn heads<V: View + ?Sized>(
+    overlay: &Overlay<'_, V>,
+    keys: &[Vec<Bytes>],
+) -> Result<Vec<Option<Bytes>>, ViewError> {
+    let keys: Vec<&[u8]> = keys.iter().flatten().map(Bytes::as_ref).collect();
+    overlay.multi_get(Family::Head, &keys)
+}
+
+/// Ends a lease that exists. `rows` are the head rows of `keys`.
+fn end<V: View + ?Sized>(
+    writer: &mut Writer<'_, '_, V>,
+    id: i64,
+    keys: &[Bytes],
+    rows: &[Option<Bytes>],
+) -> Result<(), ViewError> {
+    let skipped = usize::from(planted::has("revoke-leaves-key"));
+    for (key, row) in keys.iter().zip(rows).skip(skipped) {
+        if let Some(row) = row {
+            writer.delete_living(key, row)?;
+        }
+    }
+    writer.overlay.delete(Family::Meta, meta::lease_key(id));
+    Ok(())
 }
 
 /// Notes what is left of leases. No change of the store: it keeps its revision.

@@ -11,7 +11,7 @@ use std::{
 
 use bytes::Bytes;
 
-use crate::view::{Batch, Family, RowOp, View, ViewError, Visit};
+use crate::view::{Batch, Family, RowOp, RowSpan, View, ViewError, Visit, VisitEach};
 
 /// The rows of one family: present, or known to be absent.
 type Rows = BTreeMap<Bytes, Option<Bytes>>;
@@ -78,6 +78,22 @@ impl<'a, V: View + ?Sized> Overlay<'a, V> {
         Ok(())
     }
 
+    /// A row that was changed or read ahead.
+    fn known(&self, family: Family, key: &[u8]) -> Option<&Option<Bytes>> {
+        self.changes[family as usize]
+            .get(key)
+            .or_else(|| self.prefetched[family as usize].get(key))
+    }
+
+    /// Whether a row of a span that is not empty was changed.
+    fn changed(&self, family: Family, (from, to): RowSpan<'_>) -> bool {
+        let upper = to.map_or(Bound::Unbounded, Bound::Excluded);
+        self.changes[family as usize]
+            .range::<[u8], _>((Bound::Included(from), upper))
+            .next()
+            .is_some()
+    }
+
     /// From here on changes can be taken back.
     pub(crate) fn begin(&mut self) {
         self.undo = Some(Vec::new());
@@ -130,13 +146,30 @@ impl<'a, V: View + ?Sized> Overlay<'a, V> {
 
 impl<V: View + ?Sized> View for Overlay<'_, V> {
     fn get(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>, ViewError> {
-        let known = self.changes[family as usize]
-            .get(key)
-            .or_else(|| self.prefetched[family as usize].get(key));
-        match known {
+        match self.known(family, key) {
             Some(row) => Ok(row.clone()),
             None => self.base.get(family, key),
         }
+    }
+
+    fn multi_get(&self, family: Family, keys: &[&[u8]]) -> Result<Vec<Option<Bytes>>, ViewError> {
+        let mut rows: Vec<Option<Bytes>> = Vec::with_capacity(keys.len());
+        let mut unknown = Vec::new();
+        for (place, key) in keys.iter().enumerate() {
+            let known = self.known(family, key);
+            if known.is_none() {
+                unknown.push(place);
+            }
+            rows.push(known.cloned().flatten());
+        }
+        let wanted: Vec<&[u8]> = unknown.iter().map(|place| keys[*place]).collect();
+        for (place, row) in unknown
+            .into_iter()
+            .zip(self.base.multi_get(family, &wanted)?)
+        {
+            rows[place] = row;
+        }
+        Ok(rows)
     }
 
     fn scan(
@@ -183,5 +216,31 @@ impl<V: View + ?Sized> View for Overlay<'_, V> {
             }
         }
         Ok(())
+    }
+
+    fn scan_each(
+        &self,
+        family: Family,
+        spans: &[RowSpan<'_>],
+        visit: VisitEach<'_>,
+    ) -> Result<(), ViewError> {
+        let mut unchanged = Vec::with_capacity(spans.len());
+        let mut places = Vec::with_capacity(spans.len());
+        for (place, span) in spans.iter().enumerate() {
+            let (from, to) = *span;
+            if to.is_some_and(|to| to <= from) {
+                continue;
+            }
+            if self.changed(family, *span) {
+                self.scan(family, from, to, &mut |key, row| visit(place, key, row))?;
+            } else {
+                unchanged.push(*span);
+                places.push(place);
+            }
+        }
+        self.base
+            .scan_each(family, &unchanged, &mut |place, key, row| {
+                visit(places[place], key, row)
+            })
     }
 }

@@ -35,6 +35,14 @@ pub enum ViewError {
 /// Is called with the key and the value of a row; says whether to go on.
 pub type Visit<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>;
 
+/// Is called with the place of a span among those asked for, and the key and
+/// the value of a row in it; says whether to go on with that span.
+pub type VisitEach<'a> = &'a mut dyn FnMut(usize, &[u8], &[u8]) -> ControlFlow<()>;
+
+/// The keys from the first on and below the second (`None`: to the end of the
+/// family).
+pub type RowSpan<'a> = (&'a [u8], Option<&'a [u8]>);
+
 /// A consistent, immutable sight of the rows.
 pub trait View {
     fn get(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>, ViewError>;
@@ -53,6 +61,20 @@ pub trait View {
         to: Option<&[u8]>,
         visit: Visit<'_>,
     ) -> Result<(), ViewError>;
+
+    /// Visits the rows of several spans with few rows each, as [`View::scan`]
+    /// each of them. In which order the spans come is not told.
+    fn scan_each(
+        &self,
+        family: Family,
+        spans: &[RowSpan<'_>],
+        visit: VisitEach<'_>,
+    ) -> Result<(), ViewError> {
+        for (place, (from, to)) in spans.iter().enumerate() {
+            self.scan(family, from, *to, &mut |key, row| visit(place, key, row))?;
+        }
+        Ok(())
+    }
 }
 
 /// One change of one row.

@@ -58,19 +58,27 @@ impl<'w, 'a, V: View + ?Sized> Writer<'w, 'a, V> {
 
     /// Makes the changes the state's, if there are any.
     pub(crate) fn finish(self, state: &mut State) -> Vec<Event> {
+        let before = *state;
+        let (events, overlay) = self.close(state);
+        if *state != before {
+            state.save(overlay);
+        }
+        events
+    }
+
+    /// As [`Writer::finish`], for who saves the state once after several
+    /// revisions.
+    pub(crate) fn close(self, state: &mut State) -> (Vec<Event>, &'w mut Overlay<'a, V>) {
         let mut seen = self.seen();
         if self.changes > 0 && seen.revision % 97 == 0 {
             seen.revision += i64::from(planted::has("skipped-revision"));
             seen.revision -= i64::from(planted::has("repeated-revision"));
         }
-        if seen != *state {
-            if seen.revision != state.revision {
-                seen.sizes.note(seen.revision, self.overlay);
-            }
-            *state = seen;
-            state.save(self.overlay);
+        if seen.revision != state.revision {
+            seen.sizes.note(seen.revision, self.overlay);
         }
-        self.events
+        *state = seen;
+        (self.events, self.overlay)
     }
 
     fn next(&self) -> Revision {
@@ -152,16 +160,12 @@ impl<'w, 'a, V: View + ?Sized> Writer<'w, 'a, V> {
         let mut prev_kvs = Vec::new();
         let mut deleted = 0;
         for (key, row) in self.living(Span::new(&delete.key, &delete.range_end))? {
-            let Some(newest) = read::newest_of_row(self.overlay, &self.before, &row)? else {
-                continue;
-            };
-            let Some(rest) = newest.rest.clone() else {
+            let Some(rest) = self.delete_living(&key, &row)? else {
                 continue;
             };
             if delete.prev_kv {
                 prev_kvs.push(kv::key_value(&key, &rest));
             }
-            self.delete(key, &rest, newest)?;
             deleted += 1;
         }
         Ok(Reply::DeleteRange {
@@ -171,13 +175,20 @@ impl<'w, 'a, V: View + ?Sized> Writer<'w, 'a, V> {
         })
     }
 
-    /// Deletes a key that lives, if it does.
-    pub(crate) fn delete_key(&mut self, key: Bytes) -> Result<(), ViewError> {
-        self.delete_range(&DeleteRange {
-            key,
-            ..DeleteRange::default()
-        })
-        .map(drop)
+    /// Deletes the key with this head row if it lives, and gives what lived.
+    pub(crate) fn delete_living(
+        &mut self,
+        key: &Bytes,
+        row: &Bytes,
+    ) -> Result<Option<Bytes>, ViewError> {
+        let Some(newest) = read::newest_of_row(self.overlay, &self.before, row)? else {
+            return Ok(None);
+        };
+        let Some(rest) = newest.rest.clone() else {
+            return Ok(None);
+        };
+        self.delete(key.clone(), &rest, newest)?;
+        Ok(Some(rest))
     }
 
     /// Keys and head rows of what lives in `span`.

@@ -9,14 +9,15 @@ use bytes::{Bytes, BytesMut};
 use common::{
     check,
     commands::{
-        command, dense_txn, range, read_only_txn, resolve_command, resolve_range, resolve_txn,
+        command, dense_txn, lease as lease_id, range, read_only_txn, resolve_command,
+        resolve_range, resolve_txn,
     },
     model::Model,
     rows::Replica,
 };
 use mizzen_core::{
-    Command, EncodedKvs, Error, Family, Limits, Outcome, Range, RangeCursor, RangeReply,
-    RangeStreamError, SortOrder, SortTarget, Txn, hash_kv, lease, lease_keys, leases,
+    Command, EncodedKvs, Error, Family, LeaseRevoke, Limits, Outcome, Range, RangeCursor,
+    RangeReply, RangeStreamError, SortOrder, SortTarget, Txn, hash_kv, lease, lease_keys, leases,
     range as range_of, read_only_txn as read_only, rows::log,
 };
 use proptest::{collection::vec, prelude::*, test_runner::TestCaseResult};
@@ -24,6 +25,8 @@ use proptest::{collection::vec, prelude::*, test_runner::TestCaseResult};
 #[derive(Clone, Debug)]
 enum Step {
     Command(Command),
+    /// Leases whose time has run out, as one entry of the log ends them.
+    End(Vec<i64>),
     Range(Range),
     ReadOnly(Txn),
     Stream(Range),
@@ -44,6 +47,7 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         60 => command().prop_map(Step::Command),
+        3 => vec(lease_id(), 0..6).prop_map(Step::End),
         15 => range().prop_map(Step::Range),
         5 => read_only_txn().prop_map(Step::ReadOnly),
         3 => range().prop_map(Step::Stream),
@@ -81,6 +85,9 @@ impl Run {
                 resolve_command(&mut command, newest);
                 self.command(command)
             }
+            Step::End(ids) => ids
+                .into_iter()
+                .try_for_each(|id| self.command(Command::LeaseRevoke(LeaseRevoke { id }))),
             Step::Range(mut range) => {
                 resolve_range(&mut range, newest);
                 self.range(&range)

@@ -4,7 +4,7 @@
 use std::{env, fmt, ops::ControlFlow, path::Path, time::SystemTime};
 
 use bytes::Bytes;
-use mizzen_core::{Batch, Family, RowOp, View, ViewError};
+use mizzen_core::{Batch, Family, RowOp, RowSpan, View, ViewError};
 use mizzen_engine::{Engine, EngineOptions, MemEngine, RocksEngine, Snapshot};
 use proptest::{
     collection::vec,
@@ -48,6 +48,7 @@ enum Sight {
 enum Read {
     Get(Family, Bytes),
     MultiGet(Family, Vec<Bytes>),
+    ScanEach(Family, Vec<(Bytes, Option<Bytes>)>, usize),
     /// Breaks after that many rows.
     Scan(Family, Bytes, Option<Bytes>, usize),
 }
@@ -83,12 +84,14 @@ fn row_op() -> impl Strategy<Value = RowOp> {
 }
 
 fn read() -> impl Strategy<Value = Read> {
-    let limit = prop_oneof![Just(usize::MAX), 0..4usize];
+    let limit = || prop_oneof![Just(usize::MAX), 0..4usize];
     prop_oneof![
         2 => (family(), key()).prop_map(|(family, key)| Read::Get(family, key)),
         2 => (family(), vec(key(), 0..8)).prop_map(|(family, keys)| Read::MultiGet(family, keys)),
-        3 => (family(), key(), prop::option::of(key()), limit)
+        3 => (family(), key(), prop::option::of(key()), limit())
             .prop_map(|(family, from, to, limit)| Read::Scan(family, from, to, limit)),
+        2 => (family(), vec((key(), prop::option::of(key())), 0..4), limit())
+            .prop_map(|(family, spans, limit)| Read::ScanEach(family, spans, limit)),
     ]
 }
 
@@ -136,6 +139,25 @@ impl Read {
                     }
                 })?;
                 Ok(rows)
+            }
+            Read::ScanEach(family, spans, limit) => {
+                let slices: Vec<RowSpan<'_>> = spans
+                    .iter()
+                    .map(|(from, to)| (&from[..], to.as_deref()))
+                    .collect();
+                let mut rows = vec![Vec::new(); spans.len()];
+                view.scan_each(*family, &slices, &mut |place, key, value| {
+                    rows[place].push((
+                        Bytes::copy_from_slice(key),
+                        Some(Bytes::copy_from_slice(value)),
+                    ));
+                    if rows[place].len() > *limit {
+                        ControlFlow::Break(())
+                    } else {
+                        ControlFlow::Continue(())
+                    }
+                })?;
+                Ok(rows.concat())
             }
         }
     }

@@ -95,7 +95,8 @@ impl Lessor {
     /// A lease that an earlier leader looked after: `remaining` seconds were
     /// left at its last checkpoint, 0 if there is none. How much has passed
     /// since is not known, so none has; `extension` makes up for the time in
-    /// which nobody could renew it.
+    /// which nobody could renew it. No renewal is later than the takeover, so
+    /// that its full time to live is always enough.
     pub fn restore(
         &mut self,
         now: Duration,
@@ -105,8 +106,11 @@ impl Lessor {
         remaining: i64,
     ) {
         let noted = remaining > 0;
-        let left = seconds(if noted { remaining.min(ttl) } else { ttl });
-        self.insert(now, id, ttl, now + extension + left, noted);
+        let left = match noted {
+            true => (seconds(remaining) + extension).min(seconds(ttl)),
+            false => seconds(ttl),
+        };
+        self.insert(now, id, ttl, now + left, noted);
     }
 
     fn insert(&mut self, now: Duration, id: i64, ttl: i64, deadline: Duration, noted: bool) {
@@ -168,6 +172,21 @@ impl Lessor {
         self.deadlines
             .first()
             .map(|(at, _)| Duration::from_nanos(*at))
+    }
+
+    /// How many leases must end in a second for each to end no later than
+    /// `late` after its deadline, counting those to come in that time as well:
+    /// an even pace from the first to the last. Renewals in time make it less.
+    pub fn pace(&self, now: Duration, late: Duration) -> u64 {
+        const SECOND: u64 = 1_000_000_000;
+        let (now, late) = (moment(now), moment(late));
+        let soon = (now.saturating_add(late), i64::MAX);
+        let due = self.deadlines.range(..=soon).zip(1_u64..);
+        let paces = due.map(|(&(at, _), leases)| {
+            let left = at.saturating_add(late).saturating_sub(now);
+            leases.saturating_mul(SECOND) / left.max(SECOND / 100)
+        });
+        paces.max().unwrap_or(0)
     }
 
     /// Decides the end of up to `max` leases whose time has run out.

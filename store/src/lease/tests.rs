@@ -121,13 +121,12 @@ impl Run {
                 self.lessor.grant(now, id, ttl);
             }
             Step::Restore(id, ttl, remaining, extension) => {
-                let left = if remaining > 0 {
-                    remaining.min(ttl)
-                } else {
-                    ttl
-                };
-                self.model
-                    .insert(id, ttl, now + extension, left, remaining > 0);
+                self.model.insert(id, ttl, now, ttl, remaining > 0);
+                let known = self.model.leases.get_mut(&id).expect("just granted");
+                if remaining > 0 {
+                    let left = now + extension + seconds(remaining);
+                    known.deadline = known.deadline.min(left);
+                }
                 self.lessor.restore(now, extension, id, ttl, remaining);
             }
             Step::Revoke(id) => {
@@ -277,4 +276,29 @@ fn renewals_put_checkpoints_off() {
     }
     now += INTERVAL;
     assert_eq!(lessor.due_checkpoints(now, usize::MAX), [(1, 300)]);
+}
+
+/// Ending leases at that pace ends none too late, and never faster than there
+/// is need for.
+#[test]
+fn leases_of_one_moment_end_at_an_even_pace() {
+    const LATE: Duration = Duration::from_secs(1);
+    let mut lessor = Lessor::new(INTERVAL);
+    assert_eq!(lessor.pace(Duration::ZERO, LATE), 0);
+    for id in 0..10_000 {
+        lessor.grant(Duration::ZERO, id, 10);
+    }
+    let due = Duration::from_secs(10);
+    assert_eq!(lessor.pace(due - LATE * 2, LATE), 0, "none is near");
+    let tick = Duration::from_millis(10);
+    let mut now = due;
+    let mut ended = 0;
+    while ended < 10_000 {
+        assert!(now < due + LATE, "{ended} have ended");
+        let pace = lessor.pace(now, LATE);
+        assert!((9_000..=10_000).contains(&pace), "{pace} at {now:?}");
+        let share = usize::try_from(pace).expect("few") / 100;
+        ended += lessor.expire(now, share.max(1)).len();
+        now += tick;
+    }
 }

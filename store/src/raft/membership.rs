@@ -7,7 +7,6 @@ use std::{
 };
 
 use openraft::{ChangeMembers, async_runtime::watch::WatchReceiver as _};
-use tokio::time::{Instant, timeout_at};
 
 use super::{Group, PeerChannel, PeerNode, types::RaftMembership};
 
@@ -21,6 +20,15 @@ pub struct Configuration {
     pub voters: BTreeSet<u64>,
     /// A change of voters has begun and not ended: two majorities are needed.
     pub joint: bool,
+}
+
+impl Configuration {
+    /// Whether `member` counts as any other voter does. While a change of
+    /// voters goes on that is not so: the majority of the old ones is needed
+    /// too, and `member` cannot stand in for one of them.
+    pub fn votes(&self, member: u64) -> bool {
+        !self.joint && self.voters.contains(&member)
+    }
 }
 
 /// One step. Each is safe on its own.
@@ -67,22 +75,17 @@ impl Group {
         configuration(metrics.membership_config.membership())
     }
 
-    /// Waits until the configuration is as wanted; false when it is not by
-    /// `deadline`.
-    pub async fn wait_configuration(
-        &self,
-        wanted: impl Fn(&Configuration) -> bool,
-        deadline: Instant,
-    ) -> bool {
+    /// Waits until the configuration is as wanted; false when the group has
+    /// stopped on this member.
+    pub async fn wait_configuration(&self, wanted: impl Fn(&Configuration) -> bool) -> bool {
         let mut metrics = self.raft.server_metrics();
         loop {
             let now = configuration(metrics.borrow_and_update().membership_config.membership());
             if wanted(&now) {
                 return true;
             }
-            match timeout_at(deadline, metrics.changed()).await {
-                Ok(Ok(())) => {}
-                Ok(Err(_)) | Err(_) => return false,
+            if metrics.changed().await.is_err() {
+                return false;
             }
         }
     }

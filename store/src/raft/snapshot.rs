@@ -189,8 +189,41 @@ struct Cursor {
     copy: Arc<dyn Outgoing>,
     file: usize,
     offset: u64,
-    /// When it may be sent.
-    due: Instant,
+    pace: Pace,
+}
+
+/// Clients have the processors, the disk and the network too. So a transfer
+/// rests between chunks: as long as its rate asks for, and longer where a chunk
+/// takes long, because it, and with it whatever else happens there, has to wait
+/// for something.
+struct Pace {
+    /// When the work on the last chunk began.
+    began: Instant,
+    bytes: usize,
+}
+
+impl Pace {
+    fn new() -> Self {
+        Self {
+            began: Instant::now(),
+            bytes: 0,
+        }
+    }
+
+    /// When the next chunk may begin, if the work on the last one, reading and
+    /// handing over, took `work`.
+    fn next(&self, work: Duration) -> Instant {
+        let at = |rate: u64| Duration::from_secs_f64(self.bytes as f64 / rate as f64);
+        let shortest = at(limits::SNAPSHOT_BYTES_PER_SECOND);
+        let longest = at(limits::SNAPSHOT_BYTES_PER_SECOND_BUSY);
+        self.began + (work * limits::SNAPSHOT_SHARE).clamp(shortest, longest)
+    }
+
+    /// Waits until the next chunk may begin.
+    async fn rest(&mut self) {
+        tokio::time::sleep_until(self.next(self.began.elapsed())).await;
+        self.began = Instant::now();
+    }
 }
 
 fn chunks(copy: Arc<dyn Outgoing>) -> impl Stream<Item = io::Result<wire::SnapshotChunk>> + Send {
@@ -198,7 +231,7 @@ fn chunks(copy: Arc<dyn Outgoing>) -> impl Stream<Item = io::Result<wire::Snapsh
         copy,
         file: 0,
         offset: 0,
-        due: Instant::now(),
+        pace: Pace::new(),
     };
     stream::try_unfold(cursor, |mut cursor| async move {
         let Some(data) = cursor.next().await? else {
@@ -227,17 +260,15 @@ impl Cursor {
         Ok(None)
     }
 
-    /// Reads when its turn has come: clients have the disk and the network too.
     async fn read(&mut self, file: CopiedFile) -> io::Result<Bytes> {
-        tokio::time::sleep_until(self.due).await;
+        self.pace.rest().await;
         let (copy, offset) = (self.copy.clone(), self.offset);
         let data = blocking(move || {
             copy.read(&file, offset, limits::SNAPSHOT_CHUNK_BYTES)
                 .map_err(io::Error::other)
         })
         .await?;
-        let share = data.len() as f64 / limits::SNAPSHOT_BYTES_PER_SECOND as f64;
-        self.due = Instant::now().max(self.due + Duration::from_secs_f64(share));
+        self.pace.bytes = data.len();
         Ok(data)
     }
 }
@@ -395,4 +426,29 @@ pub type Response = openraft::raft::SnapshotResponse<TypeConfig>;
 
 pub fn response_from_wire(answer: wire::SnapshotResponse) -> Option<Response> {
     Some(Response::new(convert::vote_from_wire(answer.vote?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_transfer_keeps_its_rate_and_rests_longer_where_chunks_take_long() {
+        let pace = Pace {
+            began: Instant::now(),
+            bytes: limits::SNAPSHOT_CHUNK_BYTES,
+        };
+        let after = |work| pace.next(work) - pace.began;
+        let chunks =
+            |rate: u64| Duration::from_secs_f64(limits::SNAPSHOT_CHUNK_BYTES as f64 / rate as f64);
+        let shortest = chunks(limits::SNAPSHOT_BYTES_PER_SECOND);
+        let longest = chunks(limits::SNAPSHOT_BYTES_PER_SECOND_BUSY);
+        assert_eq!(after(Duration::ZERO), shortest);
+        assert_eq!(after(shortest / (2 * limits::SNAPSHOT_SHARE)), shortest);
+        assert_eq!(after(shortest), shortest * limits::SNAPSHOT_SHARE);
+        assert_eq!(after(longest), longest);
+        // The first chunk waits for nothing.
+        let first = Pace::new();
+        assert_eq!(first.next(longest), first.began);
+    }
 }

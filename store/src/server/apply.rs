@@ -8,7 +8,7 @@ use std::{io, sync::Arc};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use mizzen_core::{Batch, Command, Family, LeaseRevoke, Overlay, State, View, planted};
+use mizzen_core::{Batch, Command, Event, Family, Overlay, State, View, planted};
 use mizzen_engine::{Engine, Incoming, Outgoing, Transfer};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -240,7 +240,7 @@ impl<E: Transfer> Thread<E> {
             .log_id
             .is_some_and(|id| id.index <= self.replayed)
         {
-            warm(&before.rows, &keys);
+            warm(&before.rows, &keys, &expired(&proposals));
         }
         // Reads in one go what the commands of the run will ask for.
         overlay
@@ -249,6 +249,7 @@ impl<E: Transfer> Thread<E> {
         let mut members = before.members.clone();
         let mut answers = Vec::with_capacity(proposals.len());
         let mut told = Told::default();
+        #[cfg(feature = "planted")]
         for id in self.leases.ended_here() {
             let revoke = Command::LeaseRevoke(LeaseRevoke { id });
             let _ = carry_out(&mut state, &mut overlay, &revoke, &mut told)?;
@@ -263,10 +264,10 @@ impl<E: Transfer> Thread<E> {
             let answer = match &proposal.body {
                 Body::Command(command) => carry_out(&mut state, &mut overlay, command, &mut told)?,
                 Body::Expiry(ids) => {
-                    for id in ids {
-                        let revoke = Command::LeaseRevoke(LeaseRevoke { id: *id });
-                        // One that is gone already has nothing left to end.
-                        let _ = carry_out(&mut state, &mut overlay, &revoke, &mut told)?;
+                    let ended = mizzen_core::end_leases(&mut state, &mut overlay, ids);
+                    for lease in ended.map_err(io::Error::other)? {
+                        told.leases.push(Change::Revoked { id: lease.id });
+                        told.events(lease.revision, lease.events);
                     }
                     Ok(mizzen_core::Reply::Compact {
                         revision: state.revision(),
@@ -392,6 +393,18 @@ struct Told {
     revisions: Vec<Revision>,
 }
 
+impl Told {
+    fn events(&mut self, revision: i64, mut events: Vec<Event>) {
+        if events.is_empty() {
+            return;
+        }
+        if planted::has("half-revision-watched") {
+            events.truncate(1);
+        }
+        self.revisions.push(Revision::new(revision, events));
+    }
+}
+
 fn carry_out<V: View>(
     state: &mut State,
     overlay: &mut Overlay<'_, V>,
@@ -402,13 +415,7 @@ fn carry_out<V: View>(
     if let Ok(reply) = &outcome.reply {
         told.leases.extend(Change::of(command, reply));
     }
-    if !outcome.events.is_empty() {
-        let mut events = outcome.events;
-        if planted::has("half-revision-watched") {
-            events.truncate(1);
-        }
-        told.revisions.push(Revision::new(state.revision(), events));
-    }
+    told.events(state.revision(), outcome.events);
     Ok(outcome.reply.map_err(Error::from))
 }
 
@@ -435,20 +442,44 @@ fn keys(proposals: &[Proposal]) -> Vec<Bytes> {
     keys
 }
 
+/// The leases that end in a run.
+fn expired(proposals: &[Proposal]) -> Vec<i64> {
+    let bodies = proposals.iter().map(|proposal| &proposal.body);
+    bodies
+        .filter_map(|body| match body {
+            Body::Expiry(ids) => Some(ids),
+            Body::Command(_) | Body::Members(_) => None,
+        })
+        .flatten()
+        .copied()
+        .collect()
+}
+
 /// Has many rows read at the same time, so that they are in the cache. After a
 /// restart nothing is, and one read after the other would make the replay wait
 /// for the disk once per entry.
-fn warm<V: View + Sync>(rows: &V, keys: &[Bytes]) {
-    let share = keys.len().div_ceil(limits::REPLAY_READERS).max(1);
+fn warm<V: View + Sync>(rows: &V, keys: &[Bytes], leases: &[i64]) {
+    let share = |len: usize| len.div_ceil(limits::REPLAY_READERS).max(1);
     std::thread::scope(|scope| {
-        for part in keys.chunks(share) {
+        // Whoever needs the rows sees an error too. Without a thread they are
+        // read later, one after the other.
+        for part in keys.chunks(share(keys.len())) {
             let read = move || {
                 for key in part {
-                    // Whoever needs the row sees the error too.
                     let _ = rows.get(Family::Head, key);
                 }
             };
-            // Without a thread they are read later, one after the other.
+            let _ = std::thread::Builder::new().spawn_scoped(scope, read);
+        }
+        for part in leases.chunks(share(leases.len())) {
+            let read = move || {
+                for id in part {
+                    let _ = mizzen_core::lease(rows, *id);
+                    for key in mizzen_core::lease_keys(rows, *id).unwrap_or_default() {
+                        let _ = rows.get(Family::Head, &key);
+                    }
+                }
+            };
             let _ = std::thread::Builder::new().spawn_scoped(scope, read);
         }
     });

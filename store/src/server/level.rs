@@ -2,7 +2,7 @@
 //! belong to a level above its own, and are written only when all members have
 //! agreed to that level: the cluster version.
 
-use std::sync::LazyLock;
+use std::sync::OnceLock;
 
 use mizzen_core::Command;
 
@@ -15,19 +15,22 @@ const LEVELS: [&str; 2] = ["3.6.0", "3.7.0"];
 /// Entries of this level need no agreement.
 const FIRST: u32 = 1;
 
-/// For tests of rolling upgrades: makes this program behave as the one that
-/// knew no higher level. Anything but a known level is ignored.
-const OLDER: &str = "MIZZEN_TEST_LEVEL";
+/// The highest level this program knows.
+pub const NEWEST: u32 = LEVELS.len() as u32;
 
-static OWN: LazyLock<u32> = LazyLock::new(|| {
-    let newest = u32::try_from(LEVELS.len()).expect("there are few");
-    let older = std::env::var(OLDER).ok().and_then(|text| text.parse().ok());
-    older.map_or(newest, |older: u32| older.clamp(FIRST, newest))
-});
+static OWN: OnceLock<u32> = OnceLock::new();
+
+/// This process uses no level above `level`, from 1 to [`NEWEST`]. To be said
+/// before a member starts: only the first word on this counts, and by then the
+/// newest level may be in use.
+pub fn limit(level: u32) {
+    // It is set already.
+    let _ = OWN.set(level.clamp(FIRST, NEWEST));
+}
 
 /// The highest level this member can use.
 pub fn own() -> u32 {
-    *OWN
+    *OWN.get_or_init(|| NEWEST)
 }
 
 /// The level that `command` came with.

@@ -1,14 +1,10 @@
 //! Changes of the membership that clients ask for, with etcd's checks.
 
-use std::{
-    hash::{BuildHasher, BuildHasherDefault, DefaultHasher},
-    time::Duration,
-};
+use std::time::Duration;
 
-use mizzen_core::planted;
 use mizzen_engine::Engine;
 use mizzen_proto::peer::{ProgressRequest, membership_client::MembershipClient};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{
     Caller, Error, Server,
@@ -41,8 +37,11 @@ impl<E: Engine> Server<E> {
         learner: bool,
     ) -> Result<Member, Error> {
         self.admit(caller)?;
+        self.refresh().await;
         self.may_add(learner)?;
-        let id = new_id(&peer_urls);
+        let id = new_id();
+        #[cfg(feature = "planted")]
+        let id = reused_id(&peer_urls).unwrap_or(id);
         self.change_members(Change::Add {
             id,
             peer_urls: peer_urls.clone(),
@@ -61,6 +60,7 @@ impl<E: Engine> Server<E> {
 
     pub async fn member_remove(&self, caller: &Caller, id: u64) -> Result<(), Error> {
         self.admit(caller)?;
+        self.refresh().await;
         self.may_remove(id)?;
         self.change_members(Change::Remove { id }).await?;
         if id != self.group.id() {
@@ -94,17 +94,19 @@ impl<E: Engine> Server<E> {
 
     pub async fn member_promote(&self, caller: &Caller, id: u64) -> Result<(), Error> {
         self.admit(caller)?;
-        let progress = self.progress().await?;
-        let Some(matched) = progress.matched.get(&id) else {
+        self.refresh().await;
+        if self.published.load().members.get(id).is_none() {
             return Err(super::members::Refusal::NotFound.into());
-        };
+        }
+        let progress = self.progress().await?;
+        let matched = progress.matched.get(&id).copied().unwrap_or(0);
         // etcd's measure of being in sync.
         if matched.saturating_mul(10) < progress.last_index.saturating_mul(9) {
             return Err(Error::LearnerNotReady);
         }
         self.may_promote()?;
         self.change_members(Change::Promote { id }).await?;
-        self.settle(|group| group.voters.contains(&id)).await;
+        self.settle(|group| group.votes(id)).await;
         Ok(())
     }
 
@@ -132,12 +134,18 @@ impl<E: Engine> Server<E> {
         loop {
             let published = self.published.load_full();
             let votes = published.members.voters().any(|member| member.id == id);
-            if !votes || self.group.configuration().voters.contains(&id) {
+            if !votes || self.group.configuration().votes(id) {
                 return;
             }
-            // Its vote is an entry like any other. Without a writer nothing
-            // changes any more.
-            if applied.changed().await.is_err() {
+            // Its vote is an entry like any other, of which rows and
+            // configuration tell one after the other. Without a writer, or a
+            // group, nothing changes any more.
+            let followed = |group: &Configuration| group.votes(id);
+            let stopped = tokio::select! {
+                changed = applied.changed() => changed.is_err(),
+                voter = self.group.wait_configuration(followed) => !voter,
+            };
+            if stopped {
                 return;
             }
         }
@@ -192,10 +200,17 @@ impl<E: Engine> Server<E> {
     /// The change is decided; waits a while for the Raft group to follow, so
     /// that the next call finds it as this one left it.
     async fn settle(&self, wanted: impl Fn(&Configuration) -> bool) {
-        let deadline = Instant::now() + limits::SETTLE_LIMIT;
-        if !self.group.wait_configuration(wanted, deadline).await {
+        let followed = self.group.wait_configuration(wanted);
+        if !matches!(timeout(limits::SETTLE_LIMIT, followed).await, Ok(true)) {
             tracing::warn!("the raft configuration has not followed the members yet");
         }
+    }
+
+    /// Brings this member's rows up to what has been decided, perhaps a moment
+    /// ago through another member. Without a quorum the newest known must do.
+    pub(super) async fn refresh(&self) {
+        // Either way the rows are looked at next.
+        let _ = timeout(limits::REFRESH_LIMIT, self.read_index.wait()).await;
     }
 
     /// How far members have come, asked of the leader.
@@ -210,7 +225,7 @@ impl<E: Engine> Server<E> {
                 }
             } else if known != 0
                 && let Ok(channel) = self.group.channel(known)
-                && let Ok(Ok(answer)) = tokio::time::timeout_at(
+                && let Ok(Ok(answer)) = timeout_at(
                     deadline,
                     MembershipClient::new(channel).progress(ProgressRequest {}),
                 )
@@ -318,9 +333,14 @@ fn quorum(voters: usize) -> usize {
 
 /// Never 0, which stands for no member; never one there is or was, or the
 /// change is refused.
-fn new_id(peer_urls: &[String]) -> u64 {
-    if planted::has("member-id-reused") {
-        return BuildHasherDefault::<DefaultHasher>::default().hash_one(peer_urls);
-    }
+fn new_id() -> u64 {
     rand::random_range(1..=u64::MAX)
+}
+
+/// A bug to be planted: ids made of what members have in common.
+#[cfg(feature = "planted")]
+fn reused_id(peer_urls: &[String]) -> Option<u64> {
+    use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
+    mizzen_core::planted::has("member-id-reused")
+        .then(|| BuildHasherDefault::<DefaultHasher>::default().hash_one(peer_urls))
 }

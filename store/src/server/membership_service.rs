@@ -25,12 +25,9 @@ impl<E: Engine> membership_server::Membership for MembershipService<E> {
         &self,
         _request: Request<wire::DescribeRequest>,
     ) -> Result<Response<wire::DescribeResponse>, Status> {
-        let begun = || self.server.published.load().members.cluster_id();
-        // Whoever joins was added a moment ago, perhaps through another
-        // member. Without a quorum the newest known must do.
-        if begun().is_some() {
-            let limit = std::time::Duration::from_millis(500);
-            let _ = tokio::time::timeout(limit, self.server.read_index.wait()).await;
+        // Whoever joins was added a moment ago, perhaps through another member.
+        if self.server.published.load().members.cluster_id().is_some() {
+            self.server.refresh().await;
         }
         let members = self.server.published.load().members.clone();
         let cluster_id = members

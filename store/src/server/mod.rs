@@ -45,7 +45,7 @@ pub use error::Error;
 pub use force_new::force_new_cluster;
 pub use join::{Description, describe};
 pub use lease::{LeaseService, TimeToLive};
-pub use level::{cluster_version, own as own_level};
+pub use level::{NEWEST as NEWEST_LEVEL, cluster_version, limit as use_level, own as own_level};
 pub use members::{Attributes, Member, Refusal};
 pub use membership_service::MembershipService;
 pub use published::Published;

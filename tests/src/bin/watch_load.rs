@@ -2,6 +2,11 @@
 //!
 //! `fanout`: many watchers of one range, a writer that waits for each put.
 //! `stalled`: the same at a steady rate, with some watchers that do not read.
+//! The rounds without and with them come in turn, and differ in nothing else:
+//! those watchers are there in both, each with a connection of its own, and
+//! read in the one and do not in the other. So as many deliveries are offered,
+//! on as many connections. Times of deliveries are those of the other watchers.
+//! The last two lines hold the times of all rounds.
 
 use std::net::Shutdown;
 use std::path::{Path, PathBuf};
@@ -40,7 +45,8 @@ struct Arguments {
     /// A stream for each watcher instead of one for each connection.
     #[arg(long)]
     own_streams: bool,
-    /// Watchers that do not read, each with a connection of its own.
+    /// Those among the watchers that do not read, each with a connection of its
+    /// own.
     #[arg(long, default_value_t = 100)]
     stalled: usize,
     #[arg(long, default_value_t = 5)]
@@ -312,9 +318,14 @@ impl Bench<'_> {
                 }
             }
             Mode::Stalled => {
+                let mut sides = [Times::default(), Times::default()];
                 for _ in 0..self.arguments.rounds {
-                    self.stalled(0)?;
-                    self.stalled(self.arguments.stalled)?;
+                    for (asleep, side) in [false, true].into_iter().zip(&mut sides) {
+                        side.add(self.stalled(asleep)?);
+                    }
+                }
+                for (asleep, side) in [false, true].into_iter().zip(&mut sides) {
+                    self.print(asleep, side, "all rounds");
                 }
             }
         }
@@ -368,7 +379,9 @@ impl Bench<'_> {
         Ok(())
     }
 
-    fn stalled(&self, stalled: usize) -> Result<()> {
+    /// One round, in which the watchers on connections of their own are asleep
+    /// or not.
+    fn stalled(&self, asleep: bool) -> Result<Times> {
         let Arguments {
             connections,
             own_streams,
@@ -376,12 +389,17 @@ impl Bench<'_> {
             seconds,
             rate,
             watchers,
+            stalled,
             ..
         } = self.arguments;
         let all = watchers.first().copied().unwrap_or(1_000);
-        let mut asleep = Vec::new();
-        for _ in 0..stalled {
-            asleep.push(open(&self.endpoint, 1, true)?);
+        ensure!(*stalled < all, "some watchers must read");
+        let aside = (0..*stalled)
+            .map(|_| open(&self.endpoint, 1, true))
+            .collect::<Result<Vec<_>>>()?;
+        let (mut aside, mut waiting) = (Some(aside), None);
+        if !asleep {
+            waiting = aside.take().map(wake).transpose()?;
         }
         let readers = Readers::start(
             &self.endpoint,
@@ -393,7 +411,7 @@ impl Bench<'_> {
         let mut writer = Writer::new(&self.endpoint, *value_bytes)?;
         let start = Instant::now();
         let puts = rate * seconds;
-        let mut put_times = Vec::new();
+        let mut times = Times::default();
         for number in 0..puts {
             let due = start + Duration::from_nanos(1_000_000_000 / rate * number);
             thread::sleep(due.saturating_duration_since(Instant::now()));
@@ -405,7 +423,7 @@ impl Bench<'_> {
                 .expect("no reader panics")
                 .push(due);
             writer.put(number)?;
-            put_times.push(due.elapsed());
+            times.puts.push(due.elapsed());
         }
         let expected = puts * (all - stalled) as u64;
         readers.wait(
@@ -414,46 +432,75 @@ impl Bench<'_> {
         )?;
         let rss = rss(self.leader)? >> 20;
         // Those that were asleep now read everything.
-        let late = Arc::new(Tally::default());
-        let mut threads = Vec::new();
-        let mut sockets = Vec::new();
-        for connection in asleep {
-            sockets.push(connection.socket()?);
-            let late = late.clone();
-            threads.push(thread::spawn(move || read(connection, &late)));
-        }
-        let late = Readers {
-            tally: late,
-            threads,
-            sockets,
-        };
         let woken = Instant::now();
-        late.wait(
-            |tally| tally.events.load(Ordering::Relaxed) >= puts * stalled as u64,
-            "stalled watchers catch up",
-        )?;
-        let caught_up = woken.elapsed();
-        late.stop()?;
-        let mut latencies = readers.stop()?;
-        let milliseconds = |times: &mut Vec<Duration>, share: f64| {
-            times.sort_unstable();
-            let place = (times.len() as f64 * share) as usize;
-            times
-                .get(place.min(times.len().saturating_sub(1)))
-                .map_or(0.0, Duration::as_secs_f64)
-                * 1e3
-        };
-        println!(
-            "{:<28} {stalled:>8} {:>9.2} {:>9.2} {:>9.2} {:>9.2} {rss:>10} {:>8.2}s",
-            self.name,
-            milliseconds(&mut put_times, 0.5),
-            milliseconds(&mut put_times, 0.99),
-            milliseconds(&mut latencies, 0.5),
-            milliseconds(&mut latencies, 0.99),
-            caught_up.as_secs_f64(),
-        );
-        Ok(())
+        if let Some(aside) = aside {
+            waiting = Some(wake(aside)?);
+        }
+        if let Some(late) = waiting {
+            late.wait(
+                |tally| tally.events.load(Ordering::Relaxed) >= puts * *stalled as u64,
+                "the other watchers catch up",
+            )?;
+            late.stop()?;
+        }
+        let caught_up = woken.elapsed().as_secs_f64();
+        times.events = readers.stop()?;
+        self.print(asleep, &mut times, &format!("{rss:>10} {caught_up:>8.2}s"));
+        Ok(times)
     }
+
+    fn print(&self, asleep: bool, times: &mut Times, rest: &str) {
+        let stalled = if asleep { self.arguments.stalled } else { 0 };
+        println!(
+            "{:<28} {stalled:>8} {:>9.2} {:>9.2} {:>9.2} {:>9.2} {rest}",
+            self.name,
+            milliseconds(&mut times.puts, 0.5),
+            milliseconds(&mut times.puts, 0.99),
+            milliseconds(&mut times.events, 0.5),
+            milliseconds(&mut times.events, 0.99),
+        );
+    }
+}
+
+/// What puts and deliveries took.
+#[derive(Default)]
+struct Times {
+    puts: Vec<Duration>,
+    events: Vec<Duration>,
+}
+
+impl Times {
+    fn add(&mut self, more: Self) {
+        self.puts.extend(more.puts);
+        self.events.extend(more.events);
+    }
+}
+
+fn milliseconds(times: &mut [Duration], share: f64) -> f64 {
+    times.sort_unstable();
+    let place = (times.len() as f64 * share) as usize;
+    times
+        .get(place.min(times.len().saturating_sub(1)))
+        .map_or(0.0, Duration::as_secs_f64)
+        * 1e3
+}
+
+/// Begins to read connections.
+fn wake(connections: Vec<Connection>) -> Result<Readers> {
+    let tally = Arc::new(Tally::default());
+    let mut readers = Readers {
+        tally: tally.clone(),
+        threads: Vec::new(),
+        sockets: Vec::new(),
+    };
+    for connection in connections {
+        readers.sockets.push(connection.socket()?);
+        let tally = tally.clone();
+        readers
+            .threads
+            .push(thread::spawn(move || read(connection, &tally)));
+    }
+    Ok(readers)
 }
 
 /// Processor time of the processes, in user and kernel.

@@ -14,6 +14,15 @@ pub fn mizzen() -> Result<PathBuf> {
     built("mizzen", "MIZZEN_BIN")
 }
 
+/// Mizzen as it was before alarms: `MIZZEN_OLDER_BIN`, or the example
+/// `mizzen-older` of the build that the calling program belongs to.
+///
+/// # Errors
+/// There is no such file.
+pub fn mizzen_older() -> Result<PathBuf> {
+    built("examples/mizzen-older", "MIZZEN_OLDER_BIN")
+}
+
 /// The resource API under test: `MIZZEN_APISERVER_BIN`, or `mizzen-apiserver` of
 /// the build that the calling program belongs to.
 ///
@@ -35,7 +44,11 @@ fn built(name: &str, variable: &str) -> Result<PathBuf> {
         .take(2)
         .map(|folder| folder.join(name))
         .find(|path| path.is_file())
-        .with_context(|| format!("{name} is not built: cargo build --release, or set {variable}"))
+        .with_context(|| {
+            format!(
+                "{name} is not built: cargo build --release --bins --examples, or set {variable}"
+            )
+        })
 }
 
 /// The reference server: `ETCD_REFERENCE_BIN`, or `server` in the folder that

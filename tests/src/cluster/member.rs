@@ -21,7 +21,6 @@ pub(super) struct Addresses {
 pub(super) struct Member {
     binary: PathBuf,
     arguments: Vec<String>,
-    environment: Vec<(String, String)>,
     addresses: Addresses,
     data_dir: PathBuf,
     log_path: PathBuf,
@@ -41,7 +40,6 @@ impl Member {
         Self {
             binary: binary.to_owned(),
             arguments: arguments(directory, index, addresses, "new", flags),
-            environment: Vec::new(),
             addresses: addresses[index].clone(),
             log_path: directory.join(format!("{name}.log")),
             data_dir: directory.join(name),
@@ -62,7 +60,6 @@ impl Member {
         Self {
             binary: binary.to_owned(),
             arguments: flags.to_vec(),
-            environment: Vec::new(),
             addresses: own,
             log_path: directory.join(format!("{name}.log")),
             data_dir: directory.join(name),
@@ -103,8 +100,8 @@ impl Member {
         self.arguments.push(argument);
     }
 
-    pub fn set_environment(&mut self, environment: Vec<(String, String)>) {
-        self.environment = environment;
+    pub fn set_binary(&mut self, binary: &Path) {
+        binary.clone_into(&mut self.binary);
     }
 
     /// Starts it with `once` added to its arguments.
@@ -119,7 +116,6 @@ impl Member {
         let child = Command::new(&self.binary)
             .args(&self.arguments)
             .args(once)
-            .envs(self.environment.iter().cloned())
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)

@@ -73,7 +73,7 @@ fn value() -> impl Strategy<Value = Bytes> {
     ]
 }
 
-fn lease() -> impl Strategy<Value = i64> {
+pub fn lease() -> impl Strategy<Value = i64> {
     select(&[0_i64, 0, 0, 0, 1, 1, 2, -7, i64::MAX][..])
 }
 

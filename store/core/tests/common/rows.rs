@@ -8,8 +8,8 @@ use std::{
 
 use bytes::Bytes;
 use mizzen_core::{
-    Batch, Command, Family, Outcome, Overlay, Reclaim, RowOp, State, View, ViewError, Visit, apply,
-    drop_tombstones, prefetch_keys, reclaim,
+    Batch, Command, Family, Outcome, Overlay, Reclaim, Reply, RowOp, State, View, ViewError, Visit,
+    apply, drop_tombstones, end_leases, prefetch_keys, reclaim,
 };
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -124,6 +124,61 @@ impl View for Limited<'_> {
     }
 }
 
+fn one(state: &mut State, overlay: &mut Overlay<'_, Rows>, command: &Command) -> Outcome {
+    let (len, before) = (overlay.len(), *state);
+    let outcome = apply(state, overlay, command).expect("rows in memory can be read");
+    if outcome.reply.is_err() {
+        assert_eq!(
+            (overlay.len(), *state),
+            (len, before),
+            "a refused command leaves nothing"
+        );
+    }
+    outcome
+}
+
+fn both_revoke(one: &Command, next: &Command) -> bool {
+    matches!(
+        (one, next),
+        (Command::LeaseRevoke(_), Command::LeaseRevoke(_))
+    )
+}
+
+/// Ends the leases of several commands at once.
+fn revoked(
+    state: &mut State,
+    overlay: &mut Overlay<'_, Rows>,
+    commands: &[Command],
+) -> Vec<Outcome> {
+    let id = |command: &Command| match command {
+        Command::LeaseRevoke(revoke) => revoke.id,
+        other => panic!("{other:?}"),
+    };
+    let ids: Vec<i64> = commands.iter().map(id).collect();
+    let ended = end_leases(state, overlay, &ids).expect("rows in memory can be read");
+    let mut ended = ended.into_iter().peekable();
+    let outcomes = commands
+        .iter()
+        .map(
+            |command| match ended.next_if(|ended| ended.id == id(command)) {
+                Some(ended) => Outcome {
+                    reply: Ok(Reply::LeaseRevoke {
+                        revision: ended.revision,
+                    }),
+                    events: ended.events,
+                },
+                None => {
+                    let outcome = one(state, overlay, command);
+                    assert!(outcome.reply.is_err(), "{command:?} was passed over");
+                    outcome
+                }
+            },
+        )
+        .collect();
+    assert_eq!(ended.next(), None, "ended, and not asked for in this order");
+    outcomes
+}
+
 #[derive(Clone, Debug)]
 pub struct Replica {
     pub rows: Rows,
@@ -149,22 +204,14 @@ impl Replica {
         overlay
             .prefetch(Family::Head, &keys)
             .expect("rows in memory can be read");
-        let outcomes = commands
-            .iter()
-            .map(|command| {
-                let (len, before) = (overlay.len(), self.state);
-                let outcome = apply(&mut self.state, &mut overlay, command)
-                    .expect("rows in memory can be read");
-                if outcome.reply.is_err() {
-                    assert_eq!(
-                        (overlay.len(), self.state),
-                        (len, before),
-                        "a refused command leaves nothing"
-                    );
-                }
-                outcome
-            })
-            .collect();
+        let mut outcomes = Vec::new();
+        for commands in commands.chunk_by(both_revoke) {
+            if let [command] = commands {
+                outcomes.push(one(&mut self.state, &mut overlay, command));
+            } else {
+                outcomes.extend(revoked(&mut self.state, &mut overlay, commands));
+            }
+        }
         let batch = overlay.into_batch();
         self.rows.write(batch);
         assert_eq!(

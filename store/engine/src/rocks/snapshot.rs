@@ -3,7 +3,7 @@
 use std::{ops::ControlFlow, sync::Arc};
 
 use bytes::Bytes;
-use mizzen_core::{Family, View, ViewError};
+use mizzen_core::{Family, RowSpan, View, ViewError, VisitEach};
 use rocksdb::{ReadOptions, ReadTier};
 use self_cell::self_cell;
 
@@ -13,6 +13,10 @@ use crate::Snapshot;
 /// How far a scan for [`Snapshot::bulk`] reads ahead, in bytes: few enough
 /// system calls, and no more than a flash disk answers at once.
 const BULK_READAHEAD: usize = 1 << 20;
+
+/// Deleted rows that a reader of many small spans passes before it gives up on
+/// a span.
+const DELETED_ROWS_PASSED: u64 = 16;
 
 /// How a read treats the cache and the disk.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -164,6 +168,56 @@ impl View for RocksSnapshot {
             rows.next();
         }
         rows.status().map_err(|error| self.failed(&error))
+    }
+
+    /// With one iterator for all spans: to make one costs more than to read a
+    /// few rows. It knows no span's end, so that it may meet many deleted rows
+    /// after it. Then it gives up, and the rest of the span is read by itself.
+    fn scan_each(
+        &self,
+        family: Family,
+        spans: &[RowSpan<'_>],
+        visit: VisitEach<'_>,
+    ) -> Result<(), ViewError> {
+        if self.access == Access::InMemory || spans.len() < 2 {
+            return spans
+                .iter()
+                .enumerate()
+                .try_for_each(|(place, (from, to))| {
+                    self.scan(family, from, *to, &mut |key, row| visit(place, key, row))
+                });
+        }
+        let mut options = read_options(self.access);
+        options.set_max_skippable_internal_keys(DELETED_ROWS_PASSED);
+        let snapshot = &self.inner.borrow_dependent().snapshot;
+        let mut rows = snapshot.raw_iterator_cf_opt(self.database().family(family), options);
+        for (place, (from, to)) in spans.iter().enumerate() {
+            let within = |key: &[u8]| to.is_none_or(|to| key < to);
+            let mut next = from.to_vec();
+            let mut ended = false;
+            rows.seek(from);
+            while let Some((key, row)) = rows.item() {
+                ended = !within(key) || visit(place, key, row).is_break();
+                if ended {
+                    break;
+                }
+                next.clear();
+                next.extend_from_slice(key);
+                next.push(0);
+                rows.next();
+            }
+            if ended {
+                continue;
+            }
+            match rows.status() {
+                Ok(()) => {}
+                Err(error) if error.kind() == rocksdb::ErrorKind::Incomplete => {
+                    self.scan(family, &next, *to, &mut |key, row| visit(place, key, row))?;
+                }
+                Err(error) => return Err(self.failed(&error)),
+            }
+        }
+        Ok(())
     }
 }
 

@@ -13,6 +13,7 @@ use tokio::{sync::watch, time::sleep};
 
 use super::primary::Primary;
 use crate::{
+    lease::Lessor,
     limits,
     raft::{Group, Submitted},
     server::{
@@ -31,9 +32,11 @@ pub struct Keeper<E: Engine> {
     pub published: SharedPublished<E>,
     pub applied: watch::Receiver<u64>,
     pub checkpoints: Arc<Checkpoints>,
-    /// Added to every deadline by a new leader: nobody could renew while there
-    /// was none.
+    /// Added by a new leader to what a checkpoint says is left: nobody could
+    /// renew while there was no leader.
     pub extension: Duration,
+    /// How late leases may end when many do at once.
+    pub late: Duration,
 }
 
 impl<E: Engine> Keeper<E> {
@@ -105,17 +108,18 @@ impl<E: Engine> Keeper<E> {
         }
     }
 
-    /// Ends leases in small batches and rests in between as long as each took:
-    /// a storm of them gets at most half of what other writes could use, as
-    /// long as none ends much too late.
+    /// Ends leases in small batches, many at once no faster than they must be
+    /// ended in time: other writes come in between.
     async fn expire(&self, term: u64) {
         let mut undone: Vec<i64> = Vec::new();
+        let mut pace = Pace::default();
         loop {
             let decided = self.primary.in_term(term, |lessor, now| {
                 // What is gone need not be ended again. If it was granted anew
                 // meanwhile, it is another lease.
                 undone.retain(|id| lessor.is_expiring(*id));
-                let more = limits::LEASE_REVOKES.saturating_sub(undone.len());
+                let batch = pace.batch(lessor, now, self.late);
+                let more = batch.saturating_sub(undone.len());
                 let mut ids = std::mem::take(&mut undone);
                 ids.extend(lessor.expire(now, more));
                 (ids, lessor.next_deadline(), now)
@@ -129,16 +133,14 @@ impl<E: Engine> Keeper<E> {
                 sleep(rest.clamp(Duration::from_millis(1), Duration::from_secs(1))).await;
                 continue;
             }
-            let overdue = next.map_or(Duration::ZERO, |next| now.saturating_sub(next));
             let began = tokio::time::Instant::now();
+            let share = pace.share(ids.len());
             let expiry = Body::Expiry(ids.clone());
-            if self.checkpoints.propose(term, expiry).await != Submitted::Done {
+            if self.checkpoints.propose(term, expiry).await == Submitted::Done {
+                sleep(share.saturating_sub(began.elapsed())).await;
+            } else {
                 undone = ids;
-            }
-            if !undone.is_empty() {
                 sleep(began.elapsed().max(PAUSE)).await;
-            } else if overdue < limits::LEASE_OVERDUE {
-                sleep(began.elapsed()).await;
             }
         }
     }
@@ -157,6 +159,39 @@ impl<E: Engine> Keeper<E> {
             })
             .await;
         }
+    }
+}
+
+/// How fast leases are to be ended.
+#[derive(Default)]
+struct Pace {
+    /// When it was worked out: that takes a look at each of the leases.
+    at: Option<Duration>,
+    /// Leases per second.
+    rate: u64,
+}
+
+impl Pace {
+    /// Leases to be ended at once.
+    fn batch(&mut self, lessor: &Lessor, now: Duration, late: Duration) -> usize {
+        let fresh = |at: &Duration| now.saturating_sub(*at) < limits::LEASE_PACE_INTERVAL;
+        if self.at.as_ref().is_none_or(|at| !fresh(at)) {
+            self.at = Some(now);
+            let rate = lessor.pace(now, late);
+            self.rate = rate.max(limits::LEASE_PACE_MIN);
+        }
+        let batch = self
+            .rate
+            .saturating_mul(limits::LEASE_TICK.as_micros() as u64)
+            / 1_000_000;
+        usize::try_from(batch)
+            .unwrap_or(usize::MAX)
+            .clamp(1, limits::LEASE_REVOKES)
+    }
+
+    /// The time in which so many leases are to be ended.
+    fn share(&self, leases: usize) -> Duration {
+        Duration::from_secs(1).mul_f64(leases as f64 / self.rate.max(1) as f64)
     }
 }
 

@@ -6,6 +6,8 @@
 
 mod asking;
 mod keeper;
+#[cfg(feature = "planted")]
+mod own_expiry;
 mod peer;
 mod primary;
 mod rounds;
@@ -99,6 +101,7 @@ impl<E: Engine> Setup<E> {
             applied: self.applied,
             checkpoints,
             extension: self.election_timeout,
+            late: (self.election_timeout + limits::LEASE_LATE) / 2,
         };
         Leases {
             asked,

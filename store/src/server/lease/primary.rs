@@ -28,7 +28,7 @@ impl Change {
         }
     }
 
-    fn make(self, lessor: &mut Lessor, now: Duration) {
+    pub(super) fn make(self, lessor: &mut Lessor, now: Duration) {
         match self {
             Self::Granted { id, ttl } => lessor.grant(now, id, ttl),
             Self::Revoked { id } => lessor.revoked(id),
@@ -51,8 +51,8 @@ enum Phase {
 pub struct Primary {
     origin: Instant,
     phase: Mutex<Phase>,
-    /// Only for that bug: leases as a member sees them that hears of no renewal.
-    own: Mutex<Lessor>,
+    #[cfg(feature = "planted")]
+    own: super::own_expiry::OwnExpiry,
 }
 
 impl Primary {
@@ -60,18 +60,18 @@ impl Primary {
         Self {
             origin: Instant::now(),
             phase: Mutex::new(Phase::Demoted),
-            own: Mutex::new(Lessor::new(limits::LEASE_CHECKPOINT_INTERVAL)),
+            #[cfg(feature = "planted")]
+            own: super::own_expiry::OwnExpiry::new(),
         }
     }
 
-    /// Leases to be ended without the log.
+    /// Leases that a follower ends without the log.
+    #[cfg(feature = "planted")]
     pub fn ended_here(&self) -> Vec<i64> {
-        if !planted::has("lease-expired-by-follower")
-            || !matches!(*self.phase.lock(), Phase::Demoted)
-        {
-            return Vec::new();
+        match *self.phase.lock() {
+            Phase::Demoted => self.own.ended(self.now()),
+            Phase::Loading(_) | Phase::Promoted { .. } => Vec::new(),
         }
-        self.own.lock().expire(self.now(), limits::LEASE_REVOKES)
     }
 
     fn now(&self) -> Duration {
@@ -84,10 +84,8 @@ impl Primary {
             return;
         }
         let now = self.now();
-        if planted::has("lease-expired-by-follower") {
-            let mut own = self.own.lock();
-            changes.iter().for_each(|change| change.make(&mut own, now));
-        }
+        #[cfg(feature = "planted")]
+        self.own.applied(changes, now);
         match &mut *self.phase.lock() {
             Phase::Demoted => {}
             Phase::Loading(seen) => {

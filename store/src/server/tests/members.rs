@@ -151,14 +151,14 @@ pub fn live<T>(
 /// Puts the members' disks on the power, all before the first of them is used.
 fn attach(setup: &Setup, images: Vec<Image>, power: &Power) -> Vec<Disk> {
     // The first member's disk is slow, so that the others are ahead of it.
-    let latency = |member| match (setup.members, member, setup.flaw) {
-        (1, ..) | (_, 1.., _) => Duration::ZERO,
-        (_, _, Flaw::Hasty) => Duration::from_millis(5),
-        _ => Duration::from_millis(1),
+    let stall = |member| match (setup.members, member, setup.flaw) {
+        (1, ..) | (_, 1.., _) => None,
+        (_, _, Flaw::Hasty) => Some(Duration::from_millis(300)),
+        _ => Some(Duration::from_millis(20)),
     };
     let images = images.into_iter().enumerate();
     images
-        .map(|(member, image)| power.attach(image, setup.flaw, latency(member)))
+        .map(|(member, image)| power.attach(image, setup.flaw, stall(member)))
         .collect()
 }
 

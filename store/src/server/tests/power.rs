@@ -4,7 +4,7 @@
 use std::{io, sync::Arc, time::Duration};
 
 use mizzen_engine::MemEngine;
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 use tokio::sync::watch;
 
 use crate::wal::{Fault, LogFile, LogFs, MemFs};
@@ -57,9 +57,54 @@ pub struct Disk {
     log: MemFs,
     rows: MemEngine,
     flaw: Flaw,
-    /// How long a sync of the log takes.
-    latency: Duration,
+    stall: Option<Stall>,
+    stalls: Arc<Stalls>,
     power: Power,
+}
+
+/// How a disk syncs a log slowly: [`SYNC_TIME`], and one time in
+/// [`STALL_ONE_IN`] until rows have been flushed. Whoever writes them before
+/// the log is durable is ahead of it meanwhile, however slow the machine is;
+/// who makes no mistake waits for the whole of this time.
+pub type Stall = Duration;
+
+const SYNC_TIME: Duration = Duration::from_millis(1);
+const STALL_ONE_IN: u64 = 8;
+/// Flushes of the rows, each counted before and after, that a stall waits for:
+/// between the first and the last are the moments of the mistake.
+const ROWS_AHEAD: u64 = 4;
+
+#[derive(Default)]
+struct Counts {
+    syncs: u64,
+    /// Of the rows, before and after each.
+    flushes: u64,
+}
+
+/// What stalls go by.
+#[derive(Default)]
+struct Stalls {
+    counts: Mutex<Counts>,
+    flushed: Condvar,
+}
+
+impl Stalls {
+    fn rows_flush(&self) {
+        self.counts.lock().flushes += 1;
+        self.flushed.notify_all();
+    }
+
+    fn log_syncs(&self, limit: Stall) {
+        std::thread::sleep(SYNC_TIME);
+        let mut counts = self.counts.lock();
+        counts.syncs += 1;
+        let enough = counts.flushes + ROWS_AHEAD;
+        if counts.syncs.is_multiple_of(STALL_ONE_IN) {
+            let more = |counts: &mut Counts| counts.flushes < enough;
+            // Whether they came or the time is over: the sync begins.
+            let _ = self.flushed.wait_while_for(&mut counts, more, limit);
+        }
+    }
 }
 
 fn is_off() -> io::Error {
@@ -81,18 +126,22 @@ impl Power {
     }
 
     /// Puts the disks of one member on this power.
-    pub fn attach(&self, image: Image, flaw: Flaw, latency: Duration) -> Disk {
+    pub fn attach(&self, image: Image, flaw: Flaw, stall: Option<Stall>) -> Disk {
         let disk = Disk {
             log: image.log,
             rows: image.rows,
             flaw,
-            latency,
+            stall,
+            stalls: Arc::default(),
             power: self.clone(),
         };
         self.state.lock().disks.push(disk.clone());
-        let power = self.clone();
-        // The engine goes on, but what it flushes now does not count any more.
-        disk.rows.watch(move |_| drop(power.step(None, || Ok(()))));
+        let (power, stalls) = (self.clone(), disk.stalls.clone());
+        disk.rows.watch(move |_| {
+            // The engine goes on, but what it flushes now does not count any more.
+            drop(power.step(None, || Ok(())));
+            stalls.rows_flush();
+        });
         disk
     }
 
@@ -242,8 +291,8 @@ impl LogFile for OpenFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        if !self.disk.latency.is_zero() {
-            std::thread::sleep(self.disk.latency);
+        if let Some(stall) = self.disk.stall {
+            self.disk.stalls.log_syncs(stall);
         }
         match self.disk.flaw {
             Flaw::NoSync => self.disk.power.step(None, || Ok(())),

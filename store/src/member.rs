@@ -1,0 +1,343 @@
+//! One member of a cluster as a process, with etcd's flags: puts the parts
+//! together.
+//!
+//! In the library, so that whatever is an executable of it is only linked.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    net::{SocketAddr, ToSocketAddrs},
+    process::ExitCode,
+    sync::Arc,
+};
+
+use mizzen_engine::{Engine, EngineOptions, RocksRows};
+use tokio::sync::{mpsc, watch};
+
+use crate::{
+    config::{self, Config, InitialClusterState},
+    first_start,
+    grpc::{self, Front, Listener},
+    limits, logging,
+    member_dir::{Identity, MemberDir},
+    raft::{GroupConfig, PeerNode, PeerService, Peers, PlainDial, Retention},
+    server::{
+        self, Attributes, DiskSpace, LookAtDisk, MembershipService, Server, ServerConfig, Storage,
+    },
+    version, wal,
+};
+
+/// Runs the member that arguments and environment describe until a signal or a
+/// failure ends it. `level` is the highest level of features it may use, from 1
+/// to [`server::NEWEST_LEVEL`].
+pub fn run(level: u32) -> ExitCode {
+    server::use_level(level);
+    #[cfg(feature = "planted")]
+    if let Ok(bug) = std::env::var("MIZZEN_PLANTED") {
+        mizzen_core::planted::plant(bug);
+    }
+    let config = match config::parse(std::env::args_os().skip(1), std::env::vars_os()) {
+        Ok(config::Parsed::Run(config)) => config,
+        Ok(config::Parsed::Print(text)) => {
+            print!("{text}");
+            return ExitCode::SUCCESS;
+        }
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::from(error.exit_code());
+        }
+    };
+    if let Err(error) = logging::init(&config) {
+        eprintln!("mizzen: {error}");
+        return ExitCode::FAILURE;
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .max_blocking_threads(limits::BLOCKING_THREADS)
+        .build();
+    let result = match runtime {
+        Ok(runtime) => runtime.block_on(serve(*config)),
+        Err(error) => Err(error),
+    };
+    match result {
+        Ok(()) => {
+            if !mizzen_engine::wait_closed(limits::CLOSE_LIMIT) {
+                tracing::warn!("the rows are still open");
+            }
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            tracing::error!(%error, "the member has stopped");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What a member stops for when it is one no longer.
+const REMOVED: &str = "removed from the cluster";
+
+/// Runs the member until a signal or a failure ends it.
+async fn serve(config: Config) -> io::Result<()> {
+    for notice in &config.notices {
+        notice.log();
+    }
+    let (failed, mut failures) = mpsc::channel(1);
+    let fail = move |error: &io::Error| {
+        // Only the first reason counts, and it is the one that fits.
+        let _ = failed.try_send(error.to_string());
+    };
+    let peer_listeners = bind(&config.listen_peer_urls).await?;
+    let client_listeners = bind(&config.listen_client_urls).await?;
+    let (identity, mut storage) = open(&config, fail.clone()).await?;
+    if config.force_new_cluster && storage.recovered.last.is_some() {
+        let urls = config.initial_advertise_peer_urls.clone();
+        server::force_new_cluster(&mut storage, identity.member_id, urls).await?;
+        tracing::warn!("this member is the only one of its cluster from here on");
+    }
+    let (stop, stopping) = watch::channel(false);
+    let (stop_peers, peers_stopping) = watch::channel(false);
+    let server_config = ServerConfig {
+        group: GroupConfig {
+            id: identity.member_id,
+            cluster_id: identity.cluster_id,
+            heartbeat: config.heartbeat_interval,
+            election_timeout: config.election_timeout,
+            retention: Retention {
+                snapshot_entries: config.snapshot_count,
+                catchup_entries: config.snapshot_catchup_entries,
+            },
+        },
+        initial_members: initial_members(&config, identity, &storage)?,
+        limits: mizzen_core::Limits {
+            max_txn_ops: config.max_txn_ops,
+        },
+        request_bytes: config.max_request_bytes,
+        strict_reconfig: config.strict_reconfig_check,
+        quota: config.quota_backend_bytes,
+        disk: look_at_disk(&config),
+    };
+    let peers = Peers::new(Box::new(PlainDial), identity.cluster_id);
+    let server = Server::start(server_config, storage, peers, fail).await?;
+    let peer_service = tonic::service::Routes::new(PeerService::server(server.group().clone()))
+        .add_service(server.lease_service())
+        .add_service(MembershipService::server(server.clone()));
+    let (mut listening, mut listening_to_peers) = (Vec::new(), Vec::new());
+    for listener in peer_listeners {
+        let routes = peer_service.clone();
+        let answer = move |request| tower::ServiceExt::oneshot(routes.clone(), request);
+        listening_to_peers.push(tokio::spawn(grpc::serve(
+            listener,
+            limits::STREAMS_PER_CONNECTION,
+            answer,
+            peers_stopping.clone(),
+        )));
+    }
+    tracing::info!(
+        name = %config.name,
+        member_id = %format_args!("{:x}", identity.member_id),
+        cluster_id = %format_args!("{:x}", identity.cluster_id),
+        version = version::MIZZEN,
+        "started; waiting for a quorum"
+    );
+
+    let mut signals = Signals::new()?;
+    let early = tokio::select! {
+        ready = ready(&server, &config) => ready.map(|()| None)?,
+        signal = signals.next() => Some(signal),
+        () = server.removed() => Some(REMOVED),
+        reason = failures.recv() => return Err(io::Error::other(reason.unwrap_or_default())),
+        reason = server.stopped() => return Err(io::Error::other(reason)),
+    };
+    if early.is_none() {
+        let front = Front::new(
+            server.clone(),
+            config.max_request_bytes,
+            config.watch_progress_interval,
+        );
+        for listener in client_listeners {
+            let front = front.clone();
+            let answer = move |request| front.clone().answer(request);
+            listening.push(tokio::spawn(grpc::serve(
+                listener,
+                config.max_concurrent_streams,
+                answer,
+                stopping.clone(),
+            )));
+        }
+        tracing::info!("ready to serve client requests");
+    }
+    let signal = match early {
+        Some(signal) => signal,
+        None => tokio::select! {
+            signal = signals.next() => signal,
+            () = server.removed() => REMOVED,
+            reason = failures.recv() => return Err(io::Error::other(reason.unwrap_or_default())),
+            reason = server.stopped() => return Err(io::Error::other(reason)),
+        },
+    };
+    if signal == REMOVED {
+        tracing::warn!(
+            member_id = %format_args!("{:x}", identity.member_id),
+            "the member has been permanently removed from the cluster; its data directory can be deleted"
+        );
+    }
+    tracing::info!(signal, "stopping");
+    server.hand_over().await;
+    server.end_streams();
+    // Clients' last requests are answered when they are applied here, for which
+    // this member must still hear of the leader.
+    for (stop, listening) in [(stop, listening), (stop_peers, listening_to_peers)] {
+        // Nobody may be listening any more.
+        let _ = stop.send(true);
+        for listener in listening {
+            listener.await.map_err(io::Error::other)?;
+        }
+    }
+    server.stop().await?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Waits until this member may serve clients, and has told the cluster how.
+async fn ready<E: Engine>(server: &Server<E>, config: &Config) -> io::Result<()> {
+    server.ready().await.map_err(io::Error::other)?;
+    let attributes = Attributes {
+        member: server.group().id(),
+        name: config.name.clone(),
+        client_urls: config.advertise_client_urls.clone(),
+    };
+    if let Err(error) = server.announce(attributes).await {
+        tracing::warn!(%error, "the cluster was not told this member's name and client URLs");
+    }
+    server.voting().await;
+    Ok(())
+}
+
+/// Looks at the disks of rows and log.
+fn look_at_disk(config: &Config) -> LookAtDisk {
+    let mut dirs = vec![config.data_dir.clone()];
+    dirs.extend(config.wal_dir.clone());
+    Arc::new(move || {
+        let spaces = dirs.iter().map(|dir| {
+            let disk = rustix::fs::statvfs(dir)?;
+            Ok(DiskSpace {
+                free: disk.f_bavail.saturating_mul(disk.f_frsize),
+                total: disk.f_blocks.saturating_mul(disk.f_frsize),
+            })
+        });
+        let spaces = spaces.collect::<io::Result<Vec<_>>>()?;
+        let least = spaces.into_iter().min_by_key(|space| space.free);
+        least.ok_or_else(|| io::Error::other("no directory"))
+    })
+}
+
+/// The members to begin a new cluster with: none if the log has begun, or if
+/// this member joined a running cluster.
+fn initial_members(
+    config: &Config,
+    identity: Identity,
+    storage: &Storage<RocksRows>,
+) -> io::Result<BTreeMap<u64, PeerNode>> {
+    if storage.recovered.last.is_some()
+        || config.initial_cluster_state == InitialClusterState::Existing
+    {
+        return Ok(BTreeMap::new());
+    }
+    let bootstrap = config.first_start.bootstrap().map_err(io::Error::other)?;
+    Ok(if first_start::first_identity(&bootstrap) == identity {
+        first_start::first_members(&bootstrap)
+    } else {
+        BTreeMap::new()
+    })
+}
+
+/// Opens log and rows, or says why they cannot be trusted.
+async fn open(
+    config: &Config,
+    fail: impl Fn(&io::Error) + Send + Sync + 'static,
+) -> io::Result<(Identity, Storage<RocksRows>)> {
+    config::check_data_dir(&config.data_dir).map_err(io::Error::other)?;
+    if let Some(wal_dir) = &config.wal_dir {
+        config::check_wal_dir(wal_dir).map_err(io::Error::other)?;
+    }
+    let identity = match MemberDir::identity(&config.data_dir)? {
+        Some(identity) => identity,
+        None => first_start::identify(config, &PlainDial).await?,
+    };
+    let member = MemberDir::open(&config.data_dir, identity)?;
+    // The rows are locked against another process, and with them the log.
+    let engine =
+        RocksRows::open(&member.rows(), &EngineOptions::default()).map_err(io::Error::other)?;
+    let log = wal::RealFs::open(config.wal_dir.clone().unwrap_or_else(|| member.raft_log()))?;
+    let options =
+        wal::Options::default().on_failure(move |error| fail(&io::Error::other(error.to_string())));
+    let (wal, recovered) = wal::Wal::open(disk(log), options).map_err(io::Error::other)?;
+    if recovered.created && !member.created {
+        return Err(io::Error::other(
+            "the raft log of this member is gone: it cannot take part any more under its id",
+        ));
+    }
+    Ok((
+        member.identity,
+        Storage {
+            engine: Arc::new(engine),
+            wal: Arc::new(wal),
+            recovered,
+        },
+    ))
+}
+
+#[cfg(not(feature = "planted"))]
+fn disk(log: wal::RealFs) -> Arc<dyn wal::LogFs> {
+    Arc::new(log)
+}
+
+/// With `MIZZEN_FORGETS`, killing this member is a loss of its power.
+#[cfg(feature = "planted")]
+fn disk(log: wal::RealFs) -> Arc<dyn wal::LogFs> {
+    if std::env::var_os("MIZZEN_FORGETS").is_none() {
+        return Arc::new(log);
+    }
+    tracing::warn!("the raft log forgets what is not synced when this process ends");
+    Arc::new(wal::Forgetful::new(log))
+}
+
+async fn bind(urls: &[config::Url]) -> io::Result<Vec<Listener>> {
+    let mut listeners = Vec::with_capacity(urls.len());
+    for url in urls {
+        listeners.push(Listener::bind(address(url)?).await?);
+    }
+    Ok(listeners)
+}
+
+fn address(url: &config::Url) -> io::Result<SocketAddr> {
+    let host = url.host_and_port();
+    let mut addresses = host
+        .to_socket_addrs()
+        .map_err(|error| io::Error::new(error.kind(), format!("{host}: {error}")))?;
+    addresses
+        .next()
+        .ok_or_else(|| io::Error::other(format!("{host} has no address")))
+}
+
+struct Signals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "terminated",
+            _ = self.interrupt.recv() => "interrupt",
+        }
+    }
+}
