@@ -31,6 +31,9 @@ pub const WATCH_MIN: Duration = Duration::from_secs(1_800);
 pub const BOOKMARK: Duration = Duration::from_secs(60);
 /// Upstream's wait for a revision that the cache has not seen.
 pub const FRESH: Duration = Duration::from_secs(3);
+/// How often what must be there is looked after, upstream's interval for the
+/// Service `kubernetes`.
+pub const BOOTSTRAP: Duration = Duration::from_secs(10);
 /// While a read waits for a revision, the store is asked for its progress so
 /// often, should it not have answered.
 pub const PROGRESS: Duration = Duration::from_millis(100);

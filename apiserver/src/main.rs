@@ -122,7 +122,10 @@ async fn run(flags: Flags) -> anyhow::Result<()> {
             _ = int.recv() => {}
         }
     };
+    let kept = api.clone();
+    let keeper = tokio::spawn(async move { bootstrap::keep(kept.registry()).await });
     http::serve(listener, config, api, stop).await;
+    keeper.abort();
     Ok(())
 }
 

@@ -36,7 +36,10 @@ async fn what_clients_get_beside_objects() -> Result<()> {
         events_in_two_versions(&doors).await.context("events")?;
         addresses_of_services(cluster, &doors)
             .await
-            .context("services")
+            .context("services")?;
+        service_kubernetes(&doors)
+            .await
+            .context("the Service kubernetes")
     })
     .await
     .context(REPRODUCE)
@@ -247,7 +250,7 @@ async fn events_in_two_versions(doors: &[Https; 2]) -> Result<()> {
     Ok(())
 }
 
-const SERVICES: &str = "/api/v1/namespaces/default/services";
+const SERVICES: &str = "/api/v1/namespaces/kube-public/services";
 
 /// Node ports as upstream records them.
 async fn ports_given(cluster: &Cluster) -> Result<usize> {
@@ -302,8 +305,11 @@ async fn addresses_of_services(cluster: &Cluster, doors: &[Https; 2]) -> Result<
     let records = "/apis/networking.k8s.io/v1/ipaddresses";
     let listed = doors[0].json(Method::GET, records, None).await?;
     let listed = listed["items"].as_array().context("items")?;
-    ensure!(listed.len() == 60, "{} records", listed.len());
-    ensure!(listed[0]["spec"]["parentRef"]["resource"] == "services");
+    // One more is that of the Service `kubernetes`.
+    ensure!(listed.len() == 61, "{} records", listed.len());
+    for record in listed {
+        ensure!(record["spec"]["parentRef"]["resource"] == "services");
+    }
 
     // A port that is taken, and one outside the range.
     let taken = made[0]["spec"]["ports"][0]["nodePort"].clone();
@@ -345,7 +351,40 @@ async fn addresses_of_services(cluster: &Cluster, doors: &[Https; 2]) -> Result<
     ensure!(moved.code == StatusCode::UNPROCESSABLE_ENTITY);
     doors[0].json(Method::DELETE, SERVICES, None).await?;
     let listed = doors[1].json(Method::GET, records, None).await?;
-    ensure!(listed["items"] == json!([]), "{listed}");
+    ensure!(
+        listed["items"]
+            .as_array()
+            .is_some_and(|list| list.len() == 1),
+        "{listed}"
+    );
     ensure!(ports_given(cluster).await? == 0);
     Ok(())
+}
+
+/// The Service `kubernetes` is there from the start, and comes back.
+async fn service_kubernetes(doors: &[Https; 2]) -> Result<()> {
+    let path = "/api/v1/namespaces/default/services/kubernetes";
+    let first = doors[0].json(Method::GET, path, None).await?;
+    ensure!(first["spec"]["clusterIP"] == "10.96.0.1", "{first}");
+    ensure!(first["spec"]["ports"][0]["port"] == 443, "{first}");
+    doors[1].json(Method::DELETE, path, None).await?;
+    let watch = "/api/v1/namespaces/default/services?watch=1&timeoutSeconds=60&fieldSelector=metadata.name%3Dkubernetes&resourceVersion=0";
+    let answer = doors[0]
+        .open(Method::GET, watch, &HeaderMap::new(), Bytes::new())
+        .await?;
+    let (mut body, mut told) = (answer.into_body(), Vec::new());
+    // It may be told of as it was, as deleted, and as it is again.
+    loop {
+        let frame = body.frame().await.context("it did not come back")??;
+        told.extend_from_slice(&frame.into_data().unwrap_or_default());
+        while let Some(end) = told.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<u8> = told.drain(..=end).collect();
+            let event: Value = serde_json::from_slice(&line)?;
+            let object = &event["object"];
+            if event["type"] == "ADDED" && object["metadata"]["uid"] != first["metadata"]["uid"] {
+                ensure!(object["spec"]["clusterIP"] == "10.96.0.1", "{object}");
+                return Ok(());
+            }
+        }
+    }
 }

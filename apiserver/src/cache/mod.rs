@@ -369,25 +369,22 @@ impl Cache {
         Some(Cursor(state.first + skipped as u64))
     }
 
-    /// The changes at a cursor, at most [`limits::WATCH_TURN`], the cursor after them,
-    /// and the revision up to which a reader is then; `None` when they are gone.
-    pub fn read(&self, cursor: Cursor) -> Option<(Vec<Arc<Event>>, Cursor, i64)> {
+    /// Puts the changes at a cursor into `into`, at most [`limits::WATCH_TURN`];
+    /// gives the cursor after them, and the revision up to which a reader is
+    /// then; `None` when they are gone.
+    pub fn read(&self, cursor: Cursor, into: &mut Vec<Arc<Event>>) -> Option<(Cursor, i64)> {
+        into.clear();
         let state = self.state.lock();
         let skipped = usize::try_from(cursor.0.checked_sub(state.first)?).ok()?;
-        let events: Vec<_> = state
-            .history
-            .iter()
-            .skip(skipped)
-            .take(limits::WATCH_TURN)
-            .cloned()
-            .collect();
-        let after = Cursor(cursor.0 + events.len() as u64);
+        let end = (skipped + limits::WATCH_TURN).min(state.history.len());
+        into.extend(state.history.range(skipped.min(end)..end).cloned());
+        let after = Cursor(cursor.0 + into.len() as u64);
         let revision = if after.0 == state.end().0 {
             state.revision
         } else {
-            events.last().map_or(0, |event| event.revision)
+            into.last().map_or(0, |event| event.revision)
         };
-        Some((events, after, revision))
+        Some((after, revision))
     }
 
     /// Tells of every change of the revision shown.

@@ -37,6 +37,13 @@ fn parsed(frame: &Bytes) -> Value {
     serde_json::from_slice(frame).expect("an event")
 }
 
+/// The changes at a cursor, as [`Cache::read`] gives them.
+fn read(cache: &Cache, cursor: Cursor) -> Option<(Vec<Arc<Event>>, Cursor, i64)> {
+    let mut events = Vec::new();
+    let (next, revision) = cache.read(cursor, &mut events)?;
+    Some((events, next, revision))
+}
+
 #[test]
 fn an_event_and_its_object_share_their_bytes() {
     let cache = Cache::empty(pods());
@@ -45,7 +52,7 @@ fn an_event_and_its_object_share_their_bytes() {
         vec![change("n/a", Some(stored(&json!({}), "Pending")), 5)],
     );
     let entry = cache.get("n/a").expect("it is cached");
-    let (events, _, revision) = cache.read(Cursor(0)).expect("the history is whole");
+    let (events, _, revision) = read(&cache, Cursor(0)).expect("the history is whole");
     assert_eq!(revision, 5);
     let event = parsed(&events[0].frame(Kind::Added));
     assert_eq!(event["type"], "ADDED");
@@ -68,13 +75,13 @@ fn a_deletion_shows_the_last_state_at_its_own_revision() {
         vec![change("n/a", Some(stored(&json!({}), "Running")), 999)],
     );
     apply(&cache, vec![change("n/a", None, 1_000)]);
-    let (events, cursor, _) = cache.read(Cursor(1)).expect("the history is whole");
+    let (events, cursor, _) = read(&cache, Cursor(1)).expect("the history is whole");
     let event = parsed(&events[0].frame(Kind::Deleted));
     assert_eq!(event["type"], "DELETED");
     assert_eq!(event["object"]["metadata"]["resourceVersion"], "1000");
     assert_eq!(event["object"]["status"]["phase"], "Running");
     assert!(cache.get("n/a").is_none());
-    assert!(cache.read(cursor).expect("the end").0.is_empty());
+    assert!(read(&cache, cursor).expect("the end").0.is_empty());
 }
 
 #[test]
@@ -96,7 +103,7 @@ fn objects_move_in_and_out_of_a_selection() {
             vec![change("n/a", Some(stored(&labels, phase)), revision)],
         );
     }
-    let (events, ..) = cache.read(Cursor(0)).expect("the history is whole");
+    let (events, ..) = read(&cache, Cursor(0)).expect("the history is whole");
     let seen: Vec<_> = events
         .iter()
         .map(|event| event.seen(pods(), &selector))
@@ -133,10 +140,10 @@ fn history_is_bounded_and_says_where_it_begins() {
     for revision in 1..=last {
         apply(&cache, vec![change("n/a", Some(value.clone()), revision)]);
     }
-    assert!(cache.read(Cursor(0)).is_none());
+    assert!(read(&cache, Cursor(0)).is_none());
     assert!(cache.after(9).is_none());
     let cursor = cache.after(10).expect("the oldest that is left");
-    let (events, ..) = cache.read(cursor).expect("events");
+    let (events, ..) = read(&cache, cursor).expect("events");
     assert_eq!(events[0].revision, 11);
     assert_eq!(events.len(), limits::WATCH_TURN);
 }
@@ -147,7 +154,7 @@ fn a_repeated_change_is_no_event() {
     let value = stored(&json!({}), "Running");
     apply(&cache, vec![change("n/a", Some(value.clone()), 3)]);
     apply(&cache, vec![change("n/a", Some(value), 3)]);
-    assert_eq!(cache.read(Cursor(0)).expect("events").0.len(), 1);
+    assert_eq!(read(&cache, Cursor(0)).expect("events").0.len(), 1);
 }
 
 #[test]

@@ -2,7 +2,6 @@
 //! else to `registry`, `discovery` and `openapi`.
 
 mod accept;
-mod coalesce;
 mod compress;
 mod labels;
 mod resource;
@@ -28,6 +27,7 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::{conn::auto::Builder, graceful::GracefulShutdown},
 };
+use mizzen_h2::Coalesce;
 use rustls::ServerConfig;
 use serde_json::Value;
 use tokio::{
@@ -38,7 +38,6 @@ use tokio_rustls::TlsAcceptor;
 
 pub use self::tls::{Files, TlsError, make_key};
 use self::{
-    coalesce::Coalesce,
     resource::Request,
     respond::Answer,
     route::{Query, Route},
@@ -344,7 +343,7 @@ async fn connection(
         async move { Ok::<_, Infallible>(api.serve(request).await) }
     });
     let ended = if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
-        let stream = TokioIo::new(Coalesce::new(stream));
+        let stream = TokioIo::new(Coalesce::new(stream, limits::CHUNK_BYTES));
         let connection = builder.serve_connection(stream, service);
         watcher.watch(connection.into_owned()).await
     } else {

@@ -6,6 +6,8 @@
 //! the chunks.
 
 use std::{
+    collections::VecDeque,
+    future::poll_fn,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -14,15 +16,10 @@ use std::{
 
 use bytes::Bytes;
 use futures::Stream;
+use parking_lot::Mutex;
 use rand::Rng as _;
 use serde_json::{Value, json};
-use tokio::{
-    sync::{
-        OwnedSemaphorePermit,
-        mpsc::{self, error::TrySendError},
-    },
-    time::{Instant, timeout_at},
-};
+use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 
 use super::{accept::Form, respond};
 use crate::{
@@ -73,7 +70,7 @@ struct Watcher {
     view: View,
     cache: Arc<Cache>,
     options: WatchOptions,
-    sender: mpsc::Sender<Bytes>,
+    ready: Ready,
     /// What is to be sent.
     chunk: Vec<u8>,
     /// Whether a table's columns have been told.
@@ -81,14 +78,36 @@ struct Watcher {
     deadline: Instant,
 }
 
-/// The client went away, or the watch is over.
-struct Over;
+/// Chunks on their way from a watch's work to who asks for them. Both are the
+/// same task, so nobody is woken.
+#[derive(Clone, Default)]
+struct Ready(Arc<Mutex<VecDeque<Bytes>>>);
+
+impl Ready {
+    fn take(&self) -> Option<Bytes> {
+        self.0.lock().pop_front()
+    }
+
+    /// Waits while [`limits::CHUNKS_MAX`] are there: the work is polled again
+    /// when all have been taken.
+    async fn put(&self, chunk: Bytes) {
+        poll_fn(|_| {
+            if self.0.lock().len() < limits::CHUNKS_MAX {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
+        })
+        .await;
+        self.0.lock().push_back(chunk);
+    }
+}
 
 /// The chunks of a watch, made as they are asked for.
 pub struct Chunks {
     /// `None` once the watch is over.
     work: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
-    ready: mpsc::Receiver<Bytes>,
+    ready: Ready,
 }
 
 impl Stream for Chunks {
@@ -96,16 +115,20 @@ impl Stream for Chunks {
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
         let this = self.get_mut();
-        if let Poll::Ready(Some(chunk)) = this.ready.poll_recv(context) {
+        if let Some(chunk) = this.ready.take() {
             return Poll::Ready(Some(chunk));
         }
-        if let Some(work) = &mut this.work
-            && work.as_mut().poll(context).is_ready()
-        {
+        let Some(work) = &mut this.work else {
+            return Poll::Ready(None);
+        };
+        let over = work.as_mut().poll(context).is_ready();
+        if over {
             this.work = None;
         }
-        // The sender goes with the work: the end is seen here too.
-        this.ready.poll_recv(context)
+        match this.ready.take() {
+            None if !over => Poll::Pending,
+            chunk => Poll::Ready(chunk),
+        }
     }
 }
 
@@ -144,7 +167,7 @@ pub async fn start(
             })
         }
     };
-    let (sender, ready) = mpsc::channel(limits::CHUNKS_MAX);
+    let ready = Ready::default();
     let lasts = options.timeout.map_or_else(
         || limits::WATCH_MIN.mul_f64(1.0 + rand::rng().random::<f64>()),
         |seconds| Duration::from_secs(seconds).min(limits::WATCH_MAX),
@@ -154,19 +177,18 @@ pub async fn start(
         view,
         cache,
         options,
-        sender,
+        ready: ready.clone(),
         chunk: Vec::new(),
         columns: false,
         deadline: Instant::now() + lasts,
     };
     let work = async move {
-        // Over is how a watch ends: there is nothing to tell of it.
-        let _ = match begin {
+        match begin {
             Ok(begin) => watcher.run(begin).await,
             // As an event of a watch that began, as upstream does: kube-rs
             // lists again upon no other answer.
             Err(error) => watcher.failed(&error).await,
-        };
+        }
     };
     Ok(Chunks {
         work: Some(Box::pin(work)),
@@ -182,7 +204,7 @@ struct Begin {
 }
 
 impl Watcher {
-    async fn run(&mut self, begin: Begin) -> Result<(), Over> {
+    async fn run(&mut self, begin: Begin) {
         for entry in begin.entries {
             if entry.matches(self.view.stored, &self.options.selector) {
                 self.hold.counted.sent(1);
@@ -191,25 +213,26 @@ impl Watcher {
                     &frame(Kind::Added.name(), &entry.json()),
                     &entry.json(),
                 );
-                self.flush(false).await?;
+                self.flush(false).await;
             }
         }
         if begin.state && matches!(self.options.start, Start::StateThenMark(_)) {
             self.bookmark(begin.revision, true);
         }
-        self.flush(true).await?;
+        self.flush(true).await;
         self.follow(begin.cursor, begin.revision).await
     }
 
-    async fn follow(&mut self, mut cursor: Cursor, mut reached: i64) -> Result<(), Over> {
+    async fn follow(&mut self, mut cursor: Cursor, mut reached: i64) {
         let mut progress = self.cache.subscribe();
+        let mut events = Vec::new();
         let mut marked = Instant::now();
         // One timer for all turns: setting one for each costs more than the rest.
         let alarm = tokio::time::sleep_until(self.deadline);
         tokio::pin!(alarm);
         loop {
             progress.mark_unchanged();
-            let Some((events, next, revision)) = self.cache.read(cursor) else {
+            let Some((next, revision)) = self.cache.read(cursor, &mut events) else {
                 return self.expired().await;
             };
             cursor = next;
@@ -217,7 +240,7 @@ impl Watcher {
             let mut sent = 0;
             let alone =
                 events.len() == 1 && self.options.form == Form::Json && self.view.is_plain();
-            for event in events {
+            for event in events.drain(..) {
                 if event.revision <= self.first()
                     || !event.entry.key.starts_with(self.options.scope.as_str())
                 {
@@ -227,29 +250,32 @@ impl Watcher {
                     sent += 1;
                     let framed = event.frame(kind);
                     if alone {
-                        self.send(framed).await?;
+                        self.ready.put(framed).await;
                         continue;
                     }
                     let object = framed.slice(kind.name().len() + 20..framed.len() - 2);
                     self.event(kind.name(), &framed, &object);
-                    self.flush(false).await?;
+                    self.flush(false).await;
                 }
             }
+            // Room for the usual turn, not for the largest one there was.
+            events.shrink_to(4);
             self.hold.counted.sent(sent);
             reached = reached.max(revision);
-            self.flush(true).await?;
+            self.flush(true).await;
             if more {
                 continue;
             }
             let now = Instant::now();
             if now >= self.deadline {
                 self.bookmark(reached, false);
-                return self.flush(true).await;
+                self.flush(true).await;
+                return;
             }
             if now >= marked + limits::BOOKMARK {
                 marked = now;
                 self.bookmark(reached, false);
-                self.flush(true).await?;
+                self.flush(true).await;
             }
             let until = (marked + limits::BOOKMARK).min(self.deadline);
             if alarm.deadline() != until {
@@ -257,7 +283,7 @@ impl Watcher {
             }
             tokio::select! {
                 biased;
-                changed = progress.changed() => changed.map_err(|_| Over)?,
+                changed = progress.changed() => if changed.is_err() { return },
                 () = &mut alarm => {}
             }
         }
@@ -271,13 +297,13 @@ impl Watcher {
         }
     }
 
-    async fn expired(&mut self) -> Result<(), Over> {
+    async fn expired(&mut self) {
         let why = "the watch fell behind the changes that are kept: list again";
         self.failed(&ApiError::expired(why)).await
     }
 
     /// Ends the watch with an error.
-    async fn failed(&mut self, error: &ApiError) -> Result<(), Over> {
+    async fn failed(&mut self, error: &ApiError) {
         let status = error.status().to_string();
         match self.options.form {
             Form::Protobuf => {
@@ -381,23 +407,11 @@ impl Watcher {
     }
 
     /// Sends what is gathered, or, unless `all`, once it fills a chunk.
-    async fn flush(&mut self, all: bool) -> Result<(), Over> {
+    async fn flush(&mut self, all: bool) {
         if self.chunk.is_empty() || (!all && self.chunk.len() < limits::CHUNK_BYTES) {
-            return Ok(());
+            return;
         }
         let chunk = Bytes::from(std::mem::take(&mut self.chunk));
-        self.send(chunk).await
-    }
-
-    async fn send(&mut self, chunk: Bytes) -> Result<(), Over> {
-        let chunk = match self.sender.try_send(chunk) {
-            Ok(()) => return Ok(()),
-            Err(TrySendError::Full(chunk)) => chunk,
-            Err(TrySendError::Closed(_)) => return Err(Over),
-        };
-        match timeout_at(self.deadline, self.sender.send(chunk)).await {
-            Ok(Ok(())) => Ok(()),
-            _ => Err(Over),
-        }
+        self.ready.put(chunk).await;
     }
 }

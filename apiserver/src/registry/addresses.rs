@@ -28,6 +28,8 @@ use crate::{
 /// Where addresses of services lie: what kubeadm chooses, 10.96.0.0/12.
 const NETWORK: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 0);
 const NETWORK_BITS: u32 = 12;
+/// The first address of the network is that of the API itself.
+pub const API_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 1);
 /// As upstream, the first addresses are left to those who name one.
 const NAMED_ADDRESSES: u32 = 256;
 /// Upstream's range of node ports.

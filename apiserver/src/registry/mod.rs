@@ -16,6 +16,7 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 
 pub use self::{
+    addresses::API_ADDRESS,
     delete::{DeleteOptions, Deleted, Propagation},
     list::{ListOptions, Listed, Match},
     write::{Validation, WriteOptions, expect_kind},

@@ -200,7 +200,10 @@ impl Registry {
         let mut pair = self.read(target).await?;
         let (mut tries, mut contended) = (0, 0);
         while tries < limits::UPDATE_TRIES && contended < limits::CLAIM_TRIES {
-            let current = opened(resource, &pair)?;
+            let mut current = opened(resource, &pair)?;
+            // Who stored it may not have known of a default, and a client that
+            // sends back what it read changes nothing.
+            defaults::apply(resource, &mut current);
             let Made {
                 mut wanted,
                 version,

@@ -9,12 +9,12 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::{conn::auto, graceful::GracefulShutdown},
 };
+use mizzen_h2::Coalesce;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{Semaphore, watch},
 };
 
-use super::Coalesce;
 use crate::limits;
 
 /// A bound address, not yet accepting.
@@ -61,7 +61,7 @@ pub async fn serve<S, F, B>(
         };
         let service = service.clone();
         let connection = http.serve_connection_with_upgrades(
-            TokioIo::new(Coalesce::new(stream)),
+            TokioIo::new(Coalesce::new(stream, limits::COALESCE_BYTES)),
             hyper::service::service_fn(service),
         );
         let connection = graceful.watch(connection.into_owned());

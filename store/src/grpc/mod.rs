@@ -7,7 +7,6 @@
 mod alarm;
 mod api;
 mod cluster;
-mod coalesce;
 mod concurrency;
 mod frame;
 mod lease;
@@ -25,7 +24,6 @@ use mizzen_engine::Engine;
 use tonic::Status;
 use tower::Service;
 
-pub use coalesce::Coalesce;
 pub use listen::{Listener, serve};
 
 use crate::{

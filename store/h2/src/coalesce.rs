@@ -1,8 +1,10 @@
-//! A connection that sends what is ready together in one write.
+//! A connection that sends what is ready together in one write. Knows bytes;
+//! must not know HTTP.
 //!
 //! HTTP/2 libraries write each reply as soon as it is framed, one system call
-//! for each. This stream holds writes back until its task has nothing left to
-//! read, which is when every reply that was ready has been framed.
+//! for each, and over TLS one record. This stream holds writes back until its
+//! task has nothing left to read, which is when every reply that was ready has
+//! been framed.
 
 use std::{
     io,
@@ -13,20 +15,23 @@ use std::{
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::limits;
-
+/// A stream that holds its writes back.
 pub struct Coalesce<S> {
     inner: S,
     held: BytesMut,
+    /// From so many held bytes on they leave before more are taken.
+    bound: usize,
     /// A flush was asked for and not yet carried out.
     flush_wanted: bool,
 }
 
 impl<S> Coalesce<S> {
-    pub fn new(inner: S) -> Self {
+    /// Holds back up to `bound` bytes, and one write more.
+    pub fn new(inner: S, bound: usize) -> Self {
         Self {
             inner,
             held: BytesMut::new(),
+            bound,
             flush_wanted: false,
         }
     }
@@ -44,6 +49,14 @@ impl<S: AsyncWrite + Unpin> Coalesce<S> {
         }
         self.flush_wanted = false;
         Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    /// Waits for room when the bound is reached.
+    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.held.len() < self.bound {
+            return Poll::Ready(Ok(()));
+        }
+        self.poll_drain(cx)
     }
 }
 
@@ -70,9 +83,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Coalesce<S> {
         cx: &mut Context<'_>,
         data: &[u8],
     ) -> Poll<io::Result<usize>> {
-        if self.held.len() >= limits::COALESCE_BYTES {
-            ready!(self.poll_drain(cx))?;
-        }
+        ready!(self.poll_room(cx))?;
         self.held.extend_from_slice(data);
         Poll::Ready(Ok(data.len()))
     }
@@ -82,9 +93,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Coalesce<S> {
         cx: &mut Context<'_>,
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        if self.held.len() >= limits::COALESCE_BYTES {
-            ready!(self.poll_drain(cx))?;
-        }
+        ready!(self.poll_room(cx))?;
         for part in parts {
             self.held.extend_from_slice(part);
         }
@@ -122,6 +131,8 @@ mod tests {
 
     use super::*;
 
+    const BOUND: usize = 4_096;
+
     /// One turn of a connection's task: what is there to read, if anything.
     async fn turn(stream: &mut Coalesce<tokio::io::DuplexStream>) -> Option<io::Result<usize>> {
         let mut space = [0; 64];
@@ -138,7 +149,7 @@ mod tests {
     #[tokio::test]
     async fn writes_wait_for_an_idle_read() {
         let (near, mut far) = duplex(1024);
-        let mut stream = Coalesce::new(near);
+        let mut stream = Coalesce::new(near, BOUND);
         stream.write_all(b"one").await.unwrap();
         stream.flush().await.unwrap();
         stream.write_all(b"two").await.unwrap();
@@ -158,7 +169,7 @@ mod tests {
     #[tokio::test]
     async fn without_a_flush_nothing_leaves() {
         let (near, _far) = duplex(1024);
-        let mut stream = Coalesce::new(near);
+        let mut stream = Coalesce::new(near, BOUND);
         stream.write_all(b"half a frame").await.unwrap();
         assert!(turn(&mut stream).await.is_none());
         assert_eq!(stream.held.len(), 12);
@@ -167,7 +178,7 @@ mod tests {
     #[tokio::test]
     async fn shutdown_sends_what_is_held() {
         let (near, mut far) = duplex(1024);
-        let mut stream = Coalesce::new(near);
+        let mut stream = Coalesce::new(near, BOUND);
         stream.write_all(b"goodbye").await.unwrap();
         stream.shutdown().await.unwrap();
         let mut seen = Vec::new();
@@ -179,7 +190,7 @@ mod tests {
     async fn a_peer_that_only_reads_gets_its_replies() {
         let (near, mut far) = duplex(1024);
         far.shutdown().await.unwrap();
-        let mut stream = Coalesce::new(near);
+        let mut stream = Coalesce::new(near, BOUND);
         assert!(
             matches!(turn(&mut stream).await, Some(Ok(0))),
             "the peer has closed its half"
@@ -192,11 +203,22 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_full_buffer_leaves_with_the_end() {
+        let (near, mut far) = duplex(16);
+        let mut stream = Coalesce::new(near, BOUND);
+        stream.write_all(&[7; BOUND]).await.unwrap();
+        let end = tokio::spawn(async move { stream.shutdown().await });
+        let mut seen = Vec::new();
+        far.read_to_end(&mut seen).await.unwrap();
+        assert_eq!(seen, [7; BOUND]);
+        end.await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
     async fn a_slow_peer_holds_the_writer_up() {
         let (near, far) = duplex(16);
-        let mut stream = Coalesce::new(near);
-        let block = vec![0; limits::COALESCE_BYTES];
-        stream.write_all(&block).await.unwrap();
+        let mut stream = Coalesce::new(near, BOUND);
+        stream.write_all(&[0; BOUND]).await.unwrap();
         let more = poll_fn(|cx| Poll::Ready(Pin::new(&mut stream).poll_write(cx, b"more"))).await;
         assert!(more.is_pending(), "beyond the bound a write must wait");
         drop(far);
