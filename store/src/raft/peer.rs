@@ -173,7 +173,7 @@ impl peer_server::Peer for PeerService {
         }
         let payloads: Vec<Payload> = payloads
             .into_iter()
-            .map(Payload::from_wire)
+            .map(|payload| Payload::from_wire(&payload))
             .collect::<Option<_>>()
             .ok_or_else(malformed)?;
         let outcomes = future::join_all(

@@ -154,9 +154,11 @@ impl Payload {
         Self(bytes.into())
     }
 
-    /// A payload received from a peer, if it is one.
-    pub fn from_wire(bytes: Bytes) -> Option<Self> {
-        (bytes.first() == Some(&KIND_NORMAL)).then_some(Self(bytes))
+    /// A payload received from a peer, if it is one. In memory of its own: it
+    /// stays in the log's tail, and would keep the whole buffer that was
+    /// received, which is many times as large and counted nowhere.
+    pub fn from_wire(bytes: &[u8]) -> Option<Self> {
+        (bytes.first() == Some(&KIND_NORMAL)).then(|| Self(Bytes::copy_from_slice(bytes)))
     }
 
     pub fn content(&self) -> Bytes {

@@ -399,7 +399,7 @@ impl Bench<'_> {
             .collect::<Result<Vec<_>>>()?;
         let (mut aside, mut waiting) = (Some(aside), None);
         if !asleep {
-            waiting = aside.take().map(wake).transpose()?;
+            waiting = aside.take().map(read_together).transpose()?;
         }
         let readers = Readers::start(
             &self.endpoint,
@@ -501,6 +501,59 @@ fn wake(connections: Vec<Connection>) -> Result<Readers> {
             .push(thread::spawn(move || read(connection, &tally)));
     }
     Ok(readers)
+}
+
+/// Reads connections in one thread, now and then: a thread for each would take
+/// more of the processors than the deliveries to it, and no socket fills
+/// meanwhile.
+fn read_together(connections: Vec<Connection>) -> Result<Readers> {
+    const PAUSE: Duration = Duration::from_millis(100);
+    let tally = Arc::new(Tally::default());
+    let mut sockets = Vec::new();
+    for connection in &connections {
+        let socket = connection.socket()?;
+        socket.set_nonblocking(true)?;
+        sockets.push(socket);
+    }
+    let seen = tally.clone();
+    let mut open: Vec<_> = connections
+        .into_iter()
+        .map(|connection| (connection, Messages::default()))
+        .collect();
+    let thread = thread::spawn(move || {
+        while !open.is_empty() {
+            let mut still = Vec::new();
+            for (mut connection, mut messages) in open {
+                let goes_on = connection.receive(|_, piece| {
+                    if let Piece::Data(data) = piece {
+                        messages.take(data, |message| {
+                            let events = count_fields(message, EVENTS) as u64;
+                            seen.events.fetch_add(events, Ordering::Relaxed);
+                        });
+                    }
+                    Ok(())
+                });
+                if goes_on.or_else(nothing_came)? {
+                    still.push((connection, messages));
+                }
+            }
+            open = still;
+            thread::sleep(PAUSE);
+        }
+        Ok(())
+    });
+    Ok(Readers {
+        tally,
+        threads: vec![thread],
+        sockets,
+    })
+}
+
+fn nothing_came(error: anyhow::Error) -> Result<bool> {
+    match error.downcast_ref::<std::io::Error>() {
+        Some(io) if io.kind() == std::io::ErrorKind::WouldBlock => Ok(true),
+        _ => Err(error),
+    }
 }
 
 /// Processor time of the processes, in user and kernel.
