@@ -11,8 +11,8 @@ use flate2::read::GzDecoder;
 use futures::future::try_join_all;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use http_body_util::BodyExt as _;
-use mizzen_proto::etcdserverpb::RangeRequest;
 use mizzen_proto::etcdserverpb::kv_client::KvClient;
+use mizzen_proto::etcdserverpb::{PutRequest, RangeRequest};
 use mizzen_tests::apiserver::ApiServer;
 use mizzen_tests::cluster::{self, Cluster, Options};
 use mizzen_tests::https::Https;
@@ -39,7 +39,10 @@ async fn what_clients_get_beside_objects() -> Result<()> {
             .context("services")?;
         service_kubernetes(&doors)
             .await
-            .context("the Service kubernetes")
+            .context("the Service kubernetes")?;
+        stored_without_defaults(cluster, &doors[0])
+            .await
+            .context("a pod without defaults")
     })
     .await
     .context(REPRODUCE)
@@ -358,6 +361,35 @@ async fn addresses_of_services(cluster: &Cluster, doors: &[Https; 2]) -> Result<
         "{listed}"
     );
     ensure!(ports_given(cluster).await? == 0);
+    Ok(())
+}
+
+/// A pod that was stored without fields that have defaults: a client sends it
+/// back as it read it, and changes nothing that must not change.
+async fn stored_without_defaults(cluster: &Cluster, door: &Https) -> Result<()> {
+    let field = |number: u8, bytes: &[u8]| {
+        let mut field = vec![number << 3 | 2, bytes.len() as u8];
+        field.extend(bytes);
+        field
+    };
+    let uid = b"00000000-0000-4000-8000-000000000000";
+    let meta = [field(1, b"bare"), field(3, b"default"), field(5, uid)].concat();
+    let container = [field(1, b"c"), field(2, b"nginx:1")].concat();
+    let pod = [field(1, &meta), field(2, &field(2, &container))].concat();
+    let kind = [field(1, b"v1"), field(2, b"Pod")].concat();
+    let value = [b"k8s\0".to_vec(), field(1, &kind), field(2, &pod)].concat();
+    let put = PutRequest {
+        key: "/registry/pods/default/bare".into(),
+        value: value.into(),
+        ..PutRequest::default()
+    };
+    KvClient::new(cluster.channel(0)?).put(put).await?;
+    let path = "/api/v1/namespaces/default/pods/bare";
+    let mut pod = door.json(Method::GET, path, None).await?;
+    pod["metadata"]["labels"] = json!({"a": "b"});
+    let changed = door.json(Method::PUT, path, Some(&pod)).await?;
+    ensure!(changed["metadata"]["labels"]["a"] == "b", "{changed}");
+    ensure!(changed["spec"]["dnsPolicy"] == "ClusterFirst", "{changed}");
     Ok(())
 }
 
