@@ -68,6 +68,15 @@ fn seconds(seconds: i64) -> Duration {
     Duration::from_secs(u64::try_from(seconds).unwrap_or(0))
 }
 
+/// How a leader came to look after leases.
+#[derive(Clone, Copy, Debug)]
+pub struct Takeover {
+    /// When it led already: no leader before it has renewed a lease later.
+    pub since: Duration,
+    /// What makes up for the time without a leader.
+    pub extension: Duration,
+}
+
 impl Lessor {
     /// `checkpoint_interval`: not zero.
     pub fn new(checkpoint_interval: Duration) -> Self {
@@ -93,24 +102,29 @@ impl Lessor {
     }
 
     /// A lease that an earlier leader looked after: `remaining` seconds were
-    /// left at its last checkpoint, 0 if there is none. How much has passed
-    /// since is not known, so none has; `extension` makes up for the time in
-    /// which nobody could renew it. No renewal is later than the takeover, so
-    /// that its full time to live is always enough.
+    /// left at its last checkpoint, 0 if there is none. How much had passed
+    /// `since` this one leads is not known, so nothing had; `extension` makes
+    /// up for the time in which nobody could renew it. No renewal is later than
+    /// `since`, so that its full time to live from there is always enough. Of a
+    /// time shorter than `extension` all is left, of another at least that: who
+    /// could not renew it meanwhile can now.
     pub fn restore(
         &mut self,
         now: Duration,
-        extension: Duration,
+        takeover: Takeover,
         id: i64,
         ttl: i64,
         remaining: i64,
     ) {
+        let Takeover { since, extension } = takeover;
         let noted = remaining > 0;
+        let whole = seconds(ttl);
         let left = match noted {
-            true => (seconds(remaining) + extension).min(seconds(ttl)),
-            false => seconds(ttl),
+            true => (seconds(remaining) + extension).min(whole),
+            false => whole,
         };
-        self.insert(now, id, ttl, now + left, noted);
+        let deadline = (since + left).max(now + whole.min(extension));
+        self.insert(now, id, ttl, deadline, noted);
     }
 
     fn insert(&mut self, now: Duration, id: i64, ttl: i64, deadline: Duration, noted: bool) {

@@ -12,7 +12,7 @@ const INTERVAL: Duration = Duration::from_secs(300);
 enum Step {
     Pass(Duration),
     Grant(i64, i64),
-    Restore(i64, i64, i64, Duration),
+    Restore(i64, i64, i64, Duration, Duration),
     Revoke(i64),
     Renew(i64),
     Expire(usize),
@@ -35,12 +35,14 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Duration::ZERO),
     ];
     let remaining = prop_oneof![1 => Just(0_i64), 2 => 1..700_i64, 1 => Just(-3_i64)];
-    let extension = (0..3_000_u64).prop_map(Duration::from_millis);
+    let brief = || (0..3_000_u64).prop_map(Duration::from_millis);
+    let restore = (id(), ttl(), remaining, brief(), brief());
     prop_oneof![
         10 => pass.prop_map(Step::Pass),
         6 => (id(), ttl()).prop_map(|(id, ttl)| Step::Grant(id, ttl)),
-        4 => (id(), ttl(), remaining, extension)
-            .prop_map(|(id, ttl, remaining, extension)| Step::Restore(id, ttl, remaining, extension)),
+        4 => restore.prop_map(|(id, ttl, remaining, ago, extension)| {
+            Step::Restore(id, ttl, remaining, ago, extension)
+        }),
         3 => id().prop_map(Step::Revoke),
         10 => id().prop_map(Step::Renew),
         6 => select(&[0, 1, 2, usize::MAX][..]).prop_map(Step::Expire),
@@ -120,14 +122,19 @@ impl Run {
                 self.model.insert(id, ttl, now, ttl, false);
                 self.lessor.grant(now, id, ttl);
             }
-            Step::Restore(id, ttl, remaining, extension) => {
+            Step::Restore(id, ttl, remaining, ago, extension) => {
+                let since = now.saturating_sub(ago);
                 self.model.insert(id, ttl, now, ttl, remaining > 0);
                 let known = self.model.leases.get_mut(&id).expect("just granted");
+                known.deadline = since + seconds(ttl);
                 if remaining > 0 {
-                    let left = now + extension + seconds(remaining);
+                    let left = since + extension + seconds(remaining);
                     known.deadline = known.deadline.min(left);
                 }
-                self.lessor.restore(now, extension, id, ttl, remaining);
+                let least = now + extension.min(seconds(ttl));
+                known.deadline = known.deadline.max(least).min(END);
+                let takeover = Takeover { since, extension };
+                self.lessor.restore(now, takeover, id, ttl, remaining);
             }
             Step::Revoke(id) => {
                 self.model.leases.remove(&id);

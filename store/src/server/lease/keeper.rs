@@ -13,7 +13,7 @@ use tokio::{sync::watch, time::sleep};
 
 use super::primary::Primary;
 use crate::{
-    lease::Lessor,
+    lease::{Lessor, Takeover},
     limits,
     raft::{Group, Submitted},
     server::{
@@ -79,6 +79,10 @@ impl<E: Engine> Keeper<E> {
     /// Reads the leases once this member has applied everything that leaders
     /// before it did.
     async fn take_over(&self, term: u64) -> io::Result<()> {
+        let takeover = Takeover {
+            since: self.primary.now(),
+            extension: self.extension,
+        };
         let index = loop {
             match self.group.confirm_leadership().await {
                 Ok(confirmed) if confirmed.term == term => break confirmed.index,
@@ -101,7 +105,7 @@ impl<E: Engine> Keeper<E> {
                 .await
                 .map_err(io::Error::other)?
                 .map_err(io::Error::other)?;
-            if self.primary.promote(term, index, &leases, self.extension) {
+            if self.primary.promote(term, index, &leases, takeover) {
                 tracing::info!(term, leases = leases.len(), "took over the leases");
                 return Ok(());
             }

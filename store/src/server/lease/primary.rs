@@ -9,7 +9,10 @@ use mizzen_core::{Command, Lease, Reply, planted};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use crate::{lease::Lessor, limits};
+use crate::{
+    lease::{Lessor, Takeover},
+    limits,
+};
 
 /// A lease came or went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,7 +77,7 @@ impl Primary {
         }
     }
 
-    fn now(&self) -> Duration {
+    pub fn now(&self) -> Duration {
         self.origin.elapsed()
     }
 
@@ -116,16 +119,20 @@ impl Primary {
         term: u64,
         index: u64,
         leases: &[(i64, Lease)],
-        extension: Duration,
+        takeover: Takeover,
     ) -> bool {
         let now = self.now();
         let mut lessor = Lessor::new(limits::LEASE_CHECKPOINT_INTERVAL);
         for (id, lease) in leases {
             if planted::has("early-lease-after-election") {
-                lessor.restore(now, Duration::ZERO, *id, lease.ttl, 1);
+                let none = Takeover {
+                    since: now,
+                    extension: Duration::ZERO,
+                };
+                lessor.restore(now, none, *id, lease.ttl, 1);
                 continue;
             }
-            lessor.restore(now, extension, *id, lease.ttl, lease.remaining);
+            lessor.restore(now, takeover, *id, lease.ttl, lease.remaining);
         }
         let mut phase = self.phase.lock();
         let Phase::Loading(Some(seen)) = &mut *phase else {
