@@ -40,13 +40,14 @@ impl Scanner {
         })
     }
 
-    /// Runs until the goal is explained, or for [`CONVERGE`] after it is set.
+    /// Runs until the goal and all that was seen since is explained, or for
+    /// [`CONVERGE`] after it is set.
     pub async fn run(mut self) {
         let mut before = BTreeSet::new();
         let mut deadline: Option<Instant> = None;
         loop {
             let goal = self.collected.goal();
-            let head = goal.unwrap_or_else(|| self.bench.stats.head());
+            let head = self.head(goal);
             let missing = self.bench.stats.known.lock().missing(head, ROUND);
             for &rev in &missing {
                 // A revision missing only now may belong to a write whose
@@ -58,14 +59,20 @@ impl Scanner {
             before = missing.into_iter().collect();
             let low = self.bench.stats.known.lock().low();
             self.collected.advance(0, low);
-            if let Some(goal) = goal {
+            if goal.is_some() {
                 let deadline = *deadline.get_or_insert_with(|| Instant::now() + CONVERGE);
-                if low >= goal || Instant::now() > deadline {
+                if low >= self.head(goal) || Instant::now() > deadline {
                     return;
                 }
             }
             sleep(TICK).await;
         }
+    }
+
+    /// The newest revision on record: a scan may be the first to show one that
+    /// the end of a lease made after the last operation.
+    fn head(&self, goal: Option<i64>) -> i64 {
+        self.bench.stats.head().max(goal.unwrap_or(0))
     }
 
     async fn scan(&mut self, rev: i64) {
