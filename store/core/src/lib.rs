@@ -56,4 +56,4 @@ pub use reply::{EncodedKvs, RangeReply, Reply};
 pub use rows::meta::{Lease, Sizes};
 pub use state::State;
 pub use txn::read_only_txn;
-pub use view::{Batch, Family, RowOp, RowSpan, View, ViewError, Visit, VisitEach};
+pub use view::{Batch, Family, RowOp, RowSpan, View, ViewError, Visit, VisitEach, scan_one_by_one};

@@ -70,11 +70,21 @@ pub trait View {
         spans: &[RowSpan<'_>],
         visit: VisitEach<'_>,
     ) -> Result<(), ViewError> {
-        for (place, (from, to)) in spans.iter().enumerate() {
-            self.scan(family, from, *to, &mut |key, row| visit(place, key, row))?;
-        }
-        Ok(())
+        scan_one_by_one(self, family, spans, visit)
     }
+}
+
+/// [`View::scan_each`] for who has no better way.
+pub fn scan_one_by_one<V: View + ?Sized>(
+    view: &V,
+    family: Family,
+    spans: &[RowSpan<'_>],
+    visit: VisitEach<'_>,
+) -> Result<(), ViewError> {
+    for (place, (from, to)) in spans.iter().enumerate() {
+        view.scan(family, from, *to, &mut |key, row| visit(place, key, row))?;
+    }
+    Ok(())
 }
 
 /// One change of one row.

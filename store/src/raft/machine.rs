@@ -31,6 +31,11 @@ pub struct Applied {
 }
 
 impl Applied {
+    /// Of the last entry; 0 before the first one.
+    pub fn index(&self) -> u64 {
+        self.log_id.map_or(0, |id| id.index)
+    }
+
     /// The members of [`Applied::membership`]; none before the first one.
     pub fn nodes(&self) -> io::Result<BTreeMap<u64, PeerNode>> {
         let Some((_, encoded)) = &self.membership else {

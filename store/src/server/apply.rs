@@ -294,10 +294,12 @@ impl<E: Transfer> Thread<E> {
         self.engine
             .write(&overlay.into_batch())
             .map_err(io::Error::other)?;
-        let index = run.applied.log_id.map_or(0, |id| id.index);
-        self.publish(state, members, run.applied);
+        let index = run.applied.index();
+        self.show(state, members, run.applied);
         // After the rows show them: whoever reads the rows now misses none.
+        // Before the index is told: whoever waits for it knows of them.
         self.leases.applied(index, &told.leases);
+        self.index.send_replace(index);
         for (id, answer) in answers {
             self.waiters.answer(id, answer);
         }
@@ -328,13 +330,15 @@ impl<E: Transfer> Thread<E> {
         // Here the rows jump to `revision`: there are no events of the
         // revisions in between, and nobody is answered who waits for one of
         // their proposals.
-        self.publish_rows(Published {
+        let index = received.applied.index();
+        self.published.store(Arc::new(Published {
             state,
             members: Arc::new(members),
             applied: received.applied,
             rows,
             replaced,
-        });
+        }));
+        self.index.send_replace(index);
         self.watches.jump(revision);
         Ok(())
     }
@@ -364,25 +368,20 @@ impl<E: Transfer> Thread<E> {
             self.engine
                 .write(&overlay.into_batch())
                 .map_err(io::Error::other)?;
-            self.publish(before.state, before.members.clone(), before.applied.clone());
+            self.show(before.state, before.members.clone(), before.applied.clone());
         }
         self.engine.write(&step.batch).map_err(io::Error::other)
     }
 
-    fn publish(&self, state: State, members: Arc<Members>, applied: Applied) {
-        self.publish_rows(Published {
+    /// Readers see the rows as they are now, with this beside them.
+    fn show(&self, state: State, members: Arc<Members>, applied: Applied) {
+        self.published.store(Arc::new(Published {
             state,
             members,
             applied,
             rows: self.engine.snapshot(),
             replaced: self.published.load().replaced,
-        });
-    }
-
-    fn publish_rows(&self, published: Published<E::Snapshot>) {
-        let index = published.applied_index();
-        self.published.store(Arc::new(published));
-        self.index.send_replace(index);
+        }));
     }
 }
 

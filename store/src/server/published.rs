@@ -22,7 +22,7 @@ pub struct Published<S> {
 
 impl<S> Published<S> {
     pub fn applied_index(&self) -> u64 {
-        self.applied.log_id.map_or(0, |id| id.index)
+        self.applied.index()
     }
 }
 

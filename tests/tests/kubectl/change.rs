@@ -93,22 +93,19 @@ pub fn patching(kubectl: &Kubectl<'_>) -> Result<()> {
         &["field is immutable"],
     )?;
     let status = r#"{"status":{"readyReplicas":1,"replicas":1}}"#;
-    kubectl.words(
-        &[
-            "patch",
-            "deployment",
-            "app",
-            "--subresource=status",
-            "--type=merge",
-            "-p",
-            status,
-        ],
-        &["patched"],
-    )?;
+    patch_status(kubectl, status)?;
     kubectl.prints("get deployment app", &["1/8"])?;
     let stale = kubectl.json("get deployment app")?.to_string();
     kubectl.prints("label deployment app x=y", &["labeled"])?;
     kubectl.fails("replace -f -", &stale, &["the object has been modified"])
+}
+
+/// What controllers do with the deployment.
+fn patch_status(kubectl: &Kubectl<'_>, status: &str) -> Result<()> {
+    let command = "patch deployment app --subresource=status --type=merge -p";
+    let mut arguments: Vec<_> = command.split(' ').collect();
+    arguments.push(status);
+    kubectl.words(&arguments, &["patched"]).map(drop)
 }
 
 /// A replica set as the deployment controller would make it.
@@ -169,18 +166,7 @@ pub fn rolling_out(kubectl: &Kubectl<'_>) -> Result<()> {
         "availableReplicas": 8, "readyReplicas": 8,
         "conditions": [{"type": "Available", "status": "True", "reason": "r", "message": "m"}]}})
         .to_string();
-    kubectl.words(
-        &[
-            "patch",
-            "deployment",
-            "app",
-            "--subresource=status",
-            "--type=merge",
-            "-p",
-            &status,
-        ],
-        &["patched"],
-    )?;
+    patch_status(kubectl, &status)?;
     kubectl.prints(
         "rollout status deployment app --timeout=30s",
         &["successfully rolled out"],

@@ -3,7 +3,7 @@
 use std::{ops::ControlFlow, sync::Arc};
 
 use bytes::Bytes;
-use mizzen_core::{Family, RowSpan, View, ViewError, VisitEach};
+use mizzen_core::{Family, RowSpan, View, ViewError, VisitEach, scan_one_by_one};
 use rocksdb::{ReadOptions, ReadTier};
 use self_cell::self_cell;
 
@@ -180,12 +180,7 @@ impl View for RocksSnapshot {
         visit: VisitEach<'_>,
     ) -> Result<(), ViewError> {
         if self.access == Access::InMemory || spans.len() < 2 {
-            return spans
-                .iter()
-                .enumerate()
-                .try_for_each(|(place, (from, to))| {
-                    self.scan(family, from, *to, &mut |key, row| visit(place, key, row))
-                });
+            return scan_one_by_one(self, family, spans, visit);
         }
         let mut options = read_options(self.access);
         options.set_max_skippable_internal_keys(DELETED_ROWS_PASSED);

@@ -108,11 +108,11 @@ impl Round {
             Ok(confirmed) if confirmed.term == term => confirmed.index,
             Ok(_) | Err(_) => return,
         };
-        if looked.iter().flatten().all(Option::is_some) || *self.applied.borrow() >= index {
+        if *self.applied.borrow() >= index {
             self.finish(term, asked, looked);
         } else {
-            // What is not known may have been granted and not applied here. The
-            // next round need not wait for that.
+            // What was looked at may have been granted or revoked and not
+            // applied here. The next round need not wait for that.
             tokio::spawn(async move {
                 let mut applied = self.applied.clone();
                 if applied.wait_for(|applied| *applied >= index).await.is_ok() {
@@ -152,18 +152,19 @@ impl Round {
     }
 
     /// This member led, and has applied what was committed when it was asked:
-    /// what is still unknown does not exist. What is known by now is granted
-    /// anew or late, and was not renewed.
+    /// what is unknown by now does not exist, whatever the first look gave.
+    /// What was unknown then and is known now is granted anew or late, and was
+    /// not renewed.
     fn finish(&self, term: u64, asked: Vec<Asked>, looked: Looked) {
-        let second = |lessor: &Lessor, id| match lessor.knows(id) {
-            true => Answer::Again,
+        let told = |lessor: &Lessor, id, first: Option<Answer>| match lessor.knows(id) {
+            true => first.unwrap_or(Answer::Again),
             false => Answer::Gone,
         };
         for (asked, looked) in asked.into_iter().zip(looked) {
             let answers = self.primary.in_term(term, |lessor, _| {
                 let answers = asked.questions.iter().zip(looked);
                 answers
-                    .map(|(question, first)| first.unwrap_or_else(|| second(lessor, question.id())))
+                    .map(|(question, first)| told(lessor, question.id(), first))
                     .collect()
             });
             // Who asked may have gone away.
