@@ -125,9 +125,8 @@ async fn serve(config: Config) -> io::Result<()> {
     for listener in peer_listeners {
         let routes = peer_service.clone();
         let answer = move |request| tower::ServiceExt::oneshot(routes.clone(), request);
-        listening_to_peers.push(tokio::spawn(grpc::serve(
+        listening_to_peers.push(tokio::spawn(grpc::serve_peers(
             listener,
-            limits::STREAMS_PER_CONNECTION,
             answer,
             peers_stopping.clone(),
         )));
@@ -155,12 +154,10 @@ async fn serve(config: Config) -> io::Result<()> {
             config.watch_progress_interval,
         );
         for listener in client_listeners {
-            let front = front.clone();
-            let answer = move |request| front.clone().answer(request);
-            listening.push(tokio::spawn(grpc::serve(
+            listening.push(tokio::spawn(grpc::serve_clients(
                 listener,
                 config.max_concurrent_streams,
-                answer,
+                front.clone(),
                 stopping.clone(),
             )));
         }

@@ -1,8 +1,24 @@
-//! The transport under the servers of HTTP/2: how bytes leave a connection.
+//! The transport of a server: HTTP/2, and how bytes leave a connection.
 //!
-//! Knows streams of bytes. Must not know services or messages, nor anything
-//! of the store: the resource API uses it as well.
+//! Knows frames, header compression, flow control and limits. Must not know
+//! services or messages, nor anything of the store: the resource API uses it
+//! as well.
 
+mod body;
 mod coalesce;
+mod connection;
+mod frame;
+mod head;
+mod hpack;
+mod limits;
+mod service;
+mod streams;
+mod wake;
 
+pub use body::{Broken, Incoming};
 pub use coalesce::Coalesce;
+pub use connection::{Config, serve};
+pub use frame::PREFACE;
+pub use head::Head;
+pub use hpack::Block;
+pub use service::{Reply, Service};

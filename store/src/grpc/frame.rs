@@ -26,42 +26,15 @@ pub fn decode<T: Message + Default>(body: Bytes) -> Result<T, Status> {
         .map_err(|error| Status::internal(format!("grpc: error unmarshalling request: {error}")))
 }
 
-/// Reads the one message of a unary request of at most `limit` bytes.
-pub async fn message<B>(mut body: B, limit: usize) -> Result<Bytes, Status>
-where
-    B: Body<Data = Bytes> + Unpin,
-    B::Error: std::fmt::Display,
-{
-    let mut collected = BytesMut::new();
-    let mut first: Option<Bytes> = None;
-    while let Some(frame) = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
-        let frame = frame.map_err(|error| Status::cancelled(error.to_string()))?;
-        let Ok(data) = frame.into_data() else {
-            continue;
-        };
-        match first.take() {
-            // Nearly every request comes in one frame: it is not copied.
-            None if collected.is_empty() => first = Some(data),
-            earlier => {
-                collected.extend_from_slice(&earlier.unwrap_or_default());
-                collected.extend_from_slice(&data);
-            }
-        }
-        let so_far = first.as_deref().unwrap_or(&collected);
-        check_prefix(so_far, limit)?;
-    }
-    let mut whole = match first {
-        Some(first) => first,
-        None => collected.freeze(),
-    };
-    check_prefix(&whole, limit)?;
-    if whole.len() < PREFIX {
+/// The one message of a unary request whose body, cut off where it exceeds
+/// `limit`, is `body`.
+pub fn message(mut body: Bytes, limit: usize) -> Result<Bytes, Status> {
+    let Some(length) = announced(&body, limit)? else {
         return Err(Status::internal("the request has no message"));
-    }
-    let length = (&whole[1..PREFIX]).get_u32() as usize;
-    whole.advance(PREFIX);
-    match whole.len().cmp(&length) {
-        std::cmp::Ordering::Equal => Ok(whole),
+    };
+    body.advance(PREFIX);
+    match body.len().cmp(&length) {
+        std::cmp::Ordering::Equal => Ok(body),
         std::cmp::Ordering::Less => Err(Status::internal("the request's message is cut short")),
         std::cmp::Ordering::Greater => {
             Err(Status::internal("the request has more than one message"))
@@ -91,6 +64,17 @@ where
         }
     }
 
+    /// The message of a request that has one.
+    pub async fn only(mut self) -> Result<Bytes, Status> {
+        let Some(message) = self.next().await? else {
+            return Err(Status::internal("the request has no message"));
+        };
+        match self.next().await? {
+            None => Ok(message),
+            Some(_) => Err(Status::internal("the request has more than one message")),
+        }
+    }
+
     /// The next message; `None` after the last. Nothing is lost if the future
     /// is dropped.
     pub async fn next(&mut self) -> Result<Option<Bytes>, Status> {
@@ -113,16 +97,6 @@ where
                 None => return Err(Status::internal("the request's message is cut short")),
             }
         }
-    }
-}
-
-/// As soon as a message announces what cannot be taken, nothing more is read.
-fn check_prefix(so_far: &[u8], limit: usize) -> Result<(), Status> {
-    match announced(so_far, limit)? {
-        Some(length) if so_far.len() > PREFIX + length => {
-            Err(Status::internal("the request has more than one message"))
-        }
-        _ => Ok(()),
     }
 }
 

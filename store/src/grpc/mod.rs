@@ -16,21 +16,24 @@ mod status;
 mod translate;
 mod watch;
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use http::{Request, Response, StatusCode, header};
-use hyper::body::Incoming;
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use mizzen_engine::Engine;
+use mizzen_h2::{Head, Incoming, Service};
 use tonic::Status;
-use tower::Service;
+use tower::Service as _;
 
-pub use listen::{Listener, serve};
+pub use listen::{Listener, serve_clients, serve_peers};
 
 use crate::{
     limits,
     server::{Caller, Server},
 };
 use api::Api;
+use frame::Messages;
 use reply::Reply;
 
 /// A gRPC service of tonic's, for calls that are not unary.
@@ -71,70 +74,90 @@ impl<E: Engine> Front<E> {
         }
     }
 
-    pub async fn answer(self, request: Request<Incoming>) -> Result<Response<Reply>, Infallible> {
-        let grpc = request
-            .headers()
-            .get(header::CONTENT_TYPE)
-            .is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
-        if !grpc {
-            return Ok(not_found());
+    /// A message of a request, with what may be around it.
+    fn message_bytes(&self) -> usize {
+        self.request_bytes + limits::GRPC_OVERHEAD_BYTES
+    }
+
+    async fn answer(self, request: Request<Incoming>) -> Response<Reply> {
+        if !is_grpc(request.headers()) {
+            return not_found();
         }
-        if request.method() != http::Method::POST {
-            return Ok(reply::refused(&Status::internal(
-                "gRPC requests are POST requests",
-            )));
+        if request.method() != Method::POST {
+            return reply::refused(&Status::internal("gRPC requests are POST requests"));
         }
-        Ok(self.grpc(request).await)
+        self.grpc(request).await
     }
 
     async fn grpc(mut self, request: Request<Incoming>) -> Response<Reply> {
-        let limit = self.request_bytes + limits::GRPC_OVERHEAD_BYTES;
+        let limit = self.message_bytes();
         let caller = caller(request.headers());
         let path = request.uri().path();
-        if Api::<E>::is_unary(path) {
-            let (head, body) = request.into_parts();
-            let result = match frame::message(body, limit).await {
-                Ok(message) => self
-                    .api
-                    .unary(head.uri.path(), &caller, message)
-                    .await
-                    .unwrap_or_else(|| Err(unknown(head.uri.path()))),
-                Err(status) => Err(status),
-            };
-            return reply::unary(result);
-        }
-        if path == "/etcdserverpb.KV/RangeStream" {
-            return reply::stream(match frame::message(request.into_body(), limit).await {
+        let requests = |request: Request<Incoming>| Messages::new(request.into_body(), limit);
+        match path {
+            "/etcdserverpb.KV/RangeStream" => reply::stream(match requests(request).only().await {
                 Ok(message) => self.api.range_stream(&caller, message).await,
                 Err(status) => Err(status),
-            });
+            }),
+            "/v3electionpb.Election/Observe" => {
+                reply::stream(match requests(request).only().await {
+                    Ok(message) => self.api.observe(&caller, message).await,
+                    Err(status) => Err(status),
+                })
+            }
+            "/etcdserverpb.Lease/LeaseKeepAlive" => {
+                reply::stream(self.api.lease_keep_alive(caller, requests(request)))
+            }
+            "/etcdserverpb.Watch/Watch" => {
+                let (requests, interval) = (requests(request), self.progress_interval);
+                reply::watch(self.api.watch(caller, requests, limit, interval))
+            }
+            path if path.starts_with("/grpc.health.v1.Health/") => {
+                reply::infallible(self.health.call(request).await).map(Reply::Tonic)
+            }
+            path => reply::refused(&unknown(path)),
         }
-        if path == "/v3electionpb.Election/Observe" {
-            return reply::stream(match frame::message(request.into_body(), limit).await {
-                Ok(message) => self.api.observe(&caller, message).await,
-                Err(status) => Err(status),
-            });
-        }
-        if path == "/etcdserverpb.Lease/LeaseKeepAlive" {
-            let requests = frame::Messages::new(request.into_body(), limit);
-            return reply::stream(self.api.lease_keep_alive(caller, requests));
-        }
-        if path == "/etcdserverpb.Watch/Watch" {
-            let requests = frame::Messages::new(request.into_body(), limit);
-            return reply::watch(
-                self.api
-                    .watch(caller, requests, limit, self.progress_interval),
-            );
-        }
-        if path.starts_with("/grpc.health.v1.Health/") {
-            return reply::infallible(self.health.call(request).await).map(Reply::Tonic);
-        }
-        reply::refused(&unknown(path))
     }
 }
 
+impl<E: Engine> Service for Front<E> {
+    type Body = Reply;
+
+    fn whole(&self, head: &Head) -> Option<usize> {
+        let unary = Api::<E>::is_unary(head.path())
+            && head.method == Method::POST
+            && is_grpc(&head.headers);
+        unary.then(|| self.message_bytes())
+    }
+
+    fn answer(&self, head: Arc<Head>, body: Bytes) -> BoxFuture<'static, mizzen_h2::Reply> {
+        let api = self.api.clone();
+        let message = frame::message(body, self.message_bytes());
+        Box::pin(async move {
+            let path = head.path();
+            reply::unary(match message {
+                Ok(message) => api
+                    .unary(path, &caller(&head.headers), message)
+                    .await
+                    .unwrap_or_else(|| Err(unknown(path))),
+                Err(status) => Err(status),
+            })
+        })
+    }
+
+    fn call(&self, request: Request<Incoming>) -> BoxFuture<'static, Response<Reply>> {
+        Box::pin(self.clone().answer(request))
+    }
+}
+
+fn is_grpc(headers: &HeaderMap) -> bool {
+    headers
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
+}
+
 /// What a call's metadata says of the caller.
-fn caller(headers: &http::HeaderMap) -> Caller {
+fn caller(headers: &HeaderMap) -> Caller {
     Caller {
         require_leader: headers
             .get("hasleader")
@@ -170,10 +193,10 @@ fn is_service(name: &str) -> bool {
     )
 }
 
+/// What a request gets that is not for gRPC.
 fn not_found() -> Response<Reply> {
-    let mut response = Response::new(Reply::Plain(Some(bytes::Bytes::from_static(
-        b"404 page not found\n",
-    ))));
+    let text = Bytes::from_static(b"404 page not found\n");
+    let mut response = Response::new(Reply::Plain(Some(text)));
     *response.status_mut() = StatusCode::NOT_FOUND;
     response.headers_mut().insert(
         header::CONTENT_TYPE,

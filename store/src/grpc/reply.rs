@@ -4,21 +4,21 @@
 use std::{
     convert::Infallible,
     pin::Pin,
+    sync::LazyLock,
     task::{Context, Poll},
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Response, header};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use http_body::{Body, Frame};
+use mizzen_h2::Block;
 use tokio::sync::mpsc;
 use tonic::Status;
 
 use super::{frame::framed, watch::WatchBody};
 
-/// The body of every response on a client connection.
+/// The body of a response that is not whole from the beginning.
 pub enum Reply {
-    /// One message, then the trailers of success.
-    Unary(Option<Bytes>, bool),
     /// Messages as they come, then the trailers.
     Stream(mpsc::Receiver<Result<Bytes, Status>>, bool),
     /// What watches tell, until the stream ends.
@@ -50,14 +50,6 @@ impl Body for Reply {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let frame = match self.get_mut() {
-            Reply::Unary(message, ended) => match message.take() {
-                Some(message) => Some(Frame::data(message)),
-                None if *ended => None,
-                None => {
-                    *ended = true;
-                    Some(Frame::trailers(success()))
-                }
-            },
             Reply::Stream(_, true) => None,
             Reply::Stream(messages, ended) => match std::task::ready!(messages.poll_recv(cx)) {
                 Some(Ok(message)) => Some(Frame::data(message)),
@@ -86,26 +78,48 @@ impl Body for Reply {
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Reply::Unary(_, ended) | Reply::Stream(_, ended) | Reply::Watch(_, ended) => *ended,
+            Reply::Stream(_, ended) | Reply::Watch(_, ended) => *ended,
             Reply::Tonic(body) => body.is_end_stream(),
             Reply::Plain(content) => content.is_none(),
         }
     }
 }
 
-fn response(body: Reply) -> Response<Reply> {
-    let mut response = Response::new(body);
-    response.headers_mut().insert(
+fn headers() -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert(
         header::CONTENT_TYPE,
         HeaderValue::from_static("application/grpc"),
     );
+    headers
+}
+
+fn response(body: Reply) -> Response<Reply> {
+    let mut response = Response::new(body);
+    *response.headers_mut() = headers();
     response
 }
 
-pub fn unary(result: Result<Bytes, Status>) -> Response<Reply> {
+static HEADERS: LazyLock<Block> = LazyLock::new(|| Block::response(StatusCode::OK, &headers()));
+static SUCCESS: LazyLock<Block> = LazyLock::new(|| Block::trailers(&success()));
+
+/// The whole response to a unary call.
+pub fn unary(result: Result<Bytes, Status>) -> mizzen_h2::Reply {
     match result {
-        Ok(message) => response(Reply::Unary(Some(framed(&message)), false)),
-        Err(status) => refused(&status),
+        Ok(message) => mizzen_h2::Reply {
+            headers: HEADERS.clone(),
+            data: framed(&message),
+            trailers: Some(SUCCESS.clone()),
+        },
+        Err(status) => {
+            let mut headers = headers();
+            headers.extend(failure(&status));
+            mizzen_h2::Reply {
+                headers: Block::response(StatusCode::OK, &headers),
+                data: Bytes::new(),
+                trailers: None,
+            }
+        }
     }
 }
 
