@@ -222,6 +222,11 @@ where
                 }
             }
         }
+        while self.timer.as_mut().poll(cx).is_ready() {
+            if self.phase == Phase::Closing || !self.keep_alive() {
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            }
+        }
         if let Poll::Ready(Err(error)) = self.write(cx) {
             return Poll::Ready(Err(error));
         }
@@ -237,11 +242,6 @@ where
                 if ready!(poll_read_buf(Pin::new(&mut self.io), cx, &mut self.input))? == 0 {
                     return Poll::Ready(Ok(()));
                 }
-            }
-        }
-        while self.timer.as_mut().poll(cx).is_ready() {
-            if self.phase == Phase::Closing || !self.keep_alive() {
-                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
             }
         }
         Poll::Pending
