@@ -13,6 +13,8 @@ mod hpack;
 mod limits;
 mod service;
 mod streams;
+#[cfg(test)]
+mod tests;
 mod wake;
 
 pub use body::{Broken, Incoming};

@@ -13,12 +13,12 @@ use std::{
     time::Duration,
 };
 
+use crate::{Block, Config, Head, Incoming, Reply, Service, serve};
 use bytes::{Buf, Bytes, BytesMut};
 use futures::future::BoxFuture;
 use h2::client::SendRequest;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body::{Body, Frame};
-use mizzen_h2::{Block, Config, Head, Incoming, Reply, Service, serve};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
@@ -45,7 +45,7 @@ fn config() -> Config {
 struct Echo {
     /// Requests being answered.
     under_way: Arc<AtomicUsize>,
-    bodies: Option<mpsc::UnboundedSender<mpsc::Sender<Bytes>>>,
+    bodies: Option<mpsc::Sender<mpsc::Sender<Bytes>>>,
 }
 
 /// Counts as long as it lives.
@@ -71,7 +71,7 @@ enum Outgoing {
 
 impl Body for Outgoing {
     type Data = Bytes;
-    type Error = mizzen_h2::Broken;
+    type Error = crate::Broken;
 
     fn poll_frame(
         self: Pin<&mut Self>,
@@ -122,7 +122,11 @@ impl Service for Echo {
                 return Response::new(Outgoing::Echo(request.into_body()));
             }
             let (sender, body) = mpsc::channel(1);
-            bodies.expect("the test wants it").send(sender).unwrap();
+            bodies
+                .expect("the test wants it")
+                .send(sender)
+                .await
+                .unwrap();
             Response::new(Outgoing::Channel(body))
         })
     }
@@ -316,7 +320,7 @@ async fn the_end_of_the_connection_drops_what_is_under_way() {
 /// Opens a stream whose body the test sends.
 async fn open(
     client: &mut SendRequest<Bytes>,
-    bodies: &mut mpsc::UnboundedReceiver<mpsc::Sender<Bytes>>,
+    bodies: &mut mpsc::Receiver<mpsc::Sender<Bytes>>,
 ) -> (mpsc::Sender<Bytes>, h2::RecvStream) {
     let (response, _) = client.send_request(post("/channel"), true).unwrap();
     let sender = bodies.recv().await.unwrap();
@@ -325,7 +329,7 @@ async fn open(
 
 #[tokio::test]
 async fn nobody_is_asked_for_what_the_client_does_not_read() {
-    let (wanted, mut bodies) = mpsc::unbounded_channel();
+    let (wanted, mut bodies) = mpsc::channel(8);
     let service = Echo {
         bodies: Some(wanted),
         ..Echo::default()
@@ -388,7 +392,7 @@ async fn streams_beyond_the_bound_are_refused() {
 
 #[tokio::test]
 async fn who_leaves_answers_what_was_asked() {
-    let (wanted, mut bodies) = mpsc::unbounded_channel();
+    let (wanted, mut bodies) = mpsc::channel(8);
     let service = Echo {
         bodies: Some(wanted),
         ..Echo::default()
@@ -474,7 +478,7 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
 }
 
 fn hello() -> Vec<u8> {
-    [mizzen_h2::PREFACE, &frame(4, 0, 0, &[])].concat()
+    [crate::PREFACE, &frame(4, 0, 0, &[])].concat()
 }
 
 fn block(path: &str) -> Vec<u8> {
@@ -517,7 +521,7 @@ async fn who_breaks_the_rules_is_told_which() {
         |name: u8, value: u32| frame(4, 0, 0, &[&[0, name][..], &value.to_be_bytes()].concat());
     let window = |stream, by: u32| frame(8, 0, stream, &by.to_be_bytes());
     let with_length = [block("/whole"), b"\x0f\x0d\x012".to_vec()].concat();
-    let cases: Vec<(Vec<Vec<u8>>, (u8, u32))> = vec![
+    let cases: Vec<(Vec<_>, _)> = vec![
         (vec![data(0, b"")], (GOAWAY, 1)),
         (vec![data(1, b"")], (GOAWAY, 1)),
         (vec![request(2, "/never")], (GOAWAY, 1)),

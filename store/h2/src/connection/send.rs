@@ -1,0 +1,194 @@
+//! Responses on their way to the client.
+
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::Body;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::Connection;
+use crate::{
+    Block, Reply, Service,
+    frame::{self, Code},
+    limits,
+    streams::{Piece, Receiving, Work},
+};
+
+impl<T, S> Connection<T, S>
+where
+    T: AsyncRead + AsyncWrite + Unpin,
+    S: Service,
+{
+    /// Ends a stream that cannot go on.
+    pub(super) fn reset(&mut self, place: usize, code: Code) {
+        if let Some(stream) = self.streams.get(place) {
+            frame::put_reset(&mut self.out, stream.id, code);
+            self.streams.remove(place);
+        }
+    }
+
+    pub(super) fn put_headers(&mut self, stream: u32, block: &Block, end: bool) {
+        // The smallest table is always allowed (RFC 7541, 4.2).
+        const EMPTY_TABLE: u8 = 0x20;
+        if std::mem::take(&mut self.table_changed) {
+            let block = [&[EMPTY_TABLE], block.bytes()].concat();
+            return frame::put_headers(&mut self.out, stream, &block, end, self.frame_bytes);
+        }
+        frame::put_headers(&mut self.out, stream, block.bytes(), end, self.frame_bytes);
+    }
+
+    /// Sends what is there, and asks for more.
+    pub(super) fn run(&mut self, place: usize) {
+        self.grant_stream(place);
+        if !self.send(place) {
+            return;
+        }
+        let open = self.send_window > 0;
+        let Some((stream, waker)) = self.streams.look(place) else {
+            return;
+        };
+        let id = stream.id;
+        let cx = &mut Context::from_waker(waker);
+        match &mut stream.work {
+            Work::None => {}
+            Work::Answer(answer) => {
+                if let Poll::Ready(reply) = answer.as_mut().poll(cx) {
+                    stream.work = Work::None;
+                    self.reply(place, id, reply);
+                }
+            }
+            Work::Call(call) => {
+                if let Poll::Ready(response) = call.as_mut().poll(cx) {
+                    let (head, body) = response.into_parts();
+                    let block = Block::response(head.status, &head.headers);
+                    let end = body.is_end_stream();
+                    stream.work = if end {
+                        Work::None
+                    } else {
+                        Work::Body(Box::pin(body))
+                    };
+                    self.put_headers(id, &block, end);
+                    match end {
+                        true => self.finish(place),
+                        false => self.streams.run(place),
+                    }
+                }
+            }
+            // A stream waits for its window without being looked at.
+            Work::Body(_) if stream.send_window <= 0 => {}
+            Work::Body(_) if !open => self.streams.block(place),
+            Work::Body(body) => {
+                let Poll::Ready(frame) = body.as_mut().poll_frame(cx) else {
+                    return;
+                };
+                let piece = match frame.map(|frame| frame.map(|frame| frame.into_data())) {
+                    Some(Ok(Ok(data))) => {
+                        let end = body.is_end_stream();
+                        (Piece::Data(data, end), end)
+                    }
+                    Some(Ok(Err(frame))) => match frame.into_trailers() {
+                        Ok(trailers) => (Piece::Trailers(Block::trailers(&trailers)), true),
+                        Err(_) => (Piece::Data(Bytes::new(), false), false),
+                    },
+                    Some(Err(error)) => {
+                        tracing::debug!(%error, "a response ended early");
+                        return self.reset(place, Code::Internal);
+                    }
+                    None => (Piece::Data(Bytes::new(), true), true),
+                };
+                let (piece, end) = piece;
+                stream.pieces.push_back(piece);
+                if end {
+                    stream.work = Work::None;
+                }
+                self.streams.run(place);
+            }
+        }
+    }
+
+    fn reply(&mut self, place: usize, id: u32, reply: Reply) {
+        let Reply {
+            headers,
+            data,
+            trailers,
+        } = reply;
+        let end = data.is_empty() && trailers.is_none();
+        self.put_headers(id, &headers, end);
+        if end {
+            return self.finish(place);
+        }
+        if let Some(stream) = self.streams.get(place) {
+            stream
+                .pieces
+                .push_back(Piece::Data(data, trailers.is_none()));
+            stream.pieces.extend(trailers.map(Piece::Trailers));
+        }
+        self.send(place);
+    }
+
+    /// Sends what is there as far as the windows and the bound allow it. True:
+    /// nothing is left, and the stream goes on.
+    fn send(&mut self, place: usize) -> bool {
+        let mut turn = 0;
+        loop {
+            let Some(stream) = self.streams.get(place) else {
+                return false;
+            };
+            let id = stream.id;
+            let (data, end) = match stream.pieces.front_mut() {
+                None => return true,
+                Some(Piece::Data(data, end)) => (data, *end),
+                Some(Piece::Trailers(_)) => {
+                    if let Some(Piece::Trailers(block)) = stream.pieces.pop_front() {
+                        self.put_headers(id, &block, true);
+                    }
+                    self.finish(place);
+                    return false;
+                }
+            };
+            let room = stream.send_window.min(self.send_window).max(0);
+            let length = data
+                .len()
+                .min(usize::try_from(room).unwrap_or(0))
+                .min(self.frame_bytes);
+            if length == 0 && !data.is_empty() {
+                if stream.send_window > 0 {
+                    self.streams.block(place);
+                }
+                return false;
+            }
+            if turn >= limits::TURN_BYTES || self.out.len() >= self.config.held_bytes {
+                self.streams.run(place);
+                return false;
+            }
+            turn += length;
+            let now = data.split_to(length);
+            let all = data.is_empty();
+            stream.send_window -= length as i64;
+            self.send_window -= length as i64;
+            if all {
+                stream.pieces.pop_front();
+            }
+            let end = end && all;
+            if end || !now.is_empty() {
+                frame::put_data(&mut self.out, id, &now, end);
+            }
+            if end {
+                self.finish(place);
+                return false;
+            }
+        }
+    }
+
+    /// The whole response is on its way.
+    fn finish(&mut self, place: usize) {
+        self.resets = (self.resets + 1).min(limits::RESETS);
+        if let Some(stream) = self.streams.get(place)
+            && !matches!(stream.receiving, Receiving::Ended)
+        {
+            // The client need not send the rest (RFC 9113, 8.1).
+            frame::put_reset(&mut self.out, stream.id, Code::NoError);
+        }
+        self.streams.remove(place);
+    }
+}
