@@ -100,9 +100,10 @@ impl Informer {
     /// Tells it what its cache must become and gives its report.
     fn finish(mut self, expected: &str) -> Result<Report> {
         let mut stdin = self.child.stdin.take().context("stdin")?;
-        writeln!(stdin, "{expected}")?;
+        let told = writeln!(stdin, "{expected}");
         let line = self.line()?;
         let status = self.child.wait()?;
+        told.with_context(|| format!("the informer on {} had ended: {status}", self.of))?;
         ensure!(status.success(), "the informer on {}: {status}", self.of);
         let mut report: Report = serde_json::from_str(&line)?;
         report.of = self.of.clone();

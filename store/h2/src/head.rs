@@ -64,7 +64,9 @@ impl Heads {
             // This block may mean something else the next time.
             self.changes = self.decoder.changes();
             self.remembered.clear();
-        } else if let Decoded::Head(head) = &decoded {
+        } else if let Decoded::Head(head) = &decoded
+            && block.len() <= limits::REMEMBERED_BYTES
+        {
             if self.remembered.len() == limits::REMEMBERED_BLOCKS {
                 self.remembered.remove(0);
             }

@@ -19,6 +19,9 @@ pub const TABLE_BYTES: usize = 4_096;
 /// Header blocks whose decoded form is remembered. Clients repeat a few.
 pub const REMEMBERED_BLOCKS: usize = 16;
 
+/// And the longest of them, bytes.
+pub const REMEMBERED_BYTES: usize = 4 * 1024;
+
 /// Requests a client may take back on one connection at once, beyond those
 /// that are answered: the work they cause would otherwise be bounded by nothing
 /// (rapid reset).

@@ -231,12 +231,13 @@ where
             ready!(Pin::new(&mut self.io).poll_shutdown(cx))?;
             // What is closed with bytes unread would take what was sent with
             // it.
-            loop {
+            for _ in 0..limits::STEPS {
                 self.input.clear();
                 if ready!(poll_read_buf(Pin::new(&mut self.io), cx, &mut self.input))? == 0 {
                     return Poll::Ready(Ok(()));
                 }
             }
+            cx.waker().wake_by_ref();
         }
         Poll::Pending
     }
