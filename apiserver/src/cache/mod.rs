@@ -40,6 +40,8 @@ pub struct Entry {
     /// Where the version's digits stand in the frame.
     version: Range<usize>,
     labels: Box<[(Box<str>, Box<str>)]>,
+    /// Its deletion has been asked for.
+    pub deleting: bool,
     /// In the order of the resource's selectable fields.
     fields: Box<[Box<str>]>,
 }
@@ -109,6 +111,7 @@ impl Entry {
             labels: labels
                 .map(|(key, value)| (key.into(), value.unwrap_or_default().into()))
                 .collect(),
+            deleting: read.metadata.deletion_timestamp.is_some(),
             fields: selectable(resource, &transcoded.json),
         })
     }
@@ -138,6 +141,7 @@ impl Entry {
             object: start..start + json.len(),
             version: start + from..start + from + digits.len(),
             labels: self.labels.clone(),
+            deleting: self.deleting,
             fields: self.fields.clone(),
         }
     }
@@ -186,8 +190,10 @@ struct Selected {
 }
 
 #[derive(Default, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct SelectedMeta {
     labels: Option<BTreeMap<String, Option<String>>>,
+    deletion_timestamp: Option<serde::de::IgnoredAny>,
 }
 
 fn selectable(resource: &Resource, json: &[u8]) -> Box<[Box<str>]> {
