@@ -90,7 +90,9 @@ impl Endpoints {
         let mut tries = 0;
         loop {
             let (index, channel) = self.channel();
-            let answer = tokio::time::timeout(limits::STORE_CALL, call(channel)).await;
+            // In a box: it is large, and part of all that calls the store.
+            let call = Box::pin(call(channel));
+            let answer = tokio::time::timeout(limits::STORE_CALL, call).await;
             let error = match answer {
                 Ok(Ok(reply)) => return Ok((reply, again)),
                 Ok(Err(status)) if passing(&status) => StoreError::of(&status, asked),
