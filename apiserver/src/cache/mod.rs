@@ -4,8 +4,8 @@
 //! Knows keys, labels, selectable fields and bytes. Knows no request and no
 //! rule of a kind; changes nothing in the store.
 //!
-//! A reader holds a cursor into the history, never a queue: the cache does not
-//! know its readers, and one that falls behind is told so.
+//! A reader holds a cursor into the history, never a queue: of its readers the
+//! cache knows only whom to wake, and one that falls behind is told so.
 
 mod feed;
 mod followers;
