@@ -296,7 +296,9 @@ impl Store {
                 Ok(Outcome::Done(pair.revision))
             }
             // At the latest now.
-            (Outcome::Differs(None), Action::Delete) if again => Ok(Outcome::Done(self.revision().await?)),
+            (Outcome::Differs(None), Action::Delete) if again => {
+                Ok(Outcome::Done(self.revision().await?))
+            }
             (outcome, _) => Ok(outcome),
         }
     }
