@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use clap::Parser;
-use mizzen_proto::etcdserverpb::{MemberAddRequest, MemberRemoveRequest, cluster_client::ClusterClient};
+use mizzen_proto::etcdserverpb::{
+    MemberAddRequest, MemberRemoveRequest, cluster_client::ClusterClient,
+};
 use mizzen_tests::cluster::{self, Cluster, Options};
 use mizzen_tests::load::Load;
 use mizzen_tests::snapshot::{INSTALLED, count, leave_behind, same_hash};
@@ -117,11 +119,7 @@ async fn main() -> Result<()> {
 }
 
 /// An empty member joins, and is removed again.
-async fn join_and_leave(
-    cluster: &mut Cluster,
-    leader: usize,
-    arguments: &Arguments,
-) -> Result<()> {
+async fn join_and_leave(cluster: &mut Cluster, leader: usize, arguments: &Arguments) -> Result<()> {
     let new = cluster.reserve()?;
     let mut client = ClusterClient::new(cluster.channel(leader)?);
     let mut added = None;
