@@ -201,6 +201,19 @@ impl Cluster {
         Ok(index)
     }
 
+    /// Kills the member reserved last and forgets it with all it has stored.
+    ///
+    /// # Errors
+    /// Its data cannot be removed.
+    pub fn discard_last(&mut self) -> Result<()> {
+        if let Some(mut last) = self.members.pop() {
+            last.kill()?;
+            std::fs::remove_dir_all(last.data_dir())?;
+            std::fs::remove_file(last.log_path())?;
+        }
+        Ok(())
+    }
+
     /// Starts a reserved member as one of `members`, which the running cluster
     /// must list, without waiting for it.
     ///

@@ -37,6 +37,9 @@ async fn what_clients_get_beside_objects() -> Result<()> {
         addresses_of_services(cluster, &doors)
             .await
             .context("services")?;
+        namespaces_that_end(&doors)
+            .await
+            .context("namespaces that end")?;
         service_kubernetes(&doors)
             .await
             .context("the Service kubernetes")?;
@@ -394,6 +397,37 @@ async fn stored_without_defaults(cluster: &Cluster, door: &Https) -> Result<()> 
 }
 
 /// The Service `kubernetes` is there from the start, and comes back.
+/// A server whose cache still shows a namespace that another one has begun to
+/// end creates nothing in it.
+async fn namespaces_that_end(doors: &[Https; 2]) -> Result<()> {
+    let headers = header("content-type", "application/json");
+    let map =
+        |name: &str| json!({"kind": "ConfigMap", "apiVersion": "v1", "metadata": {"name": name}});
+    for number in 0..20 {
+        let name = format!("ends-{number}");
+        let namespace =
+            json!({"kind": "Namespace", "apiVersion": "v1", "metadata": {"name": name}});
+        doors[0]
+            .json(Method::POST, "/api/v1/namespaces", Some(&namespace))
+            .await?;
+        let maps = format!("/api/v1/namespaces/{name}/configmaps");
+        doors[0]
+            .json(Method::POST, &maps, Some(&map("early")))
+            .await?;
+        doors[1]
+            .json(Method::DELETE, &format!("/api/v1/namespaces/{name}"), None)
+            .await?;
+        let late = map("late").to_string();
+        let answer = doors[0]
+            .send(Method::POST, &maps, &headers, late.into())
+            .await?;
+        let text = String::from_utf8_lossy(&answer.body);
+        ensure!(answer.code == StatusCode::FORBIDDEN, "{name}: {text}");
+        ensure!(text.contains("being terminated"), "{name}: {text}");
+    }
+    Ok(())
+}
+
 async fn service_kubernetes(doors: &[Https; 2]) -> Result<()> {
     let path = "/api/v1/namespaces/default/services/kubernetes";
     let first = doors[0].json(Method::GET, path, None).await?;

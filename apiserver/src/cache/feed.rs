@@ -137,7 +137,7 @@ impl Cache {
         state.objects = objects;
         state.revision = revision;
         state.filled = true;
-        self.progress.send_replace(revision);
+        self.shown(revision);
     }
 
     pub(super) fn apply(&self, batch: &Batch) {
@@ -195,6 +195,6 @@ impl Cache {
         state.revision = state.revision.max(batch.revision);
         let revision = state.revision;
         drop(state);
-        self.progress.send_replace(revision);
+        self.shown(revision);
     }
 }

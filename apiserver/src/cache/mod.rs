@@ -4,10 +4,11 @@
 //! Knows keys, labels, selectable fields and bytes. Knows no request and no
 //! rule of a kind; changes nothing in the store.
 //!
-//! A reader holds a cursor into the history, never a queue: the cache does not
-//! know its readers, and one that falls behind is told so.
+//! A reader holds a cursor into the history, never a queue: of its readers the
+//! cache knows only whom to wake, and one that falls behind is told so.
 
 mod feed;
+mod followers;
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -19,6 +20,8 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
+use self::followers::Followers;
+pub use self::followers::Place;
 use crate::{
     error::ApiError,
     limits,
@@ -34,6 +37,8 @@ pub struct Entry {
     /// The key after the resource's prefix: `namespace/name` or `name`.
     pub key: Box<str>,
     pub revision: i64,
+    /// Its deletion has been asked for.
+    pub deleting: bool,
     /// A whole watch event around the object.
     frame: Bytes,
     object: Range<usize>,
@@ -109,6 +114,7 @@ impl Entry {
             labels: labels
                 .map(|(key, value)| (key.into(), value.unwrap_or_default().into()))
                 .collect(),
+            deleting: read.metadata.deletion_timestamp.is_some(),
             fields: selectable(resource, &transcoded.json),
         })
     }
@@ -138,6 +144,7 @@ impl Entry {
             object: start..start + json.len(),
             version: start + from..start + from + digits.len(),
             labels: self.labels.clone(),
+            deleting: self.deleting,
             fields: self.fields.clone(),
         }
     }
@@ -186,8 +193,10 @@ struct Selected {
 }
 
 #[derive(Default, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct SelectedMeta {
     labels: Option<BTreeMap<String, Option<String>>>,
+    deletion_timestamp: Option<serde::de::IgnoredAny>,
 }
 
 fn selectable(resource: &Resource, json: &[u8]) -> Box<[Box<str>]> {
@@ -256,15 +265,17 @@ struct State {
 }
 
 /// A place in the history.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Cursor(u64);
 
 /// The cache of one resource.
 pub struct Cache {
     resource: &'static Resource,
     state: Mutex<State>,
-    /// The revision shown, for those who wait.
+    /// The revision shown, for those who wait for one.
     progress: watch::Sender<i64>,
+    /// Those who read all changes.
+    followers: Arc<Followers>,
     /// Set when someone waits for the store's progress.
     wanted: Notify,
 }
@@ -298,6 +309,7 @@ impl Cache {
                 filled: false,
             }),
             progress: watch::channel(0).0,
+            followers: Arc::default(),
             wanted: Notify::new(),
         }
     }
@@ -372,7 +384,7 @@ impl Cache {
     /// Puts the changes at a cursor into `into`, at most [`limits::WATCH_TURN`];
     /// gives the cursor after them, and the revision up to which a reader is
     /// then; `None` when they are gone.
-    pub fn read(&self, cursor: Cursor, into: &mut Vec<Arc<Event>>) -> Option<(Cursor, i64)> {
+    pub fn read(&self, cursor: Cursor, into: &mut VecDeque<Arc<Event>>) -> Option<(Cursor, i64)> {
         into.clear();
         let state = self.state.lock();
         let skipped = usize::try_from(cursor.0.checked_sub(state.first)?).ok()?;
@@ -382,14 +394,20 @@ impl Cache {
         let revision = if after.0 == state.end().0 {
             state.revision
         } else {
-            into.last().map_or(0, |event| event.revision)
+            into.back().map_or(0, |event| event.revision)
         };
         Some((after, revision))
     }
 
-    /// Tells of every change of the revision shown.
-    pub fn subscribe(&self) -> watch::Receiver<i64> {
-        self.progress.subscribe()
+    /// A place among those who are told that there is more to read.
+    pub fn follow(&self) -> Place {
+        self.followers.join()
+    }
+
+    /// Tells those who wait what the cache shows now.
+    fn shown(&self, revision: i64) {
+        self.progress.send_replace(revision);
+        self.followers.wake();
     }
 }
 

@@ -38,8 +38,8 @@ fn parsed(frame: &Bytes) -> Value {
 }
 
 /// The changes at a cursor, as [`Cache::read`] gives them.
-fn read(cache: &Cache, cursor: Cursor) -> Option<(Vec<Arc<Event>>, Cursor, i64)> {
-    let mut events = Vec::new();
+fn read(cache: &Cache, cursor: Cursor) -> Option<(VecDeque<Arc<Event>>, Cursor, i64)> {
+    let mut events = VecDeque::new();
     let (next, revision) = cache.read(cursor, &mut events)?;
     Some((events, next, revision))
 }

@@ -553,7 +553,7 @@ impl Writer {
                 }
             }
             self.comma(&mut first);
-            self.string(&String::from_utf8_lossy(key));
+            self.text(key);
             self.out.push(b':');
             match value {
                 Some(wire) => self.value(number, inner, wire, depth)?,
@@ -572,7 +572,7 @@ impl Writer {
         depth: usize,
     ) -> Result<(), ProtoError> {
         match (ty, wire) {
-            (Type::String, Wire::Len(text)) => self.string(&String::from_utf8_lossy(text)),
+            (Type::String, Wire::Len(text)) => self.text(text),
             (Type::Bool, Wire::Varint(value)) => {
                 self.out
                     .extend_from_slice(if value == 0 { b"false" } else { b"true" });
@@ -599,7 +599,7 @@ impl Writer {
                 if last_varint(bytes, 1)? == 0 {
                     self.number(i64::from(last_varint(bytes, 2)? as i32));
                 } else {
-                    self.string(&String::from_utf8_lossy(last_len(bytes, 3)?.unwrap_or(b"")));
+                    self.text(last_len(bytes, 3)?.unwrap_or(b""));
                 }
             }
             (Type::Raw | Type::FieldsV1, Wire::Len(bytes)) => {
@@ -653,6 +653,14 @@ impl Writer {
         self.comma(first);
         self.string(name);
         self.out.push(b':');
+    }
+
+    /// A text, which is checked quickly when it is UTF-8, as nearly all are.
+    fn text(&mut self, bytes: &[u8]) {
+        match std::str::from_utf8(bytes) {
+            Ok(text) => self.string(text),
+            Err(_) => self.string(&String::from_utf8_lossy(bytes)),
+        }
     }
 
     fn string(&mut self, text: &str) {

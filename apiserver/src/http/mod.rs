@@ -98,7 +98,10 @@ impl Api {
                     query: &query,
                     labels,
                 };
-                match tokio::time::timeout(limits::REQUEST, self.answer(asked, route, body)).await {
+                // In a box: the future of a request is moved several times
+                // before it runs, and when it ends.
+                let work = Box::pin(self.answer(asked, route, body));
+                match tokio::time::timeout(limits::REQUEST, work).await {
                     Ok(answer) => answer,
                     Err(_) => Err(ApiError::timeout("the request did not end in time")),
                 }

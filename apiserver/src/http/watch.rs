@@ -1,13 +1,12 @@
 //! Watches: what a cache has seen, as a stream of events.
 //!
-//! A watch is a cursor into the cache's history and a few chunks that wait for
-//! the client. It has no task of its own: whoever writes its chunks drives it,
-//! so an event costs one waking, and a client that does not read holds only
-//! the chunks.
+//! A watch is a cursor into the cache's history. It has no task of its own and
+//! no queue: whoever writes its chunks asks for the next one, so an event costs
+//! one waking, and a client that does not read holds one chunk and the changes
+//! of one turn.
 
 use std::{
     collections::VecDeque,
-    future::poll_fn,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -16,14 +15,16 @@ use std::{
 
 use bytes::Bytes;
 use futures::Stream;
-use parking_lot::Mutex;
 use rand::Rng as _;
 use serde_json::{Value, json};
-use tokio::{sync::OwnedSemaphorePermit, time::Instant};
+use tokio::{
+    sync::OwnedSemaphorePermit,
+    time::{Instant, Sleep, sleep_until},
+};
 
 use super::{accept::Form, respond};
 use crate::{
-    cache::{Cache, Cursor, Entry, Kind, frame},
+    cache::{Cache, Cursor, Entry, Event, Kind, Place, frame},
     codec::proto,
     error::ApiError,
     limits,
@@ -65,49 +66,35 @@ pub struct Hold {
     pub _permit: OwnedSemaphorePermit,
 }
 
-struct Watcher {
+/// The chunks of a watch, made as they are asked for.
+pub struct Chunks {
     hold: Hold,
     view: View,
     cache: Arc<Cache>,
     options: WatchOptions,
-    ready: Ready,
+    /// Objects that are there at the beginning.
+    entries: std::vec::IntoIter<Arc<Entry>>,
+    /// The revision of these objects, if a bookmark is to say where they end.
+    mark: Option<i64>,
+    /// Changes read and not looked at yet.
+    events: VecDeque<Arc<Event>>,
+    /// Where the changes after these begin.
+    cursor: Cursor,
+    /// Whether there may be some that have not been told of.
+    more: bool,
+    /// The client has been told of all changes up to here, once it has been
+    /// told of these.
+    reached: i64,
+    place: Place,
+    /// Rings for the next bookmark or the end.
+    alarm: Pin<Box<Sleep>>,
+    deadline: Instant,
     /// What is to be sent.
     chunk: Vec<u8>,
     /// Whether a table's columns have been told.
     columns: bool,
-    deadline: Instant,
-}
-
-/// Chunks on their way from a watch's work to who asks for them. Both are the
-/// same task, so nobody is woken.
-#[derive(Clone, Default)]
-struct Ready(Arc<Mutex<VecDeque<Bytes>>>);
-
-impl Ready {
-    fn take(&self) -> Option<Bytes> {
-        self.0.lock().pop_front()
-    }
-
-    /// Waits while [`limits::CHUNKS_MAX`] are there: the work is polled again
-    /// when all have been taken.
-    async fn put(&self, chunk: Bytes) {
-        poll_fn(|_| {
-            if self.0.lock().len() < limits::CHUNKS_MAX {
-                Poll::Ready(())
-            } else {
-                Poll::Pending
-            }
-        })
-        .await;
-        self.0.lock().push_back(chunk);
-    }
-}
-
-/// The chunks of a watch, made as they are asked for.
-pub struct Chunks {
-    /// `None` once the watch is over.
-    work: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
-    ready: Ready,
+    /// Nothing comes after what is to be sent.
+    over: bool,
 }
 
 impl Stream for Chunks {
@@ -115,19 +102,16 @@ impl Stream for Chunks {
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
         let this = self.get_mut();
-        if let Some(chunk) = this.ready.take() {
-            return Poll::Ready(Some(chunk));
-        }
-        let Some(work) = &mut this.work else {
-            return Poll::Ready(None);
-        };
-        let over = work.as_mut().poll(context).is_ready();
-        if over {
-            this.work = None;
-        }
-        match this.ready.take() {
-            None if !over => Poll::Pending,
-            chunk => Poll::Ready(chunk),
+        loop {
+            if let Some(chunk) = this.gather() {
+                return Poll::Ready(Some(chunk));
+            }
+            if this.over {
+                return Poll::Ready(None);
+            }
+            if !this.find(context) {
+                return Poll::Pending;
+            }
         }
     }
 }
@@ -151,7 +135,6 @@ pub async fn start(
                 entries: Vec::new(),
                 cursor,
                 revision,
-                state: false,
             })
         }
         Start::State(least) | Start::StateThenMark(least) | Start::Now(least) => {
@@ -163,129 +146,149 @@ pub async fn start(
                 entries,
                 cursor: snapshot.cursor,
                 revision: snapshot.revision,
-                state,
             })
         }
     };
-    let ready = Ready::default();
+    let now = Instant::now();
     let lasts = options.timeout.map_or_else(
         || limits::WATCH_MIN.mul_f64(1.0 + rand::rng().random::<f64>()),
         |seconds| Duration::from_secs(seconds).min(limits::WATCH_MAX),
     );
-    let mut watcher = Watcher {
+    let deadline = now + lasts;
+    let place = cache.follow();
+    let mut chunks = Chunks {
         hold,
         view,
         cache,
-        options,
-        ready: ready.clone(),
+        entries: Vec::new().into_iter(),
+        mark: None,
+        events: VecDeque::new(),
+        cursor: Cursor::default(),
+        more: false,
+        reached: 0,
+        place,
+        alarm: Box::pin(sleep_until(deadline.min(now + limits::BOOKMARK))),
+        deadline,
         chunk: Vec::new(),
         columns: false,
-        deadline: Instant::now() + lasts,
+        over: false,
+        options,
     };
-    let work = async move {
-        match begin {
-            Ok(begin) => watcher.run(begin).await,
-            // As an event of a watch that began, as upstream does: kube-rs
-            // lists again upon no other answer.
-            Err(error) => watcher.failed(&error).await,
+    match begin {
+        Ok(begin) => {
+            let marked = matches!(chunks.options.start, Start::StateThenMark(_));
+            chunks.mark = marked.then_some(begin.revision);
+            chunks.entries = begin.entries.into_iter();
+            chunks.cursor = begin.cursor;
+            chunks.reached = begin.revision;
         }
-    };
-    Ok(Chunks {
-        work: Some(Box::pin(work)),
-        ready,
-    })
+        // As an event of a watch that began, as upstream does: kube-rs lists
+        // again upon no other answer.
+        Err(error) => chunks.fail(&error),
+    }
+    Ok(chunks)
 }
 
 struct Begin {
     entries: Vec<Arc<Entry>>,
     cursor: Cursor,
     revision: i64,
-    state: bool,
 }
 
-impl Watcher {
-    async fn run(&mut self, begin: Begin) {
-        for entry in begin.entries {
+impl Chunks {
+    /// The next chunk of what has been found, if anything has.
+    fn gather(&mut self) -> Option<Bytes> {
+        while let Some(entry) = self.entries.next() {
             if entry.matches(self.view.stored, &self.options.selector) {
                 self.hold.counted.sent(1);
-                self.event(
-                    Kind::Added.name(),
-                    &frame(Kind::Added.name(), &entry.json()),
-                    &entry.json(),
-                );
-                self.flush(false).await;
-            }
-        }
-        if begin.state && matches!(self.options.start, Start::StateThenMark(_)) {
-            self.bookmark(begin.revision, true);
-        }
-        self.flush(true).await;
-        self.follow(begin.cursor, begin.revision).await
-    }
-
-    async fn follow(&mut self, mut cursor: Cursor, mut reached: i64) {
-        let mut progress = self.cache.subscribe();
-        let mut events = Vec::new();
-        let mut marked = Instant::now();
-        // One timer for all turns: setting one for each costs more than the rest.
-        let alarm = tokio::time::sleep_until(self.deadline);
-        tokio::pin!(alarm);
-        loop {
-            progress.mark_unchanged();
-            let Some((next, revision)) = self.cache.read(cursor, &mut events) else {
-                return self.expired().await;
-            };
-            cursor = next;
-            let more = events.len() == limits::WATCH_TURN;
-            let mut sent = 0;
-            let alone =
-                events.len() == 1 && self.options.form == Form::Json && self.view.is_plain();
-            for event in events.drain(..) {
-                if event.revision <= self.first()
-                    || !event.entry.key.starts_with(self.options.scope.as_str())
-                {
-                    continue;
-                }
-                if let Some(kind) = event.seen(self.view.stored, &self.options.selector) {
-                    sent += 1;
-                    let framed = event.frame(kind);
-                    if alone {
-                        self.ready.put(framed).await;
-                        continue;
-                    }
-                    let object = framed.slice(kind.name().len() + 20..framed.len() - 2);
-                    self.event(kind.name(), &framed, &object);
-                    self.flush(false).await;
+                let kind = Kind::Added.name();
+                let object = entry.json();
+                self.event(kind, &frame(kind, &object), &object);
+                if self.chunk.len() >= limits::CHUNK_BYTES {
+                    return self.take();
                 }
             }
-            // Room for the usual turn, not for the largest one there was.
-            events.shrink_to(4);
-            self.hold.counted.sent(sent);
-            reached = reached.max(revision);
-            self.flush(true).await;
-            if more {
+        }
+        if let Some(revision) = self.mark.take() {
+            self.bookmark(revision, true);
+        }
+        while let Some(event) = self.events.pop_front() {
+            if event.revision <= self.first()
+                || !event.entry.key.starts_with(self.options.scope.as_str())
+            {
                 continue;
             }
+            let Some(kind) = event.seen(self.view.stored, &self.options.selector) else {
+                continue;
+            };
+            self.hold.counted.sent(1);
+            let framed = event.frame(kind);
+            let plain = self.options.form == Form::Json && self.view.is_plain();
+            if plain && self.chunk.is_empty() && self.events.is_empty() {
+                // Alone it leaves as it is, shared by all who watch.
+                return Some(framed);
+            }
+            let object = framed.slice(kind.name().len() + 20..framed.len() - 2);
+            self.event(kind.name(), &framed, &object);
+            if self.chunk.len() >= limits::CHUNK_BYTES {
+                break;
+            }
+        }
+        self.take()
+    }
+
+    /// What is to be sent.
+    fn take(&mut self) -> Option<Bytes> {
+        let chunk = Bytes::from(std::mem::take(&mut self.chunk));
+        (!chunk.is_empty()).then_some(chunk)
+    }
+
+    /// Looks for something to send after everything found was sent. When there
+    /// is nothing, the task is woken once there may be.
+    fn find(&mut self, context: &mut Context<'_>) -> bool {
+        let other = self.place.register(context.waker());
+        // A timer knows its task, too: it is asked only when it must be.
+        if (other || self.alarm.is_elapsed()) && self.rung(context) {
+            return true;
+        }
+        if !self.place.has_news() && !self.more {
+            return false;
+        }
+        // Room for the usual turn, not for the largest one there was.
+        self.events.shrink_to(4);
+        match self.cache.read(self.cursor, &mut self.events) {
+            Some((next, revision)) => {
+                self.cursor = next;
+                self.more = self.events.len() == limits::WATCH_TURN;
+                self.reached = self.reached.max(revision);
+            }
+            None => {
+                let why = "the watch fell behind the changes that are kept: list again";
+                self.fail(&ApiError::expired(why));
+            }
+        }
+        self.over || !self.events.is_empty()
+    }
+
+    /// Does what is due by the clock. Gives whether there is something to send
+    /// now; else the task is woken when something is due.
+    fn rung(&mut self, context: &mut Context<'_>) -> bool {
+        loop {
+            // Outside the budget of the task's turn: beyond it the timer would
+            // not register the task.
+            let alarm = tokio::task::unconstrained(self.alarm.as_mut());
+            if std::pin::pin!(alarm).poll(context).is_pending() {
+                return !self.chunk.is_empty();
+            }
+            self.bookmark(self.reached, false);
             let now = Instant::now();
             if now >= self.deadline {
-                self.bookmark(reached, false);
-                self.flush(true).await;
-                return;
+                self.over = true;
+                return true;
             }
-            if now >= marked + limits::BOOKMARK {
-                marked = now;
-                self.bookmark(reached, false);
-                self.flush(true).await;
-            }
-            let until = (marked + limits::BOOKMARK).min(self.deadline);
-            if alarm.deadline() != until {
-                alarm.as_mut().reset(until);
-            }
-            tokio::select! {
-                biased;
-                changed = progress.changed() => if changed.is_err() { return },
-                () = &mut alarm => {}
-            }
+            // It forgets the task, and is asked again.
+            let next = self.deadline.min(now + limits::BOOKMARK);
+            self.alarm.as_mut().reset(next);
         }
     }
 
@@ -297,13 +300,9 @@ impl Watcher {
         }
     }
 
-    async fn expired(&mut self) {
-        let why = "the watch fell behind the changes that are kept: list again";
-        self.failed(&ApiError::expired(why)).await
-    }
-
     /// Ends the watch with an error.
-    async fn failed(&mut self, error: &ApiError) {
+    fn fail(&mut self, error: &ApiError) {
+        self.over = true;
         let status = error.status().to_string();
         match self.options.form {
             Form::Protobuf => {
@@ -315,7 +314,6 @@ impl Watcher {
                 .chunk
                 .extend_from_slice(&frame("ERROR", status.as_bytes())),
         }
-        self.flush(true).await
     }
 
     /// Adds an event in the client's form; `framed` is the whole of it in JSON.
@@ -404,14 +402,5 @@ impl Watcher {
                     .extend_from_slice(&frame("BOOKMARK", rows.to_string().as_bytes()));
             }
         }
-    }
-
-    /// Sends what is gathered, or, unless `all`, once it fills a chunk.
-    async fn flush(&mut self, all: bool) {
-        if self.chunk.is_empty() || (!all && self.chunk.len() < limits::CHUNK_BYTES) {
-            return;
-        }
-        let chunk = Bytes::from(std::mem::take(&mut self.chunk));
-        self.ready.put(chunk).await;
     }
 }

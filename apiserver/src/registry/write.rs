@@ -115,7 +115,7 @@ impl Registry {
                 "the name of the object does not match the name on the URL",
             ));
         }
-        self.namespace_takes_objects(target).await?;
+        let mut namespace = self.namespace(target, options.dry_run).await?;
         let base = object::meta_str(&value, "generateName").to_owned();
         let generated = object::meta_str(&value, "name").is_empty() && !base.is_empty();
         let (mut tries, mut contended) = (0, 0);
@@ -131,7 +131,8 @@ impl Registry {
             if !errors.is_empty() {
                 return Err(ApiError::invalid(resource, &name, &errors));
             }
-            let claims = self.claims(resource, None, Some(&mut value)).await?;
+            let mut with = self.claims(resource, None, Some(&mut value)).await?;
+            with.extend(namespace.clone());
             let bytes = object::to_store(resource, &mut value);
             let key = resource.key(&target.namespace, &name);
             if options.dry_run {
@@ -144,11 +145,14 @@ impl Registry {
             }
             let lease = self.lease_for(resource).await?;
             let write = Write::put(key, bytes.clone(), 0).under(lease);
-            match self.store.commit(&write, &claims).await? {
+            match self.store.commit(&write, &with).await? {
                 Outcome::Done(revision) => {
                     return Ok(shown(resource, &bytes, revision)?.warned(warnings));
                 }
-                Outcome::Contended if contended < limits::CLAIM_TRIES => contended += 1,
+                Outcome::Contended if contended < limits::CLAIM_TRIES => {
+                    contended += 1;
+                    namespace = self.namespace(target, true).await?;
+                }
                 Outcome::Contended => return Err(ApiError::modified(resource, &name)),
                 Outcome::Differs(_) if generated && tries < GENERATED_TRIES => tries += 1,
                 Outcome::Differs(_) => return Err(ApiError::already_exists(resource, &name)),
@@ -286,10 +290,12 @@ impl Registry {
         Ok(id)
     }
 
-    /// Whether objects may be created in the target's namespace.
-    async fn namespace_takes_objects(&self, target: &Target) -> Result<(), ApiError> {
+    /// The condition of a create: the target's namespace is as it was when it
+    /// took objects. The cache tells unless it must be `fresh`. What the cache
+    /// tells may be old: then the create is not done, and asks again.
+    async fn namespace(&self, target: &Target, fresh: bool) -> Result<Option<Write>, ApiError> {
         if !target.resource.namespaced {
-            return Ok(());
+            return Ok(None);
         }
         let namespaces = find_resource("", "v1", "namespaces").expect("a row of the table");
         let wanted = Target {
@@ -298,6 +304,10 @@ impl Registry {
             name: target.namespace.clone(),
             sub: None,
         };
+        let known = self.cache(namespaces).get(&target.namespace);
+        if let Some(entry) = known.filter(|entry| !fresh && !entry.deleting) {
+            return Ok(Some(Write::keep(wanted.key(), entry.revision)));
+        }
         let pair = self.read(&wanted).await?;
         if object::is_deleting(&opened(namespaces, &pair)?) {
             return Err(ApiError::forbidden(
@@ -309,7 +319,7 @@ impl Registry {
                 ),
             ));
         }
-        Ok(())
+        Ok(Some(Write::keep(wanted.key(), pair.revision)))
     }
 }
 

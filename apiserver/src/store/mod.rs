@@ -62,17 +62,23 @@ pub enum Outcome {
 #[derive(Clone, Debug)]
 pub struct Write {
     pub key: String,
-    /// `None` deletes the key.
-    value: Option<Bytes>,
+    action: Action,
     expected: i64,
     lease: i64,
+}
+
+#[derive(Clone, Debug)]
+enum Action {
+    Put(Bytes),
+    Delete,
+    Keep,
 }
 
 impl Write {
     pub fn put(key: String, value: Bytes, expected: i64) -> Self {
         Self {
             key,
-            value: Some(value),
+            action: Action::Put(value),
             expected,
             lease: 0,
         }
@@ -81,7 +87,17 @@ impl Write {
     pub fn delete(key: String, expected: i64) -> Self {
         Self {
             key,
-            value: None,
+            action: Action::Delete,
+            expected,
+            lease: 0,
+        }
+    }
+
+    /// Leaves the key as it is: a condition of the writes that it goes with.
+    pub fn keep(key: String, expected: i64) -> Self {
+        Self {
+            key,
+            action: Action::Keep,
             expected,
             lease: 0,
         }
@@ -104,19 +120,22 @@ impl Write {
         }
     }
 
-    fn operation(&self) -> request_op::Request {
+    fn operation(&self) -> Option<request_op::Request> {
         let key = Bytes::from(self.key.clone());
-        match &self.value {
-            Some(value) => request_op::Request::RequestPut(PutRequest {
+        match &self.action {
+            Action::Put(value) => Some(request_op::Request::RequestPut(PutRequest {
                 key,
                 value: value.clone(),
                 lease: self.lease,
                 ..PutRequest::default()
-            }),
-            None => request_op::Request::RequestDeleteRange(DeleteRangeRequest {
-                key,
-                ..DeleteRangeRequest::default()
-            }),
+            })),
+            Action::Delete => Some(request_op::Request::RequestDeleteRange(
+                DeleteRangeRequest {
+                    key,
+                    ..DeleteRangeRequest::default()
+                },
+            )),
+            Action::Keep => None,
         }
     }
 }
@@ -269,15 +288,17 @@ impl Store {
     /// at the revision its write names; all of them or none.
     pub async fn commit(&self, write: &Write, with: &[Write]) -> Result<Outcome, StoreError> {
         let (outcome, again) = self.conditional(write, with).await?;
-        match (outcome, &write.value) {
+        match (outcome, &write.action) {
             // An earlier try did it.
-            (Outcome::Differs(Some(pair)), Some(value))
+            (Outcome::Differs(Some(pair)), Action::Put(value))
                 if again && pair.value == *value && pair.revision > write.expected =>
             {
                 Ok(Outcome::Done(pair.revision))
             }
             // At the latest now.
-            (Outcome::Differs(None), None) if again => Ok(Outcome::Done(self.revision().await?)),
+            (Outcome::Differs(None), Action::Delete) if again => {
+                Ok(Outcome::Done(self.revision().await?))
+            }
             (outcome, _) => Ok(outcome),
         }
     }
@@ -293,7 +314,7 @@ impl Store {
         let all = || std::iter::once(write).chain(with);
         let request = TxnRequest {
             compare: all().map(Write::compare).collect(),
-            success: all().map(|write| op(write.operation())).collect(),
+            success: all().filter_map(Write::operation).map(op).collect(),
             failure: vec![op(request_op::Request::RequestRange(RangeRequest {
                 key: write.key.clone().into(),
                 ..RangeRequest::default()

@@ -6,9 +6,11 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use clap::Parser;
-use mizzen_proto::etcdserverpb::{MemberAddRequest, cluster_client::ClusterClient};
+use mizzen_proto::etcdserverpb::{
+    MemberAddRequest, MemberRemoveRequest, cluster_client::ClusterClient,
+};
 use mizzen_tests::cluster::{self, Cluster, Options};
 use mizzen_tests::load::Load;
 use mizzen_tests::snapshot::{INSTALLED, count, leave_behind, same_hash};
@@ -25,6 +27,9 @@ struct Arguments {
     /// Transfers that are broken off.
     #[arg(long, default_value_t = 20)]
     kills: u64,
+    /// Empty members that join, one after the other left.
+    #[arg(long, default_value_t = 1)]
+    joins: u64,
     /// Puts a second whose time is taken.
     #[arg(long, default_value_t = 300)]
     rate: u32,
@@ -104,32 +109,46 @@ async fn main() -> Result<()> {
         );
         same_hash(cluster).await?;
 
-        let new = cluster.reserve()?;
-        compare(
-            "an empty member joins",
-            cluster,
-            &[0, 1, 2],
-            &arguments,
-            async |cluster| {
-                let mut client = ClusterClient::new(cluster.channel(leader)?);
-                let request = MemberAddRequest {
-                    peer_ur_ls: vec![cluster.peer_url(new)],
-                    is_learner: false,
-                };
-                client.member_add(request).await?;
-                cluster.join(new, &[0, 1, 2, new])?;
-                cluster.wait_ready(new).await
-            },
-        )
-        .await?;
-        ensure!(
-            count(cluster, new, INSTALLED)? > 0,
-            "it joined without a snapshot"
-        );
-        same_hash(cluster).await
+        for _ in 0..arguments.joins {
+            join_and_leave(cluster, leader, &arguments).await?;
+        }
+        Ok(())
     })
     .await?;
     broken_off(&arguments).await
+}
+
+/// An empty member joins, and is removed again.
+async fn join_and_leave(cluster: &mut Cluster, leader: usize, arguments: &Arguments) -> Result<()> {
+    let new = cluster.reserve()?;
+    let mut client = ClusterClient::new(cluster.channel(leader)?);
+    let mut added = None;
+    let id = &mut added;
+    compare(
+        "an empty member joins",
+        cluster,
+        &[0, 1, 2],
+        arguments,
+        async |cluster| {
+            let mut client = ClusterClient::new(cluster.channel(leader)?);
+            let request = MemberAddRequest {
+                peer_ur_ls: vec![cluster.peer_url(new)],
+                is_learner: false,
+            };
+            *id = client.member_add(request).await?.into_inner().member;
+            cluster.join(new, &[0, 1, 2, new])?;
+            cluster.wait_ready(new).await
+        },
+    )
+    .await?;
+    ensure!(
+        count(cluster, new, INSTALLED)? > 0,
+        "it joined without a snapshot"
+    );
+    same_hash(cluster).await?;
+    let id = added.context("no member")?.id;
+    client.member_remove(MemberRemoveRequest { id }).await?;
+    cluster.discard_last()
 }
 
 /// Kills receivers and senders in turn, in the middle of transfers.

@@ -38,6 +38,11 @@ const FIRST_GENERATION: u64 = 1;
 /// make the Raft log on the same disk wait for them.
 const UNSYNCED_BYTES: u64 = 512 * 1024;
 
+/// What one system call writes to a received file, bytes. Copying into pages
+/// that are new to the machine can take some microseconds a page, and the
+/// kernel may not give way meanwhile.
+const WRITE_BYTES: usize = 32 * 1024;
+
 fn generation_name(number: u64) -> String {
     format!("{number:016x}")
 }
@@ -342,9 +347,13 @@ impl Incoming for RocksIncoming {
                 "data came before a file",
             ));
         };
-        open.file
-            .write_all(data)
-            .map_err(|error| EngineError::io("write", &open.path, &error))?;
+        for part in data.chunks(WRITE_BYTES) {
+            open.file
+                .write_all(part)
+                .map_err(|error| EngineError::io("write", &open.path, &error))?;
+            // Whoever serves clients on this processor goes first.
+            std::thread::yield_now();
+        }
         open.unsynced += data.len() as u64;
         if open.unsynced >= UNSYNCED_BYTES {
             open.sync()?;
