@@ -100,7 +100,9 @@ impl Informer {
     /// Tells it what its cache must become and gives its report.
     fn finish(mut self, expected: &str) -> Result<Report> {
         let mut stdin = self.child.stdin.take().context("stdin")?;
-        let told = writeln!(stdin, "{expected}");
+        // Nothing after it: the program ends as soon as it has seen it all.
+        let told = stdin.write_all(expected.as_bytes());
+        drop(stdin);
         let line = self.line()?;
         let status = self.child.wait()?;
         told.with_context(|| format!("the informer on {} had ended: {status}", self.of))?;
