@@ -1,5 +1,6 @@
 //! Leases: none ends before the time to live after its last acknowledged
-//! renewal was sent, none is renewed after its end, and none that nobody
+//! renewal was sent, none is renewed after its end or after a revocation was
+//! acknowledged, and none that nobody
 //! renews stays much longer than its time to live, which a change of leader
 //! may begin anew.
 
@@ -112,6 +113,7 @@ pub fn check(history: &History, replayed: &Replayed) -> Finding {
     }
     for (id, lease) in &leases {
         answers(*id, lease, &mut finding);
+        renewed_in_vain(*id, lease, &mut finding);
     }
     left(history, replayed, &leases, &writes, &mut finding);
     finding.summary = format!(
@@ -218,6 +220,26 @@ fn answers(id: i64, lease: &Lease<'_>, finding: &mut Finding) {
                 &[op.id],
             );
         }
+    }
+}
+
+/// Who was told that a lease was revoked must not be told afterwards that it
+/// was renewed.
+fn renewed_in_vain(id: i64, lease: &Lease<'_>, finding: &mut Finding) {
+    let revoked = lease.revokes.iter();
+    let told = revoked.filter(|op| matches!(op.out, Outcome::Ok { .. }));
+    let Some(first) = told.min_by_key(|op| op.end) else {
+        return;
+    };
+    for op in lease.renewed.iter().filter(|op| op.start > first.end) {
+        finding.violation(
+            format!(
+                "lease {id} was renewed at {} s though it had been revoked by {} s",
+                seconds(op.end),
+                seconds(first.end)
+            ),
+            &[first.id, op.id],
+        );
     }
 }
 

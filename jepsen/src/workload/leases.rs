@@ -65,6 +65,8 @@ pub async fn step(a: &mut Actor) {
     }
     if a.rng.random_ratio(1, 3) {
         revoke(a, Load::Lease, lease).await;
+        // Whoever leads may not have applied it yet, and must not renew it.
+        renew(a, Load::Lease, lease).await;
     }
 }
 

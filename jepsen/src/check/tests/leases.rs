@@ -97,6 +97,27 @@ fn unknown_renewals_and_revocations_are_given_both_ways() {
 }
 
 #[test]
+fn a_renewal_after_a_revocation_is_rejected() {
+    for (left, good) in [(0, true), (TTL, false)] {
+        let mut s = kept();
+        s.ok(4 * SECOND, 4 * SECOND + 1, ask(LeaseReq::Revoke { id: 7 }));
+        renew(&mut s, 5, 7, left);
+        match good {
+            true => accepted(&judged(&s.history)),
+            false => rejected(
+                &judged(&s.history),
+                "lease 7 was renewed at 5.000 s though it had been revoked by 4.000 s",
+            ),
+        }
+    }
+    // Both at once: either may have been first.
+    let mut s = kept();
+    s.ok(4 * SECOND, 6 * SECOND, ask(LeaseReq::Revoke { id: 7 }));
+    renew(&mut s, 5, 7, TTL);
+    accepted(&judged(&s.history));
+}
+
+#[test]
 fn an_early_end_is_rejected() {
     let mut s = kept();
     ends(&mut s, 5, 7);
