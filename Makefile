@@ -32,6 +32,7 @@ test: packages tools reference kubectl lint build
 lint: packages tools
 	cargo fmt --all --check
 	cargo clippy --release --locked --workspace --all-targets -- -D warnings
+	cargo clippy --release --locked -p mizzen-store --features planted -- -D warnings
 	tests/deny.sh
 
 # What compiling RocksDB and the test clients takes from Debian.

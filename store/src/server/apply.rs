@@ -251,7 +251,7 @@ impl<E: Transfer> Thread<E> {
         let mut told = Told::default();
         #[cfg(feature = "planted")]
         for id in self.leases.ended_here() {
-            let revoke = Command::LeaseRevoke(LeaseRevoke { id });
+            let revoke = Command::LeaseRevoke(mizzen_core::LeaseRevoke { id });
             let _ = carry_out(&mut state, &mut overlay, &revoke, &mut told)?;
         }
         for proposal in &proposals {
