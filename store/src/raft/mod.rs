@@ -108,15 +108,14 @@ pub struct Group {
     gate: transfer::Gate,
 }
 
-/// The newest metrics, cheap to read for every request. Hints only: what they
-/// say may be over.
+/// Who leads, cheap to read for every request. Hints only: what they say may be
+/// over.
 struct Hints {
     term: AtomicU64,
     /// 0: none.
     leader: watch::Sender<u64>,
     /// The term this member leads.
     leading: watch::Sender<Option<u64>>,
-    committed: AtomicU64,
 }
 
 impl Group {
@@ -146,7 +145,6 @@ impl Group {
             term: AtomicU64::new(0),
             leader: watch::channel(0).0,
             leading: watch::channel(None).0,
-            committed: AtomicU64::new(0),
         });
         tokio::spawn(follow(config.id, raft.clone(), hints.clone()));
         let keeper = retention::Keeper::new(
@@ -214,7 +212,9 @@ impl Group {
     }
 
     pub fn committed_index(&self) -> u64 {
-        self.hints.committed.load(Ordering::Relaxed)
+        let metrics = self.raft.data_metrics();
+        let committed = metrics.borrow_watched().local_committed;
+        committed.map_or(0, |id| id.index)
     }
 
     /// The client for `member`'s own calls, if it is a member.
@@ -292,14 +292,13 @@ impl Group {
 
     /// Resolves when the group has stopped on this member, with the reason.
     pub async fn stopped(&self) -> String {
-        let mut metrics = self.raft.metrics();
-        loop {
-            if let Err(fatal) = &metrics.borrow_watched().running_state {
-                return fatal.to_string();
-            }
-            if metrics.changed().await.is_err() {
-                return "raft has stopped".to_owned();
-            }
+        // These change seldom, and end with the group; all metrics change with
+        // every entry of the log.
+        let mut ends = self.raft.server_metrics();
+        while ends.changed().await.is_ok() {}
+        match &self.raft.metrics().borrow_watched().running_state {
+            Err(fatal) => fatal.to_string(),
+            Ok(()) => "raft has stopped".to_owned(),
         }
     }
 
@@ -318,22 +317,20 @@ impl Group {
     }
 }
 
-/// Keeps the hints up to date until the group stops.
+/// Keeps the hints up to date until the group stops. The term is that of the
+/// vote that is durable here, which may come a moment after the leader's name.
 async fn follow(id: u64, raft: machine::Raft, hints: Arc<Hints>) {
-    let mut metrics = raft.metrics();
+    let mut metrics = raft.server_metrics();
     loop {
         {
             let now = metrics.borrow_and_update();
-            hints.term.store(now.current_term, Ordering::Relaxed);
-            hints.committed.store(
-                now.local_committed.map_or(0, |id| id.index),
-                Ordering::Relaxed,
-            );
+            let term = now.vote.leader_id.term;
+            hints.term.store(term, Ordering::Relaxed);
             let leader = now.current_leader.unwrap_or(0);
             hints
                 .leader
                 .send_if_modified(|known| std::mem::replace(known, leader) != leader);
-            let leading = (leader == id).then_some(now.current_term);
+            let leading = (leader == id).then_some(term);
             hints
                 .leading
                 .send_if_modified(|known| std::mem::replace(known, leading) != leading);

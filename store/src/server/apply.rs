@@ -33,6 +33,10 @@ pub struct Started<E: Engine> {
     pub published: SharedPublished<E>,
     /// Index of the last entry applied.
     pub applied: watch::Receiver<u64>,
+    /// Changes when the members, the group's configuration, the compaction floor
+    /// or all rows do: for those
+    /// who need not be woken by every entry.
+    pub seldom: watch::Receiver<()>,
     pub watches: Arc<Hub>,
 }
 
@@ -102,6 +106,7 @@ impl<E: Transfer> Applier<E> {
         };
         check_level(&published.members)?;
         let (index, index_seen) = watch::channel(published.applied_index());
+        let (seldom, seldom_seen) = watch::channel(());
         let published = Arc::new(ArcSwap::from_pointee(published));
         let watches = super::watching::start::<E>(published.clone(), fail.clone())?;
         let (jobs, queue) = mpsc::channel(2);
@@ -119,6 +124,7 @@ impl<E: Transfer> Applier<E> {
             watches: watches.clone(),
             published: published.clone(),
             index,
+            seldom,
         };
         std::thread::Builder::new()
             .name("apply".to_owned())
@@ -127,6 +133,7 @@ impl<E: Transfer> Applier<E> {
             applier,
             published,
             applied: index_seen,
+            seldom: seldom_seen,
             watches,
         })
     }
@@ -202,6 +209,7 @@ struct Thread<E: Engine> {
     watches: Arc<Hub>,
     published: SharedPublished<E>,
     index: watch::Sender<u64>,
+    seldom: watch::Sender<()>,
 }
 
 impl<E: Transfer> Thread<E> {
@@ -295,7 +303,13 @@ impl<E: Transfer> Thread<E> {
             .write(&overlay.into_batch())
             .map_err(io::Error::other)?;
         let index = run.applied.index();
+        let seldom = !Arc::ptr_eq(&members, &before.members)
+            || run.applied.membership != before.applied.membership
+            || state.compact_revision() != before.state.compact_revision();
         self.show(state, members, run.applied);
+        if seldom {
+            self.seldom.send_replace(());
+        }
         // After the rows show them: whoever reads the rows now misses none.
         // Before the index is told: whoever waits for it knows of them.
         self.leases.applied(index, &told.leases);
@@ -338,6 +352,7 @@ impl<E: Transfer> Thread<E> {
             rows,
             replaced,
         }));
+        self.seldom.send_replace(());
         self.index.send_replace(index);
         self.watches.jump(revision);
         Ok(())

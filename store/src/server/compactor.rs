@@ -20,7 +20,7 @@ pub async fn run<E: Transfer>(
     engine: Arc<E>,
     applier: Applier<E>,
     published: SharedPublished<E>,
-    mut applied: watch::Receiver<u64>,
+    mut seldom: watch::Receiver<()>,
     reclaimed: watch::Sender<i64>,
     fail: impl Fn(&io::Error) + Send,
 ) {
@@ -46,7 +46,7 @@ pub async fn run<E: Transfer>(
                     return;
                 }
             }
-        } else if applied.changed().await.is_err() {
+        } else if seldom.changed().await.is_err() {
             return;
         }
     }

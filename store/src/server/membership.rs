@@ -130,7 +130,7 @@ impl<E: Engine> Server<E> {
     /// can rely on it as clients think it can.
     pub async fn voting(&self) {
         let id = self.group.id();
-        let mut applied = self.read_index.applied();
+        let mut seldom = self.seldom.clone();
         loop {
             let published = self.published.load_full();
             let votes = published.members.voters().any(|member| member.id == id);
@@ -142,7 +142,7 @@ impl<E: Engine> Server<E> {
             // group, nothing changes any more.
             let followed = |group: &Configuration| group.votes(id);
             let stopped = tokio::select! {
-                changed = applied.changed() => changed.is_err(),
+                changed = seldom.changed() => changed.is_err(),
                 voter = self.group.wait_configuration(followed) => !voter,
             };
             if stopped {
@@ -154,7 +154,7 @@ impl<E: Engine> Server<E> {
     /// Resolves when this member is no member any more.
     pub fn removed(&self) -> impl Future<Output = ()> + use<E> {
         let mut told = self.liveness.removed();
-        let mut applied = self.read_index.applied();
+        let mut seldom = self.seldom.clone();
         let published = self.published.clone();
         let group = self.group.clone();
         async move {
@@ -174,7 +174,7 @@ impl<E: Engine> Server<E> {
                 let changed = tokio::select! {
                     biased;
                     changed = told.changed() => changed,
-                    changed = applied.changed() => changed,
+                    changed = seldom.changed() => changed,
                 };
                 if changed.is_err() {
                     return std::future::pending().await;

@@ -92,6 +92,8 @@ pub struct Server<E: Engine> {
     group: Arc<Group>,
     engine: Arc<E>,
     published: SharedPublished<E>,
+    /// See [`Started::seldom`].
+    seldom: watch::Receiver<()>,
     waiters: Arc<Waiters>,
     forward: Forward,
     read_index: ReadIndex,
@@ -150,6 +152,7 @@ impl<E: Transfer> Server<E> {
             applier,
             published,
             applied,
+            seldom,
             watches,
         } = Applier::start(
             engine.clone(),
@@ -183,7 +186,7 @@ impl<E: Transfer> Server<E> {
             engine.clone(),
             applier,
             published.clone(),
-            applied.clone(),
+            seldom.clone(),
             reclaimed,
             fail.clone(),
         ));
@@ -205,6 +208,7 @@ impl<E: Transfer> Server<E> {
             group,
             engine: engine.clone(),
             published,
+            seldom,
             waiters,
             watches,
             ending: watch::channel(false).0,
@@ -512,7 +516,7 @@ impl<E: Engine> Server<E> {
     /// Refuses a command that some member may be too old for. At the beginning
     /// of a cluster this is not known yet; then it waits for that.
     async fn check_capable(&self, command: &Command, deadline: Instant) -> Result<(), Error> {
-        let mut applied = self.read_index.applied();
+        let mut seldom = self.seldom.clone();
         loop {
             let agreed = self.published.load().members.level();
             if level::allows(agreed, command) {
@@ -521,7 +525,7 @@ impl<E: Engine> Server<E> {
             if agreed > 0 {
                 return Err(Error::NotCapable);
             }
-            match timeout_at(deadline, applied.changed()).await {
+            match timeout_at(deadline, seldom.changed()).await {
                 Ok(Ok(())) => {}
                 Ok(Err(_)) => return Err(Error::Stopped),
                 Err(_) => return Err(Error::Timeout),

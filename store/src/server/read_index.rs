@@ -17,19 +17,13 @@ type Waiting = oneshot::Sender<Result<(), Error>>;
 
 pub struct ReadIndex {
     waiting: mpsc::Sender<Waiting>,
-    applied: watch::Receiver<u64>,
 }
 
 impl ReadIndex {
     pub fn start(group: Arc<Group>, applied: watch::Receiver<u64>, limit: Duration) -> Self {
         let (waiting, queue) = mpsc::channel(limits::READERS_WAITING);
-        tokio::spawn(rounds(group, applied.clone(), queue, limit));
-        Self { waiting, applied }
-    }
-
-    /// The last entry in this member's rows.
-    pub fn applied(&self) -> watch::Receiver<u64> {
-        self.applied.clone()
+        tokio::spawn(rounds(group, applied, queue, limit));
+        Self { waiting }
     }
 
     /// Returns when this member's rows hold every write acknowledged before
