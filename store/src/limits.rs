@@ -197,6 +197,14 @@ pub const LEASE_PACE_INTERVAL: Duration = Duration::from_millis(50);
 /// Leases per second that are ended without regard to other writes.
 pub const LEASE_PACE_MIN: u64 = 4_000;
 
+/// Leases per second that are ended beside writes of clients, however many are
+/// due: the writes would wait. etcd ends 1,000 (its leaseRevokeRate).
+pub const LEASE_PACE_BESIDE_WRITES: u64 = 6_000;
+
+/// Entries of others per second from which on there are writes of clients: more
+/// than a cluster writes on its own account.
+pub const LEASE_PACE_WRITES: u64 = 20;
+
 /// Leases in one checkpoint (etcd's maxLeaseCheckpointBatchSize).
 pub const LEASE_CHECKPOINTS: usize = 1_000;
 

@@ -5,10 +5,14 @@
 //! of a clock that never goes back. Nothing here ends a lease: what has run
 //! out is named, and stays until it is said to be revoked.
 
+mod deadlines;
+
 use std::{
     collections::{BTreeSet, HashMap},
     time::Duration,
 };
+
+use deadlines::Deadlines;
 
 /// What became of a renewal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +41,8 @@ pub struct Remaining {
 /// Nanoseconds since the fixed moment: more than 500 years fit.
 type Moment = u64;
 
+const SECOND: Moment = 1_000_000_000;
+
 struct Lease {
     /// Seconds, not negative.
     ttl: i64,
@@ -56,7 +62,7 @@ pub struct Lessor {
     /// Time without a renewal after which what is left is worth a checkpoint.
     checkpoint_interval: Duration,
     leases: HashMap<i64, Lease>,
-    deadlines: BTreeSet<(Moment, i64)>,
+    deadlines: Deadlines,
     checkpoints: BTreeSet<(Moment, i64)>,
 }
 
@@ -83,7 +89,7 @@ impl Lessor {
         Self {
             checkpoint_interval,
             leases: HashMap::new(),
-            deadlines: BTreeSet::new(),
+            deadlines: Deadlines::default(),
             checkpoints: BTreeSet::new(),
         }
     }
@@ -130,7 +136,7 @@ impl Lessor {
     fn insert(&mut self, now: Duration, id: i64, ttl: i64, deadline: Duration, noted: bool) {
         self.revoked(id);
         let deadline = moment(deadline);
-        self.deadlines.insert((deadline, id));
+        self.deadlines.insert(deadline, id);
         self.leases.insert(
             id,
             Lease {
@@ -148,7 +154,7 @@ impl Lessor {
     /// The lease is gone, for whatever reason.
     pub fn revoked(&mut self, id: i64) {
         if let Some(lease) = self.leases.remove(&id) {
-            self.deadlines.remove(&(lease.queued, id));
+            self.deadlines.remove(lease.queued, id);
             if let Some(at) = lease.checkpoint {
                 self.checkpoints.remove(&(at, id));
             }
@@ -185,22 +191,14 @@ impl Lessor {
     pub fn next_deadline(&self) -> Option<Duration> {
         self.deadlines
             .first()
-            .map(|(at, _)| Duration::from_nanos(*at))
+            .map(|(at, _)| Duration::from_nanos(at))
     }
 
     /// How many leases must end in a second for each to end no later than
     /// `late` after its deadline, counting those to come in that time as well:
     /// an even pace from the first to the last. Renewals in time make it less.
     pub fn pace(&self, now: Duration, late: Duration) -> u64 {
-        const SECOND: u64 = 1_000_000_000;
-        let (now, late) = (moment(now), moment(late));
-        let soon = (now.saturating_add(late), i64::MAX);
-        let due = self.deadlines.range(..=soon).zip(1_u64..);
-        let paces = due.map(|(&(at, _), leases)| {
-            let left = at.saturating_add(late).saturating_sub(now);
-            leases.saturating_mul(SECOND) / left.max(SECOND / 100)
-        });
-        paces.max().unwrap_or(0)
+        self.deadlines.pace(moment(now), moment(late))
     }
 
     /// Decides the end of up to `max` leases whose time has run out.
@@ -208,17 +206,17 @@ impl Lessor {
         let now = moment(now);
         let mut expired = Vec::new();
         while expired.len() < max {
-            let Some(&(at, id)) = self.deadlines.first().filter(|(at, _)| *at <= now) else {
+            let Some((at, id)) = self.deadlines.first().filter(|(at, _)| *at <= now) else {
                 break;
             };
-            self.deadlines.pop_first();
+            self.deadlines.remove(at, id);
             let Some(lease) = self.leases.get_mut(&id) else {
                 continue;
             };
             debug_assert_eq!(lease.queued, at);
             if lease.deadline > now {
                 lease.queued = lease.deadline;
-                self.deadlines.insert((lease.queued, id));
+                self.deadlines.insert(lease.queued, id);
             } else {
                 lease.expiring = true;
                 expired.push(id);

@@ -4,6 +4,7 @@
 //! Knows log ids, votes, membership and peers. Must not know what a key is:
 //! a proposal is bytes, and the rows belong to whoever implements [`Rows`].
 
+mod bulk;
 mod convert;
 mod dial;
 mod force_new;

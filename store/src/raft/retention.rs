@@ -33,7 +33,7 @@ pub struct Keeper {
     wal: Arc<wal::Wal>,
     holds: Holds,
     retention: Retention,
-    flushed_at: Instant,
+    flush_at: Instant,
     /// [`wal::Wal::written_bytes`] when the rows were last made durable.
     flushed_bytes: u64,
     purged: u64,
@@ -46,6 +46,12 @@ struct Sight {
     flushed: Option<RaftLogId>,
     /// The oldest position from which a follower within reach goes on.
     needed: Option<u64>,
+}
+
+/// From one flush to the next at most: not the same on every member, for a
+/// quorum goes on beside one that flushes.
+fn interval() -> Duration {
+    limits::FLUSH_INTERVAL.mul_f64(rand::random_range(0.5..1.0))
 }
 
 fn index(log_id: Option<RaftLogId>) -> u64 {
@@ -66,7 +72,7 @@ impl Keeper {
             wal,
             holds,
             retention,
-            flushed_at: Instant::now(),
+            flush_at: Instant::now() + interval(),
             flushed_bytes,
             purged,
         }
@@ -128,7 +134,7 @@ impl Keeper {
         if unflushed == 0 {
             return false;
         }
-        self.flushed_at.elapsed() >= limits::FLUSH_INTERVAL
+        Instant::now() >= self.flush_at
             || self.wal.written_bytes() - self.flushed_bytes >= limits::FLUSH_LOG_BYTES
             || self
                 .retention
@@ -138,11 +144,11 @@ impl Keeper {
 
     /// Makes durable what has been applied. A failure stops the group.
     async fn flush(&mut self, sight: &Sight) -> Option<()> {
-        let (at, bytes) = (Instant::now(), self.wal.written_bytes());
+        let (next, bytes) = (Instant::now() + interval(), self.wal.written_bytes());
         let mut progress = self.raft.watch_snapshot_progress();
         self.raft.trigger().snapshot().await.ok()?;
         progress.wait_until_ge(&sight.applied).await.ok()?;
-        (self.flushed_at, self.flushed_bytes) = (at, bytes);
+        (self.flush_at, self.flushed_bytes) = (next, bytes);
         Some(())
     }
 

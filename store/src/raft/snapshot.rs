@@ -16,7 +16,9 @@ use tokio::time::Instant;
 use tonic::Status;
 
 use super::{
-    Applied, Group, LogId, Rows, convert,
+    Applied, Group, LogId, Rows,
+    bulk::Bulk,
+    convert,
     dial::Client,
     types::{self, RaftVote, SnapshotMeta, StoredMembership, TypeConfig},
 };
@@ -150,9 +152,9 @@ fn messages(
     progress: Progress,
 ) -> impl Stream<Item = wire::SnapshotChunk> + Send + 'static {
     let failures = progress.clone();
-    let made = stream::once(async move { rows.copy().await });
+    let made = stream::once(async move { Ok((rows.copy().await?, Bulk::start()?)) });
     made.flat_map(move |copy| match copy {
-        Ok(copy) => {
+        Ok((copy, bulk)) => {
             let copy: Arc<dyn Outgoing> = copy.into();
             let files = copy
                 .files()
@@ -170,7 +172,7 @@ fn messages(
                 ..Default::default()
             };
             stream::once(std::future::ready(Ok(first)))
-                .chain(chunks(copy))
+                .chain(chunks(copy, bulk))
                 .boxed()
         }
         Err(error) => stream::once(std::future::ready(Err(error))).boxed(),
@@ -187,6 +189,7 @@ fn messages(
 /// Where the next chunk begins.
 struct Cursor {
     copy: Arc<dyn Outgoing>,
+    bulk: Bulk,
     file: usize,
     offset: u64,
     pace: Pace,
@@ -226,9 +229,13 @@ impl Pace {
     }
 }
 
-fn chunks(copy: Arc<dyn Outgoing>) -> impl Stream<Item = io::Result<wire::SnapshotChunk>> + Send {
+fn chunks(
+    copy: Arc<dyn Outgoing>,
+    bulk: Bulk,
+) -> impl Stream<Item = io::Result<wire::SnapshotChunk>> + Send {
     let cursor = Cursor {
         copy,
+        bulk,
         file: 0,
         offset: 0,
         pace: Pace::new(),
@@ -263,23 +270,14 @@ impl Cursor {
     async fn read(&mut self, file: CopiedFile) -> io::Result<Bytes> {
         self.pace.rest().await;
         let (copy, offset) = (self.copy.clone(), self.offset);
-        let data = blocking(move || {
+        let read = move || {
             copy.read(&file, offset, limits::SNAPSHOT_CHUNK_BYTES)
                 .map_err(io::Error::other)
-        })
-        .await?;
+        };
+        let data = self.bulk.run(read).await?;
         self.pace.bytes = data.len();
         Ok(data)
     }
-}
-
-/// Runs what may wait for the disk.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> io::Result<T> + Send + 'static,
-) -> io::Result<T> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(io::Error::other)?
 }
 
 fn malformed(what: &str) -> Status {
@@ -331,8 +329,9 @@ pub async fn receive(
     let bytes = header.files.iter().map(|file| file.size).sum::<u64>();
     tracing::info!(bytes, index = last.index, "receiving a snapshot");
     let incoming = group.rows.receive().await.map_err(failed)?;
-    let incoming = receive_files(incoming, &header.files, &mut messages).await?;
-    let (incoming, applied) = check(incoming).await.map_err(failed)?;
+    let bulk = Bulk::start().map_err(failed)?;
+    let incoming = receive_files(incoming, &header.files, &mut messages, &bulk).await?;
+    let (incoming, applied) = check(incoming, &bulk).await.map_err(failed)?;
     let Some(log_id) = applied.log_id.filter(|log_id| *log_id >= last) else {
         return Err(malformed("its rows are older than it says"));
     };
@@ -375,15 +374,15 @@ async fn receive_files<S: Stream<Item = Result<wire::SnapshotChunk, Status>> + U
     mut incoming: Box<dyn Incoming>,
     files: &[wire::SnapshotFile],
     messages: &mut Messages<S>,
+    bulk: &Bulk,
 ) -> Result<Box<dyn Incoming>, Status> {
     for file in files {
         let name = file.name.clone();
-        incoming = blocking(move || {
+        let begin = move || {
             incoming.file(&name).map_err(io::Error::other)?;
             Ok(incoming)
-        })
-        .await
-        .map_err(failed)?;
+        };
+        incoming = bulk.run(begin).await.map_err(failed)?;
         let mut left = file.size;
         while left > 0 {
             let chunk = messages.next().await?;
@@ -395,20 +394,22 @@ async fn receive_files<S: Stream<Item = Result<wire::SnapshotChunk, Status>> + U
                 return Err(malformed("a chunk has a wrong checksum"));
             }
             left -= len;
-            incoming = blocking(move || {
+            let write = move || {
                 incoming.write(&chunk.data).map_err(io::Error::other)?;
                 Ok(incoming)
-            })
-            .await
-            .map_err(failed)?;
+            };
+            incoming = bulk.run(write).await.map_err(failed)?;
         }
     }
     Ok(incoming)
 }
 
 /// Completes the rows and says what they contain.
-async fn check(mut incoming: Box<dyn Incoming>) -> io::Result<(Box<dyn Incoming>, Applied)> {
-    blocking(move || {
+async fn check(
+    mut incoming: Box<dyn Incoming>,
+    bulk: &Bulk,
+) -> io::Result<(Box<dyn Incoming>, Applied)> {
+    bulk.run(move || {
         let mut applied = None;
         incoming
             .finish(&mut |rows| applied = Some(Applied::load(rows)))

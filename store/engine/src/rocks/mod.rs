@@ -126,6 +126,23 @@ pub struct RocksEngine {
     database: Arc<Database>,
 }
 
+/// Opens a database on a thread that gives way to others: the threads that
+/// flush and compact are started by it, and inherit that. They have minutes for
+/// what they do, while clients wait for everyone else.
+fn in_background<T: Send>(open: impl FnOnce() -> T + Send) -> T {
+    std::thread::scope(|scope| {
+        let opening = scope.spawn(|| {
+            // Where it is not allowed they compete as equals.
+            let _ = rustix::process::nice(options::BACKGROUND_NICE);
+            open()
+        });
+        match opening.join() {
+            Ok(opened) => opened,
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    })
+}
+
 impl RocksEngine {
     /// Opens the engine in `dir`, or makes a new one if `dir` is missing or
     /// empty (its parent must exist). Refuses any other directory, a newer
@@ -137,7 +154,7 @@ impl RocksEngine {
             .into_iter()
             .zip(families)
             .map(|(family, options)| (family_name(family), options));
-        let db = DB::open_cf_with_opts(&shared, dir, families)
+        let db = in_background(|| DB::open_cf_with_opts(&shared, dir, families))
             .map_err(|error| engine_error("open", dir, &error))?;
         if stamp == stamp::Stamp::Creating {
             stamp::complete(dir)?;

@@ -33,6 +33,11 @@ impl Default for EngineOptions {
     }
 }
 
+/// How far the threads that flush and compact stand back, on the scale of
+/// nice(1). Beside a thread of clients that never rests they still get a tenth
+/// of a processor: enough for a flush not to fall behind for ever.
+pub const BACKGROUND_NICE: i32 = 10;
+
 /// Write buffers of a family, the active one included; all full stops writes.
 const MAX_WRITE_BUFFERS: u16 = 4;
 /// Files in level 0 beyond which writes are slowed down (RocksDB's default).

@@ -118,11 +118,13 @@ impl<E: Engine> Keeper<E> {
         let mut undone: Vec<i64> = Vec::new();
         let mut pace = Pace::default();
         loop {
+            let applied = *self.applied.borrow();
             let decided = self.primary.in_term(term, |lessor, now| {
                 // What is gone need not be ended again. If it was granted anew
                 // meanwhile, it is another lease.
                 undone.retain(|id| lessor.is_expiring(*id));
-                let batch = pace.batch(lessor, now, self.late);
+                pace.look(lessor, now, self.late, applied);
+                let batch = pace.batch();
                 let more = batch.saturating_sub(undone.len());
                 let mut ids = std::mem::take(&mut undone);
                 ids.extend(lessor.expire(now, more));
@@ -140,6 +142,7 @@ impl<E: Engine> Keeper<E> {
             let began = tokio::time::Instant::now();
             let share = pace.share(ids.len());
             let expiry = Body::Expiry(ids.clone());
+            pace.entries += 1;
             if self.checkpoints.propose(term, expiry).await == Submitted::Done {
                 sleep(share.saturating_sub(began.elapsed())).await;
             } else {
@@ -169,21 +172,46 @@ impl<E: Engine> Keeper<E> {
 /// How fast leases are to be ended.
 #[derive(Default)]
 struct Pace {
-    /// When it was worked out: that takes a look at each of the leases.
-    at: Option<Duration>,
     /// Leases per second.
     rate: u64,
+    /// When it was worked out.
+    at: Duration,
+    /// The last entry applied by then.
+    applied: u64,
+    /// Entries that have been proposed here since.
+    entries: u64,
 }
 
 impl Pace {
-    /// Leases to be ended at once.
-    fn batch(&mut self, lessor: &Lessor, now: Duration, late: Duration) -> usize {
-        let fresh = |at: &Duration| now.saturating_sub(*at) < limits::LEASE_PACE_INTERVAL;
-        if self.at.as_ref().is_none_or(|at| !fresh(at)) {
-            self.at = Some(now);
-            let rate = lessor.pace(now, late);
-            self.rate = rate.max(limits::LEASE_PACE_MIN);
+    /// Works it out anew from time to time. Beside writes of clients it is not
+    /// so high that they have to wait, however many leases are due.
+    fn look(&mut self, lessor: &Lessor, now: Duration, late: Duration, applied: u64) {
+        let passed = now.saturating_sub(self.at);
+        if self.rate > 0 && passed < limits::LEASE_PACE_INTERVAL {
+            return;
         }
+        let others = applied
+            .saturating_sub(self.applied)
+            .saturating_sub(self.entries);
+        let beside_writes = self.rate > 0
+            && others as f64 > limits::LEASE_PACE_WRITES as f64 * passed.as_secs_f64();
+        let highest = if beside_writes {
+            limits::LEASE_PACE_BESIDE_WRITES
+        } else {
+            u64::MAX
+        };
+        *self = Self {
+            rate: lessor
+                .pace(now, late)
+                .clamp(limits::LEASE_PACE_MIN, highest),
+            at: now,
+            applied,
+            entries: 0,
+        };
+    }
+
+    /// Leases to be ended at once.
+    fn batch(&self) -> usize {
         let batch = self
             .rate
             .saturating_mul(limits::LEASE_TICK.as_micros() as u64)

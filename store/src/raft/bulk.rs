@@ -1,0 +1,48 @@
+//! A thread for the files of one transfer, which gives way to all others of
+//! this machine: a transfer has minutes, a client waits.
+
+use std::io;
+
+use tokio::sync::{mpsc, oneshot};
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// How far it stands back, on the scale of nice(1).
+const NICE: i32 = 10;
+
+/// Dropping it ends the thread after what it does at that moment.
+pub struct Bulk {
+    jobs: mpsc::Sender<Job>,
+}
+
+impl Bulk {
+    pub fn start() -> io::Result<Self> {
+        // Whoever has work waits until it is done.
+        let (jobs, mut queue) = mpsc::channel::<Job>(1);
+        std::thread::Builder::new()
+            .name("transfer".to_owned())
+            .spawn(move || {
+                // Where it is not allowed it competes as an equal.
+                let _ = rustix::process::nice(NICE);
+                while let Some(job) = queue.blocking_recv() {
+                    job();
+                }
+            })?;
+        Ok(Self { jobs })
+    }
+
+    /// Runs what may wait for the disk.
+    pub async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> io::Result<T> + Send + 'static,
+    ) -> io::Result<T> {
+        let gone = || io::Error::other("the thread of a transfer has stopped");
+        let (done, result) = oneshot::channel();
+        let job = Box::new(move || {
+            // Nobody waits any more when the transfer was broken off.
+            let _ = done.send(work());
+        });
+        self.jobs.send(job).await.map_err(|_| gone())?;
+        result.await.map_err(|_| gone())?
+    }
+}
