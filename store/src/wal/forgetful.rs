@@ -118,6 +118,10 @@ impl LogFile for ForgetfulFile {
         Ok(filled)
     }
 
+    fn give_back(&self) -> io::Result<()> {
+        self.inner.give_back()
+    }
+
     fn size(&self) -> io::Result<u64> {
         let pending = self.pending.lock();
         let ends = pending.iter().map(|(at, data)| at + data.len() as u64);

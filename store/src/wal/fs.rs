@@ -8,6 +8,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// One directory of log files. Names are plain file names.
 pub trait LogFs: Send + Sync + 'static {
@@ -37,6 +38,11 @@ pub trait LogFile: Send + Sync + 'static {
     fn size(&self) -> io::Result<u64>;
     /// Makes all writes so far durable, with the metadata needed to read them back.
     fn sync_data(&self) -> io::Result<()>;
+    /// Nobody will read the file again, and it is about to be removed: it may give its bytes back
+    /// before, in portions that those who sync other files on this disk do not notice.
+    fn give_back(&self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// A directory of the operating system. The directory is created with mode 0700, files with 0600.
@@ -115,6 +121,11 @@ impl LogFs for RealFs {
     }
 }
 
+/// Bytes that a file gives back at once; the file system may hand them on to the disk.
+const GIVE_BACK_BYTES: u64 = 4 << 20;
+/// Between two portions: a segment takes less than a tenth of a second.
+const GIVE_BACK_PAUSE: Duration = Duration::from_millis(10);
+
 #[derive(Debug)]
 struct RealFile(File);
 
@@ -142,5 +153,15 @@ impl LogFile for RealFile {
 
     fn sync_data(&self) -> io::Result<()> {
         self.0.sync_data()
+    }
+
+    fn give_back(&self) -> io::Result<()> {
+        let mut size = self.size()?;
+        while size > GIVE_BACK_BYTES {
+            size -= GIVE_BACK_BYTES;
+            self.0.set_len(size)?;
+            std::thread::sleep(GIVE_BACK_PAUSE);
+        }
+        Ok(())
     }
 }

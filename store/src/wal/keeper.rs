@@ -186,14 +186,32 @@ impl Shared {
         }
     }
 
+    fn sync_dir(&self) -> Result<(), WalError> {
+        self.fs
+            .sync_dir()
+            .map_err(|source| WalError::io("sync directory", self.fs.describe(""), None, source))
+    }
+
+    /// Removes a segment that nobody reads. Under the name that it gets first it counts for
+    /// nothing, however much of it is left.
+    fn remove_gently(&self, segment: &Segment) -> Result<std::io::Result<()>, WalError> {
+        if let Err(error) = self.fs.rename(&segment.name, TEMPORARY) {
+            return Ok(Err(error));
+        }
+        self.sync_dir()?;
+        let given_back = segment.file.give_back();
+        Ok(given_back.and_then(|()| self.fs.remove(TEMPORARY)))
+    }
+
     fn discard(&self, segment: &Arc<Segment>, keep: bool) -> Result<(), WalError> {
         // A reader may still hold the segment: then its bytes must stay as they are.
-        let keep = keep
-            && Arc::strong_count(segment) == 1
-            && segment.capacity == self.settings.segment_bytes;
+        let unread = Arc::strong_count(segment) == 1;
+        let keep = keep && unread && segment.capacity == self.settings.segment_bytes;
         let spare = spare_name(segment.id);
         let (operation, changed) = if keep {
             ("rename", self.fs.rename(&segment.name, &spare))
+        } else if unread {
+            ("remove", self.remove_gently(segment)?)
         } else {
             ("remove", self.fs.remove(&segment.name))
         };
@@ -203,9 +221,7 @@ impl Shared {
             self.lock().keeper.discard_stopped = true;
             return Ok(());
         }
-        self.fs
-            .sync_dir()
-            .map_err(|source| WalError::io("sync directory", self.fs.describe(""), None, source))?;
+        self.sync_dir()?;
         let mut state = self.lock();
         // There is space again, if space was what was missing.
         state.keeper.prepare_error = None;
@@ -271,6 +287,11 @@ fn fill_with_zeros(file: &dyn LogFile, capacity: u32) -> std::io::Result<()> {
     let zeros = vec![0; SCAN_CHUNK.min(capacity as usize)];
     let mut at = 0;
     while at < capacity as usize {
+        if at > 0 {
+            // A whole segment at once would hold up everyone who syncs a log on
+            // this disk. Whoever names the segment syncs the rest.
+            file.sync_data()?;
+        }
         let len = zeros.len().min(capacity as usize - at);
         file.write_at(at as u64, &zeros[..len])?;
         at += len;

@@ -2,6 +2,7 @@
 
 mod open;
 mod options;
+mod removal;
 mod replaceable;
 mod snapshot;
 mod stamp;
@@ -62,12 +63,8 @@ impl Drop for Removal {
         if !*self.wanted.get_mut() {
             return;
         }
-        let dir = std::mem::take(&mut self.dir);
-        // The last reader may be a thread that must not wait for this. What
-        // stays behind is removed when the rows are opened again.
-        let _ = std::thread::Builder::new()
-            .name("remove-rows".to_owned())
-            .spawn(move || fs::remove_dir_all(dir));
+        // The last reader may be a thread that must not wait for this.
+        removal::in_background(std::mem::take(&mut self.dir));
     }
 }
 

@@ -38,6 +38,11 @@ impl Default for EngineOptions {
 /// of a processor: enough for a flush not to fall behind for ever.
 pub const BACKGROUND_NICE: i32 = 10;
 
+/// Bytes of a file that are on their way to the disk at once: what the disk
+/// takes in a fraction of a millisecond, but not so few that a flush waits more
+/// than it writes.
+const BYTES_PER_SYNC: u64 = 512 << 10;
+
 /// Write buffers of a family, the active one included; all full stops writes.
 const MAX_WRITE_BUFFERS: u16 = 4;
 /// Files in level 0 beyond which writes are slowed down (RocksDB's default).
@@ -73,9 +78,11 @@ pub fn build(options: &EngineOptions, create: bool) -> (Options, [Options; Famil
 
 fn database_options(options: &EngineOptions, create: bool) -> Options {
     // Closing must not wait for a flush: an owner who wants one has asked for
-    // it. Options without a setter are given as text.
-    let base = Options::default().get_options_from_string("avoid_flush_during_shutdown=true");
-    let mut db = base.expect("this option exists in the RocksDB that is compiled in");
+    // it. A file that is written waits for its last portion before it begins
+    // the next one. Options without a setter are given as text.
+    const TEXT: &str = "avoid_flush_during_shutdown=true;strict_bytes_per_sync=true";
+    let base = Options::default().get_options_from_string(TEXT);
+    let mut db = base.expect("these options exist in the RocksDB that is compiled in");
 
     // Only while the directory is being made: see `stamp`.
     db.create_if_missing(create);
@@ -93,9 +100,9 @@ fn database_options(options: &EngineOptions, create: bool) -> Options {
     db.set_max_background_jobs(i32::from(options.max_background_jobs));
     // Whoever drops the last reader of a file does not wait for its deletion.
     db.set_avoid_unnecessary_blocking_io(true);
-    // Dirty pages go out in small portions: the Raft log on the same disk
-    // would otherwise wait for them in its fsync.
-    db.set_bytes_per_sync(1 << 20);
+    // Dirty pages go out in small portions, one after the other: the Raft log on
+    // the same disk would otherwise wait for them in its fsync.
+    db.set_bytes_per_sync(BYTES_PER_SYNC);
 
     db.set_max_open_files(i32::from(options.max_open_files));
     // Opening reads no properties of files, and a short manifest.

@@ -21,7 +21,7 @@ use bytes::Bytes;
 use mizzen_core::{Batch, Family, View};
 use parking_lot::RwLock;
 
-use super::{EngineOptions, RocksEngine, RocksSnapshot, stamp::sync_dir};
+use super::{EngineOptions, RocksEngine, RocksSnapshot, removal, stamp::sync_dir};
 use crate::{
     CopiedFile, Engine, EngineError, EngineErrorKind, EngineHealth, EngineSize, Incoming, Outgoing,
     Transfer, transfer::is_plain_name,
@@ -30,6 +30,8 @@ use crate::{
 const LOCK: &str = "LOCK";
 const INCOMING: &str = "incoming";
 const OUTGOING: &str = "outgoing-";
+/// What was one of the two and is on its way out.
+const REMOVED: &str = "removed-";
 /// In a generation that was received: what [`Incoming::install`] was given.
 const LABEL: &str = "LABEL";
 const FIRST_GENERATION: u64 = 1;
@@ -63,7 +65,7 @@ struct Shared {
     dir: PathBuf,
     options: EngineOptions,
     current: RwLock<Arc<Generation>>,
-    outgoing: AtomicU64,
+    transfers: AtomicU64,
     /// Held as long as this lives: one process at a time.
     _lock: File,
 }
@@ -89,9 +91,7 @@ impl RocksRows {
                     newest = newest.max(Some(number));
                 }
                 None if name == LOCK => {}
-                None if name == INCOMING || name.to_string_lossy().starts_with(OUTGOING) => {
-                    stale.push(dir.join(name));
-                }
+                None if is_temporary(&name.to_string_lossy()) => stale.push(dir.join(name)),
                 None => {
                     return Err(EngineError::new(
                         EngineErrorKind::Format,
@@ -117,7 +117,7 @@ impl RocksRows {
                 dir: dir.to_owned(),
                 options: *options,
                 current: RwLock::new(Arc::new(current)),
-                outgoing: AtomicU64::new(0),
+                transfers: AtomicU64::new(0),
                 _lock: lock,
             }),
         })
@@ -214,9 +214,9 @@ impl Engine for RocksRows {
 
 impl Transfer for RocksRows {
     fn copy(&self) -> Result<Box<dyn Outgoing>, EngineError> {
-        let number = self.shared.outgoing.fetch_add(1, Ordering::Relaxed);
+        let number = self.shared.transfers.fetch_add(1, Ordering::Relaxed);
         let dir = self.shared.dir.join(format!("{OUTGOING}{number}"));
-        let outgoing = TemporaryDir(dir.clone());
+        let outgoing = self.shared.temporary(dir.clone(), number);
         self.current().engine.checkpoint(&dir)?;
         let mut files = Vec::new();
         for name in names(&dir)? {
@@ -234,6 +234,7 @@ impl Transfer for RocksRows {
     }
 
     fn receive(&self) -> Result<Box<dyn Incoming>, EngineError> {
+        let number = self.shared.transfers.fetch_add(1, Ordering::Relaxed);
         let dir = self.shared.dir.join(INCOMING);
         match fs::DirBuilder::new().mode(0o700).create(&dir) {
             Ok(()) => {}
@@ -241,7 +242,7 @@ impl Transfer for RocksRows {
         }
         Ok(Box::new(RocksIncoming {
             shared: self.shared.clone(),
-            dir: TemporaryDir(dir),
+            dir: self.shared.temporary(dir, number),
             file: None,
         }))
     }
@@ -251,13 +252,32 @@ impl Transfer for RocksRows {
     }
 }
 
-/// Removed with all that is in it when dropped.
-struct TemporaryDir(PathBuf);
+fn is_temporary(name: &str) -> bool {
+    name == INCOMING || name.starts_with(OUTGOING) || name.starts_with(REMOVED)
+}
+
+impl Shared {
+    fn temporary(&self, dir: PathBuf, number: u64) -> TemporaryDir {
+        TemporaryDir {
+            dir,
+            removed: self.dir.join(format!("{REMOVED}{number}")),
+        }
+    }
+}
+
+/// Removed with all that is in it when dropped, in the background. Its name is
+/// free again at once.
+struct TemporaryDir {
+    dir: PathBuf,
+    removed: PathBuf,
+}
 
 impl Drop for TemporaryDir {
     fn drop(&mut self) {
-        // What cannot be removed now is removed when the rows are opened again.
-        let _ = fs::remove_dir_all(&self.0);
+        // It may have become the rows, or it is removed when they are opened.
+        if fs::rename(&self.dir, &self.removed).is_ok() {
+            removal::in_background(std::mem::take(&mut self.removed));
+        }
     }
 }
 
@@ -272,7 +292,7 @@ impl Outgoing for RocksOutgoing {
     }
 
     fn read(&self, file: &CopiedFile, offset: u64, len: usize) -> Result<Bytes, EngineError> {
-        let path = self.dir.0.join(&file.name);
+        let path = self.dir.dir.join(&file.name);
         let left = usize::try_from(file.size.saturating_sub(offset)).unwrap_or(usize::MAX);
         let mut bytes = vec![0; len.min(left)];
         File::open(&path)
@@ -319,11 +339,11 @@ impl Incoming for RocksIncoming {
             return Err(EngineError::new(
                 EngineErrorKind::Format,
                 "receive into",
-                &self.dir.0,
+                &self.dir.dir,
                 format!("{name:?} is no name for a file"),
             ));
         }
-        let path = self.dir.0.join(name);
+        let path = self.dir.dir.join(name);
         let file = File::options()
             .write(true)
             .create_new(true)
@@ -343,7 +363,7 @@ impl Incoming for RocksIncoming {
             return Err(EngineError::new(
                 EngineErrorKind::Other,
                 "receive into",
-                &self.dir.0,
+                &self.dir.dir,
                 "data came before a file",
             ));
         };
@@ -363,27 +383,27 @@ impl Incoming for RocksIncoming {
 
     fn finish(&mut self, look: &mut dyn FnMut(&dyn View)) -> Result<(), EngineError> {
         self.close_file()?;
-        sync_dir(&self.dir.0)?;
+        sync_dir(&self.dir.dir)?;
         // Whatever cannot be opened must not become the rows.
-        let engine = RocksEngine::open(&self.dir.0, &self.shared.options)?;
+        let engine = RocksEngine::open(&self.dir.dir, &self.shared.options)?;
         look(&engine.snapshot());
         Ok(())
     }
 
     fn install(self: Box<Self>, label: &[u8]) -> Result<(), EngineError> {
         let Self { shared, dir, .. } = *self;
-        let path = dir.0.join(LABEL);
+        let path = dir.dir.join(LABEL);
         File::create(&path)
             .and_then(|mut file| {
                 file.write_all(label)?;
                 file.sync_all()
             })
             .map_err(|error| EngineError::io("write", &path, &error))?;
-        sync_dir(&dir.0)?;
+        sync_dir(&dir.dir)?;
         let old = shared.current.read().clone();
         let number = old.number + 1;
         let next = shared.dir.join(generation_name(number));
-        fs::rename(&dir.0, &next).map_err(|error| EngineError::io("rename", &dir.0, &error))?;
+        fs::rename(&dir.dir, &next).map_err(|error| EngineError::io("rename", &dir.dir, &error))?;
         sync_dir(&shared.dir)?;
         let new = open_generation(&shared.dir, number, &shared.options)?;
         *shared.current.write() = Arc::new(new);
