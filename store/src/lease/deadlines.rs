@@ -39,6 +39,12 @@ impl Deadlines {
         self.order.first().copied()
     }
 
+    #[cfg(test)]
+    pub fn len(&self) -> usize {
+        assert_eq!(self.counts.values().sum::<u64>(), self.order.len() as u64);
+        self.order.len()
+    }
+
     /// See [`Lessor::pace`](super::Lessor::pace).
     pub fn pace(&self, now: Moment, late: Moment) -> u64 {
         let soon = now.saturating_add(late) / STRETCH;

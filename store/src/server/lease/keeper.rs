@@ -302,3 +302,44 @@ impl Checkpoints {
         true
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn beside_writes_of_others_leases_end_no_faster_than_the_writes_bear() {
+        const LATE: Duration = Duration::from_secs(1);
+        let mut lessor = Lessor::new(limits::LEASE_CHECKPOINT_INTERVAL);
+        for id in 0..50_000 {
+            lessor.grant(Duration::ZERO, id, 1);
+        }
+        let look = |pace: &mut Pace, millis, applied| {
+            pace.look(&lessor, Duration::from_millis(millis), LATE, applied);
+            pace.rate
+        };
+        let mut pace = Pace::default();
+        let needed = look(&mut pace, 1_000, 500);
+        assert!(needed > limits::LEASE_PACE_BESIDE_WRITES, "{needed}");
+        // Its own entries are no writes of others, nor is one now and then.
+        pace.entries = 24;
+        assert!(look(&mut pace, 1_100, 525) > limits::LEASE_PACE_BESIDE_WRITES);
+        pace.entries = 24;
+        assert_eq!(
+            look(&mut pace, 1_200, 600),
+            limits::LEASE_PACE_BESIDE_WRITES
+        );
+        assert_eq!(
+            look(&mut pace, 1_201, 600),
+            limits::LEASE_PACE_BESIDE_WRITES,
+            "too soon for another look"
+        );
+        assert!(look(&mut pace, 1_300, 600) > limits::LEASE_PACE_BESIDE_WRITES);
+        // Few are not hurried.
+        for id in 0..50_000 {
+            lessor.revoked(id);
+        }
+        pace.look(&lessor, Duration::from_millis(1_400), LATE, 600);
+        assert_eq!(pace.rate, limits::LEASE_PACE_MIN);
+    }
+}
