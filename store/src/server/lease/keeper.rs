@@ -7,7 +7,7 @@
 use std::{io, sync::Arc, time::Duration};
 
 use futures::future;
-use mizzen_core::{Command, Lease, LeaseCheckpoint, ViewError};
+use mizzen_core::{Command, LeaseCheckpoint, ViewError};
 use mizzen_engine::Engine;
 use tokio::{sync::watch, time::sleep};
 
@@ -60,8 +60,9 @@ impl<E: Engine> Keeper<E> {
                     Err(error)
                 }
             };
-            self.primary.demote();
-            if ended.is_err() {
+            let primary = self.primary.clone();
+            let demoted = tokio::task::spawn_blocking(move || primary.demote()).await;
+            if demoted.is_err() || ended.is_err() {
                 return;
             }
         }
@@ -96,17 +97,20 @@ impl<E: Engine> Keeper<E> {
         }
         loop {
             self.primary.load();
-            let published = self.published.load_full();
-            let load = move || -> Result<(u64, Vec<(i64, Lease)>), ViewError> {
+            let (primary, published) = (self.primary.clone(), self.published.load_full());
+            // Many leases take longer than entries of the log can wait.
+            let load = move || -> Result<(u64, Lessor), ViewError> {
                 let leases = mizzen_core::leases(&published.rows)?;
-                Ok((published.applied_index(), leases))
+                let lessor = primary.restored(&leases, takeover);
+                Ok((published.applied_index(), lessor))
             };
-            let (index, leases) = tokio::task::spawn_blocking(load)
+            let (index, lessor) = tokio::task::spawn_blocking(load)
                 .await
                 .map_err(io::Error::other)?
                 .map_err(io::Error::other)?;
-            if self.primary.promote(term, index, &leases, takeover) {
-                tracing::info!(term, leases = leases.len(), "took over the leases");
+            let leases = lessor.len();
+            if self.primary.promote(term, index, lessor) {
+                tracing::info!(term, leases, "took over the leases");
                 return Ok(());
             }
         }

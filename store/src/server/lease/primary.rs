@@ -112,15 +112,9 @@ impl Primary {
         *self.phase.lock() = Phase::Loading(Some(Vec::new()));
     }
 
-    /// Takes over the leases that the rows held at `index`. False: too much
-    /// has changed since; to be loaded again.
-    pub fn promote(
-        &self,
-        term: u64,
-        index: u64,
-        leases: &[(i64, Lease)],
-        takeover: Takeover,
-    ) -> bool {
+    /// What a leader begins with that finds these leases. Takes its time if
+    /// they are many.
+    pub fn restored(&self, leases: &[(i64, Lease)], takeover: Takeover) -> Lessor {
         let now = self.now();
         let mut lessor = Lessor::new(limits::LEASE_CHECKPOINT_INTERVAL);
         for (id, lease) in leases {
@@ -134,6 +128,13 @@ impl Primary {
             }
             lessor.restore(now, takeover, *id, lease.ttl, lease.remaining);
         }
+        lessor
+    }
+
+    /// Takes over the leases that the rows held at `index`. False: too much
+    /// has changed since; to be loaded again.
+    pub fn promote(&self, term: u64, index: u64, mut lessor: Lessor) -> bool {
+        let now = self.now();
         let mut phase = self.phase.lock();
         let Phase::Loading(Some(seen)) = &mut *phase else {
             return false;
