@@ -89,7 +89,7 @@ pub const QUOTA_BYTES: i64 = 2 * 1024 * 1024 * 1024;
 /// gets its turn.
 pub const RECLAIM_ROWS: usize = 1_000;
 
-/// How long rows may stay unflushed: bounds what a restart replays from the
+/// How long rows may stay unflushed at most: bounds what a restart replays from the
 /// log. Earlier when the log has grown by FLUSH_LOG_BYTES.
 pub const FLUSH_INTERVAL: Duration = Duration::from_secs(30);
 
@@ -188,7 +188,8 @@ pub const LEASE_REVOKES: usize = 256;
 pub const LEASE_TICK: Duration = Duration::from_millis(4);
 
 /// How much later than an election allows who waits for the end of a lease may
-/// see it. The leader spreads ends over three quarters of that time.
+/// see it. The leader spreads ends over three quarters of that time; beside
+/// writes of clients it may need longer, see [`LEASE_PACE_BESIDE_WRITES`].
 pub const LEASE_LATE: Duration = Duration::from_secs(1);
 
 /// How often a leader counts the leases that are to be ended.

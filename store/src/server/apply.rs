@@ -34,8 +34,7 @@ pub struct Started<E: Engine> {
     /// Index of the last entry applied.
     pub applied: watch::Receiver<u64>,
     /// Changes when the members, the group's configuration, the compaction floor
-    /// or all rows do: for those
-    /// who need not be woken by every entry.
+    /// or all rows do: for those who need not be woken by every entry.
     pub seldom: watch::Receiver<()>,
     pub watches: Arc<Hub>,
 }

@@ -266,13 +266,18 @@ fn create(fs: &dyn LogFs, header: &SegmentHeader) -> Result<Arc<Segment>, Failur
     let file = fs
         .create(TEMPORARY)
         .map_err(|source| again("create", source))?;
-    if let Err(source) = fill_with_zeros(&*file, header.capacity) {
-        // Give the space back; the error that matters is the first one.
-        if let Err(error) = fs.remove(TEMPORARY) {
-            tracing::warn!(%error, "cannot remove {}", fs.describe(TEMPORARY));
+    fill_with_zeros(&*file, header.capacity).map_err(|failed| match failed {
+        Unfilled::Write(source) => {
+            // Give the space back; the error that matters is the first one.
+            if let Err(error) = fs.remove(TEMPORARY) {
+                tracing::warn!(%error, "cannot remove {}", fs.describe(TEMPORARY));
+            }
+            again("zero-fill", source)
         }
-        return Err(again("zero-fill", source));
-    }
+        Unfilled::Sync(source) => {
+            Failure::Fatal(WalError::io("sync", fs.describe(TEMPORARY), None, source))
+        }
+    })?;
     name_segment(
         fs,
         header,
@@ -283,17 +288,25 @@ fn create(fs: &dyn LogFs, header: &SegmentHeader) -> Result<Arc<Segment>, Failur
     )
 }
 
-fn fill_with_zeros(file: &dyn LogFile, capacity: u32) -> std::io::Result<()> {
+/// Why a file was not filled. What could not be written may be written later; a failed sync is
+/// the end.
+enum Unfilled {
+    Write(std::io::Error),
+    Sync(std::io::Error),
+}
+
+fn fill_with_zeros(file: &dyn LogFile, capacity: u32) -> Result<(), Unfilled> {
     let zeros = vec![0; SCAN_CHUNK.min(capacity as usize)];
     let mut at = 0;
     while at < capacity as usize {
         if at > 0 {
             // A whole segment at once would hold up everyone who syncs a log on
             // this disk. Whoever names the segment syncs the rest.
-            file.sync_data()?;
+            file.sync_data().map_err(Unfilled::Sync)?;
         }
         let len = zeros.len().min(capacity as usize - at);
-        file.write_at(at as u64, &zeros[..len])?;
+        file.write_at(at as u64, &zeros[..len])
+            .map_err(Unfilled::Write)?;
         at += len;
     }
     Ok(())
