@@ -284,6 +284,10 @@ pub const RECONCILE_INTERVAL: Duration = Duration::from_millis(100);
 /// of writes.
 pub const IN_SYNC_GAP: u64 = 1_000;
 
+/// Until a member that could not announce itself tries again: it may be far
+/// behind, which is refused at once.
+pub const ANNOUNCE_PAUSE: Duration = Duration::from_millis(100);
+
 /// Time for rows to reach what has been decided, before members are judged by
 /// them: a quorum that works needs milliseconds.
 pub const REFRESH_LIMIT: Duration = Duration::from_millis(500);

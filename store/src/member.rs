@@ -12,7 +12,10 @@ use std::{
 };
 
 use mizzen_engine::{Engine, EngineOptions, RocksRows};
-use tokio::sync::{mpsc, watch};
+use tokio::{
+    runtime::Handle,
+    sync::{mpsc, watch},
+};
 
 use crate::{
     config::{self, Config, InitialClusterState},
@@ -51,7 +54,7 @@ pub fn run(level: u32) -> ExitCode {
         eprintln!("mizzen: {error}");
         return ExitCode::FAILURE;
     }
-    match run_on_threads(*config) {
+    match run_apart(*config) {
         Ok(()) => {
             if !mizzen_engine::wait_closed(limits::CLOSE_LIMIT) {
                 tracing::warn!("the rows are still open");
@@ -65,22 +68,27 @@ pub fn run(level: u32) -> ExitCode {
     }
 }
 
-/// Runs the member on threads of its own.
-fn run_on_threads(config: Config) -> io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
+/// Runs what the members say to each other on this thread, and what clients
+/// ask on threads of their own. An entry of the log is many small steps one
+/// after the other; on several threads each would wake the next one.
+fn run_apart(config: Config) -> io::Result<()> {
+    let clients = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("clients")
+        .max_blocking_threads(limits::BLOCKING_THREADS)
+        .build()?;
+    let group = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(limits::BLOCKING_THREADS)
         .build()?;
-    // As a task: this thread would have to be woken for each step of it.
-    let serving = runtime.spawn(serve(config));
-    runtime.block_on(serving).map_err(io::Error::other)?
+    group.block_on(serve(config, clients.handle()))
 }
 
 /// What a member stops for when it is one no longer.
 const REMOVED: &str = "removed from the cluster";
 
 /// Runs the member until a signal or a failure ends it.
-async fn serve(config: Config) -> io::Result<()> {
+async fn serve(config: Config, clients: &Handle) -> io::Result<()> {
     for notice in &config.notices {
         notice.log();
     }
@@ -157,7 +165,7 @@ async fn serve(config: Config) -> io::Result<()> {
             config.watch_progress_interval,
         );
         for listener in client_listeners {
-            listening.push(tokio::spawn(grpc::serve_clients(
+            listening.push(clients.spawn(grpc::serve_clients(
                 listener,
                 config.max_concurrent_streams,
                 front.clone(),

@@ -120,7 +120,7 @@ impl<E: Engine> Server<E> {
                     | Error::TimeoutLeaderFailure
                     | Error::NoLeader
                     | Error::TooManyRequests,
-                ) => {}
+                ) => tokio::time::sleep(limits::ANNOUNCE_PAUSE).await,
                 other => return other,
             }
         }
