@@ -6,6 +6,8 @@ use std::str::FromStr;
 pub enum Kind {
     KillRandom,
     KillLeader,
+    /// Started again on a machine that has no processor free.
+    KillBusy,
     KillAll,
     /// All members killed, and what they had not synced is lost: a build of the
     /// store whose log forgets it.
@@ -50,9 +52,10 @@ pub enum Kind {
     TruncateLog,
 }
 
-const NAMES: [(Kind, &str); 30] = [
+const NAMES: [(Kind, &str); 31] = [
     (Kind::KillRandom, "kill-random"),
     (Kind::KillLeader, "kill-leader"),
+    (Kind::KillBusy, "kill-busy"),
     (Kind::KillAll, "kill-all"),
     (Kind::PowerLoss, "power-loss"),
     (Kind::PauseRandom, "pause-random"),

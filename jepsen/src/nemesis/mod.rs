@@ -158,7 +158,9 @@ impl Nemesis {
         *self.now.fault.lock() = kind.name().to_string();
         let start = self.bench.clock.now();
         let done = match kind {
-            Kind::KillRandom | Kind::KillLeader => process::kill(self, kind).await?,
+            Kind::KillRandom | Kind::KillLeader | Kind::KillBusy => {
+                process::kill(self, kind).await?
+            }
             Kind::KillAll | Kind::PowerLoss => process::kill_all(self, kind).await?,
             Kind::PauseRandom | Kind::PauseLeader => process::pause(self, kind).await?,
             Kind::RollingRestart => process::rolling_restart(self).await?,

@@ -6,6 +6,8 @@ use crate::history::record::Injected;
 use anyhow::Result;
 use rand::Rng;
 use rand::seq::IndexedRandom;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// The state letter the kernel shows for a stopped process.
@@ -32,12 +34,43 @@ async fn victim(n: &mut Nemesis, leader_only: bool) -> Option<(usize, bool)> {
     chosen.map(|c| (c, Some(c) == leader))
 }
 
+/// Keeps all processors computing until it is dropped.
+struct Busy {
+    end: Arc<AtomicBool>,
+}
+
+impl Busy {
+    fn start() -> Result<Self> {
+        let busy = Self {
+            end: Arc::default(),
+        };
+        for _ in 0..std::thread::available_parallelism()?.get() {
+            let end = Arc::clone(&busy.end);
+            std::thread::Builder::new()
+                .name("busy".into())
+                .spawn(move || {
+                    while !end.load(Ordering::Relaxed) {
+                        std::hint::spin_loop();
+                    }
+                })?;
+        }
+        Ok(busy)
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.end.store(true, Ordering::Relaxed);
+    }
+}
+
 /// kill -9 of one member, a while without it, start, wait for its answer.
 pub async fn kill(n: &mut Nemesis, kind: Kind) -> Result<Done> {
     let Some((m, hit_leader)) = victim(n, kind == Kind::KillLeader).await else {
         return Ok(Done::skipped("no victim known"));
     };
     let down = n.downtime();
+    let _busy = (kind == Kind::KillBusy).then(Busy::start).transpose()?;
     let kills = n.cluster.lock().await.kill(&[m]).await?;
     n.hold(down).await;
     n.cluster.lock().await.start(m)?;
