@@ -123,8 +123,8 @@ impl LogFs for RealFs {
 
 /// Bytes that a file gives back at once; the file system may hand them on to the disk.
 const GIVE_BACK_BYTES: u64 = 4 << 20;
-/// Between two portions: a segment takes less than a tenth of a second.
-const GIVE_BACK_PAUSE: Duration = Duration::from_millis(10);
+/// Between two portions: a segment takes less than two tenths of a second.
+const GIVE_BACK_PAUSE: Duration = Duration::from_millis(20);
 
 #[derive(Debug)]
 struct RealFile(File);

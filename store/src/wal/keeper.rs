@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::WalError;
 use super::format::SegmentHeader;
 use super::fs::{LogFile, LogFs};
-use super::limits::{SCAN_CHUNK, SPARE_SEGMENTS};
+use super::limits::{FILL_PAUSE, SCAN_CHUNK, SPARE_SEGMENTS};
 use super::segments::{Segment, TEMPORARY, segment_name, spare_name};
 use super::state::Shared;
 
@@ -30,6 +30,8 @@ pub(super) struct Keeper {
     prepare_error: Option<WalError>,
     /// A removal failed. Newer segments must not be removed before it; the next start does it all.
     discard_stopped: bool,
+    /// The writer waits for the next segment.
+    is_awaited: bool,
     stop: bool,
 }
 
@@ -55,6 +57,7 @@ impl Keeper {
             spares,
             prepare_error: None,
             discard_stopped: false,
+            is_awaited: false,
             stop: false,
         }
     }
@@ -140,15 +143,18 @@ impl Shared {
         loop {
             state.healthy()?;
             if let Some(segment) = state.keeper.prepared.take() {
+                state.keeper.is_awaited = false;
                 self.chores.notify_one();
                 return Ok(segment);
             }
             if let Some(error) = state.keeper.prepare_error.take() {
                 if tried {
+                    state.keeper.is_awaited = false;
                     return Err(error);
                 }
                 tried = true;
             }
+            state.keeper.is_awaited = true;
             if self.settings.stepped {
                 drop(state);
                 self.do_chore();
@@ -168,7 +174,7 @@ impl Shared {
         };
         let made = match spare {
             Some(spare) => name_segment(&*self.fs, &header, spare),
-            None => create(&*self.fs, &header),
+            None => create(&*self.fs, &header, || self.leave_room()),
         };
         let mut state = self.lock();
         match made {
@@ -183,6 +189,13 @@ impl Shared {
                 Ok(())
             }
             Err(Failure::Fatal(error)) => Err(error),
+        }
+    }
+
+    /// Lets others have the disk for a moment, unless the writer waits.
+    fn leave_room(&self) {
+        if !self.settings.stepped && !self.lock().keeper.is_awaited {
+            std::thread::sleep(FILL_PAUSE);
         }
     }
 
@@ -240,12 +253,17 @@ pub(super) fn create_segment(
     fs: &dyn LogFs,
     header: &SegmentHeader,
 ) -> Result<Arc<Segment>, WalError> {
-    create(fs, header).map_err(|failure| match failure {
+    create(fs, header, || ()).map_err(|failure| match failure {
         Failure::Again(error) | Failure::Fatal(error) => error,
     })
 }
 
-fn create(fs: &dyn LogFs, header: &SegmentHeader) -> Result<Arc<Segment>, Failure> {
+/// `between` is called after each portion but the last.
+fn create(
+    fs: &dyn LogFs,
+    header: &SegmentHeader,
+    between: impl Fn(),
+) -> Result<Arc<Segment>, Failure> {
     let again = |operation, source| {
         Failure::Again(WalError::io(
             operation,
@@ -266,7 +284,7 @@ fn create(fs: &dyn LogFs, header: &SegmentHeader) -> Result<Arc<Segment>, Failur
     let file = fs
         .create(TEMPORARY)
         .map_err(|source| again("create", source))?;
-    fill_with_zeros(&*file, header.capacity).map_err(|failed| match failed {
+    fill_with_zeros(&*file, header.capacity, between).map_err(|failed| match failed {
         Unfilled::Write(source) => {
             // Give the space back; the error that matters is the first one.
             if let Err(error) = fs.remove(TEMPORARY) {
@@ -295,7 +313,11 @@ enum Unfilled {
     Sync(std::io::Error),
 }
 
-fn fill_with_zeros(file: &dyn LogFile, capacity: u32) -> Result<(), Unfilled> {
+fn fill_with_zeros(
+    file: &dyn LogFile,
+    capacity: u32,
+    between: impl Fn(),
+) -> Result<(), Unfilled> {
     let zeros = vec![0; SCAN_CHUNK.min(capacity as usize)];
     let mut at = 0;
     while at < capacity as usize {
@@ -303,6 +325,7 @@ fn fill_with_zeros(file: &dyn LogFile, capacity: u32) -> Result<(), Unfilled> {
             // A whole segment at once would hold up everyone who syncs a log on
             // this disk. Whoever names the segment syncs the rest.
             file.sync_data().map_err(Unfilled::Sync)?;
+            between();
         }
         let len = zeros.len().min(capacity as usize - at);
         file.write_at(at as u64, &zeros[..len])

@@ -64,3 +64,8 @@ pub const READ_ENTRIES: usize = 1024;
 
 /// Items the queue keeps room for when it has become empty. What a burst needed beyond is given back.
 pub const QUEUE_KEEP_ITEMS: usize = 4096;
+
+/// Between two portions of a segment that is filled ahead of time. Other logs on the same disk are
+/// synced in between; a segment still takes less than half a second, and one that is waited for is
+/// filled without pauses.
+pub const FILL_PAUSE: Duration = Duration::from_millis(8);

@@ -12,8 +12,8 @@ use std::{
 /// Bytes given back to the file system at once. It may hand them on to the
 /// disk, which others then wait for.
 const STEP_BYTES: u64 = 4 << 20;
-/// Between two steps: some 400 MB in a second.
-const PAUSE: Duration = Duration::from_millis(10);
+/// Between two steps: some 100 MB in a second.
+const PAUSE: Duration = Duration::from_millis(40);
 
 /// Removes a directory and the files in it in the background. What stays
 /// behind is removed when the rows are opened again.
