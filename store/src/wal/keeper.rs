@@ -313,11 +313,7 @@ enum Unfilled {
     Sync(std::io::Error),
 }
 
-fn fill_with_zeros(
-    file: &dyn LogFile,
-    capacity: u32,
-    between: impl Fn(),
-) -> Result<(), Unfilled> {
+fn fill_with_zeros(file: &dyn LogFile, capacity: u32, between: impl Fn()) -> Result<(), Unfilled> {
     let zeros = vec![0; SCAN_CHUNK.min(capacity as usize)];
     let mut at = 0;
     while at < capacity as usize {
