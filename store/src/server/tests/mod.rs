@@ -8,6 +8,7 @@
 mod load;
 mod members;
 mod power;
+mod refused;
 mod script;
 
 fn setting(name: &str, default: u64) -> u64 {
