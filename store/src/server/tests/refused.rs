@@ -17,7 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// catches up only if it is not asked all the time.
 #[test]
 fn a_refused_announcement_leaves_time_for_others() {
-    let (tell, told) = mpsc::channel();
+    let (tell, told) = mpsc::sync_channel(1);
     // On a thread of its own: a loop that never waits would not end either.
     thread::spawn(move || {
         let setup = Setup {
