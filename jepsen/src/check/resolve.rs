@@ -155,14 +155,21 @@ impl<'a> Evidence<'a> {
 
     /// The unknown-outcome write that does this at `before`. It is used up.
     pub fn take(&mut self, shown: &Shown<'_>, before: &Model) -> Option<usize> {
-        // Several requests may end a lock or a lease: one that was not yet
-        // sent did not.
+        // Several requests may do the same: one that was not yet sent when this
+        // was seen did not. If there is no other, that is for the check of
+        // real time to tell; but what is loose may have been done by nobody.
         let seen = self.seen.first(before.rev + 1).unwrap_or(Nanos::MAX);
-        let sent = |i: usize| !self.ops[i].req.is_loose() || self.ops[i].start <= seen;
-        let found = self
+        let sent = |i: &usize| self.ops[*i].start <= seen;
+        let fitting: Vec<usize> = self
             .candidates(shown, before)
             .into_iter()
-            .find(|&i| !self.used[i] && sent(i) && self.does(i, shown, before))?;
+            .filter(|&i| !self.used[i] && self.does(i, shown, before))
+            .collect();
+        let in_time = fitting.iter().copied().find(sent);
+        let found = in_time.or_else(|| {
+            let mut late = fitting.into_iter();
+            late.find(|&i| !self.ops[i].req.is_loose())
+        })?;
         self.used[found] = true;
         self.open -= usize::from(!self.ops[found].req.is_loose());
         Some(found)

@@ -1,5 +1,6 @@
 //! Line charts as SVG, with shaded spans of time.
 
+use super::escape::escape;
 use crate::clock::{Nanos, SECOND};
 use std::fmt::Write;
 
@@ -122,7 +123,7 @@ pub fn svg(chart: &Chart<'_>) -> String {
             (to - from).max(1.0),
             floor - TOP,
             span.colour,
-            super::page::escape(&span.title)
+            escape(&span.title)
         );
     }
     for mark in scale.marks() {

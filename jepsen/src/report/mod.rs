@@ -1,6 +1,7 @@
 //! The report of a run: one page that needs nothing else to be read.
 
 pub mod chart;
+mod escape;
 pub mod page;
 pub mod series;
 

@@ -2,6 +2,7 @@
 //! faults, and where the raw files are.
 
 use super::chart::{Chart, Line, Span, svg};
+use super::escape::escape;
 use super::series::{Series, series};
 use crate::check::{Anomaly, Finding, Verdict, overall};
 use crate::clock::{SECOND, seconds};
@@ -26,13 +27,6 @@ svg { width: 100%; height: auto; } svg text { font-size: 11px; fill: #57606a; } 
 .item { white-space: nowrap; }
 .anomaly { border-left: 3px solid #b3261e; padding-left: 1rem; margin: 1rem 0; }
 ";
-
-pub fn escape(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
-        .replace('"', "&quot;")
-}
 
 pub fn page(history: &History, findings: &[Finding]) -> String {
     let verdict = overall(findings);

@@ -243,6 +243,18 @@ fn a_guarded_deletion_is_placed_before_a_plain_one() {
 }
 
 #[test]
+fn of_two_equal_deletions_the_one_sent_in_time_is_placed() {
+    let mut s = Script::watched();
+    s.ok(0, 1, put("a", "1"));
+    // Both end with the connection, and the later one is told of first.
+    s.unknown(50, 60, delete("a"));
+    let effect = s.model.apply(&delete("a"));
+    s.show(0, 40, effect.events);
+    s.unknown(2, 61, delete("a"));
+    assert_eq!(all_accepted(&s), vec![(2, 3)]);
+}
+
+#[test]
 fn a_failed_write_that_took_effect_is_rejected() {
     let mut s = Script::watched();
     s.ok(0, 1, put("a", "1"));
