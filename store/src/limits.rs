@@ -188,8 +188,9 @@ pub const LEASE_REVOKES: usize = 256;
 pub const LEASE_TICK: Duration = Duration::from_millis(4);
 
 /// How much later than an election allows who waits for the end of a lease may
-/// see it. The leader spreads ends over half of that time; beside
-/// writes of clients it may need longer, see [`LEASE_PACE_BESIDE_WRITES`].
+/// see it. The leader spreads ends over half of that time (a new leader has
+/// added the election timeout to each deadline already); beside writes of
+/// clients it may need longer, see [`LEASE_PACE_BESIDE_WRITES`].
 pub const LEASE_LATE: Duration = Duration::from_secs(1);
 
 /// How often a leader counts the leases that are to be ended.

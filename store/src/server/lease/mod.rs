@@ -101,7 +101,7 @@ impl<E: Engine> Setup<E> {
             applied: self.applied,
             checkpoints,
             extension: self.election_timeout,
-            late: (self.election_timeout + limits::LEASE_LATE) / 2,
+            late: limits::LEASE_LATE / 2,
         };
         Leases {
             asked,
