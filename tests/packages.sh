@@ -1,12 +1,13 @@
 #!/bin/sh
 # Installs the Debian packages that the build and the tests need and that are
-# not there yet: a C++ compiler and libclang for RocksDB, protoc for the tests'
-# Rust client of etcd, etcd's own command line client.
+# not there yet: a C++ compiler and libclang for RocksDB, protoc and the types
+# that come with it for the tests' Rust client of etcd, etcd's own command line client.
 set -eu
 missing=
 command -v c++ >/dev/null || missing="$missing g++"
 ls /usr/lib/llvm-*/lib/libclang*.so* /usr/lib/*/libclang*.so* >/dev/null 2>&1 || missing="$missing libclang-dev"
 command -v protoc >/dev/null || missing="$missing protobuf-compiler"
+[ -e /usr/include/google/protobuf/descriptor.proto ] || missing="$missing libprotobuf-dev"
 command -v etcdctl >/dev/null || missing="$missing etcd-client"
 [ -n "$missing" ] || exit 0
 command -v apt-get >/dev/null || { echo "please install:$missing" >&2; exit 1; }
