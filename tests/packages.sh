@@ -5,7 +5,8 @@
 set -eu
 missing=
 command -v c++ >/dev/null || missing="$missing g++"
-ls /usr/lib/llvm-*/lib/libclang*.so* /usr/lib/*/libclang*.so* >/dev/null 2>&1 || missing="$missing libclang-dev"
+# libclang-cpp is another library.
+[ -n "$(find /usr/lib/ -name 'libclang.so*' -o -name 'libclang-[0-9]*.so*')" ] || missing="$missing libclang-dev"
 command -v protoc >/dev/null || missing="$missing protobuf-compiler"
 [ -e /usr/include/google/protobuf/descriptor.proto ] || missing="$missing libprotobuf-dev"
 command -v etcdctl >/dev/null || missing="$missing etcd-client"
