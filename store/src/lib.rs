@@ -15,3 +15,4 @@ pub mod url;
 pub mod version;
 pub mod wal;
 pub mod watch;
+pub mod workers;

@@ -71,8 +71,15 @@ pub const FORWARD_BATCH_BYTES: usize = 1024 * 1024;
 /// What a coalescing connection holds back before it writes through, bytes.
 pub const COALESCE_BYTES: usize = 256 * 1024;
 
-/// Time to connect to a peer. Members are in one data centre or near.
-pub const PEER_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time to connect to a peer, in which the first message of a connection is sent
+/// twice. Members are in one data centre or near. etcd's is the same with its
+/// default election timeout.
+pub const PEER_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A connection to a peer on which nothing sent is acknowledged for this long is
+/// given up, as etcd's (ConnReadTimeout). TCP by itself tries again at ever longer
+/// intervals: after a minute without a network it would rest for another one.
+pub const PEER_ACKNOWLEDGES: Duration = Duration::from_secs(5);
 
 /// Rows a read may touch on an async worker, which it must not hold for long;
 /// what needs more goes to a thread of its own.

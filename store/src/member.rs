@@ -28,6 +28,7 @@ use crate::{
         self, Attributes, DiskSpace, LookAtDisk, MembershipService, Server, ServerConfig, Storage,
     },
     version, wal,
+    workers::Workers,
 };
 
 /// Runs the member that arguments and environment describe until a signal or a
@@ -117,6 +118,7 @@ async fn serve(config: Config, clients: &Handle) -> io::Result<()> {
                 snapshot_entries: config.snapshot_count,
                 catchup_entries: config.snapshot_catchup_entries,
             },
+            workers: Workers::Threads,
         },
         initial_members: initial_members(&config, identity, &storage)?,
         limits: mizzen_core::Limits {

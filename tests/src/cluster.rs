@@ -5,8 +5,10 @@
 //!
 //! Members are numbered from 0. Ports stay the same over restarts.
 
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -16,6 +18,8 @@ use mizzen_proto::etcdserverpb::maintenance_client::MaintenanceClient;
 use mizzen_proto::etcdserverpb::{RangeRequest, StatusRequest, StatusResponse};
 use tempfile::TempDir;
 use tonic::transport::{Channel, Endpoint};
+
+use crate::hosts::Hosts;
 
 mod binary;
 mod member;
@@ -41,6 +45,7 @@ pub struct Options {
     flags: Vec<String>,
     member_flags: Vec<(usize, String)>,
     directory: Option<PathBuf>,
+    hosts: Option<Arc<Hosts>>,
 }
 
 impl Options {
@@ -53,7 +58,15 @@ impl Options {
             flags: Vec::new(),
             member_flags: Vec::new(),
             directory: None,
+            hosts: None,
         }
+    }
+
+    /// Each member runs on a host of its own instead of loopback.
+    #[must_use]
+    pub fn hosts(mut self, hosts: Arc<Hosts>) -> Self {
+        self.hosts = Some(hosts);
+        self
     }
 
     /// The number of members: 1, 3 or 5.
@@ -122,11 +135,15 @@ impl Cluster {
             Some(first) => (first..).take(2 * options.members).collect(),
             None => ports::free(2 * options.members)?,
         };
-        let addresses: Vec<member::Addresses> = ports
-            .chunks_exact(2)
-            .map(|pair| member::Addresses {
-                client: format!("127.0.0.1:{}", pair[0]),
-                peer: format!("127.0.0.1:{}", pair[1]),
+        let host = |index| {
+            let hosts = options.hosts.as_ref();
+            hosts.map_or(Ipv4Addr::LOCALHOST, |hosts| hosts.address(index))
+        };
+        let addresses: Vec<member::Addresses> = (0..)
+            .zip(ports.chunks_exact(2))
+            .map(|(index, pair)| member::Addresses {
+                client: format!("{}:{}", host(index), pair[0]),
+                peer: format!("{}:{}", host(index), pair[1]),
             })
             .collect();
         let mut cluster = Self {
@@ -145,6 +162,9 @@ impl Cluster {
             );
             let own = options.member_flags.iter().filter(|(of, _)| *of == index);
             own.for_each(|(_, flag)| member.add_argument(flag.clone()));
+            if let Some(hosts) = &options.hosts {
+                member.run_by(hosts.prefix(index));
+            }
             cluster.members.push(member);
         }
         match cluster.launch().await {

@@ -5,6 +5,7 @@ pub mod bytes_server;
 pub mod cluster;
 pub mod differential;
 pub mod follow;
+pub mod hosts;
 pub mod https;
 pub mod leases;
 pub mod load;

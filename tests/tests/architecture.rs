@@ -148,10 +148,14 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
         ("logging", &["config"]),
         ("member_dir", &[]),
         ("wal", &["limits"]),
-        ("raft", &["limits", "wal"]),
+        ("workers", &[]),
+        ("raft", &["limits", "wal", "workers"]),
         ("lease", &[]),
         ("watch", &[]),
-        ("server", &["lease", "limits", "raft", "wal", "watch"]),
+        (
+            "server",
+            &["lease", "limits", "raft", "wal", "watch", "workers"],
+        ),
         ("concurrency", &["limits", "server", "watch"]),
         (
             "grpc",
@@ -171,6 +175,7 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
                 "server",
                 "version",
                 "wal",
+                "workers",
             ],
         ),
     ])

@@ -5,6 +5,8 @@ use std::io;
 
 use tokio::sync::{mpsc, oneshot};
 
+use crate::workers::Workers;
+
 type Job = Box<dyn FnOnce() + Send>;
 
 /// How far it stands back, on the scale of nice(1).
@@ -16,18 +18,18 @@ pub struct Bulk {
 }
 
 impl Bulk {
-    pub fn start() -> io::Result<Self> {
+    pub fn start(workers: Workers) -> io::Result<Self> {
         // Whoever has work waits until it is done.
         let (jobs, mut queue) = mpsc::channel::<Job>(1);
-        std::thread::Builder::new()
-            .name("transfer".to_owned())
-            .spawn(move || {
+        workers.start("transfer", async move {
+            if workers == Workers::Threads {
                 // Where it is not allowed it competes as an equal.
                 let _ = rustix::process::nice(NICE);
-                while let Some(job) = queue.blocking_recv() {
-                    job();
-                }
-            })?;
+            }
+            while let Some(job) = queue.recv().await {
+                job();
+            }
+        })?;
         Ok(Self { jobs })
     }
 

@@ -2,8 +2,9 @@
 
 use std::io;
 
+use hyper_util::client::legacy::connect::HttpConnector;
 use mizzen_proto::peer::peer_client::PeerClient;
-use tonic::transport::Channel;
+use tonic::transport::{Channel, Endpoint};
 
 use crate::limits;
 
@@ -18,13 +19,26 @@ pub struct PlainDial;
 
 impl Dial for PlainDial {
     fn dial(&self, peer_url: &str) -> io::Result<Channel> {
-        let endpoint = tonic::transport::Endpoint::from_shared(peer_url.to_owned())
-            .map_err(io::Error::other)?;
-        Ok(endpoint
-            .connect_timeout(limits::PEER_CONNECT_TIMEOUT)
-            .tcp_nodelay(true)
-            .connect_lazy())
+        let endpoint = Endpoint::from_shared(peer_url.to_owned()).map_err(io::Error::other)?;
+        let mut connector = HttpConnector::new();
+        connector.enforce_http(false);
+        connector.set_nodelay(true);
+        connector.set_connect_timeout(Some(limits::PEER_CONNECT_TIMEOUT));
+        connector.set_tcp_user_timeout(Some(limits::PEER_ACKNOWLEDGES));
+        Ok(endpoint.connect_with_connector_lazy(connector))
     }
+}
+
+/// Whether no connection could be made, so that nothing can have arrived.
+pub fn never_sent(status: &tonic::Status) -> bool {
+    let mut source = std::error::Error::source(status);
+    while let Some(error) = source {
+        if error.is::<tonic::ConnectError>() {
+            return true;
+        }
+        source = error.source();
+    }
+    false
 }
 
 /// Identifies the cluster to its members: a message of another cluster is

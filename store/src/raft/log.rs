@@ -17,13 +17,14 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::types::{self, Entry, LogId, RaftLogId, RaftVote, TypeConfig};
-use crate::{limits, wal};
+use crate::{limits, wal, workers::Workers};
 
 #[derive(Clone)]
 pub struct LogStore {
     wal: Arc<wal::Wal>,
     vote: Arc<Mutex<Option<RaftVote>>>,
     committed: Option<LogId>,
+    workers: Workers,
 }
 
 impl LogStore {
@@ -34,6 +35,7 @@ impl LogStore {
         recovered: &wal::Recovered,
         applied: Option<LogId>,
         received: Option<LogId>,
+        workers: Workers,
     ) -> io::Result<Self> {
         let vote = recovered
             .vote
@@ -48,6 +50,7 @@ impl LogStore {
             wal,
             vote: Arc::new(Mutex::new(vote)),
             committed,
+            workers,
         })
     }
 
@@ -63,9 +66,8 @@ impl LogStore {
             self.wal.read(start..end, max_bytes)
         } else {
             let wal = self.wal.clone();
-            tokio::task::spawn_blocking(move || wal.read(start..end, max_bytes))
-                .await
-                .map_err(io::Error::other)?
+            let read = move || wal.read(start..end, max_bytes);
+            self.workers.run(read).await?
         };
         let records = records.map_err(io::Error::other)?;
         // The log checks this too; a gap here would be a lost write.

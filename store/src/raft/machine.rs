@@ -17,7 +17,7 @@ use super::{
     snapshot::{self, SnapshotData},
     types::{self, LogId, PeerNode, RaftLogId, SnapshotMeta, StoredMembership, TypeConfig},
 };
-use crate::{limits, wal};
+use crate::{limits, wal, workers::Workers};
 
 pub type Raft = openraft::Raft<TypeConfig, Machine>;
 
@@ -85,6 +85,9 @@ pub trait Rows: Send + Sync + 'static {
 
     /// What [`Received::label`] was, if the rows came from another member.
     fn label(&self) -> Option<Bytes>;
+
+    /// Who does what may wait for their disk.
+    fn workers(&self) -> Workers;
 
     /// Makes the run visible. Runs arrive one at a time.
     fn apply(&self, run: Committed) -> BoxFuture<io::Result<()>>;

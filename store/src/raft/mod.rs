@@ -37,7 +37,7 @@ use openraft::{
 };
 use tokio::sync::watch;
 
-pub use dial::{CLUSTER_ID_HEADER, Client, Dial, PeerChannel, PlainDial, TO_HEADER};
+pub use dial::{CLUSTER_ID_HEADER, Client, Dial, PeerChannel, PlainDial, TO_HEADER, never_sent};
 pub use force_new::force_new_group;
 #[cfg(test)]
 pub use machine::hasty_rows;
@@ -49,7 +49,7 @@ pub use retention::Retention;
 pub use transfer::{Drain, TransferError};
 pub use types::{LogId, Payload, PeerNode};
 
-use crate::{limits, wal};
+use crate::{limits, wal, workers::Workers};
 
 /// How a member takes part in its group.
 pub struct GroupConfig {
@@ -61,6 +61,7 @@ pub struct GroupConfig {
     /// etcd means it.
     pub election_timeout: Duration,
     pub retention: Retention,
+    pub workers: Workers,
 }
 
 /// What became of a proposal.
@@ -131,7 +132,7 @@ impl Group {
         let mut machine = machine::Machine::new(rows.clone(), wal.clone())?;
         let received = rows.label().as_ref().and_then(LogId::decode);
         let applied = machine.applied().log_id;
-        let log = log::LogStore::new(wal.clone(), recovered, applied, received)?;
+        let log = log::LogStore::new(wal.clone(), recovered, applied, received, config.workers)?;
         machine.replay(&log).await?;
         let raft = machine::Raft::new(
             config.id,
@@ -307,10 +308,8 @@ impl Group {
     pub async fn shutdown(&self) -> io::Result<()> {
         self.raft.shutdown().await.map_err(io::Error::other)?;
         let wal = self.wal.clone();
-        tokio::task::spawn_blocking(move || wal.close())
-            .await
-            .map_err(io::Error::other)?
-            .map_err(io::Error::other)
+        let closed = self.config.workers.run(move || wal.close()).await?;
+        closed.map_err(io::Error::other)
     }
 
     fn raft(&self) -> &machine::Raft {

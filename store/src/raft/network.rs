@@ -28,7 +28,7 @@ use parking_lot::Mutex;
 
 use super::{
     convert,
-    dial::{Client, Dial, PeerChannel, Stamp, client},
+    dial::{Client, Dial, PeerChannel, Stamp, client, never_sent},
     snapshot::{self, Holds, SnapshotData},
     types::{LogId, PeerNode, TypeConfig},
 };
@@ -316,7 +316,10 @@ impl RaftNetworkV2<TypeConfig> for Network {
                 Ok(answer) => snapshot::response_from_wire(answer)
                     .ok_or_else(|| unreachable("malformed answer of a peer")),
                 Err(status) => {
-                    tracing::warn!(member = %format_args!("{:x}", self.target), %status, "a snapshot was not sent");
+                    // Somebody who is away is tried again and again.
+                    if !never_sent(&status) {
+                        tracing::warn!(member = %format_args!("{:x}", self.target), %status, "a snapshot was not sent");
+                    }
                     Err(unreachable(&status.to_string()))
                 }
             },

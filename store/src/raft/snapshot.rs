@@ -152,7 +152,10 @@ fn messages(
     progress: Progress,
 ) -> impl Stream<Item = wire::SnapshotChunk> + Send + 'static {
     let failures = progress.clone();
-    let made = stream::once(async move { Ok((rows.copy().await?, Bulk::start()?)) });
+    let made = stream::once(async move {
+        let copy = rows.copy().await?;
+        Ok((copy, Bulk::start(rows.workers())?))
+    });
     made.flat_map(move |copy| match copy {
         Ok((copy, bulk)) => {
             let copy: Arc<dyn Outgoing> = copy.into();
@@ -329,7 +332,7 @@ pub async fn receive(
     let bytes = header.files.iter().map(|file| file.size).sum::<u64>();
     tracing::info!(bytes, index = last.index, "receiving a snapshot");
     let incoming = group.rows.receive().await.map_err(failed)?;
-    let bulk = Bulk::start().map_err(failed)?;
+    let bulk = Bulk::start(group.rows.workers()).map_err(failed)?;
     let incoming = receive_files(incoming, &header.files, &mut messages, &bulk).await?;
     let (incoming, applied) = check(incoming, &bulk).await.map_err(failed)?;
     let Some(log_id) = applied.log_id.filter(|log_id| *log_id >= last) else {

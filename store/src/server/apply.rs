@@ -25,6 +25,7 @@ use crate::{
     limits,
     raft::{Applied, BoxFuture, Committed, Received, Rows},
     watch::{Hub, Revision},
+    workers::Workers,
 };
 
 /// What [`Applier::start`] starts.
@@ -65,6 +66,7 @@ pub struct Applier<E: Engine> {
     jobs: mpsc::Sender<Job>,
     engine: Arc<E>,
     published: SharedPublished<E>,
+    workers: Workers,
 }
 
 impl<E: Engine> Clone for Applier<E> {
@@ -73,6 +75,7 @@ impl<E: Engine> Clone for Applier<E> {
             jobs: self.jobs.clone(),
             engine: self.engine.clone(),
             published: self.published.clone(),
+            workers: self.workers,
         }
     }
 }
@@ -87,6 +90,7 @@ impl<E: Transfer> Applier<E> {
         cluster_id: u64,
         waiters: Arc<Waiters>,
         leases: Arc<Primary>,
+        workers: Workers,
         fail: impl Fn(&io::Error) + Clone + Send + Sync + 'static,
     ) -> io::Result<Started<E>> {
         let rows = engine.snapshot();
@@ -113,6 +117,7 @@ impl<E: Transfer> Applier<E> {
             jobs,
             engine: engine.clone(),
             published: published.clone(),
+            workers,
         };
         let thread = Thread {
             engine,
@@ -125,9 +130,7 @@ impl<E: Transfer> Applier<E> {
             index,
             seldom,
         };
-        std::thread::Builder::new()
-            .name("apply".to_owned())
-            .spawn(move || thread.work(queue, fail))?;
+        workers.start("apply", thread.work(queue, fail))?;
         Ok(Started {
             applier,
             published,
@@ -156,9 +159,8 @@ impl<E: Transfer> Applier<E> {
     ) -> BoxFuture<io::Result<T>> {
         let this = self.clone();
         Box::pin(async move {
-            tokio::task::spawn_blocking(move || work(&this))
-                .await
-                .map_err(io::Error::other)?
+            let workers = this.workers;
+            workers.run(move || work(&this)).await?
         })
     }
 }
@@ -170,6 +172,10 @@ impl<E: Transfer> Rows for Applier<E> {
 
     fn label(&self) -> Option<Bytes> {
         self.engine.label()
+    }
+
+    fn workers(&self) -> Workers {
+        self.workers
     }
 
     fn apply(&self, run: Committed) -> BoxFuture<io::Result<()>> {
@@ -212,8 +218,8 @@ struct Thread<E: Engine> {
 }
 
 impl<E: Transfer> Thread<E> {
-    fn work(self, mut queue: mpsc::Receiver<Job>, fail: impl Fn(&io::Error)) {
-        while let Some((work, done)) = queue.blocking_recv() {
+    async fn work(self, mut queue: mpsc::Receiver<Job>, fail: impl Fn(&io::Error)) {
+        while let Some((work, done)) = queue.recv().await {
             let result = match work {
                 Work::Run(run) => self.run(run),
                 Work::Install(received) => self.install(received),

@@ -2,17 +2,17 @@
 //! steps. A compaction itself is instant: readers are refused from the moment
 //! it is applied.
 
-use std::{io, sync::Arc, time::Instant};
+use std::{io, sync::Arc};
 
 use mizzen_core::State;
 use mizzen_engine::Transfer;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
 use super::{
     apply::{Applier, Reclaim},
     published::SharedPublished,
 };
-use crate::limits;
+use crate::{limits, workers::Workers};
 
 /// Follows the published state until the applying thread stops. `reclaimed`
 /// is the compaction up to which nothing is left to give back.
@@ -22,6 +22,7 @@ pub async fn run<E: Transfer>(
     published: SharedPublished<E>,
     mut seldom: watch::Receiver<()>,
     reclaimed: watch::Sender<i64>,
+    workers: Workers,
     fail: impl Fn(&io::Error) + Send,
 ) {
     let mut replaced = 0;
@@ -36,7 +37,7 @@ pub async fn run<E: Transfer>(
             reclaimed.send_replace(0);
         }
         if *reclaimed.borrow() < target {
-            match reclaim(&engine, &applier, &published).await {
+            match reclaim(&engine, &applier, &published, workers).await {
                 Ok(()) if published.load().replaced == replaced => {
                     reclaimed.send_replace(target);
                 }
@@ -56,6 +57,7 @@ async fn reclaim<E: Transfer>(
     engine: &Arc<E>,
     applier: &Applier<E>,
     published: &SharedPublished<E>,
+    workers: Workers,
 ) -> io::Result<()> {
     loop {
         let began = Instant::now();
@@ -63,13 +65,8 @@ async fn reclaim<E: Transfer>(
         // Each step begins where the rows say the last one ended; what readers
         // see is older.
         let rows = engine.snapshot();
-        let step = tokio::task::spawn_blocking(move || {
-            mizzen_core::reclaim(&State::load(&rows)?, &rows, limits::RECLAIM_ROWS)
-        });
-        let step = step
-            .await
-            .map_err(io::Error::other)?
-            .map_err(io::Error::other)?;
+        let step = move || mizzen_core::reclaim(&State::load(&rows)?, &rows, limits::RECLAIM_ROWS);
+        let step = workers.run(step).await?.map_err(io::Error::other)?;
         applier
             .reclaim(Reclaim {
                 replaced,

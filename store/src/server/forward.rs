@@ -9,7 +9,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use super::error::Error;
 use crate::{
     limits,
-    raft::{Group, Payload, Submitted},
+    raft::{Group, Payload, Submitted, never_sent},
 };
 
 struct Item {
@@ -107,18 +107,6 @@ async fn send(group: &Group, batch: Vec<Item>) {
         // A client that went away no longer wants it.
         let _ = item.outcome.send(outcome);
     }
-}
-
-/// No connection could be made, so nothing can have arrived.
-fn never_sent(status: &tonic::Status) -> bool {
-    let mut source = std::error::Error::source(status);
-    while let Some(error) = source {
-        if error.is::<tonic::ConnectError>() {
-            return true;
-        }
-        source = error.source();
-    }
-    false
 }
 
 fn submitted(outcome: i32) -> Submitted {

@@ -57,6 +57,7 @@ use crate::{
     raft::{self, Group, GroupConfig, PeerNode, Submitted},
     wal,
     watch::Hub,
+    workers::Workers,
 };
 use apply::{Applier, Started};
 use forward::Forward;
@@ -110,6 +111,7 @@ pub struct Server<E: Engine> {
     /// How long a client waits for its proposal or read (etcd's rule: five
     /// seconds for the work, and time for two elections).
     request_limit: Duration,
+    workers: Workers,
 }
 
 /// What a member reports of itself.
@@ -147,6 +149,7 @@ impl<E: Transfer> Server<E> {
         let request_limit = Duration::from_secs(5) + 2 * config.group.election_timeout;
         let waiters = Arc::new(Waiters::new(config.group.id, rand::random()));
         let primary = Arc::new(Primary::new());
+        let workers = config.group.workers;
         let (heartbeat, election_timeout) = (config.group.heartbeat, config.group.election_timeout);
         let Started {
             applier,
@@ -160,6 +163,7 @@ impl<E: Transfer> Server<E> {
             config.group.cluster_id,
             waiters.clone(),
             primary.clone(),
+            workers,
             fail.clone(),
         )?;
         let group = Group::start(
@@ -188,6 +192,7 @@ impl<E: Transfer> Server<E> {
             published.clone(),
             seldom.clone(),
             reclaimed,
+            workers,
             fail.clone(),
         ));
         let leases = lease::Setup::<E> {
@@ -199,6 +204,7 @@ impl<E: Transfer> Server<E> {
             heartbeat,
             election_timeout,
             limit: request_limit,
+            workers,
         }
         .start(fail);
         let server = Arc::new(Self {
@@ -218,7 +224,8 @@ impl<E: Transfer> Server<E> {
             request_bytes: config.request_bytes,
             strict_reconfig: config.strict_reconfig,
             quota: config.quota,
-            space: space::Space::start(engine.clone(), config.disk),
+            space: space::Space::start(engine.clone(), config.disk, workers),
+            workers,
             request_limit,
         });
         tokio::spawn(Self::watch_disk(Arc::downgrade(&server)));
@@ -367,7 +374,12 @@ impl<E: Engine> Server<E> {
         if !range.serializable {
             self.read_index.wait().await?;
         }
-        Chunks::new(self.published.clone(), &range, self.request_bytes)
+        Chunks::new(
+            self.published.clone(),
+            &range,
+            self.request_bytes,
+            self.workers,
+        )
     }
 
     /// Waits until this member's rows hold every write acknowledged so far.
@@ -425,7 +437,7 @@ impl<E: Engine> Server<E> {
                 other => return Ok(other??),
             }
         }
-        Self::aside(published, question, answer).await
+        self.aside(published, question, answer).await
     }
 
     async fn read_at_leisure<Q, T>(
@@ -437,10 +449,12 @@ impl<E: Engine> Server<E> {
         Q: Send + 'static,
         T: Send + 'static,
     {
-        Self::aside(self.published.load_full(), question, answer).await
+        self.aside(self.published.load_full(), question, answer)
+            .await
     }
 
     async fn aside<Q, T>(
+        &self,
         published: Arc<Published<E::Snapshot>>,
         question: Q,
         answer: impl Fn(&Q, &mizzen_core::State, &dyn View) -> ReadResult<T> + Send + 'static,
@@ -449,10 +463,8 @@ impl<E: Engine> Server<E> {
         Q: Send + 'static,
         T: Send + 'static,
     {
-        let read = tokio::task::spawn_blocking(move || {
-            answer(&question, &published.state, &published.rows)
-        });
-        let answer = read.await.map_err(|_| Error::Stopped)?;
+        let read = move || answer(&question, &published.state, &published.rows);
+        let answer = self.workers.run(read).await.map_err(|_| Error::Stopped)?;
         Ok(answer??)
     }
 
@@ -550,10 +562,8 @@ impl<E: Engine> Server<E> {
     pub async fn stop(&self) -> io::Result<()> {
         self.group.shutdown().await?;
         let engine = self.engine.clone();
-        tokio::task::spawn_blocking(move || engine.flush())
-            .await
-            .map_err(io::Error::other)?
-            .map_err(io::Error::other)
+        let flushed = self.workers.run(move || engine.flush()).await?;
+        flushed.map_err(io::Error::other)
     }
 
     /// Resolves when the replica can no longer work, with the reason.

@@ -4,7 +4,7 @@ use mizzen_core::{RangeChunk, RangeCursor};
 use mizzen_engine::Engine;
 
 use super::{error::Error, published::SharedPublished};
-use crate::limits;
+use crate::{limits, workers::Workers};
 
 #[derive(Debug, thiserror::Error)]
 pub enum RangeStreamError {
@@ -24,6 +24,7 @@ pub struct Chunks<E: Engine> {
     cursor: Option<RangeCursor>,
     keys: usize,
     bytes: usize,
+    workers: Workers,
 }
 
 impl<E: Engine> Chunks<E> {
@@ -31,6 +32,7 @@ impl<E: Engine> Chunks<E> {
         published: SharedPublished<E>,
         range: &mizzen_core::Range,
         bytes: usize,
+        workers: Workers,
     ) -> Result<Self, RangeStreamError> {
         let cursor =
             RangeCursor::new(&published.load().state, range).map_err(|error| match error {
@@ -44,6 +46,7 @@ impl<E: Engine> Chunks<E> {
             cursor: Some(cursor),
             keys: limits::RANGE_STREAM_FIRST_CHUNK,
             bytes,
+            workers,
         })
     }
 
@@ -51,11 +54,11 @@ impl<E: Engine> Chunks<E> {
     pub async fn next(&mut self) -> Option<Result<RangeChunk, Error>> {
         let mut cursor = self.cursor.take()?;
         let (published, keys, bytes) = (self.published.load_full(), self.keys, self.bytes);
-        let read = tokio::task::spawn_blocking(move || {
+        let read = move || {
             let chunk = cursor.next_chunk(&published.state, &published.rows, keys, bytes);
             (cursor, chunk)
-        });
-        let (cursor, chunk) = match read.await {
+        };
+        let (cursor, chunk) = match self.workers.run(read).await {
             Ok(read) => read,
             Err(_) => return Some(Err(Error::Stopped)),
         };

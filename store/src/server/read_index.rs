@@ -97,10 +97,9 @@ async fn confirmed_index(group: &Group, deadline: Instant) -> Result<u64, Error>
         let mut leader = group.watch_leader();
         let known = *leader.borrow_and_update();
         let attempt = attempt(group, known);
-        match timeout_at(deadline, attempt).await {
-            Ok(Some(index)) => return Ok(index),
-            Ok(None) => retry(&mut leader, deadline).await?,
-            Err(_) => return Err(Error::Timeout),
+        match while_leading(&leader, deadline, attempt).await? {
+            Some(index) => return Ok(index),
+            None => retry(&mut leader, deadline).await?,
         }
     }
 }
@@ -125,6 +124,25 @@ fn remote(group: &Group, leader: u64) -> impl Future<Output = Option<u64>> + Sen
             .ok()?;
         Some(answer.into_inner().index)
     }
+}
+
+/// What `attempt` gives; `None` too when another leader is known first: the one
+/// that was asked may never answer.
+pub async fn while_leading<T>(
+    leader: &watch::Receiver<u64>,
+    deadline: Instant,
+    attempt: impl Future<Output = Option<T>>,
+) -> Result<Option<T>, Error> {
+    let mut leader = leader.clone();
+    let answer = async {
+        tokio::select! {
+            biased;
+            answer = attempt => answer,
+            _ = leader.changed() => None,
+        }
+    };
+    let answer = timeout_at(deadline, answer).await;
+    answer.map_err(|_| Error::Timeout)
 }
 
 /// Waits for another leader, or a moment: the same one may have been busy.

@@ -18,7 +18,7 @@ use mizzen_core::{Alarm, AlarmKind, Command, Reply, SetAlarm};
 use mizzen_engine::Engine;
 
 use super::{Caller, Error, Server, proposal::Body};
-use crate::limits;
+use crate::{limits, workers::Workers};
 
 /// Of the disk with the least room among those a member uses, bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,9 +65,9 @@ impl DiskSpace {
 }
 
 impl Space {
-    pub fn start<E: Engine>(engine: Arc<E>, look: LookAtDisk) -> Arc<Self> {
+    pub fn start<E: Engine>(engine: Arc<E>, look: LookAtDisk, workers: Workers) -> Arc<Self> {
         let space = Arc::new(Self::default());
-        tokio::spawn(watch(space.clone(), engine, look));
+        tokio::spawn(watch(space.clone(), engine, look, workers));
         space
     }
 
@@ -125,13 +125,13 @@ impl Space {
     }
 }
 
-async fn watch<E: Engine>(space: Arc<Space>, engine: Arc<E>, look: LookAtDisk) {
+async fn watch<E: Engine>(space: Arc<Space>, engine: Arc<E>, look: LookAtDisk, workers: Workers) {
     let mut ticks = tokio::time::interval(limits::SPACE_INTERVAL);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
         let (engine, look) = (engine.clone(), look.clone());
-        let seen = tokio::task::spawn_blocking(move || (look(), engine.health())).await;
+        let seen = workers.run(move || (look(), engine.health())).await;
         // The runtime is ending.
         let Ok((disk, health)) = seen else { return };
         space.see(disk);

@@ -1,5 +1,6 @@
 //! One server process: its arguments, its life and its log.
 
+use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -19,6 +20,8 @@ pub(super) struct Addresses {
 
 #[derive(Debug)]
 pub(super) struct Member {
+    /// What the command begins with: words before the binary.
+    runner: Vec<String>,
     binary: PathBuf,
     arguments: Vec<String>,
     addresses: Addresses,
@@ -38,6 +41,7 @@ impl Member {
     ) -> Self {
         let name = name(index);
         Self {
+            runner: Vec::new(),
             binary: binary.to_owned(),
             arguments: arguments(directory, index, addresses, "new", flags),
             addresses: addresses[index].clone(),
@@ -58,6 +62,7 @@ impl Member {
     ) -> Self {
         let name = name(index);
         Self {
+            runner: Vec::new(),
             binary: binary.to_owned(),
             arguments: flags.to_vec(),
             addresses: own,
@@ -100,6 +105,11 @@ impl Member {
         self.arguments.push(argument);
     }
 
+    /// Has another command start it, which must become its process.
+    pub fn run_by(&mut self, command: Vec<String>) {
+        self.runner = command;
+    }
+
     pub fn set_binary(&mut self, binary: &Path) {
         binary.clone_into(&mut self.binary);
     }
@@ -113,7 +123,16 @@ impl Member {
             .create(true)
             .append(true)
             .open(&self.log_path)?;
-        let child = Command::new(&self.binary)
+        let mut words = self.runner.iter().map(OsStr::new);
+        let mut command = match words.next() {
+            Some(first) => {
+                let mut command = Command::new(first);
+                command.args(words).arg(&self.binary);
+                command
+            }
+            None => Command::new(&self.binary),
+        };
+        let child = command
             .args(&self.arguments)
             .args(once)
             .stdin(Stdio::null())

@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use mizzen_proto::peer::{LeaseAnswers, LeaseQuestions, leases_client::LeasesClient};
 use tokio::{
     sync::{Semaphore, mpsc, oneshot},
-    time::{Instant, timeout_at},
+    time::Instant,
 };
 
 use super::rounds::{Answer, Question, Rounds};
@@ -58,7 +58,8 @@ impl Asking {
         loop {
             let known = *leader.borrow_and_update();
             let questions = items.iter().map(|item| item.question).collect();
-            let answers = timeout_at(deadline, self.attempt(known, questions)).await;
+            let attempt = self.attempt(known, questions);
+            let answers = read_index::while_leading(&leader, deadline, attempt).await;
             let result = match answers {
                 Ok(Some(answers)) if answers.len() == items.len() => {
                     for (item, answer) in items.into_iter().zip(answers) {
@@ -68,7 +69,7 @@ impl Asking {
                     return;
                 }
                 Ok(_) => read_index::retry(&mut leader, deadline).await,
-                Err(_) => Err(Error::Timeout),
+                Err(error) => Err(error),
             };
             if let Err(error) = result {
                 let error = match error {

@@ -21,6 +21,7 @@ use crate::{
         published::SharedPublished,
         waiters::Waiters,
     },
+    workers::Workers,
 };
 
 /// Between attempts that other members must answer.
@@ -37,6 +38,7 @@ pub struct Keeper<E: Engine> {
     pub extension: Duration,
     /// How late leases may end when many do at once.
     pub late: Duration,
+    pub workers: Workers,
 }
 
 impl<E: Engine> Keeper<E> {
@@ -61,7 +63,7 @@ impl<E: Engine> Keeper<E> {
                 }
             };
             let primary = self.primary.clone();
-            let demoted = tokio::task::spawn_blocking(move || primary.demote()).await;
+            let demoted = self.workers.run(move || primary.demote()).await;
             if demoted.is_err() || ended.is_err() {
                 return;
             }
@@ -104,10 +106,8 @@ impl<E: Engine> Keeper<E> {
                 let lessor = primary.restored(&leases, takeover);
                 Ok((published.applied_index(), lessor))
             };
-            let (index, lessor) = tokio::task::spawn_blocking(load)
-                .await
-                .map_err(io::Error::other)?
-                .map_err(io::Error::other)?;
+            let loaded = self.workers.run(load).await?;
+            let (index, lessor) = loaded.map_err(io::Error::other)?;
             let leases = lessor.len();
             if self.primary.promote(term, index, lessor) {
                 tracing::info!(term, leases, "took over the leases");

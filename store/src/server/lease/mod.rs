@@ -28,7 +28,7 @@ pub use peer::LeaseService;
 pub use primary::{Change, Primary};
 
 use super::{Body, Caller, Error, Server, published::SharedPublished, waiters::Waiters};
-use crate::{limits, raft::Group};
+use crate::{limits, raft::Group, workers::Workers};
 use asking::{Asking, Item};
 use keeper::{Checkpoints, Keeper};
 use rounds::{Answer, Question, Round, Rounds};
@@ -77,6 +77,7 @@ pub struct Setup<E: Engine> {
     pub election_timeout: Duration,
     /// How long a client waits.
     pub limit: Duration,
+    pub workers: Workers,
 }
 
 impl<E: Engine> Setup<E> {
@@ -102,6 +103,7 @@ impl<E: Engine> Setup<E> {
             checkpoints,
             extension: self.election_timeout,
             late: limits::LEASE_LATE / 2,
+            workers: self.workers,
         };
         Leases {
             asked,

@@ -1,8 +1,9 @@
-//! Members in one thread, on simulated disks and a network in memory, for as
-//! long as their power is on.
+//! Members in one thread, on simulated disks, a network in memory and a clock
+//! that moves when everybody waits, for as long as their power is on.
 
 use std::{
     collections::BTreeMap,
+    future::Future,
     io,
     sync::{
         Arc,
@@ -12,23 +13,26 @@ use std::{
 };
 
 use futures::{future::BoxFuture, stream};
-use hyper_util::rt::TokioIo;
-use mizzen_engine::{MemEngine, MemOptions};
-use parking_lot::Mutex;
-use tokio::{io::DuplexStream, sync::mpsc};
-use tonic::transport::{Channel, Endpoint, Server as Transport, Uri};
+use mizzen_engine::MemEngine;
+use tokio::sync::mpsc;
+use tonic::transport::Server as Transport;
 
-use super::power::{Disk, Event, Flaw, Image, Power};
+use super::{
+    Rng,
+    network::{Connection, Network, url},
+    power::{Disk, Event, Flaw, Image, Power},
+};
 use crate::{
-    raft::{Dial, GroupConfig, PeerNode, PeerService, Peers, Retention, hasty_rows},
+    raft::{GroupConfig, PeerNode, PeerService, Peers, Retention, hasty_rows},
     server::{DiskSpace, MembershipService, Server, ServerConfig, Storage},
     wal,
+    workers::Workers,
 };
 
 const CLUSTER: u64 = 0xc1;
+pub const ELECTION_TIMEOUT: Duration = Duration::from_millis(300);
 /// Small enough that a script of a few hundred entries fills several.
 const SEGMENT_BYTES: u32 = 16 << 10;
-const PIPE_BYTES: usize = 64 << 10;
 
 #[derive(Clone, Copy, Debug)]
 pub struct Setup {
@@ -38,8 +42,8 @@ pub struct Setup {
 }
 
 impl Setup {
-    /// Far more than a life takes. Members with a mistake may wait for ever
-    /// for what they have lost.
+    /// Far more than a life takes, by the clock of the members. Those with a
+    /// mistake may wait for ever for what they have lost.
     fn patience(&self) -> Duration {
         Duration::from_secs(if self.flaw == Flaw::None { 120 } else { 10 })
     }
@@ -47,14 +51,7 @@ impl Setup {
     /// Disks on which nothing was ever written.
     pub fn empty(&self) -> Vec<Image> {
         (0..self.members)
-            .map(|member| Image {
-                log: wal::MemFs::new(),
-                rows: MemEngine::new(MemOptions {
-                    seed: self.seed ^ member,
-                    flush_one_in: 3,
-                    cold_one_in: 0,
-                }),
-            })
+            .map(|member| Image::empty(self.seed ^ member))
             .collect()
     }
 }
@@ -66,38 +63,16 @@ pub struct Member {
     pub failed: Arc<AtomicBool>,
 }
 
-#[derive(Clone, Default)]
-struct Network(Arc<Mutex<BTreeMap<String, mpsc::Sender<io::Result<DuplexStream>>>>>);
-
-fn url(member: u64) -> String {
-    format!("http://member-{member}")
-}
-
-impl Network {
-    fn listen(&self, member: u64) -> mpsc::Receiver<io::Result<DuplexStream>> {
-        let (sender, connections) = mpsc::channel(16);
-        self.0.lock().insert(format!("member-{member}"), sender);
-        connections
-    }
-}
-
-impl Dial for Network {
-    fn dial(&self, peer_url: &str) -> io::Result<Channel> {
-        let network = self.clone();
-        let connect = move |uri: Uri| {
-            let network = network.clone();
-            async move {
-                let listener = network.0.lock().get(uri.host().unwrap_or("")).cloned();
-                let refused = || io::Error::from(io::ErrorKind::ConnectionRefused);
-                let (ours, theirs) = tokio::io::duplex(PIPE_BYTES);
-                let listener = listener.ok_or_else(refused)?;
-                listener.send(Ok(theirs)).await.map_err(|_| refused())?;
-                Ok::<_, io::Error>(TokioIo::new(ours))
-            }
-        };
-        let endpoint = Endpoint::from_shared(peer_url.to_owned()).map_err(io::Error::other)?;
-        Ok(endpoint.connect_with_connector_lazy(tower::service_fn(connect)))
-    }
+/// Runs `body` by a clock that moves when everybody waits.
+pub fn simulate<T>(body: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .start_paused(true)
+        .build()
+        .expect("a runtime can be built");
+    let outcome = runtime.block_on(body);
+    runtime.shutdown_background();
+    outcome
 }
 
 /// How a life of the members ended.
@@ -120,27 +95,27 @@ pub fn live<T>(
 ) -> Life<T> {
     hasty_rows(setup.flaw == Flaw::Hasty);
     let power = Power::new(event);
-    let disks = attach(setup, images, &power);
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .expect("a runtime can be built");
+    // All are on the power before the first of them is used.
+    let images = images.into_iter();
+    let disks: Vec<Disk> = images
+        .map(|image| power.attach(image, setup.flaw))
+        .collect();
     let run = async {
         let members = start(setup, disks).await?;
         let ended = tokio::time::timeout(setup.patience(), body(members)).await;
         ended.map_err(|_| io::Error::other("the members do not get on"))
     };
-    let outcome = runtime.block_on(async {
-        tokio::select! {
+    let (outcome, images) = simulate(async {
+        let outcome = tokio::select! {
             biased;
             () = power.went_off() => None,
             outcome = run => Some(outcome),
-        }
+        };
+        // A disk that goes off makes whatever touches it fail.
+        let outcome = outcome.filter(|_| !power.is_off());
+        let seed = setup.seed.wrapping_mul(31).wrapping_add(power.steps());
+        (outcome, power.images(seed))
     });
-    // A disk that goes off makes whatever touches it fail.
-    let outcome = outcome.filter(|_| !power.is_off());
-    let images = power.images(setup.seed.wrapping_mul(31).wrapping_add(power.steps()));
-    runtime.shutdown_background();
     Life {
         outcome,
         power,
@@ -148,92 +123,134 @@ pub fn live<T>(
     }
 }
 
-/// Puts the members' disks on the power, all before the first of them is used.
-fn attach(setup: &Setup, images: Vec<Image>, power: &Power) -> Vec<Disk> {
-    // The first member's disk is slow, so that the others are ahead of it.
-    let stall = |member| match (setup.members, member, setup.flaw) {
-        (1, ..) | (_, 1.., _) => None,
-        (_, _, Flaw::Hasty) => Some(Duration::from_millis(300)),
-        _ => Some(Duration::from_millis(20)),
-    };
-    let images = images.into_iter().enumerate();
-    images
-        .map(|(member, image)| power.attach(image, setup.flaw, stall(member)))
-        .collect()
+/// How fast a disk writes a log.
+struct Pace {
+    lots: Rng,
+    /// Whether it does not answer for a while, now and then.
+    stalls: bool,
+}
+
+impl Pace {
+    const WRITE: Duration = Duration::from_millis(1);
+    const STALL: Duration = Duration::from_millis(20);
+    const STALL_ONE_IN: u64 = 8;
+
+    async fn write(mut self, log: Arc<wal::Wal>, disk: Disk) {
+        while !disk.is_off() {
+            let stalls = self.stalls && self.lots.below(Self::STALL_ONE_IN) == 0;
+            tokio::time::sleep(if stalls { Self::STALL } else { Self::WRITE }).await;
+            while log.step() {}
+        }
+    }
 }
 
 async fn start(setup: &Setup, disks: Vec<Disk>) -> io::Result<Vec<Member>> {
     let network = Network::default();
+    let first: BTreeMap<_, _> = (1..=setup.members).map(|host| (host, node(host))).collect();
     let mut members = Vec::new();
-    for (id, disk) in (1..).zip(disks) {
-        let rows = Arc::new(disk.rows());
-        let options = wal::Options {
-            segment_bytes: SEGMENT_BYTES,
-            salt: Some(setup.seed),
-            ..wal::Options::default()
+    for (host, disk) in (1..).zip(disks) {
+        let birth = Birth {
+            host,
+            id: host,
+            first: first.clone(),
+            seed: setup.seed,
+            // Of several members one is behind the others.
+            stalls: setup.members > 1 && host == 1,
         };
-        let failed = Arc::new(AtomicBool::new(false));
-        let seen = failed.clone();
-        let options = options.on_failure(move |_| seen.store(true, Ordering::SeqCst));
-        let (log, recovered) = wal::Wal::open(Arc::new(disk), options).map_err(io::Error::other)?;
-        let first = recovered.last.is_none();
-        let storage = Storage {
-            engine: rows,
-            wal: Arc::new(log),
-            recovered,
-        };
-        let seen = failed.clone();
-        let server = Server::start(
-            config(setup, id, first),
-            storage,
-            Peers::new(Box::new(network.clone()), CLUSTER),
-            move |_: &io::Error| seen.store(true, Ordering::SeqCst),
-        )
-        .await?;
-        tokio::spawn(serve(network.listen(id), server.clone()));
-        members.push(Member { server, failed });
+        members.push(birth.start(disk, &network).await?);
     }
     Ok(members)
 }
 
-fn config(setup: &Setup, id: u64, first: bool) -> ServerConfig {
-    let node = |member| PeerNode {
-        peer_urls: vec![url(member)],
-        name: format!("m{member}"),
-    };
-    let initial_members = (1..=setup.members)
-        .filter(|_| first)
-        .map(|member| (member, node(member)))
-        .collect();
-    ServerConfig {
-        group: GroupConfig {
-            id,
-            cluster_id: CLUSTER,
-            heartbeat: Duration::from_millis(30),
-            election_timeout: Duration::from_millis(300),
-            retention: Retention {
-                snapshot_entries: Some(40),
-                catchup_entries: 20,
-            },
-        },
-        initial_members,
-        limits: mizzen_core::Limits { max_txn_ops: 128 },
-        request_bytes: crate::limits::REQUEST_BYTES,
-        strict_reconfig: true,
-        quota: None,
-        disk: Arc::new(|| {
-            Ok(DiskSpace {
-                total: 1 << 40,
-                free: 1 << 40,
-            })
-        }),
+/// The first member on a host, as the others know it.
+pub fn node(host: u64) -> PeerNode {
+    PeerNode {
+        peer_urls: vec![url(host)],
+        name: format!("m{host}"),
     }
 }
 
-async fn serve(
-    connections: mpsc::Receiver<io::Result<DuplexStream>>,
-    server: Arc<Server<MemEngine>>,
-) {
+/// What a member is started with, beside its disk.
+pub struct Birth {
+    pub host: u64,
+    pub id: u64,
+    /// The members of a new cluster, this one among them.
+    pub first: BTreeMap<u64, PeerNode>,
+    pub seed: u64,
+    /// Whether its disk does not answer for a while, now and then.
+    pub stalls: bool,
+}
+
+impl Birth {
+    pub async fn start(self, disk: Disk, network: &Network) -> io::Result<Member> {
+        let failed = Arc::new(AtomicBool::new(false));
+        let seen = failed.clone();
+        let options = wal::Options {
+            segment_bytes: SEGMENT_BYTES,
+            salt: Some(self.seed),
+            execution: wal::Execution::Stepped,
+            ..wal::Options::default()
+        }
+        .on_failure(move |_| seen.store(true, Ordering::SeqCst));
+        let log = wal::Wal::open(Arc::new(disk.clone()), options);
+        let (log, recovered) = log.map_err(io::Error::other)?;
+        let log = Arc::new(log);
+        let pace = Pace {
+            lots: Rng(self.seed ^ self.host),
+            stalls: self.stalls,
+        };
+        tokio::spawn(pace.write(log.clone(), disk.clone()));
+        let storage = Storage {
+            engine: Arc::new(disk.rows()),
+            wal: log,
+            recovered,
+        };
+        let (connections, view) = network.attach(self.host);
+        let seen = failed.clone();
+        let server = Server::start(
+            self.config(storage.recovered.last.is_none()),
+            storage,
+            Peers::new(Box::new(view), CLUSTER),
+            move |_: &io::Error| seen.store(true, Ordering::SeqCst),
+        )
+        .await?;
+        tokio::spawn(serve(connections, server.clone()));
+        Ok(Member { server, failed })
+    }
+
+    fn config(self, is_first_life: bool) -> ServerConfig {
+        ServerConfig {
+            group: GroupConfig {
+                id: self.id,
+                cluster_id: CLUSTER,
+                heartbeat: Duration::from_millis(30),
+                election_timeout: ELECTION_TIMEOUT,
+                retention: Retention {
+                    snapshot_entries: Some(40),
+                    catchup_entries: 20,
+                },
+                workers: Workers::Tasks,
+            },
+            initial_members: if is_first_life {
+                self.first
+            } else {
+                BTreeMap::new()
+            },
+            limits: mizzen_core::Limits { max_txn_ops: 128 },
+            request_bytes: crate::limits::REQUEST_BYTES,
+            strict_reconfig: true,
+            quota: None,
+            disk: Arc::new(|| {
+                Ok(DiskSpace {
+                    total: 1 << 40,
+                    free: 1 << 40,
+                })
+            }),
+        }
+    }
+}
+
+async fn serve(connections: mpsc::Receiver<Connection>, server: Arc<Server<MemEngine>>) {
     let incoming = stream::unfold(connections, |mut connections| async move {
         connections.recv().await.map(|next| (next, connections))
     });

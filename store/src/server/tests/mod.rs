@@ -5,11 +5,16 @@
 //! `MIZZEN_POWER_LOSSES`: how often under load. `MIZZEN_POWER_STEP`: only at
 //! this one, as a failure reports it.
 
+mod apart;
+mod cluster;
 mod load;
 mod members;
+mod membership;
+mod network;
 mod power;
 mod refused;
 mod script;
+mod storm;
 
 fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name)

@@ -1,18 +1,34 @@
 //! The power of a few simulated disks, which goes off for all at once, after a
 //! given number of writes, syncs, changes of names and flushes.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, sync::Arc};
 
-use mizzen_engine::MemEngine;
-use parking_lot::{Condvar, Mutex};
+use mizzen_engine::{MemEngine, MemOptions};
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::wal::{Fault, LogFile, LogFs, MemFs};
 
 /// What is left of each member's disks.
+#[derive(Clone)]
 pub struct Image {
     pub log: MemFs,
     pub rows: MemEngine,
+}
+
+impl Image {
+    /// Of disks on which nothing was ever written. Rows are flushed now and then
+    /// without being asked, as `seed` has it.
+    pub fn empty(seed: u64) -> Self {
+        Self {
+            log: MemFs::new(),
+            rows: MemEngine::new(MemOptions {
+                seed,
+                flush_one_in: 3,
+                cold_one_in: 0,
+            }),
+        }
+    }
 }
 
 /// A mistake that is planted in order to be found.
@@ -57,54 +73,7 @@ pub struct Disk {
     log: MemFs,
     rows: MemEngine,
     flaw: Flaw,
-    stall: Option<Stall>,
-    stalls: Arc<Stalls>,
     power: Power,
-}
-
-/// How a disk syncs a log slowly: [`SYNC_TIME`], and one time in
-/// [`STALL_ONE_IN`] until rows have been flushed. Whoever writes them before
-/// the log is durable is ahead of it meanwhile, however slow the machine is;
-/// who makes no mistake waits for the whole of this time.
-pub type Stall = Duration;
-
-const SYNC_TIME: Duration = Duration::from_millis(1);
-const STALL_ONE_IN: u64 = 8;
-/// Flushes of the rows, each counted before and after, that a stall waits for:
-/// between the first and the last are the moments of the mistake.
-const ROWS_AHEAD: u64 = 4;
-
-#[derive(Default)]
-struct Counts {
-    syncs: u64,
-    /// Of the rows, before and after each.
-    flushes: u64,
-}
-
-/// What stalls go by.
-#[derive(Default)]
-struct Stalls {
-    counts: Mutex<Counts>,
-    flushed: Condvar,
-}
-
-impl Stalls {
-    fn rows_flush(&self) {
-        self.counts.lock().flushes += 1;
-        self.flushed.notify_all();
-    }
-
-    fn log_syncs(&self, limit: Stall) {
-        std::thread::sleep(SYNC_TIME);
-        let mut counts = self.counts.lock();
-        counts.syncs += 1;
-        let enough = counts.flushes + ROWS_AHEAD;
-        if counts.syncs.is_multiple_of(STALL_ONE_IN) {
-            let more = |counts: &mut Counts| counts.flushes < enough;
-            // Whether they came or the time is over: the sync begins.
-            let _ = self.flushed.wait_while_for(&mut counts, more, limit);
-        }
-    }
 }
 
 fn is_off() -> io::Error {
@@ -126,21 +95,18 @@ impl Power {
     }
 
     /// Puts the disks of one member on this power.
-    pub fn attach(&self, image: Image, flaw: Flaw, stall: Option<Stall>) -> Disk {
+    pub fn attach(&self, image: Image, flaw: Flaw) -> Disk {
         let disk = Disk {
             log: image.log,
             rows: image.rows,
             flaw,
-            stall,
-            stalls: Arc::default(),
             power: self.clone(),
         };
         self.state.lock().disks.push(disk.clone());
-        let (power, stalls) = (self.clone(), disk.stalls.clone());
+        let power = self.clone();
         disk.rows.watch(move |_| {
             // The engine goes on, but what it flushes now does not count any more.
             drop(power.step(None, || Ok(())));
-            stalls.rows_flush();
         });
         disk
     }
@@ -161,6 +127,12 @@ impl Power {
 
     pub fn steps(&self) -> u64 {
         self.state.lock().steps
+    }
+
+    /// Has the power go off at a later step, counted from the next one as 1.
+    pub fn go_off_after(&self, steps: u64) {
+        let mut state = self.state.lock();
+        state.event = Event::PowerOff(state.steps + steps);
     }
 
     fn cut(&self, state: &mut State) {
@@ -225,6 +197,10 @@ impl Power {
 }
 
 impl Disk {
+    pub fn is_off(&self) -> bool {
+        self.power.is_off()
+    }
+
     pub fn rows(&self) -> MemEngine {
         self.rows.clone()
     }
@@ -291,9 +267,6 @@ impl LogFile for OpenFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        if let Some(stall) = self.disk.stall {
-            self.disk.stalls.log_syncs(stall);
-        }
         match self.disk.flaw {
             Flaw::NoSync => self.disk.power.step(None, || Ok(())),
             Flaw::None | Flaw::Hasty => self.disk.change(|_| self.file.sync_data()),
