@@ -1,6 +1,8 @@
 //! Members that lose their power one by one, and come back.
 
-use std::{collections::BTreeMap, io};
+use std::{collections::BTreeMap, io, sync::Arc};
+
+use mizzen_engine::MemEngine;
 
 use super::{
     Rng,
@@ -8,7 +10,10 @@ use super::{
     network::Network,
     power::{Event, Flaw, Image, Power},
 };
-use crate::raft::PeerNode;
+use crate::{
+    raft::PeerNode,
+    server::{Attributes, Error, Server},
+};
 
 pub struct Cluster {
     pub network: Network,
@@ -136,7 +141,19 @@ impl Cluster {
             stalls: host == 1,
         };
         let member = birth.start(disk, &self.network).await?;
+        tokio::spawn(announce(member.server.clone(), host));
         found.state = State::Up(member, power);
         Ok(())
     }
+}
+
+/// What a process does once its member is there.
+async fn announce(server: Arc<Server<MemEngine>>, host: u64) -> Result<(), Error> {
+    server.ready().await?;
+    let attributes = Attributes {
+        member: server.group().id(),
+        name: format!("m{host}"),
+        client_urls: vec![format!("http://{host}.client")],
+    };
+    server.announce(attributes).await
 }
