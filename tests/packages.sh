@@ -1,7 +1,8 @@
 #!/bin/sh
 # Installs the Debian packages that the build and the tests need and that are
 # not there yet: a C++ compiler and libclang for RocksDB, protoc and the types
-# that come with it for the tests' Rust client of etcd, etcd's own command line client.
+# that come with it for the tests' Rust client of etcd, etcd's own command line client,
+# and ip for hosts of their own.
 set -eu
 missing=
 command -v c++ >/dev/null || missing="$missing g++"
@@ -10,6 +11,7 @@ command -v c++ >/dev/null || missing="$missing g++"
 command -v protoc >/dev/null || missing="$missing protobuf-compiler"
 [ -e /usr/include/google/protobuf/descriptor.proto ] || missing="$missing libprotobuf-dev"
 command -v etcdctl >/dev/null || missing="$missing etcd-client"
+command -v ip >/dev/null || missing="$missing iproute2"
 [ -n "$missing" ] || exit 0
 command -v apt-get >/dev/null || { echo "please install:$missing" >&2; exit 1; }
 root=

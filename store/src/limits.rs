@@ -123,15 +123,16 @@ pub const FOLLOWER_GONE_AFTER: Duration = Duration::from_secs(10);
 /// Bytes of one chunk of a snapshot: far below the peers' message limit, and
 /// large enough that a chunk's overhead is nothing. A thread that serves clients
 /// is busy with one for some hundred microseconds.
-pub const SNAPSHOT_CHUNK_BYTES: usize = 256 * 1024;
+pub const SNAPSHOT_CHUNK_BYTES: usize = 128 * 1024;
 
 /// Rate at which a snapshot is sent at most, bytes per second: half of a
 /// gigabit's, and of what a slow disk takes, so that the log beside it goes on.
 pub const SNAPSHOT_BYTES_PER_SECOND: u64 = 64 * 1024 * 1024;
 
 /// A transfer works one part in this many of its time and leaves the rest to
-/// others, so it gives way where processors, disk or network are busy.
-pub const SNAPSHOT_SHARE: u32 = 4;
+/// others, so it gives way where processors, disk or network are busy
+/// (`decisions/0008-pace-of-transfers.md`).
+pub const SNAPSHOT_SHARE: u32 = 8;
 
 /// Rate that it keeps nevertheless, bytes per second, if it can: the log that
 /// is held for its receiver must not reach LOG_HOLD_BYTES before the end.

@@ -36,6 +36,9 @@ use crate::config::{Config, LogConfig, LogFormat, LogLevel, LogOutput};
 /// `tracing::error!(target: logging::FATAL, ...)`.
 pub const FATAL: &str = "fatal";
 
+/// The prefix of the Raft library's targets.
+const RAFT: &str = "openraft";
+
 /// The prefix that the targets of this project's crates share.
 const OWN: &str = "mizzen";
 
@@ -89,8 +92,15 @@ fn filter(level: LogLevel) -> Targets {
         LogLevel::Error => LevelFilter::ERROR,
         LogLevel::Panic | LogLevel::Fatal => LevelFilter::OFF,
     };
+    // It warns of every single message to a member that is away, ten times a
+    // second; that the member is away is said once, by us.
+    let raft = match level {
+        LogLevel::Debug => LevelFilter::WARN,
+        _ => LevelFilter::ERROR,
+    };
     Targets::new()
         .with_default(own.min(LevelFilter::WARN))
+        .with_target(RAFT, own.min(raft))
         .with_target(OWN, own)
         .with_target(FATAL, LevelFilter::ERROR)
 }

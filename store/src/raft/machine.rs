@@ -1,7 +1,16 @@
 //! openraft's state machine as a thin adapter: hands committed entries to
 //! whoever owns the rows, in order and only once they are durable in the log.
 
-use std::{collections::BTreeMap, future::Future, io, pin::Pin, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    io,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
@@ -112,6 +121,9 @@ pub struct Machine {
     applied: Applied,
     /// What a crash leaves of it, at least.
     flushed: Arc<Mutex<Applied>>,
+    /// Whether the group has started: from then on openraft asks for a snapshot
+    /// only to send it, not to learn what it may rely on.
+    started: Arc<AtomicBool>,
 }
 
 impl Machine {
@@ -121,8 +133,14 @@ impl Machine {
             rows,
             wal,
             flushed: Arc::new(Mutex::new(applied.clone())),
+            started: Arc::default(),
             applied,
         })
+    }
+
+    /// To be set when the group has started.
+    pub fn started(&self) -> Arc<AtomicBool> {
+        self.started.clone()
     }
 
     pub fn applied(&self) -> &Applied {
@@ -282,17 +300,23 @@ impl RaftStateMachine<TypeConfig> for Machine {
         Ok(())
     }
 
-    /// Openraft sends it to followers that the log cannot help, and never
-    /// purges the log beyond it.
+    /// Openraft sends it to followers that the log cannot help, and then goes on
+    /// with the log after what this says: the rows are copied after that, so they
+    /// hold what is applied now. At its start it takes it for durable instead, and
+    /// never purges the log beyond it.
     async fn get_current_snapshot(
         &mut self,
     ) -> io::Result<Option<openraft::alias::SnapshotOf<TypeConfig, SnapshotData>>> {
-        let flushed = self.flushed.lock().clone();
-        if flushed.log_id.is_none() {
+        let contained = if self.started.load(Ordering::Acquire) {
+            self.applied.clone()
+        } else {
+            self.flushed.lock().clone()
+        };
+        if contained.log_id.is_none() {
             return Ok(None);
         }
         Ok(Some(Snapshot {
-            meta: snapshot::meta(&flushed)?,
+            meta: snapshot::meta(&contained)?,
             snapshot: SnapshotData::Own(self.rows.clone()),
         }))
     }

@@ -134,6 +134,7 @@ impl Group {
         let applied = machine.applied().log_id;
         let log = log::LogStore::new(wal.clone(), recovered, applied, received, config.workers)?;
         machine.replay(&log).await?;
+        let started = machine.started();
         let raft = machine::Raft::new(
             config.id,
             Arc::new(raft_config(&config)?),
@@ -143,6 +144,7 @@ impl Group {
         )
         .await
         .map_err(io::Error::other)?;
+        started.store(true, Ordering::Release);
         let hints = Arc::new(Hints {
             term: AtomicU64::new(0),
             leader: watch::channel(0).0,

@@ -113,7 +113,7 @@ impl Liveness {
         self.low_on_space.store(low, Ordering::Relaxed);
         let mut contacts = self.contacts.lock();
         let before = std::mem::take(&mut *contacts);
-        *contacts = pings
+        let now = pings
             .iter()
             .filter_map(|(id, ping)| {
                 let before = before.get(id);
@@ -131,6 +131,18 @@ impl Liveness {
                 Some((*id, contact))
             })
             .collect();
+        tell(&before, &now);
+        *contacts = now;
+    }
+}
+
+/// Says whose contact begins or ends, once.
+fn tell(before: &BTreeMap<u64, Contact>, now: &BTreeMap<u64, Contact>) {
+    for id in before.keys().filter(|id| !now.contains_key(id)) {
+        tracing::warn!(member = %format_args!("{id:x}"), "lost touch with a member");
+    }
+    for id in now.keys().filter(|id| !before.contains_key(id)) {
+        tracing::info!(member = %format_args!("{id:x}"), "in touch with a member");
     }
 }
 

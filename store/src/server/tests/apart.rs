@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::{
     cluster::Cluster,
     members::{ELECTION_TIMEOUT, Member, simulate},
+    power::Flaw,
 };
 use crate::server::{Caller, Error};
 
@@ -27,7 +28,7 @@ async fn read(member: &Member) -> Result<(), Error> {
 
 /// How long a reader on a follower waits.
 async fn read_without_leader(seed: u64) -> io::Result<Duration> {
-    let cluster = Cluster::start(seed, 3).await?;
+    let cluster = Cluster::start(seed, 3, Flaw::None).await?;
     cluster.ready().await?;
     let none = || io::Error::other("no leader");
     let leader = cluster.leader().ok_or_else(none)?;

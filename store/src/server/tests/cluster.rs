@@ -17,6 +17,7 @@ use crate::{
 
 pub struct Cluster {
     pub network: Network,
+    flaw: Flaw,
     lots: Rng,
     hosts: BTreeMap<u64, Host>,
 }
@@ -35,9 +36,10 @@ enum State {
 impl Cluster {
     /// A new cluster of the members 1 to `members`, each on the host of its
     /// number.
-    pub async fn start(seed: u64, members: u64) -> io::Result<Self> {
+    pub async fn start(seed: u64, members: u64, flaw: Flaw) -> io::Result<Self> {
         let mut cluster = Self {
             network: Network::default(),
+            flaw,
             lots: Rng(seed),
             hosts: BTreeMap::new(),
         };
@@ -132,7 +134,7 @@ impl Cluster {
             return Ok(());
         };
         let power = Power::new(Event::Never);
-        let disk = power.attach(image.clone(), Flaw::None);
+        let disk = power.attach(image.clone(), self.flaw);
         let birth = Birth {
             host,
             id: found.id,

@@ -10,6 +10,7 @@ use super::{
     cluster::Cluster,
     members::simulate,
     network::{other_url, url},
+    power::Flaw,
     setting,
 };
 use crate::{
@@ -24,7 +25,6 @@ const QUIET: Duration = Duration::from_secs(2);
 const POLL: Duration = Duration::from_millis(10);
 /// Longer than members must have been in touch for a change to be safe.
 const CONNECTED: Duration = Duration::from_secs(6);
-const SEED: u64 = 3;
 /// The host of a member that joins.
 const NEW: u64 = 4;
 
@@ -223,9 +223,9 @@ fn server(cluster: &Cluster, host: u64) -> Result<std::sync::Arc<Server>, String
 }
 
 /// True if the change took that many steps.
-async fn interrupted(operation: Operation, step: u64) -> Result<bool, String> {
+async fn interrupted(operation: Operation, seed: u64, step: u64) -> Result<bool, String> {
     let text = |error: io::Error| error.to_string();
-    let mut cluster = Cluster::start(SEED + step, 3).await.map_err(text)?;
+    let mut cluster = Cluster::start(seed, 3, Flaw::None).await.map_err(text)?;
     cluster.ready().await.map_err(text)?;
     sleep(CONNECTED).await;
     let first = agreed(&mut cluster).await?;
@@ -310,21 +310,31 @@ async fn interrupted(operation: Operation, step: u64) -> Result<bool, String> {
 
 fn each_step(test: &str, operation: Operation) {
     let only = setting("MIZZEN_POWER_STEP", 0);
+    let first = setting("MIZZEN_MEMBERSHIP_SEED", 1);
+    let mut steps = 0;
+    for seed in first..first + setting("MIZZEN_MEMBERSHIP_SEEDS", 3) {
+        steps += each_step_of(test, operation, seed, only);
+    }
+    println!("{operation:?}: the power of the leader off at {steps} steps");
+    assert!(steps > 0, "nothing was tested");
+}
+
+/// At each step, or at one only. Gives how many there were.
+fn each_step_of(test: &str, operation: Operation, seed: u64, only: u64) -> u64 {
     let mut steps = 0;
     for step in only.max(1).. {
-        let outcome = simulate(interrupted(operation, step));
+        let outcome = simulate(interrupted(operation, seed, step));
         let happened = outcome.unwrap_or_else(|error| {
             panic!(
-                "{operation:?}, step {step}: {error}\nagain: MIZZEN_POWER_STEP={step} cargo test --release -p mizzen-store --lib {test}"
+                "{operation:?}, seed {seed}, step {step}: {error}\nagain: MIZZEN_MEMBERSHIP_SEEDS=1 MIZZEN_MEMBERSHIP_SEED={seed} MIZZEN_POWER_STEP={step} cargo test --release -p mizzen-store --lib {test}"
             )
         });
+        steps += u64::from(happened);
         if !happened || only != 0 {
             break;
         }
-        steps += 1;
     }
-    println!("{operation:?}: the power of the leader off at each of {steps} steps");
-    assert!(steps > 0 || only != 0, "nothing was tested");
+    steps
 }
 
 #[test]

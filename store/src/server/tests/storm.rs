@@ -25,7 +25,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use super::{Rng, cluster::Cluster, members::simulate, setting};
+use super::{Rng, cluster::Cluster, members::simulate, power::Flaw, setting};
 use crate::server::{self, Caller};
 
 const CLIENTS: u64 = 6;
@@ -255,10 +255,10 @@ struct Report {
     reads: u64,
 }
 
-async fn storm(seed: u64) -> Result<Report, String> {
+async fn storm(seed: u64, flaw: Flaw) -> Result<Report, String> {
     let mut lots = Rng(seed);
     let members = if seed % 4 == 3 { 5 } else { 3 };
-    let cluster = Cluster::start(seed, members).await;
+    let cluster = Cluster::start(seed, members, flaw).await;
     let mut cluster = cluster.map_err(|error| error.to_string())?;
     let told = Arc::new(Told::default());
     let (up, lives) = watch::channel(Up::new());
@@ -344,7 +344,7 @@ fn storms_lose_nothing_and_nobody_goes_back_in_time() {
                     if seed >= first + count {
                         return;
                     }
-                    match simulate(storm(seed)) {
+                    match simulate(storm(seed, Flaw::None)) {
                         Err(error) => failures.lock().push(format!(
                             "storm {seed}: {error}; again: MIZZEN_STORM={seed} MIZZEN_STORMS=1 cargo test --release -p mizzen-store --lib {test}"
                         )),
@@ -366,4 +366,14 @@ fn storms_lose_nothing_and_nobody_goes_back_in_time() {
     let failures = failures.into_inner();
     assert!(failures.is_empty(), "{failures:#?}");
     assert!(writes > 0 && reads > 0, "nothing was tested");
+}
+
+/// The test above must be able to fail, and soon.
+#[test]
+fn a_storm_finds_a_missing_fdatasync() {
+    const SOON: u64 = 3;
+    let mut found = (1..=SOON).filter_map(|seed| simulate(storm(seed, Flaw::NoSync)).err());
+    let found = found.next();
+    println!("found: {found:?}");
+    assert!(found.is_some(), "{SOON} storms found nothing");
 }
