@@ -449,7 +449,8 @@ mod tests {
         let longest = chunks(limits::SNAPSHOT_BYTES_PER_SECOND_BUSY);
         assert_eq!(after(Duration::ZERO), shortest);
         assert_eq!(after(shortest / (2 * limits::SNAPSHOT_SHARE)), shortest);
-        assert_eq!(after(shortest), shortest * limits::SNAPSHOT_SHARE);
+        let busy = 2 * shortest / limits::SNAPSHOT_SHARE;
+        assert_eq!(after(busy), busy * limits::SNAPSHOT_SHARE);
         assert_eq!(after(longest), longest);
         // The first chunk waits for nothing.
         let first = Pace::new();
