@@ -132,7 +132,7 @@ pub const SNAPSHOT_BYTES_PER_SECOND: u64 = 64 * 1024 * 1024;
 /// A transfer works one part in this many of its time and leaves the rest to
 /// others, so it gives way where processors, disk or network are busy
 /// (`decisions/0008-pace-of-transfers.md`).
-pub const SNAPSHOT_SHARE: u32 = 8;
+pub const SNAPSHOT_SHARE: u32 = 16;
 
 /// Rate that it keeps nevertheless, bytes per second, if it can: the log that
 /// is held for its receiver must not reach LOG_HOLD_BYTES before the end.
