@@ -6,9 +6,8 @@
 
 use std::{future::Future, io};
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Workers {
-    #[default]
     Threads,
     /// Of the tokio runtime that it is called on. For simulation: what waits for
     /// something that another task does would wait for ever.

@@ -132,7 +132,7 @@ fn host(index: usize) -> u8 {
 
 impl Drop for Hosts {
     fn drop(&mut self) {
-        // Only what was made; a cable goes with its end in the namespace.
+        // What could not be made is not there to go, which is no failure then.
         for host in 1..=self.count {
             drop(ip(&format!("link del {}", self.network.cable(host))));
             drop(ip(&format!("netns del {}", self.network.namespace(host))));
