@@ -384,7 +384,7 @@ async fn election_refusals(member: &Member, name: &Bytes) -> Result<()> {
     ensure_refused(client.proclaim(request).await, NOT_LEADER)?;
     // The resignation of who does not lead changes nothing.
     resign_of(member, &stranger, name).await?;
-    crate::resign(member, &leader).await?;
+    self::resign(member, &leader).await?;
     Ok(())
 }
 

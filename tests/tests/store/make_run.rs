@@ -104,6 +104,6 @@ fn what_runs_by_make_run() -> Result<()> {
     let result = exercise(&script);
     let stopped = script.ok("stop").map(|_| ());
     result.and(stopped).context(
-        "reproduce: cargo test --release -p mizzen-tests --test make_run what_runs_by_make_run",
+        "reproduce: cargo test --release -p mizzen-tests --test store what_runs_by_make_run",
     )
 }

@@ -23,7 +23,7 @@ use mizzen_tests::https::Https;
 use serde_json::Value;
 use tonic::transport::Channel;
 
-const REPRODUCE: &str = "reproduce: cargo test --release -p mizzen-tests --test storage";
+const REPRODUCE: &str = "reproduce: cargo test --release -p mizzen-tests --test store storage";
 
 fn key(resource: &Resource) -> String {
     resource.key(maximal::NAMESPACE, maximal::NAME)

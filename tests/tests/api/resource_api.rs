@@ -18,7 +18,7 @@ use mizzen_tests::cluster::{self, Cluster, Options};
 use mizzen_tests::https::Https;
 use serde_json::{Value, json};
 
-const REPRODUCE: &str = "reproduce: cargo test --release -p mizzen-tests --test resource_api";
+const REPRODUCE: &str = "reproduce: cargo test --release -p mizzen-tests --test api resource_api";
 
 #[tokio::test]
 async fn what_clients_get_beside_objects() -> Result<()> {

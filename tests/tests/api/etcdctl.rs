@@ -1,7 +1,6 @@
 //! The commands of etcdctl against each member of a three-replica cluster, with
 //! every etcdctl that is there: an old client (3.4) and the current one (3.7).
 
-#[path = "etcdctl/sessions.rs"]
 mod sessions;
 
 use std::io::Write as _;

@@ -1,0 +1,11 @@
+//! What is stored and what comes back: after restarts, upgrades and transfers,
+//! and beside the reference. And the boundaries of the sources.
+
+mod architecture;
+mod cluster;
+mod differential;
+mod make_run;
+mod recovery;
+mod snapshot;
+mod storage;
+mod upgrade;
