@@ -19,7 +19,7 @@ use mizzen_proto::v3electionpb::{
 };
 use mizzen_proto::v3lockpb::lock_client::LockClient;
 use mizzen_proto::v3lockpb::{LockRequest, LockResponse, UnlockRequest};
-use mizzen_tests::cluster::{self, Cluster, Options};
+use mizzen_tests::shared;
 use tonic::transport::Channel;
 use tonic::{Code, Response, Status};
 
@@ -134,18 +134,15 @@ fn key_of(name: &Bytes, lease: i64) -> Bytes {
 async fn on_each_member(
     test: impl AsyncFn(Member, Member, &dyn Fn(&str) -> Bytes) -> Result<()>,
 ) -> Result<()> {
-    Cluster::run(Options::new(cluster::mizzen()?), async |cluster| {
-        for index in 0..cluster.len() {
-            let member = Member(cluster.channel(index)?);
-            let other = Member(cluster.channel((index + 1) % cluster.len())?);
-            let name = |what: &str| Bytes::from(format!("{what}-{index}"));
-            test(member, other, &name)
-                .await
-                .with_context(|| format!("through member {index}"))?;
-        }
-        Ok(())
-    })
-    .await
+    let cluster = shared::store().await?;
+    for index in 0..cluster.len() {
+        let member = Member(cluster.channel(index)?);
+        let other = Member(cluster.channel((index + 1) % cluster.len())?);
+        let name = |what: &str| Bytes::from(format!("{what}-{index}"));
+        let tested = test(member, other, &name).await;
+        tested.with_context(|| format!("through member {index}\n{}", cluster.failure_report()))?;
+    }
+    Ok(())
 }
 
 /// A hang becomes a failure.

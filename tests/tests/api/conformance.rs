@@ -1,75 +1,32 @@
 //! The key-value API of a three-replica cluster through the `etcd-client` crate.
 //!
 //! Thinner than the suite in `go/`, which checks every rule: this one checks that
-//! the Rust client and the server understand each other. Tests share a cluster
-//! and run one at a time, since revisions and compaction concern the whole store.
-
-use std::sync::{Arc, Weak};
+//! the Rust client and the server understand each other.
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use etcd_client::{
     Client, CompactionOptions, Compare, CompareOp, DeleteOptions, Error, GetOptions, GetResponse,
     KeyValue, PutOptions, SortOrder, SortTarget, Txn, TxnOp, TxnOpResponse,
 };
-use mizzen_tests::cluster::{self, Cluster, Options};
-use tokio::sync::{Mutex, MutexGuard};
+use mizzen_tests::shared;
 use tonic::Code;
 
 const COMPACTED: &str = "etcdserver: mvcc: required revision has been compacted";
 const FUTURE: &str = "etcdserver: mvcc: required revision is a future revision";
 const KEY_NOT_FOUND: &str = "etcdserver: key not found";
 
-/// The cluster of the tests that run now; it stops with the last of them.
-static SHARED: Mutex<Weak<Cluster>> = Mutex::const_new(Weak::new());
-static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
-
-/// A test's turn on the cluster.
-struct Fixture {
-    clients: Vec<Client>,
-    cluster: Arc<Cluster>,
-    _turn: MutexGuard<'static, ()>,
-}
-
-async fn fixture() -> Result<Fixture> {
-    let cluster = shared().await?;
-    let turn = ONE_AT_A_TIME.lock().await;
+/// Runs one test on a client of each member.
+async fn test(body: impl AsyncFnOnce(&mut Vec<Client>) -> Result<()>) -> Result<()> {
+    let cluster = shared::store().await?;
     let mut clients = Vec::new();
     for endpoint in cluster.endpoints() {
         clients.push(Client::connect([endpoint], None).await?);
     }
-    Ok(Fixture {
-        clients,
-        cluster,
-        _turn: turn,
-    })
-}
-
-/// Runs one test on a client of each member.
-async fn test(body: impl AsyncFnOnce(&mut Vec<Client>) -> Result<()>) -> Result<()> {
-    let mut fixture = fixture().await?;
-    let result = body(&mut fixture.clients).await;
+    let result = body(&mut clients).await;
     if result.is_err() {
-        eprintln!("{}", fixture.cluster.failure_report());
+        eprintln!("{}", cluster.failure_report());
     }
     result
-}
-
-impl Drop for Fixture {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprintln!("{}", self.cluster.failure_report());
-        }
-    }
-}
-
-async fn shared() -> Result<Arc<Cluster>> {
-    let mut shared = SHARED.lock().await;
-    if let Some(cluster) = shared.upgrade() {
-        return Ok(cluster);
-    }
-    let cluster = Arc::new(Cluster::start(Options::new(cluster::mizzen()?)).await?);
-    *shared = Arc::downgrade(&cluster);
-    Ok(cluster)
 }
 
 /// The error of a refused call by code and description, which clients compare.

@@ -6,12 +6,12 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 use mizzen_tests::cluster::{self, Cluster, Options};
+use mizzen_tests::skip::{self, Why};
 
 #[tokio::test]
 async fn go_client() -> Result<()> {
     if cluster::find_tool("go").is_empty() {
-        println!("skipped: go is not on the PATH");
-        return Ok(());
+        return Ok(skip::test(&Why::program("go"))?);
     }
     // What the tests of reports of progress expect.
     let options = Options::new(cluster::mizzen()?).flag("--watch-progress-notify-interval=100ms");

@@ -1,19 +1,23 @@
 //! kubectl against two apiservers in turn, over a three-replica store: what one
 //! server wrote, the other shows. With every kubectl that is there: the one on
 //! the PATH and those in the folder that `MIZZEN_REFERENCE_DIR` names.
+//!
+//! A group of commands is a test, in a namespace of its own. All commands of a
+//! group that fail are told, each with the line that repeats it.
 
 mod change;
 mod end;
 mod make;
 mod old;
+mod read;
 mod runner;
 
-use std::cell::Cell;
 use std::path::PathBuf;
 
-use anyhow::Result;
-use mizzen_tests::apiserver::ApiServer;
-use mizzen_tests::cluster::{self, Cluster, Options};
+use anyhow::{Result, ensure};
+use mizzen_tests::cluster;
+use mizzen_tests::shared;
+use mizzen_tests::skip::{self, Why};
 
 use self::runner::Kubectl;
 
@@ -29,93 +33,73 @@ fn of_minors(minors: std::ops::Range<u32>) -> impl Iterator<Item = PathBuf> {
     minors.flat_map(|minor| cluster::find_tool(&format!("kubectl-1.{minor}")))
 }
 
-#[tokio::test]
-async fn kubectl() -> Result<()> {
-    let programs = kubectls();
+/// Runs a group of so many commands with each kubectl.
+async fn each(
+    programs: Vec<PathBuf>,
+    name: &str,
+    commands: usize,
+    group: fn(&Kubectl<'_>) -> Result<()>,
+) -> Result<()> {
     if programs.is_empty() {
-        println!("skipped: no kubectl on the PATH or beside the reference");
-        return Ok(());
+        return Ok(skip::test(&Why::program("kubectl of these versions"))?);
     }
-    Cluster::run(Options::new(cluster::mizzen()?), async |cluster| {
-        let endpoints = cluster.endpoints();
-        let servers = [ApiServer::start(&endpoints)?, ApiServer::start(&endpoints)?];
-        for (index, program) in programs.into_iter().enumerate() {
-            let kubectl = Kubectl {
-                program,
-                servers: &servers,
-                turn: Cell::new(0),
-                namespace: format!("test-{index}"),
-            };
-            let version = kubectl.json("version")?;
-            println!("kubectl {}", version["clientVersion"]["gitVersion"]);
-            namespaces(&kubectl)?;
-            reading(&kubectl)?;
-            make::config_maps(&kubectl)?;
-            make::creating(&kubectl)?;
-            change::applying(&kubectl)?;
-            change::patching(&kubectl)?;
-            change::rolling_out(&kubectl)?;
-            end::watching(&kubectl)?;
-            end::deleting(&kubectl)?;
-        }
-        for program in of_minors(20..27) {
-            let kubectl = Kubectl {
-                program,
-                servers: &servers,
-                turn: Cell::new(0),
-                namespace: "old".to_owned(),
-            };
-            old::before_openapi_v3(&kubectl)?;
-        }
-        Ok(())
-    })
-    .await
+    let api = shared::resource_api().await?;
+    let mut failures = Vec::new();
+    for (index, program) in programs.into_iter().enumerate() {
+        let kubectl = Kubectl::new(program, &api.servers, format!("{name}-{index}"));
+        let ended = kubectl
+            .prints(&format!("create namespace {name}-{index}"), &["created"])
+            .and_then(|_| group(&kubectl));
+        failures.extend(kubectl.judge(1 + commands, ended));
+    }
+    ensure!(
+        failures.is_empty(),
+        "{}\n{} failed:\n{}\nreproduce: cargo test --release -p mizzen-tests --test api {}",
+        api.failure_report(),
+        failures.len(),
+        failures.join("\n"),
+        std::thread::current().name().unwrap_or_default(),
+    );
+    Ok(())
 }
 
-fn namespaces(kubectl: &Kubectl<'_>) -> Result<()> {
-    kubectl.prints("get namespaces", &["default", "kube-system", "Active"])?;
-    kubectl.fails("create configmap early", "", &["namespaces", "not found"])?;
-    let name = kubectl.namespace.clone();
-    kubectl.prints(
-        &format!("create namespace {name}"),
-        &[&format!("namespace/{name} created")],
-    )?;
-    kubectl.fails(&format!("create namespace {name}"), "", &["already exists"])
+macro_rules! groups {
+    ($($name:ident: $group:path, $commands:literal;)*) => {$(
+        #[tokio::test]
+        async fn $name() -> Result<()> {
+            let name = stringify!($name).replace('_', "-");
+            each(kubectls(), &name, $commands, $group).await
+        }
+    )*};
 }
 
-fn reading(kubectl: &Kubectl<'_>) -> Result<()> {
-    kubectl.prints(
-        "api-resources",
-        &[
-            "deploy ",
-            "apps/v1",
-            "PersistentVolumeClaim",
-            "resource.k8s.io/v1",
-        ],
-    )?;
-    kubectl.prints("api-versions", &["apps/v1", "storage.k8s.io/v1", "v1"])?;
-    kubectl.prints(
-        "explain deployment.spec.strategy",
-        &["rollingUpdate", "FIELD: strategy"],
-    )?;
-    kubectl.prints("explain pod --recursive", &["containerPort", "mountPath"])?;
-    kubectl.prints("auth can-i create pods", &["yes"])?;
-    kubectl.prints("auth can-i --list", &["*.*", "[*]"])?;
-    kubectl.prints(
-        "api-resources --namespaced=false -o name",
-        &["nodes\n", "clusterroles.rbac.authorization.k8s.io\n"],
-    )?;
-    kubectl.prints("auth whoami", &["system:admin"])?;
-    kubectl.prints("get --raw /readyz", &["ok"])?;
-    kubectl.prints("cluster-info", &["is running at"])?;
-    kubectl.fails(
-        "get configmap nothing",
-        "",
-        &["(NotFound)", "\"nothing\" not found"],
-    )?;
-    kubectl.fails(
-        "get pods --field-selector spec.image=a",
-        "",
-        &["field label not supported"],
-    )
+groups! {
+    namespaces: read::namespaces, 4;
+    discovery: read::discovery, 9;
+    authorization: read::authorization, 3;
+    config_maps: make::config_maps, 13;
+    deployments: make::deployments, 7;
+    services: make::services, 13;
+    autoscaling: make::autoscaling, 10;
+    jobs: make::jobs, 4;
+    secrets: make::secrets, 3;
+    other_kinds: make::other_kinds, 6;
+    pods: make::pods, 4;
+    forms: make::forms, 16;
+    tokens: make::tokens, 9;
+    applying: change::applying, 5;
+    patching: change::patching, 11;
+    replacing: change::replacing, 4;
+    rolling_out: change::rolling_out, 19;
+    watching: end::watching, 4;
+    waiting: end::waiting, 4;
+    deleting: end::deleting, 13;
+    cascades: end::cascades, 19;
+    ending_a_namespace: end::ending_a_namespace, 5;
+}
+
+#[tokio::test]
+async fn before_openapi_v3() -> Result<()> {
+    let programs = of_minors(20..27).collect();
+    each(programs, "old", 11, old::before_openapi_v3).await
 }

@@ -5,6 +5,7 @@ use anyhow::Result;
 use mizzen_tests::apiserver::ApiServer;
 use mizzen_tests::cluster::{self, Cluster, Options};
 use mizzen_tests::malformed::{Settings, run};
+use mizzen_tests::setting;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn malformed_requests_are_refused() -> Result<()> {
@@ -13,7 +14,7 @@ async fn malformed_requests_are_refused() -> Result<()> {
         let settings = Settings {
             seed: 1,
             first: 0,
-            requests: 10_000,
+            requests: setting("MIZZEN_TEST_REQUESTS", 10_000),
             findings: 1,
         };
         let report = run(&server, &cluster.channel(0)?, &settings).await?;

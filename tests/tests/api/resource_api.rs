@@ -16,12 +16,18 @@ use mizzen_proto::etcdserverpb::{PutRequest, RangeRequest};
 use mizzen_tests::apiserver::ApiServer;
 use mizzen_tests::cluster::{self, Cluster, Options};
 use mizzen_tests::https::Https;
+use mizzen_tests::shared;
 use serde_json::{Value, json};
 
-const REPRODUCE: &str = "reproduce: cargo test --release -p mizzen-tests --test api resource_api";
+/// Runs a test on two servers that others use too.
+async fn on_both(test: impl AsyncFnOnce(&[Https; 2]) -> Result<()>) -> Result<()> {
+    let api = shared::resource_api().await?;
+    let tested = test(&api.doors().await?).await;
+    tested.with_context(|| api.failure_report())
+}
 
-#[tokio::test]
-async fn what_clients_get_beside_objects() -> Result<()> {
+/// Runs a test on two servers and a store that nobody else uses.
+async fn alone(test: impl AsyncFnOnce(&Cluster, &[Https; 2]) -> Result<()>) -> Result<()> {
     Cluster::run(Options::new(cluster::mizzen()?), async |cluster| {
         let endpoints = cluster.endpoints();
         let servers = [ApiServer::start(&endpoints)?, ApiServer::start(&endpoints)?];
@@ -29,26 +35,58 @@ async fn what_clients_get_beside_objects() -> Result<()> {
             Https::connect(&servers[0]).await?,
             Https::connect(&servers[1]).await?,
         ];
-        compressed(&doors[0]).await.context("compression")?;
-        counted(&doors[0]).await.context("metrics")?;
-        openapi_v2(&doors[0]).await.context("OpenAPI v2")?;
-        too_old(&doors[0]).await.context("a watch from long ago")?;
-        events_in_two_versions(&doors).await.context("events")?;
-        addresses_of_services(cluster, &doors)
-            .await
-            .context("services")?;
-        namespaces_that_end(&doors)
-            .await
-            .context("namespaces that end")?;
-        service_kubernetes(&doors)
-            .await
-            .context("the Service kubernetes")?;
-        stored_without_defaults(cluster, &doors[0])
-            .await
-            .context("a pod without defaults")
+        test(cluster, &doors).await
     })
     .await
-    .context(REPRODUCE)
+}
+
+#[tokio::test]
+async fn large_answers_are_compressed() -> Result<()> {
+    on_both(async |[door, _]| compressed(door).await).await
+}
+
+#[tokio::test]
+async fn requests_are_counted() -> Result<()> {
+    let api = shared::resource_api().await?;
+    // Its counts are of this test alone.
+    let server = ApiServer::start(&api.cluster.endpoints())?;
+    counted(&Https::connect(&server).await?).await
+}
+
+#[tokio::test]
+async fn openapi_v2_is_served() -> Result<()> {
+    on_both(async |[door, _]| openapi_v2(door).await).await
+}
+
+#[tokio::test]
+async fn a_watch_from_long_ago_is_told_so() -> Result<()> {
+    on_both(async |[door, _]| too_old(door).await).await
+}
+
+#[tokio::test]
+async fn events_are_served_in_two_versions() -> Result<()> {
+    on_both(events_in_two_versions).await
+}
+
+#[tokio::test]
+async fn services_have_addresses_and_ports_of_their_own() -> Result<()> {
+    alone(addresses_of_services).await
+}
+
+#[tokio::test]
+async fn nothing_is_created_in_a_namespace_that_ends() -> Result<()> {
+    on_both(namespaces_that_end).await
+}
+
+#[tokio::test]
+async fn the_service_kubernetes_comes_back() -> Result<()> {
+    on_both(service_kubernetes).await
+}
+
+#[tokio::test]
+async fn an_object_stored_without_defaults_can_be_updated() -> Result<()> {
+    let api = shared::resource_api().await?;
+    stored_without_defaults(&api.cluster, &api.doors().await?[0]).await
 }
 
 fn header(name: &'static str, value: &'static str) -> HeaderMap {
@@ -396,7 +434,6 @@ async fn stored_without_defaults(cluster: &Cluster, door: &Https) -> Result<()> 
     Ok(())
 }
 
-/// The Service `kubernetes` is there from the start, and comes back.
 /// A server whose cache still shows a namespace that another one has begun to
 /// end creates nothing in it.
 async fn namespaces_that_end(doors: &[Https; 2]) -> Result<()> {
@@ -428,6 +465,7 @@ async fn namespaces_that_end(doors: &[Https; 2]) -> Result<()> {
     Ok(())
 }
 
+/// The Service `kubernetes` is there from the start, and comes back.
 async fn service_kubernetes(doors: &[Https; 2]) -> Result<()> {
     let path = "/api/v1/namespaces/default/services/kubernetes";
     let first = doors[0].json(Method::GET, path, None).await?;

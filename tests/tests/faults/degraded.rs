@@ -2,7 +2,7 @@
 //! disk, a quorum, trust in their data.
 //!
 //! The test of a full disk mounts a small file system in memory, and is skipped
-//! where it may not. `MIZZEN_TEST_ROUNDS` sets how often the disk is filled (10
+//! where it may not. `MIZZEN_TEST_ROUNDS` sets how often the disk is filled (3
 //! if not given).
 
 use std::io::Write as _;
@@ -19,6 +19,8 @@ use mizzen_proto::etcdserverpb::{
     lease_client::LeaseClient, maintenance_client::MaintenanceClient, request_op,
 };
 use mizzen_tests::cluster::{self, Cluster, Options};
+use mizzen_tests::setting;
+use mizzen_tests::skip::{self, Why};
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
@@ -232,19 +234,18 @@ async fn without_a_quorum_writes_are_refused_and_stale_reads_served() -> Result<
 struct SmallDisk(tempfile::TempDir);
 
 impl SmallDisk {
-    /// `None` where this process may not mount.
-    fn mount(bytes: u64) -> Result<Option<Self>> {
+    /// The reason where this process may not mount.
+    fn mount(bytes: u64) -> Result<Result<Self, Why>> {
         let directory = tempfile::Builder::new().prefix("small-disk-").tempdir()?;
         let mounted = Command::new("mount")
             .args(["-t", "tmpfs", "-o", &format!("size={bytes}"), "tmpfs"])
             .arg(directory.path())
             .output()?;
         if mounted.status.success() {
-            return Ok(Some(Self(directory)));
+            return Ok(Ok(Self(directory)));
         }
         let said = String::from_utf8_lossy(&mounted.stderr);
-        println!("skipped: no small disk can be mounted: {}", said.trim());
-        Ok(None)
+        Ok(Err(Why::Refused(format!("mount: {said}"))))
     }
 
     fn path(&self) -> &Path {
@@ -298,11 +299,11 @@ const DISK_FULL: &str = "etcdserver: no space left on the disk of a member";
 
 #[tokio::test]
 async fn a_full_disk_refuses_writes_until_it_has_room() -> Result<()> {
-    let Some(disk) = SmallDisk::mount(DISK)? else {
-        return Ok(());
+    let disk = match SmallDisk::mount(DISK)? {
+        Ok(disk) => disk,
+        Err(why) => return Ok(skip::test(&why)?),
     };
-    let rounds = std::env::var("MIZZEN_TEST_ROUNDS");
-    let rounds = rounds.ok().and_then(|text| text.parse().ok()).unwrap_or(10);
+    let rounds = setting("MIZZEN_TEST_ROUNDS", 3);
     let options = Options::new(cluster::mizzen()?).directory(disk.path());
     Cluster::run(options, async |cluster| {
         let processes: Vec<_> = (0..3).map(|index| cluster.pid(index)).collect();

@@ -5,13 +5,14 @@
 use anyhow::{Context as _, Result};
 use mizzen_tests::cluster::{self, Cluster, Options};
 use mizzen_tests::follow::{self, Settings};
+use mizzen_tests::skip::{self, Why};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn informers_miss_nothing() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let client_go = follow::build(folder.path())?;
     if client_go.is_none() {
-        println!("skipped: client-go's informers (go is not on the PATH)");
+        skip::part("client-go's informers", &Why::program("go"))?;
     }
     let kube_rs = follow::build_kube_rs()?;
     let settings = Settings {

@@ -30,11 +30,12 @@ async fn leases_end_in_time_while_leaders_are_killed() -> Result<()> {
         kills: 2,
         time: Duration::from_secs(15),
         election: ELECTION,
-        // A busy machine is no reason to fail.
-        slack: Duration::from_secs(20),
+        // A busy machine is no reason to fail; a lease whose time began anew
+        // once too often is, and ends a whole time to live late.
+        slack: Duration::from_secs(4),
         seed: 1,
     };
-    Cluster::run(options()?, async |cluster| {
+    Cluster::run(options()?.alone(), async |cluster| {
         println!("{:?}", churn::run(cluster, plan).await?);
         Ok(())
     })
@@ -49,7 +50,7 @@ async fn leases_of_the_same_second_all_end_and_puts_go_on() -> Result<()> {
         control: Duration::from_secs(3),
         rate: 100,
     };
-    Cluster::run(options()?, async |cluster| {
+    Cluster::run(options()?.alone(), async |cluster| {
         let report = storm::run(cluster, plan).await?;
         println!("{report:?}");
         ensure!(report.early == 0, "{} leases ended early", report.early);

@@ -14,13 +14,13 @@ use mizzen_proto::etcdserverpb::{
 };
 use mizzen_tests::cluster::{self, Cluster, Options};
 use mizzen_tests::load::Load;
+use mizzen_tests::setting;
 use tonic::transport::Channel;
 
 const PER_SECOND: u32 = 300;
 
-fn rounds() -> usize {
-    let given = std::env::var("MIZZEN_TEST_ROUNDS");
-    given.ok().and_then(|text| text.parse().ok()).unwrap_or(1)
+fn rounds() -> u64 {
+    setting("MIZZEN_TEST_ROUNDS", 1)
 }
 
 fn channels(cluster: &Cluster, members: &[usize]) -> Result<Vec<Channel>> {

@@ -14,6 +14,7 @@ use mizzen_proto::etcdserverpb::{
     MemberUpdateRequest, PutRequest, cluster_client::ClusterClient, kv_client::KvClient,
 };
 use mizzen_tests::cluster::{self, Cluster, Options};
+use mizzen_tests::setting;
 use tonic::Status;
 use tonic::transport::Channel;
 
@@ -63,11 +64,6 @@ impl Call {
             Self::Update(request) => url(&request.peer_ur_ls),
         }
     }
-}
-
-fn entries() -> u64 {
-    let given = std::env::var("MIZZEN_TEST_ENTRIES");
-    given.ok().and_then(|text| text.parse().ok()).unwrap_or(2)
 }
 
 async fn put(cluster: &Cluster, index: usize) -> Result<(), Status> {
@@ -336,7 +332,7 @@ async fn is_running(cluster: &mut Cluster, index: usize) -> Result<bool> {
 }
 
 async fn each(operation: Operation) -> Result<()> {
-    for entries in 1..=entries() {
+    for entries in 1..=setting("MIZZEN_TEST_ENTRIES", 2) {
         interrupt(operation, entries).await?;
     }
     Ok(())

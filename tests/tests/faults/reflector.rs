@@ -3,8 +3,10 @@
 use std::process::Command;
 
 use anyhow::{Result, ensure};
+use mizzen_tests::machine;
 
 fn reflect(arguments: &[&str]) -> Result<()> {
+    let _machine = machine::shared_blocking();
     let status = Command::new(env!("CARGO_BIN_EXE_reflector"))
         .args(arguments)
         .status()?;

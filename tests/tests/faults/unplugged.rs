@@ -9,6 +9,7 @@ use mizzen_proto::etcdserverpb::PutRequest;
 use mizzen_proto::etcdserverpb::kv_client::KvClient;
 use mizzen_tests::cluster::{self, Cluster, Options};
 use mizzen_tests::hosts::Hosts;
+use mizzen_tests::skip::{self, Why};
 use mizzen_tests::snapshot::same_hash;
 
 /// TCP sends again after 0.2 s, 0.6 s, 1.4 s and so on: what is lost at 25.4 s it
@@ -51,8 +52,8 @@ async fn a_member_is_back_soon_after_its_network_is() -> Result<()> {
     let hosts = match Hosts::new(3) {
         Ok(hosts) => Arc::new(hosts),
         Err(error) => {
-            println!("skipped: no network namespaces: {error:#}");
-            return Ok(());
+            let why = Why::Refused(format!("network namespaces: {error:#}"));
+            return Ok(skip::test(&why)?);
         }
     };
     let options = Options::new(cluster::mizzen()?).hosts(hosts.clone());

@@ -4,6 +4,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 use mizzen_tests::cluster;
+use mizzen_tests::machine;
 
 /// Snapshots come often, and one is needed after nearly every kill.
 const ARGUMENTS: [&str; 6] = [
@@ -17,6 +18,7 @@ const ARGUMENTS: [&str; 6] = [
 
 #[test]
 fn watchers_on_all_members_see_the_same_through_kills() -> Result<()> {
+    let _machine = machine::shared_blocking();
     let output = Command::new(env!("CARGO_BIN_EXE_watch_chaos"))
         .args(ARGUMENTS)
         .arg("--server")

@@ -1,5 +1,6 @@
-//! A short slice of the differential test and of the fuzzer. The programs
-//! `differential` and `fuzz_member` run for longer.
+//! A short slice of the differential test and of the fuzzer; the programs
+//! `differential` and `fuzz_member` run for longer. `MIZZEN_TEST_SEQUENCES` and
+//! `MIZZEN_TEST_CASES` set how long these are (20 and 1,500 if not given).
 
 use std::env;
 use std::path::PathBuf;
@@ -12,12 +13,16 @@ use mizzen_proto::etcdserverpb::{
     request_op::Request,
 };
 use mizzen_tests::cluster::{self, Cluster, Options};
+use mizzen_tests::machine;
+use mizzen_tests::setting;
+use mizzen_tests::skip::{self, Why};
 
 /// Runs `differential` with the arguments; skips the test without a reference.
 fn compare(arguments: &[&str]) -> Result<()> {
     if reference()?.is_none() {
         return Ok(());
     }
+    let _machine = machine::shared_blocking();
     let status = Command::new(env!("CARGO_BIN_EXE_differential"))
         .args(arguments)
         .status()?;
@@ -30,7 +35,7 @@ fn reference() -> Result<Option<PathBuf>> {
     match cluster::reference() {
         Ok(path) => Ok(Some(path)),
         Err(error) if env::var_os("ETCD_REFERENCE_BIN").is_none() => {
-            eprintln!("SKIPPED: {error:#}");
+            skip::test(&Why::Program(format!("{error:#}")))?;
             Ok(None)
         }
         Err(error) => Err(error),
@@ -49,13 +54,16 @@ fn etcd_answers_like_itself() -> Result<()> {
 
 #[test]
 fn mizzen_answers_like_etcd() -> Result<()> {
-    compare(&["--candidate-members=3", "--seed=1", "--sequences=20"])
+    let sequences = format!("--sequences={}", setting("MIZZEN_TEST_SEQUENCES", 20));
+    compare(&["--candidate-members=3", "--seed=1", &sequences])
 }
 
 #[test]
 fn mizzen_stays_up_when_fuzzed() -> Result<()> {
+    let _machine = machine::shared_blocking();
     let status = Command::new(env!("CARGO_BIN_EXE_fuzz_member"))
-        .args(["--seed=1", "--cases=1500"])
+        .arg("--seed=1")
+        .arg(format!("--cases={}", setting("MIZZEN_TEST_CASES", 1_500)))
         .status()?;
     ensure!(status.success(), "see the command printed above");
     Ok(())

@@ -6,6 +6,7 @@ use std::process::{Command, Output};
 
 use anyhow::{Context as _, Result, ensure};
 use mizzen_tests::cluster;
+use mizzen_tests::skip::{self, Why};
 
 struct Script {
     run: PathBuf,
@@ -78,7 +79,7 @@ fn exercise(script: &Script) -> Result<()> {
     let again = script.ok("start")?;
     ensure!(again.matches("runs already").count() == 6, "{again}");
     if cluster::find_tool("kubectl").is_empty() {
-        println!("skipped: kubectl is not on the PATH");
+        skip::part("kubectl on what it started", &Why::program("kubectl"))?;
     } else {
         script.kubectl("kubeconfig", &["create", "configmap", "kept"])?;
         for kubeconfig in ["kubeconfig", "kubeconfig-2", "kubeconfig-3"] {

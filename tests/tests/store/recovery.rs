@@ -16,6 +16,7 @@ use mizzen_proto::etcdserverpb::{
     cluster_client::ClusterClient, kv_client::KvClient,
 };
 use mizzen_tests::cluster::{self, Cluster, Options};
+use mizzen_tests::skip::{self, Why};
 use tonic::Status;
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -119,8 +120,8 @@ struct Disk {
 impl Disk {
     const BYTES: u64 = 1 << 30;
 
-    /// `None` where this process may not mount or freeze.
-    fn mount() -> Result<Option<Self>> {
+    /// The reason where this process may not mount or freeze.
+    fn mount() -> Result<Result<Self, Why>> {
         let directory = tempfile::Builder::new().prefix("disk-").tempdir()?;
         let image = directory.path().join("image");
         std::fs::File::create(&image)?.set_len(Self::BYTES)?;
@@ -131,24 +132,27 @@ impl Disk {
             frozen: false,
         };
         let made = Command::new("mkfs.ext4").arg("-q").arg(&image).output();
-        if !worked(made) {
-            return Ok(None);
+        if let Err(why) = worked("mkfs.ext4", made) {
+            return Ok(Err(why));
         }
         let mut mount = Command::new("mount");
         mount.args(["-o", "loop"]).arg(&image).arg(disk.path());
-        disk.mounted = worked(mount.output());
+        if let Err(why) = worked("mount", mount.output()) {
+            return Ok(Err(why));
+        }
+        disk.mounted = true;
         // Never freeze what it would have been mounted on.
         let device = |path: &Path| std::fs::metadata(path).map(|meta| meta.dev());
-        if !disk.mounted || device(&disk.path())? == device(disk.directory.path())? {
-            return Ok(None);
+        if device(&disk.path())? == device(disk.directory.path())? {
+            return Ok(Err(Why::Refused("mount: nothing was mounted".to_owned())));
         }
         let frozen = disk.freeze();
-        if !worked(frozen) {
+        if let Err(why) = worked("fsfreeze", frozen) {
             disk.frozen = false;
-            return Ok(None);
+            return Ok(Err(why));
         }
         disk.thaw()?;
-        Ok(Some(disk))
+        Ok(Ok(disk))
     }
 
     fn path(&self) -> std::path::PathBuf {
@@ -167,15 +171,14 @@ impl Disk {
     }
 }
 
-/// Whether a command did what it was for; else says that the test is skipped.
-fn worked(command: std::io::Result<Output>) -> bool {
+/// Whether a command did what it was for; else why the test is skipped.
+fn worked(name: &str, command: std::io::Result<Output>) -> Result<(), Why> {
     let said = match command {
-        Ok(output) if output.status.success() => return true,
-        Ok(output) => String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+        Ok(output) if output.status.success() => return Ok(()),
+        Ok(output) => String::from_utf8_lossy(&output.stderr).into_owned(),
         Err(error) => error.to_string(),
     };
-    println!("skipped: no disk can be mounted and frozen: {said}");
-    false
+    Err(Why::Refused(format!("{name}: {said}")))
 }
 
 fn fsfreeze(how: &str, path: &Path) -> std::io::Result<Output> {
@@ -205,8 +208,9 @@ async fn a_leader_whose_disk_stalls_hands_over() -> Result<()> {
     let mut options = Options::new(cluster::mizzen()?);
     let mut disks = Vec::new();
     for index in 0..3 {
-        let Some(disk) = Disk::mount()? else {
-            return Ok(());
+        let disk = match Disk::mount()? {
+            Ok(disk) => disk,
+            Err(why) => return Ok(skip::test(&why)?),
         };
         let log = disk.path().join("log");
         options = options.member_flag(index, format!("--wal-dir={}", log.display()));

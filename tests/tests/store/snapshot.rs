@@ -10,16 +10,10 @@ use std::time::Instant;
 
 use anyhow::{Result, ensure};
 use mizzen_tests::cluster::{self, Cluster, Options};
+use mizzen_tests::setting;
 use mizzen_tests::snapshot::{
     INSTALLED, KEYS, break_off, count, leave_behind, no_leftovers, percentile, same_hash, write,
 };
-
-fn scale(variable: &str, default: u64) -> u64 {
-    std::env::var(variable)
-        .ok()
-        .and_then(|value| value.parse().ok())
-        .unwrap_or(default)
-}
 
 fn options() -> Result<Options> {
     Ok(Options::new(cluster::mizzen()?)
@@ -29,7 +23,7 @@ fn options() -> Result<Options> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_member_that_missed_a_purge_catches_up_while_writes_go_on() -> Result<()> {
-    let writes = scale("MIZZEN_SNAPSHOT_WRITES", 10_000);
+    let writes = setting("MIZZEN_SNAPSHOT_WRITES", 10_000);
     Cluster::run(options()?, async |cluster| {
         let leader = cluster.leader().await?;
         let behind = (leader + 1) % cluster.len();
@@ -66,6 +60,6 @@ async fn a_member_that_missed_a_purge_catches_up_while_writes_go_on() -> Result<
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_transfer_that_breaks_off_begins_anew_and_leaves_nothing() -> Result<()> {
-    let kills = scale("MIZZEN_SNAPSHOT_KILLS", 4);
+    let kills = setting("MIZZEN_SNAPSHOT_KILLS", 4);
     Cluster::run(options()?, async |cluster| break_off(cluster, kills).await).await
 }

@@ -20,6 +20,7 @@ use mizzen_proto::etcdserverpb::{PutRequest, RangeRequest};
 use mizzen_tests::apiserver::ApiServer;
 use mizzen_tests::cluster::{self, Cluster, Options};
 use mizzen_tests::https::Https;
+use mizzen_tests::skip::{self, Why};
 use serde_json::Value;
 use tonic::transport::Channel;
 
@@ -98,8 +99,7 @@ async fn shown(https: &Https, resource: &Resource) -> Result<Value> {
 /// Gives stored objects to upstream's types, which must make the same of them.
 fn judge(objects: &[(String, Bytes, Value)]) -> Result<()> {
     if cluster::find_tool("go").is_empty() {
-        println!("skipped: upstream's types (go is not on the PATH)");
-        return Ok(());
+        return Ok(skip::part("upstream's types", &Why::program("go"))?);
     }
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("kubernetes");
     let mut child = Command::new("go")

@@ -91,14 +91,7 @@ impl Drop for Running {
     }
 }
 
-pub fn all(etcdctl: &Etcdctl) -> Result<()> {
-    watch(etcdctl)?;
-    lease(etcdctl)?;
-    lock(etcdctl)?;
-    elect(etcdctl)
-}
-
-fn watch(etcdctl: &Etcdctl) -> Result<()> {
+pub fn watch(etcdctl: &Etcdctl) -> Result<()> {
     etcdctl.prints(&["put", "watched/a", "1"], "", "OK\n")?;
     let reply = etcdctl.json(&["get", "watched/a"])?;
     let revision = reply["header"]["revision"].as_i64().context("revision")?;
@@ -144,7 +137,7 @@ fn watch(etcdctl: &Etcdctl) -> Result<()> {
     Ok(())
 }
 
-fn lease(etcdctl: &Etcdctl) -> Result<()> {
+pub fn lease(etcdctl: &Etcdctl) -> Result<()> {
     let granted = etcdctl.output(&["lease", "grant", "1000"], "")?;
     let id = granted
         .strip_prefix("lease ")
@@ -185,7 +178,7 @@ fn lease(etcdctl: &Etcdctl) -> Result<()> {
     )
 }
 
-fn lock(etcdctl: &Etcdctl) -> Result<()> {
+pub fn lock(etcdctl: &Etcdctl) -> Result<()> {
     let command = ["lock", "locked", "--", "echo", "mine"];
     etcdctl.prints(&command, "", "mine\n")?;
     let held = Running::start(etcdctl, &["lock", "locked"])?;
@@ -203,7 +196,7 @@ fn lock(etcdctl: &Etcdctl) -> Result<()> {
     etcdctl.prints(&["get", "locked/", "--prefix"], "", "")
 }
 
-fn elect(etcdctl: &Etcdctl) -> Result<()> {
+pub fn elect(etcdctl: &Etcdctl) -> Result<()> {
     let first = Running::start(etcdctl, &["elect", "elected", "one"])?;
     let key = first.line()?;
     first.prints(&["one"])?;

@@ -1,6 +1,6 @@
 //! `apply`, `diff`, `patch`, `edit`, `replace` and `rollout`.
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use serde_json::{Value, json};
 
 use super::runner::Kubectl;
@@ -25,79 +25,70 @@ pub fn applying(kubectl: &Kubectl<'_>) -> Result<()> {
         (applied("nginx:2", 4), "configured"),
     ];
     for (file, expected) in &steps {
-        let printed = kubectl.fed("apply -f -", file)?;
-        ensure!(
-            printed == format!("deployment.apps/app {expected}\n"),
-            "{printed}"
-        );
+        let expected = format!("deployment.apps/app {expected}\n");
+        kubectl.prints_only("apply -f -", file, &expected)?;
     }
-    let (printed, line) = kubectl.run(&["diff", "-f", "-"], &applied("nginx:3", 4))?;
-    ensure!(
-        printed.code == Some(1)
-            && printed.stdout.contains("-        image: nginx:2")
-            && printed.stdout.contains("+        image: nginx:3"),
-        "{line}: {}{}",
-        printed.stdout,
-        printed.stderr
-    );
-    let (printed, line) = kubectl.run(&["diff", "-f", "-"], &applied("nginx:2", 4))?;
-    ensure!(
-        printed.success && printed.stdout.is_empty(),
-        "{line}: {}",
-        printed.stdout
-    );
-    Ok(())
+    kubectl.differs(
+        &applied("nginx:3", 4),
+        &["-        image: nginx:2", "+        image: nginx:3"],
+    )?;
+    kubectl.differs(&applied("nginx:2", 4), &[])
+}
+
+fn replicas_and_images(kubectl: &Kubectl<'_>, expected: &str) -> Result<()> {
+    kubectl.prints_only(
+        "get deployment app -o jsonpath={.spec.replicas},{.spec.template.spec.containers[*].image}",
+        "",
+        expected,
+    )
+}
+
+fn patch(kubectl: &Kubectl<'_>, kind: &str, patch: &str) -> Result<()> {
+    let kind = format!("--type={kind}");
+    let arguments = ["patch", "deployment", "app", &kind, "-p", patch];
+    kubectl.words(&arguments, &["patched"]).map(drop)
 }
 
 pub fn patching(kubectl: &Kubectl<'_>) -> Result<()> {
-    let images = || {
-        kubectl.prints(
-            "get deployment app -o jsonpath={.spec.replicas},{.spec.template.spec.containers[*].image}",
-            &[],
-        )
-    };
-    let strategic =
+    kubectl.fed("apply -f -", &applied("nginx:2", 4))?;
+    let second =
         r#"{"spec":{"template":{"spec":{"containers":[{"name":"d","image":"redis:2"}]}}}}"#;
-    kubectl.words(
-        &["patch", "deployment", "app", "-p", strategic],
-        &["patched"],
-    )?;
-    let merge = r#"{"spec":{"replicas":7}}"#;
-    kubectl.words(
-        &["patch", "deployment", "app", "--type=merge", "-p", merge],
-        &["patched"],
-    )?;
-    ensure!(images()? == "7,nginx:2 redis:2", "{}", images()?);
+    patch(kubectl, "strategic", second)?;
+    patch(kubectl, "merge", r#"{"spec":{"replicas":7}}"#)?;
+    replicas_and_images(kubectl, "7,nginx:2 redis:2")?;
     let operations = r#"[{"op":"test","path":"/spec/replicas","value":7},{"op":"replace","path":"/spec/replicas","value":8}]"#;
-    kubectl.words(
-        &[
-            "patch",
-            "deployment",
-            "app",
-            "--type=json",
-            "-p",
-            operations,
-        ],
-        &["patched"],
-    )?;
+    patch(kubectl, "json", operations)?;
     kubectl.fails(
         &format!("patch deployment app --type=json -p {operations}"),
         "",
         &["testing value"],
     )?;
     kubectl.prints("edit deployment app", &["edited"])?;
-    ensure!(images()? == "8,nginx:2 redis:3", "{}", images()?);
+    replicas_and_images(kubectl, "8,nginx:2 redis:3")?;
     kubectl.fails(
         r#"patch deployment app -p {"spec":{"selector":{"matchLabels":{"x":"y"}}}}"#,
         "",
         &["field is immutable"],
     )?;
-    let status = r#"{"status":{"readyReplicas":1,"replicas":1}}"#;
-    patch_status(kubectl, status)?;
+    patch_status(kubectl, r#"{"status":{"readyReplicas":1,"replicas":1}}"#)?;
     kubectl.prints("get deployment app", &["1/8"])?;
-    let stale = kubectl.json("get deployment app")?.to_string();
-    kubectl.prints("label deployment app x=y", &["labeled"])?;
-    kubectl.fails("replace -f -", &stale, &["the object has been modified"])
+    Ok(())
+}
+
+pub fn replacing(kubectl: &Kubectl<'_>) -> Result<()> {
+    kubectl.fed("apply -f -", &applied("nginx:2", 4))?;
+    let mut object = kubectl.json("get deployment app")?;
+    object["spec"]["replicas"] = 5.into();
+    kubectl.prints_only(
+        "replace -f -",
+        &object.to_string(),
+        "deployment.apps/app replaced\n",
+    )?;
+    kubectl.fails(
+        "replace -f -",
+        &object.to_string(),
+        &["the object has been modified"],
+    )
 }
 
 /// What controllers do with the deployment.
@@ -109,7 +100,7 @@ fn patch_status(kubectl: &Kubectl<'_>, status: &str) -> Result<()> {
 }
 
 /// A replica set as the deployment controller would make it.
-fn replica_set(deployment: &Value, revision: u32, image: &str) -> String {
+pub fn replica_set(deployment: &Value, revision: u32, image: &str) -> String {
     let name = format!("app-{revision}");
     json!({
         "apiVersion": "apps/v1", "kind": "ReplicaSet",
@@ -125,6 +116,7 @@ fn replica_set(deployment: &Value, revision: u32, image: &str) -> String {
 }
 
 pub fn rolling_out(kubectl: &Kubectl<'_>) -> Result<()> {
+    kubectl.fed("apply -f -", &applied("nginx:2", 8))?;
     let deployment = kubectl.json("get deployment app")?;
     for (revision, image) in [(1, "nginx:old"), (2, "nginx:new")] {
         kubectl.fed("create -f -", &replica_set(&deployment, revision, image))?;
