@@ -7,5 +7,7 @@ mod differential;
 mod make_run;
 mod recovery;
 mod snapshot;
+mod sources;
 mod storage;
+mod tidy;
 mod upgrade;
