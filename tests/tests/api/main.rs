@@ -7,4 +7,5 @@ mod etcdctl;
 mod go_conformance;
 mod kubectl;
 mod malformed;
+mod requests;
 mod resource_api;

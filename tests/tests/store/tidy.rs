@@ -113,6 +113,30 @@ fn files_are_short_or_say_why_not() {
     judge("a file of more than 800 lines", &found, &LONG_FILES);
 }
 
+/// A file that no program takes for a module is a test that nobody runs.
+#[test]
+fn every_test_belongs_to_a_program() {
+    let folder = root().join("tests/tests");
+    for entry in entries(&folder) {
+        assert!(entry.is_dir(), "{} is no program's", shown(&entry));
+    }
+    for file in sources::all(&folder) {
+        let stem = file.file_stem().expect("a name").to_string_lossy();
+        if stem == "main" {
+            continue;
+        }
+        let folder = file.parent().expect("it lies in a folder");
+        let parent = match folder.join("main.rs") {
+            main if main.is_file() => main,
+            _ => folder.with_extension("rs"),
+        };
+        let declared = read(&parent)
+            .lines()
+            .any(|line| line == format!("mod {stem};"));
+        assert!(declared, "{} does not name {stem}", shown(&parent));
+    }
+}
+
 /// The names in the first column of a map's table.
 fn mapped(file: &str) -> BTreeSet<String> {
     let text = read(&root().join(file));
