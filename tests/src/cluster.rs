@@ -20,6 +20,7 @@ use tempfile::TempDir;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::hosts::Hosts;
+use crate::machine::{self, Machine};
 
 mod binary;
 mod member;
@@ -46,6 +47,7 @@ pub struct Options {
     member_flags: Vec<(usize, String)>,
     directory: Option<PathBuf>,
     hosts: Option<Arc<Hosts>>,
+    alone: bool,
 }
 
 impl Options {
@@ -59,7 +61,16 @@ impl Options {
             member_flags: Vec::new(),
             directory: None,
             hosts: None,
+            alone: false,
         }
+    }
+
+    /// No other test of the program runs beside the cluster: for those that
+    /// judge how long something takes.
+    #[must_use]
+    pub fn alone(mut self) -> Self {
+        self.alone = true;
+        self
     }
 
     /// Each member runs on a host of its own instead of loopback.
@@ -114,6 +125,8 @@ pub struct Cluster {
     flags: Vec<String>,
     members: Vec<Member>,
     directory: TempDir,
+    /// None of a cluster that outlives its test.
+    machine: Option<Machine>,
 }
 
 impl Cluster {
@@ -151,6 +164,11 @@ impl Cluster {
             flags: options.flags,
             members: Vec::new(),
             directory,
+            machine: Some(if options.alone {
+                machine::alone().await
+            } else {
+                machine::shared().await
+            }),
         };
         for index in 0..options.members {
             let mut member = Member::new(
@@ -174,6 +192,11 @@ impl Cluster {
                 Err(error)
             }
         }
+    }
+
+    /// From now on the cluster is no reason for others to wait.
+    pub fn give_machine_back(&mut self) {
+        self.machine = None;
     }
 
     async fn launch(&mut self) -> Result<()> {
