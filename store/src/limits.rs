@@ -52,9 +52,6 @@ pub const APPEND_ENTRIES: u64 = 4_096;
 /// entry may be of the largest request.
 pub const PEER_MESSAGE_BYTES: usize = RAFT_READ_BYTES + REQUEST_BYTES + GRPC_OVERHEAD_BYTES;
 
-/// Replication messages sent to a follower and not answered.
-pub const APPENDS_IN_FLIGHT: usize = 64;
-
 /// A follower that leaves a replication message unanswered for this long, or
 /// up to twice that, is taken to hang. Far beyond what a busy disk takes.
 pub const PEER_STALL: Duration = Duration::from_secs(10);
@@ -142,8 +139,8 @@ pub const SNAPSHOT_BYTES_PER_SECOND_BUSY: u64 = 16 * 1024 * 1024;
 /// during which nothing moves, takes less.
 pub const SNAPSHOT_STALL: Duration = Duration::from_secs(30);
 
-/// Connections served at once on one listener; further ones wait to be
-/// accepted.
+/// Connections of clients served at once, fewer where the process may not have so
+/// many files open (`descriptors.rs`). Further ones are closed.
 pub const CONNECTIONS: usize = 32_768;
 
 /// Bytes a client may send on one stream before it is read: one request of the

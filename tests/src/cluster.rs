@@ -46,6 +46,7 @@ pub struct Options {
     member_flags: Vec<(usize, String)>,
     directory: Option<PathBuf>,
     hosts: Option<Arc<Hosts>>,
+    runner: Vec<String>,
 }
 
 impl Options {
@@ -59,7 +60,16 @@ impl Options {
             member_flags: Vec::new(),
             directory: None,
             hosts: None,
+            runner: Vec::new(),
         }
+    }
+
+    /// Each member is started by this command, which must become its process;
+    /// with [`Options::hosts`] it is not.
+    #[must_use]
+    pub fn run_by(mut self, command: &[&str]) -> Self {
+        self.runner = command.iter().map(|word| (*word).to_owned()).collect();
+        self
     }
 
     /// Each member runs on a host of its own instead of loopback.
@@ -122,6 +132,21 @@ impl Cluster {
     /// # Errors
     /// A member exits or is not ready within a minute. The logs are printed and kept.
     pub async fn start(options: Options) -> Result<Self> {
+        let mut cluster = Self::prepare(options)?;
+        match cluster.launch().await {
+            Ok(()) => Ok(cluster),
+            Err(error) => {
+                cluster.keep();
+                Err(error)
+            }
+        }
+    }
+
+    /// A cluster of which no member has been started yet.
+    ///
+    /// # Errors
+    /// No free ports, or no directory.
+    pub fn prepare(options: Options) -> Result<Self> {
         ensure!(
             [1, 3, 5].contains(&options.members),
             "{} members asked for",
@@ -164,16 +189,12 @@ impl Cluster {
             own.for_each(|(_, flag)| member.add_argument(flag.clone()));
             if let Some(hosts) = &options.hosts {
                 member.run_by(hosts.prefix(index));
+            } else {
+                member.run_by(options.runner.clone());
             }
             cluster.members.push(member);
         }
-        match cluster.launch().await {
-            Ok(()) => Ok(cluster),
-            Err(error) => {
-                cluster.keep();
-                Err(error)
-            }
-        }
+        Ok(cluster)
     }
 
     async fn launch(&mut self) -> Result<()> {
@@ -195,10 +216,17 @@ impl Cluster {
         options: Options,
         test: impl AsyncFnOnce(&mut Self) -> Result<()>,
     ) -> Result<()> {
-        let mut cluster = Self::start(options).await?;
-        let result = test(&mut cluster).await;
+        Self::start(options).await?.attend(test).await
+    }
+
+    /// Runs a test against this cluster, as [`run`](Self::run) does.
+    ///
+    /// # Errors
+    /// The test's own.
+    pub async fn attend(mut self, test: impl AsyncFnOnce(&mut Self) -> Result<()>) -> Result<()> {
+        let result = test(&mut self).await;
         if result.is_err() {
-            cluster.keep();
+            self.keep();
         }
         result
     }

@@ -10,6 +10,7 @@ pub mod https;
 pub mod leases;
 pub mod load;
 pub mod malformed;
+pub mod process;
 pub mod raw;
 pub mod reflector;
 pub mod snapshot;
