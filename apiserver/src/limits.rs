@@ -51,8 +51,6 @@ pub const HISTORY_BYTES_MAX: usize = 64 << 20;
 pub const WATCH_TURN: usize = 256;
 /// Chunks of a response are about so large.
 pub const CHUNK_BYTES: usize = 64 << 10;
-/// Chunks that wait for a client to read.
-pub const CHUNKS_MAX: usize = 4;
 /// Objects fetched from the store at once.
 pub const PAGE_OBJECTS: i64 = 500;
 /// The largest reply taken from the store: a page of objects of the store's

@@ -13,9 +13,6 @@ pub const GRPC_OVERHEAD_BYTES: usize = 512 * 1024;
 /// their own limit to the same value.
 pub const REPLY_BYTES: usize = i32::MAX as usize;
 
-/// Operations in one list of a transaction (etcd's --max-txn-ops).
-pub const TXN_OPS: usize = 128;
-
 /// Streams one client connection may have open (HTTP/2
 /// SETTINGS_MAX_CONCURRENT_STREAMS). etcd leaves it at u32::MAX; a connection
 /// that needs more than this opens another one.

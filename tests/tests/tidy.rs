@@ -147,6 +147,7 @@ fn to_come(name: &str) -> bool {
 fn may_start() -> BTreeMap<&'static str, &'static str> {
     BTreeMap::from([
         ("store/src/workers.rs", "gives them their owner"),
+        ("store/src/raft/runtime.rs", "openraft's tasks, watched"),
         ("apiserver/src/tasks.rs", "ends the process if one panics"),
         (
             "store/src/wal/mod.rs",
