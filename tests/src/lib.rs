@@ -14,3 +14,4 @@ pub mod process;
 pub mod raw;
 pub mod reflector;
 pub mod snapshot;
+pub mod sources;

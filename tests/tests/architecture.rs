@@ -8,6 +8,8 @@ use std::{
     process::Command,
 };
 
+use mizzen_tests::sources::names;
+
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
@@ -390,15 +392,6 @@ fn top_level(group: &str) -> Vec<&str> {
         }
     }
     paths
-}
-
-fn names(text: &str, word: &str) -> bool {
-    let part_of_word = |c: char| c.is_alphanumeric() || c == '_';
-    text.match_indices(word).any(|(at, _)| {
-        let before = text[..at].chars().next_back();
-        let after = text[at + word.len()..].chars().next();
-        !before.is_some_and(part_of_word) && !after.is_some_and(part_of_word)
-    })
 }
 
 /// Lines without comments, up to the file's own tests.

@@ -1,14 +1,15 @@
 //! Rules of the sources that hold only if somebody looks.
 //!
-//! Every bound in a `limits.rs` is used by the code of its package, and a test
-//! names it or the table below says why none does. Whatever lives as long as a
-//! process is started where it gets an owner.
+//! Every bound in a `limits.rs` is used by the code of its package. Whatever lives
+//! as long as a process is started where it gets an owner.
 
 use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
 };
+
+use mizzen_tests::sources::names;
 
 /// Each file of bounds, and where the code that must use them is.
 const BOUNDS: [(&str, &str); 5] = [
@@ -17,15 +18,6 @@ const BOUNDS: [(&str, &str); 5] = [
     ("store/core/src/limits.rs", "store/core/src"),
     ("store/h2/src/limits.rs", "store/h2/src"),
     ("apiserver/src/limits.rs", "apiserver/src"),
-];
-
-/// Where tests are that may reach a bound.
-const TESTS: [&str; 5] = [
-    "store/src",
-    "store/core",
-    "store/h2/src",
-    "apiserver",
-    "tests",
 ];
 
 fn root() -> PathBuf {
@@ -91,15 +83,6 @@ fn read(file: &Path) -> Source {
         into.push('\n');
     }
     source
-}
-
-fn names(text: &str, word: &str) -> bool {
-    let part_of_word = |c: char| c.is_alphanumeric() || c == '_';
-    text.match_indices(word).any(|(at, _)| {
-        let before = text[..at].chars().next_back();
-        let after = text[at + word.len()..].chars().next();
-        !before.is_some_and(part_of_word) && !after.is_some_and(part_of_word)
-    })
 }
 
 /// Names of the public constants of a file.

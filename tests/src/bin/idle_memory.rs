@@ -53,29 +53,34 @@ async fn main() -> Result<()> {
         "server", "kind", "number", "RSS MiB", "bytes each"
     );
     for server in servers {
-        Cluster::run(Options::new(&server).members(1), async |cluster| {
-            let pid = cluster.pid(0).context("it runs")?;
-            let (name, endpoint) = (server.display().to_string(), cluster.endpoint(0));
-            let print = |kind, number: usize, before: u64, after: u64| {
+        // Each from the start of a server: what the first kind used would be free
+        // for the second one.
+        for streams in [false, true] {
+            let options = Options::new(&server).members(1);
+            Cluster::run(options, async |cluster| {
+                let pid = cluster.pid(0).context("it runs")?;
+                let endpoint = cluster.endpoint(0);
+                let before = settled(pid).await?;
+                let (kind, number) = match streams {
+                    false => ("connections", arguments.connections),
+                    true => ("streams", arguments.streams),
+                };
+                let (idle, watching) = match streams {
+                    false => (idle(endpoint, number)?, Vec::new()),
+                    true => (Vec::new(), watch(endpoint, number)?),
+                };
+                let after = settled(pid).await?;
+                drop((idle, watching));
                 println!(
-                    "{name:<28} {kind:<12} {number:>8} {:>10.1} {:>14.0}",
+                    "{:<28} {kind:<12} {number:>8} {:>10.1} {:>14.0}",
+                    server.display(),
                     after as f64 / 1_048_576.0,
                     after.saturating_sub(before) as f64 / number.max(1) as f64
                 );
-            };
-            let before = settled(pid).await?;
-            let idle = idle(endpoint, arguments.connections)?;
-            let after = settled(pid).await?;
-            print("connections", idle.len(), before, after);
-            drop(idle);
-            let before = settled(pid).await?;
-            let watching = watch(endpoint, arguments.streams)?;
-            let after = settled(pid).await?;
-            print("streams", arguments.streams, before, after);
-            drop(watching);
-            Ok(())
-        })
-        .await?;
+                Ok(())
+            })
+            .await?;
+        }
     }
     Ok(())
 }
