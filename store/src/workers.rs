@@ -68,11 +68,7 @@ impl Owner {
     }
 
     fn panicked(&self, name: &str, panic: &(dyn Any + Send)) {
-        let message = panic
-            .downcast_ref::<&str>()
-            .copied()
-            .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-            .unwrap_or("of another type than text");
+        let message = message(panic);
         (self.inner.fail)(&io::Error::other(format!("{name} panicked: {message}")));
     }
 
@@ -151,12 +147,17 @@ pub fn beside(name: &'static str, work: impl FnOnce() + Send + 'static) {
     });
 }
 
+/// What a panic says.
+fn message(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("of another type than text")
+}
+
 /// Has every panic of this process logged, in one line.
 pub fn log_panics() {
     std::panic::set_hook(Box::new(|panic| {
-        let message = panic
-            .payload_as_str()
-            .unwrap_or("of another type than text");
+        let message = message(panic.payload());
         let place = panic.location().map(ToString::to_string);
         tracing::error!(
             thread = thread::current().name().unwrap_or_default(),
@@ -263,8 +264,8 @@ mod tests {
     #[tokio::test]
     async fn whoever_ends_early_ends_the_member() {
         let (owner, mut failures) = owner();
-        let task = owner.scope(async { spawn("a task", async {}) }).await;
-        task.await.expect("no panic");
+        let task = async { spawn("a task", async {}).await };
+        owner.scope(task).await.expect("no panic");
         let reason = failures.recv().await.expect("a failure");
         assert_eq!(reason, "a task has ended while the member goes on");
     }
