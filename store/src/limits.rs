@@ -13,9 +13,6 @@ pub const GRPC_OVERHEAD_BYTES: usize = 512 * 1024;
 /// their own limit to the same value.
 pub const REPLY_BYTES: usize = i32::MAX as usize;
 
-/// Operations in one list of a transaction (etcd's --max-txn-ops).
-pub const TXN_OPS: usize = 128;
-
 /// Streams one client connection may have open (HTTP/2
 /// SETTINGS_MAX_CONCURRENT_STREAMS). etcd leaves it at u32::MAX; a connection
 /// that needs more than this opens another one.
@@ -51,9 +48,6 @@ pub const APPEND_ENTRIES: u64 = 4_096;
 /// Largest message between peers, bytes: one read of the log, whose last
 /// entry may be of the largest request.
 pub const PEER_MESSAGE_BYTES: usize = RAFT_READ_BYTES + REQUEST_BYTES + GRPC_OVERHEAD_BYTES;
-
-/// Replication messages sent to a follower and not answered.
-pub const APPENDS_IN_FLIGHT: usize = 64;
 
 /// A follower that leaves a replication message unanswered for this long, or
 /// up to twice that, is taken to hang. Far beyond what a busy disk takes.
@@ -142,8 +136,8 @@ pub const SNAPSHOT_BYTES_PER_SECOND_BUSY: u64 = 16 * 1024 * 1024;
 /// during which nothing moves, takes less.
 pub const SNAPSHOT_STALL: Duration = Duration::from_secs(30);
 
-/// Connections served at once on one listener; further ones wait to be
-/// accepted.
+/// Connections of clients served at once, fewer where the process may not have so
+/// many files open (`descriptors.rs`). Further ones are closed.
 pub const CONNECTIONS: usize = 32_768;
 
 /// Bytes a client may send on one stream before it is read: one request of the

@@ -48,6 +48,7 @@ pub struct Options {
     directory: Option<PathBuf>,
     hosts: Option<Arc<Hosts>>,
     alone: bool,
+    runner: Vec<String>,
 }
 
 impl Options {
@@ -62,6 +63,7 @@ impl Options {
             directory: None,
             hosts: None,
             alone: false,
+            runner: Vec::new(),
         }
     }
 
@@ -70,6 +72,14 @@ impl Options {
     #[must_use]
     pub fn alone(mut self) -> Self {
         self.alone = true;
+        self
+    }
+
+    /// Each member is started by this command, which must become its process;
+    /// with [`Options::hosts`] it is not.
+    #[must_use]
+    pub fn run_by(mut self, command: &[&str]) -> Self {
+        self.runner = command.iter().map(|word| (*word).to_owned()).collect();
         self
     }
 
@@ -135,6 +145,21 @@ impl Cluster {
     /// # Errors
     /// A member exits or is not ready within a minute. The logs are printed and kept.
     pub async fn start(options: Options) -> Result<Self> {
+        let mut cluster = Self::prepare(options).await?;
+        match cluster.launch().await {
+            Ok(()) => Ok(cluster),
+            Err(error) => {
+                cluster.keep();
+                Err(error)
+            }
+        }
+    }
+
+    /// A cluster of which no member has been started yet.
+    ///
+    /// # Errors
+    /// No free ports, or no directory.
+    pub async fn prepare(options: Options) -> Result<Self> {
         ensure!(
             [1, 3, 5].contains(&options.members),
             "{} members asked for",
@@ -159,16 +184,17 @@ impl Cluster {
                 peer: format!("{}:{}", host(index), pair[1]),
             })
             .collect();
+        let machine = Some(if options.alone {
+            machine::alone().await
+        } else {
+            machine::shared().await
+        });
         let mut cluster = Self {
             binary: options.binary,
             flags: options.flags,
             members: Vec::new(),
             directory,
-            machine: Some(if options.alone {
-                machine::alone().await
-            } else {
-                machine::shared().await
-            }),
+            machine,
         };
         for index in 0..options.members {
             let mut member = Member::new(
@@ -182,16 +208,12 @@ impl Cluster {
             own.for_each(|(_, flag)| member.add_argument(flag.clone()));
             if let Some(hosts) = &options.hosts {
                 member.run_by(hosts.prefix(index));
+            } else {
+                member.run_by(options.runner.clone());
             }
             cluster.members.push(member);
         }
-        match cluster.launch().await {
-            Ok(()) => Ok(cluster),
-            Err(error) => {
-                cluster.keep();
-                Err(error)
-            }
-        }
+        Ok(cluster)
     }
 
     /// From now on the cluster is no reason for others to wait.
@@ -218,10 +240,17 @@ impl Cluster {
         options: Options,
         test: impl AsyncFnOnce(&mut Self) -> Result<()>,
     ) -> Result<()> {
-        let mut cluster = Self::start(options).await?;
-        let result = test(&mut cluster).await;
+        Self::start(options).await?.attend(test).await
+    }
+
+    /// Runs a test against this cluster, as [`run`](Self::run) does.
+    ///
+    /// # Errors
+    /// The test's own.
+    pub async fn attend(mut self, test: impl AsyncFnOnce(&mut Self) -> Result<()>) -> Result<()> {
+        let result = test(&mut self).await;
         if result.is_err() {
-            cluster.keep();
+            self.keep();
         }
         result
     }

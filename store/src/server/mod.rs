@@ -57,7 +57,7 @@ use crate::{
     raft::{self, Group, GroupConfig, PeerNode, Submitted},
     wal,
     watch::Hub,
-    workers::Workers,
+    workers::{self, Owner, Workers},
 };
 use apply::{Applier, Started};
 use forward::Forward;
@@ -90,6 +90,7 @@ pub struct ServerConfig {
 }
 
 pub struct Server<E: Engine> {
+    owner: Owner,
     group: Arc<Group>,
     engine: Arc<E>,
     published: SharedPublished<E>,
@@ -134,8 +135,21 @@ pub struct Storage<E> {
 
 impl<E: Transfer> Server<E> {
     /// Starts the replica. `fail` is called at most once per background
-    /// worker, when rows or log can no longer be trusted: the process must end.
+    /// worker, when rows or log can no longer be trusted, or when one has panicked
+    /// or ended by itself: the process must end.
     pub async fn start(
+        config: ServerConfig,
+        storage: Storage<E>,
+        peers: raft::Peers,
+        fail: impl Fn(&io::Error) + Clone + Send + Sync + 'static,
+    ) -> io::Result<Arc<Self>> {
+        let owner = Owner::new(fail.clone());
+        let started = Self::start_parts(config, storage, peers, fail);
+        owner.scope(started).await
+    }
+
+    /// Whatever is started here has an owner.
+    async fn start_parts(
         config: ServerConfig,
         storage: Storage<E>,
         peers: raft::Peers,
@@ -184,9 +198,9 @@ impl<E: Transfer> Server<E> {
             applied: applied.clone(),
             liveness: liveness.clone(),
         };
-        tokio::spawn(reconciler.run());
+        workers::spawn("reconciler", reconciler.run());
         let (reclaimed, reclaimed_seen) = watch::channel(0);
-        tokio::spawn(compactor::run(
+        let compactor = compactor::run(
             engine.clone(),
             applier,
             published.clone(),
@@ -194,7 +208,8 @@ impl<E: Transfer> Server<E> {
             reclaimed,
             workers,
             fail.clone(),
-        ));
+        );
+        workers::spawn("compactor", compactor);
         let leases = lease::Setup::<E> {
             group: group.clone(),
             primary,
@@ -208,6 +223,7 @@ impl<E: Transfer> Server<E> {
         }
         .start(fail);
         let server = Arc::new(Self {
+            owner: Owner::current(),
             forward: Forward::start(group.clone()),
             read_index: ReadIndex::start(group.clone(), applied, request_limit),
             leases,
@@ -228,7 +244,8 @@ impl<E: Transfer> Server<E> {
             workers,
             request_limit,
         });
-        tokio::spawn(Self::watch_disk(Arc::downgrade(&server)));
+        let disk = Self::watch_disk(Arc::downgrade(&server));
+        workers::spawn("watching the log's disk", disk);
         Ok(server)
     }
 }
@@ -321,6 +338,7 @@ impl<E: Engine> Server<E> {
 
     /// Ends what would go on for ever, so that connections can be closed.
     pub fn end_streams(&self) {
+        self.owner.stop();
         self.watches.stop();
         self.ending.send_replace(true);
     }
@@ -560,6 +578,7 @@ impl<E: Engine> Server<E> {
 
     /// Leaves the group and makes the rows durable.
     pub async fn stop(&self) -> io::Result<()> {
+        self.owner.stop();
         self.group.shutdown().await?;
         let engine = self.engine.clone();
         let flushed = self.workers.run(move || engine.flush()).await?;
@@ -576,6 +595,7 @@ impl<E: Engine> Server<E> {
 impl<E: Engine> Drop for Server<E> {
     /// The thread that tells watches would wait for ever.
     fn drop(&mut self) {
+        self.owner.stop();
         self.watches.stop();
     }
 }

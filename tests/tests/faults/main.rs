@@ -2,6 +2,8 @@
 //! while the membership changes.
 
 mod degraded;
+mod descriptors;
+mod first_start;
 mod informers;
 mod leader_lost;
 mod leases;

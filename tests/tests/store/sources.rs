@@ -6,12 +6,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Where the packages of the workspace are.
-pub const PACKAGES: [&str; 8] = [
+pub const PACKAGES: [&str; 9] = [
     "apiserver",
     "jepsen",
     "proto",
     "store",
     "store/core",
+    "store/descriptors",
     "store/engine",
     "store/h2",
     "tests",
@@ -117,6 +118,16 @@ fn skip_item<'a>(lines: &mut impl Iterator<Item = (usize, &'a str)>, indent: usi
 
 pub fn indentation(line: &str) -> usize {
     line.len() - line.trim_start().len()
+}
+
+/// Whether `text` names `word` as a whole.
+pub fn names(text: &str, word: &str) -> bool {
+    let part_of_word = |c: char| c.is_alphanumeric() || c == '_';
+    text.match_indices(word).any(|(at, _)| {
+        let before = text[..at].chars().next_back();
+        let after = text[at + word.len()..].chars().next();
+        !before.is_some_and(part_of_word) && !after.is_some_and(part_of_word)
+    })
 }
 
 #[test]
