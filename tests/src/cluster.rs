@@ -23,10 +23,12 @@ use crate::hosts::Hosts;
 
 mod binary;
 mod member;
+mod pki;
 mod ports;
 
-pub use binary::{apiserver, find_tool, mizzen, mizzen_older, reference};
+pub use binary::{apiserver, certs, find_tool, mizzen, mizzen_older, reference};
 use member::Member;
+pub use pki::{Pki, client_config, secure_channel};
 pub use ports::free as free_ports;
 
 /// Bound of every wait in this module. Far above what a healthy server needs.
@@ -46,6 +48,7 @@ pub struct Options {
     member_flags: Vec<(usize, String)>,
     directory: Option<PathBuf>,
     hosts: Option<Arc<Hosts>>,
+    tls: bool,
 }
 
 impl Options {
@@ -59,7 +62,15 @@ impl Options {
             member_flags: Vec::new(),
             directory: None,
             hosts: None,
+            tls: false,
         }
+    }
+
+    /// Clients and peers speak mutual TLS, with the certificates of a [`Pki`].
+    #[must_use]
+    pub fn tls(mut self) -> Self {
+        self.tls = true;
+        self
     }
 
     /// Each member runs on a host of its own instead of loopback.
@@ -114,6 +125,7 @@ pub struct Cluster {
     flags: Vec<String>,
     members: Vec<Member>,
     directory: TempDir,
+    pki: Option<Pki>,
 }
 
 impl Cluster {
@@ -121,16 +133,21 @@ impl Cluster {
     ///
     /// # Errors
     /// A member exits or is not ready within a minute. The logs are printed and kept.
-    pub async fn start(options: Options) -> Result<Self> {
+    pub async fn start(mut options: Options) -> Result<Self> {
         ensure!(
             [1, 3, 5].contains(&options.members),
             "{} members asked for",
             options.members
         );
-        let parent = options.directory.unwrap_or_else(std::env::temp_dir);
+        let parent = options.directory.take().unwrap_or_else(std::env::temp_dir);
         let directory = tempfile::Builder::new()
             .prefix("cluster-")
             .tempdir_in(parent)?;
+        let pki = match options.tls {
+            true => Some(Pki::new(&directory.path().join("pki"))?),
+            false => None,
+        };
+        options.flags.extend(pki.iter().flat_map(Pki::flags));
         let ports = match options.first_port {
             Some(first) => (first..).take(2 * options.members).collect(),
             None => ports::free(2 * options.members)?,
@@ -144,6 +161,7 @@ impl Cluster {
             .map(|(index, pair)| member::Addresses {
                 client: format!("{}:{}", host(index), pair[0]),
                 peer: format!("{}:{}", host(index), pair[1]),
+                scheme: if options.tls { "https" } else { "http" },
             })
             .collect();
         let mut cluster = Self {
@@ -151,6 +169,7 @@ impl Cluster {
             flags: options.flags,
             members: Vec::new(),
             directory,
+            pki,
         };
         for index in 0..options.members {
             let mut member = Member::new(
@@ -214,6 +233,7 @@ impl Cluster {
         let own = member::Addresses {
             client: format!("127.0.0.1:{}", ports[0]),
             peer: format!("127.0.0.1:{}", ports[1]),
+            scheme: if self.pki.is_some() { "https" } else { "http" },
         };
         let directory = self.directory.path();
         let member = Member::joining(&self.binary, directory, index, own, &self.flags);
@@ -261,7 +281,13 @@ impl Cluster {
 
     /// The peer URL of a member.
     pub fn peer_url(&self, index: usize) -> String {
-        format!("http://{}", self.members[index].addresses().peer)
+        let addresses = self.members[index].addresses();
+        format!("{}://{}", addresses.scheme, addresses.peer)
+    }
+
+    /// The certificates, if the members speak TLS.
+    pub fn pki(&self) -> Option<&Pki> {
+        self.pki.as_ref()
     }
 
     /// Whether a member has ended by itself.
@@ -310,6 +336,9 @@ impl Cluster {
     /// # Errors
     /// None for an address made here.
     pub fn channel(&self, index: usize) -> Result<Channel> {
+        if let Some(pki) = &self.pki {
+            return secure_channel(self.endpoint(index), pki.client()?);
+        }
         let uri = format!("http://{}", self.endpoint(index));
         Ok(Endpoint::from_shared(uri)?.connect_lazy())
     }

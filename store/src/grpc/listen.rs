@@ -5,7 +5,6 @@ use std::{
     convert::Infallible,
     future::Future,
     io,
-    net::SocketAddr,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -23,33 +22,33 @@ use hyper_util::{
 use mizzen_h2::{Coalesce, Service};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf},
-    net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore, watch},
     task::JoinSet,
 };
 
 use super::not_found;
-use crate::limits;
+use crate::{
+    limits,
+    tls::{Bound, Connection, Door, Session, Socket},
+};
 
 /// How long requests under way may take to finish at the end.
 const GRACE: Duration = Duration::from_secs(1);
 
 /// A bound address, not yet accepting.
 pub struct Listener {
-    inner: TcpListener,
+    inner: Bound,
+    door: Door,
     places: Arc<Semaphore>,
 }
 
 impl Listener {
-    /// Fails if the address is taken, with the address in the error.
-    pub async fn bind(address: SocketAddr) -> io::Result<Self> {
-        let inner = TcpListener::bind(address).await.map_err(|error| {
-            io::Error::new(error.kind(), format!("listen tcp {address}: {error}"))
-        })?;
-        Ok(Self {
+    pub fn new(inner: Bound, door: Door) -> Self {
+        Self {
             inner,
+            door,
             places: Arc::new(Semaphore::new(limits::CONNECTIONS)),
-        })
+        }
     }
 
     /// The next connection with its place, which is free again when dropped;
@@ -57,7 +56,7 @@ impl Listener {
     async fn accept(
         &self,
         stop: &mut watch::Receiver<bool>,
-    ) -> Option<(TcpStream, OwnedSemaphorePermit)> {
+    ) -> Option<(Socket, OwnedSemaphorePermit)> {
         tokio::select! {
             biased;
             _ = stop.wait_for(|stop| *stop) => None,
@@ -65,17 +64,12 @@ impl Listener {
         }
     }
 
-    async fn accept_any(&self) -> Option<(TcpStream, OwnedSemaphorePermit)> {
+    async fn accept_any(&self) -> Option<(Socket, OwnedSemaphorePermit)> {
         const PAUSE: Duration = Duration::from_millis(50);
         loop {
             let place = self.places.clone().acquire_owned().await.ok()?;
             match self.inner.accept().await {
-                Ok((stream, _)) => match stream.set_nodelay(true) {
-                    Ok(()) => return Some((stream, place)),
-                    Err(error) => {
-                        tracing::debug!(%error, "a connection broke before it was served");
-                    }
-                },
+                Ok(socket) => return Some((socket, place)),
                 Err(error) => {
                     // Out of file descriptors, most likely: it passes as
                     // others close.
@@ -93,12 +87,12 @@ async fn finish(connections: impl Future) {
     }
 }
 
-/// Serves clients with `service` until `stop` says true; then lets requests
-/// under way finish, for a moment.
-pub async fn serve_clients<S: Service + Clone>(
+/// Serves clients with the `service` that each gets until `stop` says true; then
+/// lets requests under way finish, for a moment.
+pub async fn serve_clients<S: Service>(
     listener: Listener,
     streams: u32,
-    service: S,
+    service: impl Fn(&Session) -> S + Clone + Send + 'static,
     mut stop: watch::Receiver<bool>,
 ) {
     let config = mizzen_h2::Config {
@@ -112,9 +106,18 @@ pub async fn serve_clients<S: Service + Clone>(
     let mut connections = JoinSet::new();
     while let Some((stream, place)) = listener.accept(&mut stop).await {
         let (service, stop) = (service.clone(), stop.clone());
+        let door = listener.door.clone();
         connections.spawn(async move {
-            if let Err(error) = client(stream, service, config, stop).await {
-                tracing::debug!(%error, "a connection ended");
+            let mut leave = stop.clone();
+            let opened = tokio::select! {
+                opened = door.open(stream) => opened,
+                _ = leave.wait_for(|stop| *stop) => None,
+            };
+            if let Some((stream, session)) = opened {
+                let served = client(stream, service(&session), config, stop);
+                if let Err(error) = until_revoked(session, served).await {
+                    tracing::debug!(%error, "a connection ended");
+                }
             }
             drop(place);
         });
@@ -124,8 +127,22 @@ pub async fn serve_clients<S: Service + Clone>(
     finish(async { while connections.join_next().await.is_some() {} }).await;
 }
 
+/// Serves a connection as long as its certificate is not revoked.
+async fn until_revoked<E>(
+    session: Session,
+    served: impl Future<Output = Result<(), E>>,
+) -> Result<(), E> {
+    tokio::select! {
+        ended = served => ended,
+        () = session.revoked() => {
+            tracing::warn!("closed a connection: its certificate has been revoked");
+            Ok(())
+        }
+    }
+}
+
 async fn client<S: Service>(
-    mut stream: TcpStream,
+    mut stream: Connection,
     service: S,
     config: mizzen_h2::Config,
     mut stop: watch::Receiver<bool>,
@@ -156,7 +173,7 @@ async fn client<S: Service>(
 }
 
 /// Reads until it is clear whether the client speaks HTTP/2.
-async fn begun(stream: &mut TcpStream, read: &mut BytesMut) -> io::Result<bool> {
+async fn begun(stream: &mut Connection, read: &mut BytesMut) -> io::Result<bool> {
     let preface = mizzen_h2::PREFACE;
     loop {
         let length = read.len().min(preface.len());
@@ -175,7 +192,7 @@ async fn begun(stream: &mut TcpStream, read: &mut BytesMut) -> io::Result<bool> 
 /// A connection of which something has been read.
 struct Begun {
     read: Bytes,
-    inner: TcpStream,
+    inner: Connection,
 }
 
 impl AsyncRead for Begun {
@@ -224,14 +241,23 @@ where
     let graceful = GracefulShutdown::new();
     let http = protocol();
     while let Some((stream, place)) = listener.accept(&mut stop).await {
-        let service = service.clone();
-        let connection = http.serve_connection_with_upgrades(
-            TokioIo::new(Coalesce::new(stream, limits::COALESCE_BYTES)),
-            service_fn(service),
-        );
-        let connection = graceful.watch(connection.into_owned());
+        let (service, http) = (service.clone(), http.clone());
+        let (door, watcher) = (listener.door.clone(), graceful.watcher());
+        let mut leave = stop.clone();
         tokio::spawn(async move {
-            if let Err(error) = connection.await {
+            let opened = tokio::select! {
+                opened = door.open(stream) => opened,
+                _ = leave.wait_for(|stop| *stop) => None,
+            };
+            let Some((stream, session)) = opened else {
+                return;
+            };
+            let connection = http.serve_connection_with_upgrades(
+                TokioIo::new(Coalesce::new(stream, limits::COALESCE_BYTES)),
+                service_fn(service),
+            );
+            let served = watcher.watch(connection.into_owned());
+            if let Err(error) = until_revoked(session, served).await {
                 tracing::debug!(%error, "a connection ended");
             }
             drop(place);
