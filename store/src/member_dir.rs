@@ -147,6 +147,7 @@ mod tests {
     #[test]
     fn a_directory_that_others_look_into_is_told_of() {
         let data = tempfile::tempdir().unwrap();
+        fs::set_permissions(data.path(), fs::Permissions::from_mode(0o700)).unwrap();
         assert_eq!(too_open(data.path()).unwrap(), None);
         assert_eq!(too_open(&data.path().join("none")).unwrap(), None);
         fs::set_permissions(data.path(), fs::Permissions::from_mode(0o755)).unwrap();

@@ -405,12 +405,32 @@ impl Cluster {
         self.wait_ready(index).await
     }
 
+    /// As [`restart`](Self::restart), for members whose certificates are not
+    /// those they began with.
+    ///
+    /// # Errors
+    /// As [`restart`](Self::restart).
+    pub async fn restart_with(
+        &mut self,
+        index: usize,
+        config: Arc<rustls::ClientConfig>,
+    ) -> Result<()> {
+        self.spawn(index)?;
+        let channel = secure_channel(self.endpoint(index), config)?;
+        self.wait_ready_by(index, channel).await
+    }
+
     /// Waits until a member answers a linearizable read.
     ///
     /// # Errors
     /// It exits, or does not answer within a minute.
     pub async fn wait_ready(&mut self, index: usize) -> Result<()> {
-        let mut client = KvClient::new(self.channel(index)?);
+        let channel = self.channel(index)?;
+        self.wait_ready_by(index, channel).await
+    }
+
+    async fn wait_ready_by(&mut self, index: usize, channel: Channel) -> Result<()> {
+        let mut client = KvClient::new(channel);
         let started = Instant::now();
         loop {
             let request = RangeRequest {

@@ -83,6 +83,12 @@ impl Secure {
         let remote = (socket.remote(), socket.remote_text());
         socket.read_ahead(limits::TLS_READ_BYTES);
         let handshake = async {
+            // Plain HTTP is not answered with an alert it could not read.
+            match socket.first().await? {
+                Some(HANDSHAKE) => {}
+                Some(_) => return Err(io::Error::other(reason::NO_TLS)),
+                None => return Err(io::ErrorKind::UnexpectedEof.into()),
+            }
             // Never closed.
             let place = self.handshakes.acquire().await.ok();
             let stream = TlsAcceptor::from(self.credentials.server())

@@ -8,6 +8,9 @@ use rustls::{AlertDescription, CertificateError, Error, PeerIncompatible};
 /// etcd's own, for a certificate of another common name or host name.
 pub(super) const NOT_ALLOWED: &str = "client certificate authentication failed";
 
+/// Not even the first byte is TLS.
+pub(super) const NO_TLS: &str = "tls: first record does not look like a TLS handshake";
+
 /// The text of a handshake that failed.
 pub(super) fn text(error: &io::Error) -> String {
     if error.kind() == io::ErrorKind::UnexpectedEof {
@@ -24,9 +27,7 @@ fn of_tls(error: &Error) -> String {
         Error::InvalidCertificate(reason) => of_certificate(reason),
         Error::NoCertificatesPresented => "tls: client didn't provide a certificate".to_owned(),
         Error::AlertReceived(alert) => format!("remote error: tls: {}", of_alert(*alert)),
-        Error::InvalidMessage(_) => {
-            "tls: first record does not look like a TLS handshake".to_owned()
-        }
+        Error::InvalidMessage(_) => NO_TLS.to_owned(),
         Error::PeerIncompatible(
             PeerIncompatible::Tls12NotOffered
             | PeerIncompatible::Tls12NotOfferedOrEnabled

@@ -157,7 +157,14 @@ impl ClientCertVerifier for Clients {
             .verify_client_cert(end_entity, intermediates, now)
             && !(self.checks.listed(end_entity) && leaf.is_current(now))
         {
-            return Err(error);
+            return Err(match error {
+                // Another authority of the same name: to Go, and to the client
+                // that is to understand it, an unknown one.
+                Error::InvalidCertificate(CertificateError::BadSignature) => {
+                    invalid(CertificateError::UnknownIssuer)
+                }
+                other => other,
+            });
         }
         self.checks.check(&leaf, intermediates)?;
         Ok(ClientCertVerified::assertion())
