@@ -13,13 +13,24 @@ pub(super) const NO_TLS: &str = "tls: first record does not look like a TLS hand
 
 /// The text of a handshake that failed.
 pub(super) fn text(error: &io::Error) -> String {
-    if error.kind() == io::ErrorKind::UnexpectedEof {
+    if is_gone(error) {
         return "EOF".to_owned();
     }
     match error.get_ref().and_then(|inner| inner.downcast_ref()) {
         Some(error) => of_tls(error),
         None => error.to_string(),
     }
+}
+
+/// Whether the other side has left in the middle.
+fn is_gone(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::UnexpectedEof
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::BrokenPipe
+    )
 }
 
 fn of_tls(error: &Error) -> String {
