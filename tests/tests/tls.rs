@@ -45,8 +45,11 @@ fn etcdctl(program: &Path, endpoint: &str, ca: &Path, shows: Option<&Path>) -> C
     command
 }
 
-/// Bad certificates, by name, with what a Go client says of each.
-fn strangers(pki: &Pki) -> Result<Vec<(&'static str, Option<PathBuf>, &'static [&'static str])>> {
+/// What a stranger is called, the files it shows, and what a Go client says then.
+type Stranger = (&'static str, Option<PathBuf>, &'static [&'static str]);
+
+/// Bad certificates.
+fn strangers(pki: &Pki) -> Result<Vec<Stranger>> {
     let ours = pki.authority("ca")?;
     let other = Authority::new("other")?;
     let expired = Subject {
@@ -283,7 +286,11 @@ async fn write(
         let channel = secure_channel(&endpoint, config).expect("an address made here");
         let mut client = KvClient::new(channel);
         handshakes.fetch_add(1, Ordering::Relaxed);
-        let mut left = if connection % 2 == 0 { usize::MAX } else { 10 };
+        let mut left = if connection.is_multiple_of(2) {
+            usize::MAX
+        } else {
+            10
+        };
         while left > 0 && !stop.load(Ordering::Relaxed) {
             left -= 1;
             let request = PutRequest {
