@@ -18,14 +18,14 @@ export MIZZEN_SKIPPED := $(BIN)/skipped.txt
 ## Builds and starts three replicas on this machine, the resource API beside
 ## each, and says how to use them.
 run: build
-	@MIZZEN=$(BIN)/mizzen MIZZEN_APISERVER=$(BIN)/mizzen-apiserver store/run.sh start
+	@MIZZEN=$(BIN)/mizzen MIZZEN_CERTS=$(BIN)/mizzen-certs MIZZEN_APISERVER=$(BIN)/mizzen-apiserver store/run.sh start
 
 ## Stops what `make run` started; the data stays in run/.
 stop:
 	@store/run.sh stop
 
 build: packages
-	cargo build --release --locked -p mizzen-store -p mizzen-apiserver
+	cargo build --release --locked -p mizzen-store -p mizzen-certs -p mizzen-apiserver
 
 ## Everything that must hold before a change lands: what CI runs.
 test: packages tools reference kubectl lint build

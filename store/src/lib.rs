@@ -12,6 +12,7 @@ pub mod member;
 pub mod member_dir;
 pub mod raft;
 pub mod server;
+pub mod tls;
 pub mod url;
 pub mod version;
 pub mod wal;

@@ -331,3 +331,26 @@ pub const EMPTY_STORE_BYTES: i64 = 16 * 1024;
 
 /// Announcements of election leaders that wait for a client that observes.
 pub const OBSERVED: usize = 16;
+
+/// A client must have made its TLS handshake by then, the wait for a place
+/// included (etcd's tlsHandshakeTimeout).
+pub const TLS_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// TLS handshakes under way at once on one listener, some 20 KiB each; who comes
+/// then waits for a place. Whoever begins one and says no more holds a place
+/// until the timeout.
+pub const TLS_HANDSHAKES: usize = 4_096;
+
+/// Time for a connection and a TLS handshake with a peer.
+pub const TLS_CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// Read from a TLS connection at once, bytes: a record.
+pub const TLS_READ_BYTES: usize = 16 * 1024;
+
+/// How often the files of certificates, authorities and revocations are looked
+/// at: within this time a revocation holds.
+pub const TLS_RELOAD_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Bytes of one file of certificates, authorities or revocations: a list with
+/// some hundred thousand serial numbers.
+pub const TLS_FILE_BYTES: u64 = 16 << 20;

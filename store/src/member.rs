@@ -26,11 +26,13 @@ use crate::{
     first_start,
     grpc::{self, Front, Listener},
     limits, logging,
-    member_dir::{Identity, MemberDir},
-    raft::{GroupConfig, PeerNode, PeerService, Peers, PlainDial, Retention},
+    member_dir::{self, Identity, MemberDir},
+    raft::{GroupConfig, PeerNode, PeerService, Peers, Retention},
     server::{
         self, Attributes, DiskSpace, LookAtDisk, MembershipService, Server, ServerConfig, Storage,
     },
+    tls::{self, Bound, Credentials, Door, PeerDial},
+    url::Scheme,
     version, wal,
     workers::{self, Owner, Workers},
 };
@@ -118,6 +120,8 @@ async fn serve(config: Config, descriptors: Descriptors, clients: &Handle) -> io
         // Only the first reason counts, and it is the one that fits.
         let _ = failed.try_send(error.to_string());
     };
+    let owner = Owner::new(fail.clone());
+    private_files(&config)?;
     tracing::info!(
         descriptors = descriptors.limit,
         client_connections = descriptors.clients,
@@ -125,13 +129,32 @@ async fn serve(config: Config, descriptors: Descriptors, clients: &Handle) -> io
         open_files_of_rows = descriptors.rows,
         "budgets"
     );
-    let peer_listeners = bind(&config.listen_peer_urls, descriptors.peers).await?;
-    let client_listeners = bind(&config.listen_client_urls, descriptors.clients).await?;
+    let fixtures = config.data_dir.join("fixtures");
+    let peer_tls = Credentials::load(tls::PEER, config.peer_tls.clone(), &fixtures)?;
+    let client_tls = Credentials::load(tls::CLIENT, config.client_tls.clone(), &fixtures)?;
+    for credentials in peer_tls.iter().chain(&client_tls) {
+        let watching = Credentials::watch(Arc::downgrade(credentials));
+        owner.spawn_on(clients, "watching certificates", watching);
+    }
+    let places = Places::new(descriptors.peers);
+    let peer_listeners = bind_peers(
+        &config.listen_peer_urls,
+        peer_tls.as_ref(),
+        &places,
+        clients,
+    )
+    .await?;
+    let places = Places::new(descriptors.clients);
+    let client_listeners =
+        bind_clients(&config.listen_client_urls, client_tls.as_ref(), &places).await?;
+    let dial = PeerDial {
+        credentials: peer_tls,
+    };
     let rows = EngineOptions {
         max_open_files: descriptors.rows,
         ..EngineOptions::default()
     };
-    let (identity, mut storage) = open(&config, &rows, fail.clone()).await?;
+    let (identity, mut storage) = open(&config, &dial, &rows, fail.clone()).await?;
     if config.force_new_cluster && storage.recovered.last.is_some() {
         let urls = config.initial_advertise_peer_urls.clone();
         server::force_new_cluster(&mut storage, identity.member_id, urls).await?;
@@ -160,8 +183,7 @@ async fn serve(config: Config, descriptors: Descriptors, clients: &Handle) -> io
         quota: config.quota_backend_bytes,
         disk: look_at_disk(&config),
     };
-    let owner = Owner::new(fail.clone());
-    let peers = Peers::new(Box::new(PlainDial), identity.cluster_id);
+    let peers = Peers::new(Box::new(dial), identity.cluster_id);
     let server = Server::start(server_config, storage, peers, fail).await?;
     let peer_service = tonic::service::Routes::new(PeerService::server(server.group().clone()))
         .add_service(server.lease_service())
@@ -201,7 +223,10 @@ async fn serve(config: Config, descriptors: Descriptors, clients: &Handle) -> io
             let serving = grpc::serve_clients(
                 listener,
                 config.max_concurrent_streams,
-                front.clone(),
+                {
+                    let front = front.clone();
+                    move |session: &tls::Session| front.of(session.common_name.clone())
+                },
                 stopping.clone(),
             );
             listening.push(owner.spawn_on(clients, "listening to clients", serving));
@@ -295,9 +320,25 @@ fn initial_members(
     })
 }
 
+/// What this process makes from here on is for its owner only, rows made by the
+/// engine included; says so if the directory that holds them is not.
+fn private_files(config: &Config) -> io::Result<()> {
+    rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
+    for dir in [Some(&config.data_dir), config.wal_dir.as_ref()]
+        .into_iter()
+        .flatten()
+    {
+        if let Some(error) = member_dir::too_open(dir)? {
+            tracing::warn!(error, "check file permission");
+        }
+    }
+    Ok(())
+}
+
 /// Opens log and rows, or says why they cannot be trusted.
 async fn open(
     config: &Config,
+    dial: &PeerDial,
     rows: &EngineOptions,
     fail: impl Fn(&io::Error) + Send + Sync + 'static,
 ) -> io::Result<(Identity, Storage<RocksRows>)> {
@@ -308,7 +349,7 @@ async fn open(
     let dir = MemberDir::open(&config.data_dir)?;
     let identity = match dir.identity()? {
         Some(identity) => identity,
-        None => first_start::identify(config, &PlainDial).await?,
+        None => first_start::identify(config, dial).await?,
     };
     let log_dir = config.wal_dir.clone().unwrap_or_else(|| dir.raft_log());
     let parts = Parts {
@@ -337,14 +378,60 @@ fn disk(log: wal::RealFs) -> Arc<dyn wal::LogFs> {
     Arc::new(wal::Forgetful::new(log))
 }
 
-/// Listeners that serve so many connections together.
-async fn bind(urls: &[config::Url], connections: usize) -> io::Result<Vec<Listener>> {
-    let places = Places::new(connections);
+/// Listeners that serve so many connections together. Every URL has one of its
+/// own, as in etcd, which speaks no TLS on Unix sockets between peers.
+async fn bind_peers(
+    urls: &[config::Url],
+    credentials: Option<&Arc<Credentials>>,
+    places: &Places,
+    clients: &Handle,
+) -> io::Result<Vec<Listener>> {
     let mut listeners = Vec::with_capacity(urls.len());
     for url in urls {
-        listeners.push(Listener::bind(address(url)?, &places).await?);
+        let credentials = credentials.filter(|_| url.scheme() == Scheme::Https);
+        // Handshakes are computed where clients are served: whoever asks for
+        // them must not hold up what members say to each other.
+        let door = Door::new(
+            credentials.is_none(),
+            credentials.cloned(),
+            Some(clients.clone()),
+        );
+        listeners.push(Listener::new(bound(url).await?, door, places));
     }
     Ok(listeners)
+}
+
+/// One address may be given with TLS and without: then the first byte that a
+/// client sends decides, as in etcd.
+async fn bind_clients(
+    urls: &[config::Url],
+    credentials: Option<&Arc<Credentials>>,
+    places: &Places,
+) -> io::Result<Vec<Listener>> {
+    let mut addresses: BTreeMap<&str, Vec<&config::Url>> = BTreeMap::new();
+    for url in urls {
+        addresses.entry(url.host_and_port()).or_default().push(url);
+    }
+    let mut listeners = Vec::with_capacity(addresses.len());
+    for urls in addresses.values() {
+        let plain = urls.iter().any(|url| !url.is_secure());
+        let secure = urls.iter().any(|url| url.is_secure());
+        let credentials = credentials.filter(|_| secure).cloned();
+        listeners.push(Listener::new(
+            bound(urls[0]).await?,
+            Door::new(plain, credentials, None),
+            places,
+        ));
+    }
+    Ok(listeners)
+}
+
+async fn bound(url: &config::Url) -> io::Result<Bound> {
+    if url.is_unix() {
+        Bound::unix(url.host_and_port().as_ref())
+    } else {
+        Bound::tcp(address(url)?).await
+    }
 }
 
 fn address(url: &config::Url) -> io::Result<SocketAddr> {

@@ -63,6 +63,8 @@ pub struct Front<E: Engine> {
     health: Health,
     request_bytes: usize,
     progress_interval: Duration,
+    /// Of the connection's certificate.
+    common_name: Option<Arc<str>>,
 }
 
 impl<E: Engine> Clone for Front<E> {
@@ -72,6 +74,7 @@ impl<E: Engine> Clone for Front<E> {
             health: self.health.clone(),
             request_bytes: self.request_bytes,
             progress_interval: self.progress_interval,
+            common_name: self.common_name.clone(),
         }
     }
 }
@@ -89,6 +92,25 @@ impl<E: Engine> Front<E> {
             health: Health::new(health),
             request_bytes,
             progress_interval,
+            common_name: None,
+        }
+    }
+
+    /// For one connection, whose certificate has this common name.
+    pub fn of(&self, common_name: Option<Arc<str>>) -> Self {
+        Self {
+            common_name,
+            ..self.clone()
+        }
+    }
+
+    /// What a call's metadata and its connection say of the caller.
+    fn caller(&self, headers: &HeaderMap) -> Caller {
+        Caller {
+            require_leader: headers
+                .get("hasleader")
+                .is_some_and(|value| value == "true"),
+            common_name: self.common_name.clone(),
         }
     }
 
@@ -109,7 +131,7 @@ impl<E: Engine> Front<E> {
 
     async fn grpc(mut self, request: Request<Incoming>) -> Response<Reply> {
         let limit = self.message_bytes();
-        let caller = caller(request.headers());
+        let caller = self.caller(request.headers());
         let path = request.uri().path();
         let requests = |request: Request<Incoming>| Messages::new(request.into_body(), limit);
         match path {
@@ -151,11 +173,12 @@ impl<E: Engine> Service for Front<E> {
     fn answer(&self, head: Arc<Head>, body: Bytes) -> BoxFuture<'static, mizzen_h2::Reply> {
         let api = self.api.clone();
         let message = frame::message(body, self.message_bytes());
+        let caller = self.caller(&head.headers);
         Box::pin(async move {
             let path = head.path();
             reply::unary(match message {
                 Ok(message) => api
-                    .unary(path, &caller(&head.headers), message)
+                    .unary(path, &caller, message)
                     .await
                     .unwrap_or_else(|| Err(unknown(path))),
                 Err(status) => Err(status),
@@ -172,15 +195,6 @@ fn is_grpc(headers: &HeaderMap) -> bool {
     headers
         .get(header::CONTENT_TYPE)
         .is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
-}
-
-/// What a call's metadata says of the caller.
-fn caller(headers: &HeaderMap) -> Caller {
-    Caller {
-        require_leader: headers
-            .get("hasleader")
-            .is_some_and(|value| value == "true"),
-    }
 }
 
 /// As grpc-go refuses what is not registered: the texts clients of etcd see.

@@ -72,6 +72,9 @@ use waiters::{Answer, Waiters};
 pub struct Caller {
     /// Refuse rather than answer without a leader.
     pub require_leader: bool,
+    /// The common name in the certificate that the connection was made with, if
+    /// it was checked; empty if it has none.
+    pub common_name: Option<Arc<str>>,
 }
 
 /// What a replica is started with.

@@ -9,3 +9,4 @@ mod kubectl;
 mod malformed;
 mod requests;
 mod resource_api;
+mod tls;
