@@ -9,6 +9,7 @@ pub mod limits;
 pub mod logging;
 pub mod member;
 pub mod member_dir;
+mod memory;
 pub mod raft;
 pub mod server;
 pub mod url;

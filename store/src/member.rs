@@ -23,6 +23,7 @@ use crate::{
     grpc::{self, Front, Listener},
     limits, logging,
     member_dir::{Identity, MemberDir},
+    memory,
     raft::{GroupConfig, PeerNode, PeerService, Peers, PlainDial, Retention},
     server::{
         self, Attributes, DiskSpace, LookAtDisk, MembershipService, Server, ServerConfig, Storage,
@@ -106,6 +107,15 @@ async fn serve(config: Config, clients: &Handle) -> io::Result<()> {
         server::force_new_cluster(&mut storage, identity.member_id, urls).await?;
         tracing::warn!("this member is the only one of its cluster from here on");
     }
+    let memory = memory::available();
+    let budget = memory::budget(memory);
+    tracing::info!(
+        memory_bytes = memory,
+        replies_bytes = budget.replies,
+        reply_bytes = budget.reply,
+        proposals_bytes = budget.proposals,
+        "memory for clients"
+    );
     let (stop, stopping) = watch::channel(false);
     let (stop_peers, peers_stopping) = watch::channel(false);
     let server_config = ServerConfig {
@@ -125,6 +135,7 @@ async fn serve(config: Config, clients: &Handle) -> io::Result<()> {
             max_txn_ops: config.max_txn_ops,
         },
         request_bytes: config.max_request_bytes,
+        budget,
         strict_reconfig: config.strict_reconfig_check,
         quota: config.quota_backend_bytes,
         disk: look_at_disk(&config),
