@@ -17,6 +17,7 @@ pub mod schema;
 pub mod select;
 pub mod store;
 pub mod table;
+pub mod tasks;
 pub mod token;
 pub mod validate;
 pub mod versions;

@@ -2,6 +2,7 @@
 
 pub mod concurrency;
 pub mod config;
+pub mod descriptors;
 pub mod first_start;
 pub mod grpc;
 pub mod lease;

@@ -23,9 +23,6 @@ pub const REPLY_SHARE: usize = 2;
 /// The share of a member's memory for proposals whose outcome is waited for.
 pub const PROPOSALS_SHARE: usize = 16;
 
-/// Operations in one list of a transaction (etcd's --max-txn-ops).
-pub const TXN_OPS: usize = 128;
-
 /// Streams one client connection may have open (HTTP/2
 /// SETTINGS_MAX_CONCURRENT_STREAMS). etcd leaves it at u32::MAX; a connection
 /// that needs more than this opens another one.
@@ -73,9 +70,6 @@ pub const PEER_MESSAGE_BYTES: usize =
 /// Largest --max-request-bytes, bytes: what the log holds in one entry, less what a
 /// proposal has around a request.
 pub const REQUEST_BYTES_MAX: usize = crate::wal::MAX_ENTRY_BYTES - 4096;
-
-/// Replication messages sent to a follower and not answered.
-pub const APPENDS_IN_FLIGHT: usize = 64;
 
 /// A follower that leaves a replication message unanswered for this long, or
 /// up to twice that, is taken to hang. Far beyond what a busy disk takes.
@@ -176,8 +170,8 @@ pub const SNAPSHOT_BYTES_PER_SECOND_BUSY: u64 = 16 * 1024 * 1024;
 /// during which nothing moves, takes less.
 pub const SNAPSHOT_STALL: Duration = Duration::from_secs(30);
 
-/// Connections served at once on one listener; further ones wait to be
-/// accepted.
+/// Connections of clients served at once, fewer where the process may not have so
+/// many files open (`descriptors.rs`). Further ones are closed.
 pub const CONNECTIONS: usize = 32_768;
 
 /// Bytes a client may send on one stream before it is read: one request of the

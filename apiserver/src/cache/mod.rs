@@ -29,6 +29,7 @@ use crate::{
     schema::Resource,
     select::Selector,
     store::Store,
+    tasks,
 };
 
 /// One object as clients get it.
@@ -292,7 +293,7 @@ impl Cache {
     /// user of the cache.
     pub fn start(resource: &'static Resource, store: Arc<Store>) -> Arc<Self> {
         let cache = Arc::new(Self::empty(resource));
-        tokio::spawn(feed::run(Arc::downgrade(&cache), store));
+        tasks::spawn("feeding a cache", feed::run(Arc::downgrade(&cache), store));
         cache
     }
 

@@ -27,6 +27,7 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::{conn::auto::Builder, graceful::GracefulShutdown},
 };
+use mizzen_descriptors::Places;
 use mizzen_h2::Coalesce;
 use rustls::ServerConfig;
 use serde_json::Value;
@@ -272,38 +273,26 @@ async fn read(body: Incoming) -> Result<Bytes, ApiError> {
     }
 }
 
-/// Serves until `stop` is done; then lets requests end for a while.
+/// Serves as many connections as there are places until `stop` is done; then lets requests end for a while.
 pub async fn serve(
     listener: TcpListener,
     config: Arc<ServerConfig>,
     api: Arc<Api>,
+    places: Places,
     stop: impl Future<Output = ()>,
 ) {
     let acceptor = TlsAcceptor::from(config);
-    let connections = Arc::new(Semaphore::new(limits::CONNECTIONS_MAX));
     let graceful = GracefulShutdown::new();
     tokio::pin!(stop);
     loop {
-        let Ok(permit) = connections.clone().acquire_owned().await else {
-            return;
-        };
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+        let (stream, peer, place) = tokio::select! {
+            accepted = mizzen_descriptors::accept(&listener, &places) => accepted,
             () = &mut stop => break,
-        };
-        let (stream, peer) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                // Out of descriptors, as a rule: others must end first.
-                tracing::warn!(%error, "a connection could not be accepted");
-                tokio::time::sleep(limits::STORE_PAUSE).await;
-                continue;
-            }
         };
         let (acceptor, api, watcher) = (acceptor.clone(), api.clone(), graceful.watcher());
         tokio::spawn(async move {
             connection(stream, peer, acceptor, api, watcher).await;
-            drop(permit);
+            drop(place);
         });
     }
     drop(listener);

@@ -8,7 +8,7 @@ use crate::{
     command::{Range, SortOrder, SortTarget},
     error::{Error, Stop, answered},
     kv::Form,
-    range::Encoder,
+    range::{Encoder, selected},
     read::{Reader, Span},
     reply::EncodedKvs,
     room::Unbounded,
@@ -28,6 +28,8 @@ pub struct RangeCursor {
     range_end: Bytes,
     form: Form,
     count_only: bool,
+    /// The request, if its first chunk is sorted should it be the only one.
+    sorted: Option<Range>,
     /// `None`: no limit.
     left: Option<usize>,
     sent: i64,
@@ -67,7 +69,10 @@ impl RangeCursor {
     /// Pins the revision: the one asked for, or the state's.
     ///
     /// As etcd, refuses filters and orders other than that of keys. A sort
-    /// target without an order is ignored.
+    /// target without an order is heeded if the range fits into one chunk. An
+    /// etcd sorts every chunk and goes on after the key that then is its last,
+    /// so that of longer ranges keys are left out or come twice; here these
+    /// come in the order of keys.
     pub fn new(state: &State, request: &Range) -> Result<Self, RangeStreamError> {
         request.check()?;
         state.alarms.trust()?;
@@ -89,6 +94,7 @@ impl RangeCursor {
             range_end: request.range_end.clone(),
             form: request.form(),
             count_only: request.count_only,
+            sorted: (request.sort_target != SortTarget::Key).then(|| request.clone()),
             left: request.limit(),
             sent: 0,
             finished: false,
@@ -158,7 +164,14 @@ impl RangeCursor {
             encoder.push(reader.view, live, self.form)?;
             Ok(ControlFlow::Continue(()))
         })?;
-        let kvs = encoder.finish()?;
+        let mut kvs = encoder.finish()?;
+        if let Some(request) = &self.sorted
+            && self.sent == 0
+            && following.is_none()
+        {
+            let span = Span::new(&self.next, &self.range_end);
+            kvs = selected(reader, span, request, &Unbounded)?.kvs;
+        }
         let sent = self.sent + kvs.len as i64;
         let left = self.left.map(|left| left - kvs.len);
         let end = match &following {

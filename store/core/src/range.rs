@@ -220,7 +220,7 @@ struct Candidate {
 }
 
 /// Collects what passes the filters, sorts it, then cuts it to the limit.
-fn selected<V: View + ?Sized>(
+pub(crate) fn selected<V: View + ?Sized>(
     reader: &Reader<'_, V>,
     span: Span<'_>,
     request: &Range,

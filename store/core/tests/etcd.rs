@@ -1,4 +1,4 @@
-//! What etcd 3.7.1 does in corners, one by one, and the few places where it
+//! What etcd 3.7.3 does in corners, one by one, and the few places where it
 //! stops and a replica of this store does not.
 #![allow(clippy::unwrap_used)]
 
@@ -81,7 +81,7 @@ fn kinds(events: &[Event]) -> Vec<(EventKind, &[u8], bool)> {
         .collect()
 }
 
-/// etcd 3.7.1 ends here, on every member and at each start.
+/// etcd 3.7.3 ends here, on every member and at each start.
 #[test]
 fn keeping_the_value_of_a_key_deleted_just_before_is_refused() {
     for keep in [
@@ -155,7 +155,7 @@ fn a_key_may_be_put_after_an_open_delete() {
     // Both events have the same value before the revision.
     assert_eq!(outcome.events[0].prev, outcome.events[1].prev);
 
-    // A compaction there keeps the key; etcd 3.7.1 loses its value and ends.
+    // A compaction there keeps the key; etcd 3.7.3 loses its value and ends.
     replica.apply_one(&compact(3)).reply.unwrap();
     let hash = hash_kv(&replica.state, &replica.rows, 0).unwrap().unwrap();
     replica.reclaim_all();

@@ -64,6 +64,8 @@ struct Stream {
     cursor: RangeCursor,
     revision: i64,
     expected: RangeReply,
+    /// By the target too: what a single chunk must hold.
+    sorted: RangeReply,
     bytes: BytesMut,
     len: usize,
 }
@@ -211,6 +213,7 @@ impl Run {
                     cursor: opened.unwrap(),
                     revision,
                     expected,
+                    sorted: self.model.range(range).unwrap(),
                     bytes: BytesMut::new(),
                     len: 0,
                 });
@@ -233,6 +236,10 @@ impl Run {
         }
         let chunk = got.unwrap();
         prop_assert!(chunk.kvs.len <= keys_max.max(1));
+        let only = stream.len == 0 && chunk.end.is_some_and(|end| !end.more);
+        if only {
+            stream.expected = stream.sorted.clone();
+        }
         stream.bytes.extend_from_slice(&chunk.kvs.bytes);
         stream.len += chunk.kvs.len;
         prop_assert_eq!(chunk.end.is_some(), stream.cursor.is_finished());

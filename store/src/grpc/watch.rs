@@ -26,6 +26,7 @@ use crate::{
     limits,
     server::{Caller, Error, Server},
     watch::{Changes, Create, End, Message, Span, WatchStream},
+    workers,
 };
 
 /// The body of a watch's response.
@@ -60,7 +61,8 @@ where
 {
     let stream = Arc::new(server.watch(&caller).map_err(status)?);
     let (server, listener) = (server.clone(), stream.clone());
-    let requests = tokio::spawn(async move {
+    let requests = workers::detached(async move {
+        let _end = EndOfPanic(listener.clone());
         let lost = async {
             match caller.require_leader {
                 true => server.leader_lost().await,
@@ -81,6 +83,17 @@ where
         fragment_bytes,
         requests,
     })
+}
+
+/// Ends a stream whose requests nobody reads any more because of a panic.
+struct EndOfPanic(Arc<WatchStream>);
+
+impl Drop for EndOfPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.end(End::Stopped);
+        }
+    }
 }
 
 /// Reports progress now and then. Intervals differ by up to a tenth, so that

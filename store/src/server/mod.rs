@@ -59,7 +59,7 @@ use crate::{
     raft::{self, Group, GroupConfig, PeerNode, Submitted},
     wal,
     watch::Hub,
-    workers::Workers,
+    workers::{self, Owner, Workers},
 };
 use apply::{Applier, Started};
 use forward::Forward;
@@ -106,6 +106,7 @@ pub struct Budget {
 }
 
 pub struct Server<E: Engine> {
+    owner: Owner,
     group: Arc<Group>,
     engine: Arc<E>,
     published: SharedPublished<E>,
@@ -153,8 +154,21 @@ pub struct Storage<E> {
 
 impl<E: Transfer> Server<E> {
     /// Starts the replica. `fail` is called at most once per background
-    /// worker, when rows or log can no longer be trusted: the process must end.
+    /// worker, when rows or log can no longer be trusted, or when one has panicked
+    /// or ended by itself: the process must end.
     pub async fn start(
+        config: ServerConfig,
+        storage: Storage<E>,
+        peers: raft::Peers,
+        fail: impl Fn(&io::Error) + Clone + Send + Sync + 'static,
+    ) -> io::Result<Arc<Self>> {
+        let owner = Owner::new(fail.clone());
+        let started = Self::start_parts(config, storage, peers, fail);
+        owner.scope(started).await
+    }
+
+    /// Whatever is started here has an owner.
+    async fn start_parts(
         config: ServerConfig,
         storage: Storage<E>,
         peers: raft::Peers,
@@ -209,9 +223,9 @@ impl<E: Transfer> Server<E> {
             applied: applied.clone(),
             liveness: liveness.clone(),
         };
-        tokio::spawn(reconciler.run());
+        workers::spawn("reconciler", reconciler.run());
         let (reclaimed, reclaimed_seen) = watch::channel(0);
-        tokio::spawn(compactor::run(
+        let compactor = compactor::run(
             engine.clone(),
             applier,
             published.clone(),
@@ -219,7 +233,8 @@ impl<E: Transfer> Server<E> {
             reclaimed,
             workers,
             fail.clone(),
-        ));
+        );
+        workers::spawn("compactor", compactor);
         let leases = lease::Setup::<E> {
             group: group.clone(),
             primary,
@@ -233,6 +248,7 @@ impl<E: Transfer> Server<E> {
         }
         .start(fail);
         let server = Arc::new(Self {
+            owner: Owner::current(),
             forward: Forward::start(group.clone()),
             read_index: ReadIndex::start(group.clone(), applied, request_limit),
             leases,
@@ -255,7 +271,8 @@ impl<E: Transfer> Server<E> {
             workers,
             request_limit,
         });
-        tokio::spawn(Self::watch_disk(Arc::downgrade(&server)));
+        let disk = Self::watch_disk(Arc::downgrade(&server));
+        workers::spawn("watching the log's disk", disk);
         Ok(server)
     }
 }
@@ -348,6 +365,7 @@ impl<E: Engine> Server<E> {
 
     /// Ends what would go on for ever, so that connections can be closed.
     pub fn end_streams(&self) {
+        self.owner.stop();
         self.watches.stop();
         self.ending.send_replace(true);
     }
@@ -650,6 +668,7 @@ impl<E: Engine> Server<E> {
 
     /// Leaves the group and makes the rows durable.
     pub async fn stop(&self) -> io::Result<()> {
+        self.owner.stop();
         self.group.shutdown().await?;
         let engine = self.engine.clone();
         let flushed = self.workers.run(move || engine.flush()).await?;
@@ -666,6 +685,7 @@ impl<E: Engine> Server<E> {
 impl<E: Engine> Drop for Server<E> {
     /// The thread that tells watches would wait for ever.
     fn drop(&mut self) {
+        self.owner.stop();
         self.watches.stop();
     }
 }

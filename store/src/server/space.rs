@@ -18,7 +18,10 @@ use mizzen_core::{Alarm, AlarmKind, Command, Reply, SetAlarm};
 use mizzen_engine::Engine;
 
 use super::{Caller, Error, Server, proposal::Body};
-use crate::{limits, workers::Workers};
+use crate::{
+    limits,
+    workers::{self, Workers},
+};
 
 /// Of the disk with the least room among those a member uses, bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,7 +70,8 @@ impl DiskSpace {
 impl Space {
     pub fn start<E: Engine>(engine: Arc<E>, look: LookAtDisk, workers: Workers) -> Arc<Self> {
         let space = Arc::new(Self::default());
-        tokio::spawn(watch(space.clone(), engine, look, workers));
+        let watching = watch(space.clone(), engine, look, workers);
+        workers::spawn("watching the disk", watching);
         space
     }
 

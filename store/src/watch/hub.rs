@@ -11,7 +11,7 @@ use std::{
     },
 };
 
-use mizzen_core::{History, Interest};
+use mizzen_core::{History, Interest, planted};
 use parking_lot::{Condvar, Mutex};
 use slab::Slab;
 use tokio::sync::{Semaphore, mpsc};
@@ -24,6 +24,7 @@ use super::{
     spans::Span,
     stream::{Create, End, Lagging, Message, Stream, Watch},
 };
+use crate::workers;
 
 /// How much a hub keeps.
 #[derive(Clone, Copy, Debug)]
@@ -95,10 +96,9 @@ impl Hub {
         let (hub, behind) = Self::new(past, bounds);
         let hub = Arc::new(hub);
         let dispatcher = hub.clone();
-        std::thread::Builder::new()
-            .name("watch".to_owned())
-            .spawn(move || while dispatcher.dispatch_next() {})?;
-        tokio::spawn(catch_up(hub.clone(), behind, readers, fail));
+        workers::thread("watch", move || while dispatcher.dispatch_next() {})?;
+        let catching_up = catch_up(hub.clone(), behind, readers, fail);
+        workers::spawn("watches of the past", catching_up);
         Ok(hub)
     }
 
@@ -169,6 +169,9 @@ impl Hub {
             self.grown.wait(&mut ring);
         }
         drop(ring);
+        if planted::has("dispatch-panics") {
+            panic!("planted");
+        }
         self.dispatch();
         !self.stopped.load(Ordering::Acquire)
     }
@@ -472,7 +475,7 @@ async fn catch_up(
             return;
         };
         let (hub, fail) = (hub.clone(), fail.clone());
-        tokio::task::spawn_blocking(move || {
+        workers::beside("reading the past", move || {
             match catch_up::step(&hub, &stream) {
                 Ok(Step::More) => hub.enqueue(stream),
                 Ok(Step::Done) => {}

@@ -703,3 +703,68 @@ fn streams_that_come_and_go_do_not_stop_those_that_stay() {
     world.exhaust();
     assert_eq!(world.clients[0].watches[&1].next, 3, "it was not told");
 }
+
+/// A hub with threads of its own, whose owner tells why it failed.
+async fn owned(past: impl Past) -> (Arc<Hub>, mpsc::Receiver<String>) {
+    let (failed, failures) = mpsc::channel(8);
+    let owner = crate::workers::Owner::new(move |error: &std::io::Error| {
+        failed.try_send(error.to_string()).expect("room");
+    });
+    let hub = owner
+        .scope(async { Hub::start(Box::new(past), roomy(10), 1, |_| ()) })
+        .await;
+    (hub.expect("started"), failures)
+}
+
+/// Who is told panics when it is woken.
+struct Fragile;
+
+impl std::task::Wake for Fragile {
+    fn wake(self: Arc<Self>) {
+        panic!("woken");
+    }
+}
+
+#[tokio::test]
+async fn a_panic_of_the_dispatcher_is_told() {
+    let shelf = Shelf::default();
+    let (hub, mut failures) = owned(shelf.clone()).await;
+    let stream = hub.open().expect("room");
+    let mut told = Context::from_waker(Waker::noop());
+    stream.create(&everything(1, 0));
+    assert!(stream.poll(&mut told, 1).is_ready(), "created");
+    let fragile = Waker::from(Arc::new(Fragile));
+    let mut fragile = Context::from_waker(&fragile);
+    assert!(stream.poll(&mut fragile, 1).is_pending());
+    shelf.book.lock().write(vec![("k".into(), EventKind::Put)]);
+    publish(&shelf, &hub);
+    assert_eq!(
+        failures.recv().await.as_deref(),
+        Some("watch panicked: woken")
+    );
+}
+
+/// Whose past cannot be read.
+struct Lost;
+
+impl Past for Lost {
+    fn now(&self) -> (i64, i64) {
+        (5, -1)
+    }
+
+    fn read(&self, _: i64, _: &mut dyn Interest) -> Result<History, PastError> {
+        panic!("lost")
+    }
+}
+
+#[tokio::test]
+async fn a_panic_of_a_reader_of_the_past_is_told() {
+    let (hub, mut failures) = owned(Lost).await;
+    let stream = hub.open().expect("room");
+    stream.create(&everything(1, 2));
+    assert_eq!(
+        failures.recv().await.as_deref(),
+        Some("reading the past panicked: lost")
+    );
+    hub.stop();
+}

@@ -28,7 +28,11 @@ pub use peer::LeaseService;
 pub use primary::{Change, Primary};
 
 use super::{Body, Caller, Error, Server, published::SharedPublished, waiters::Waiters};
-use crate::{limits, raft::Group, workers::Workers};
+use crate::{
+    limits,
+    raft::Group,
+    workers::{self, Workers},
+};
 use asking::{Asking, Item};
 use keeper::{Checkpoints, Keeper};
 use rounds::{Answer, Question, Round, Rounds};
@@ -110,9 +114,9 @@ impl<E: Engine> Setup<E> {
             rounds,
             shortest_ttl: shortest_ttl(self.heartbeat, self.election_timeout),
             tasks: [
-                tokio::spawn(keeper.run(fail)).abort_handle(),
-                tokio::spawn(answering).abort_handle(),
-                tokio::spawn(asking.run(queue)).abort_handle(),
+                workers::spawn("leases", keeper.run(fail)).abort_handle(),
+                workers::spawn("rounds of leases", answering).abort_handle(),
+                workers::spawn("asking for leases", asking.run(queue)).abort_handle(),
             ],
         }
     }
