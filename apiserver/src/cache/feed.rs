@@ -9,8 +9,8 @@ use bytes::Bytes;
 
 use super::{Cache, Entry, Event, Kind};
 use crate::{
+    catalog::Resource,
     limits,
-    schema::Resource,
     store::{Batch, Store, StoreError, Watch},
 };
 
@@ -21,13 +21,13 @@ pub(super) async fn run(cache: Weak<Cache>, store: Arc<Store>) {
         let Some(strong) = cache.upgrade() else {
             return;
         };
-        let resource = strong.resource;
+        let resource = strong.resource.clone();
         drop(strong);
         let result = match at {
-            None => fill(&cache, &store, resource)
+            None => fill(&cache, &store, &resource)
                 .await
                 .map(|revision| at = Some(revision)),
-            Some(revision) => follow(&cache, &store, resource, revision).await,
+            Some(revision) => follow(&cache, &store, &resource, revision).await,
         };
         if let Some(cache) = cache.upgrade()
             && at.is_some()
@@ -38,7 +38,7 @@ pub(super) async fn run(cache: Weak<Cache>, store: Arc<Store>) {
             if matches!(error, StoreError::Compacted | StoreError::Future { .. }) {
                 at = None;
             }
-            tracing::warn!(resource = resource.plural, %error, "the watch of the store broke: again");
+            tracing::warn!(resource = %resource.plural, %error, "the watch of the store broke: again");
             store.turn();
             tokio::time::sleep(limits::STORE_PAUSE).await;
         }
@@ -46,11 +46,7 @@ pub(super) async fn run(cache: Weak<Cache>, store: Arc<Store>) {
 }
 
 /// Reads all objects at one revision.
-async fn fill(
-    cache: &Weak<Cache>,
-    store: &Store,
-    resource: &'static Resource,
-) -> Result<i64, StoreError> {
+async fn fill(cache: &Weak<Cache>, store: &Store, resource: &Resource) -> Result<i64, StoreError> {
     let mut objects = BTreeMap::new();
     let mut start = resource.prefix.clone();
     let mut revision = 0;
@@ -94,7 +90,7 @@ fn entry(
     match Entry::new(resource, key, value, revision, kind) {
         Ok(entry) => Some(Arc::new(entry)),
         Err(error) => {
-            tracing::error!(resource = resource.plural, key, %error, "a stored object cannot be read");
+            tracing::error!(resource = %resource.plural, key, %error, "a stored object cannot be read");
             None
         }
     }
@@ -103,7 +99,7 @@ fn entry(
 async fn follow(
     cache: &Weak<Cache>,
     store: &Store,
-    resource: &'static Resource,
+    resource: &Resource,
     revision: i64,
 ) -> Result<(), StoreError> {
     let mut watch = store.watch(&resource.prefix, revision + 1).await?;
@@ -162,7 +158,7 @@ impl Cache {
                 (Some(_), Some(_)) => Kind::Modified,
             };
             let made = match &change.value {
-                Some(value) => entry(self.resource, &change.key, value, change.revision, kind),
+                Some(value) => entry(&self.resource, &change.key, value, change.revision, kind),
                 None => previous
                     .as_ref()
                     .map(|entry| Arc::new(entry.deleted_at(change.revision))),

@@ -2,13 +2,12 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    schema::find_resource,
     select::{Fields, Labels},
     store::{Batch, Change},
 };
 
-fn pods() -> &'static Resource {
-    find_resource("", "v1", "pods").expect("a resource")
+fn pods() -> Arc<Resource> {
+    crate::kinds::built_in().own("", "v1", "pods").clone()
 }
 
 fn stored(labels: &Value, phase: &str) -> Bytes {
@@ -16,7 +15,7 @@ fn stored(labels: &Value, phase: &str) -> Bytes {
     let Value::Object(mut value) = value else {
         panic!("an object")
     };
-    object::to_store(pods(), &mut value)
+    object::to_store(&pods(), &mut value)
 }
 
 fn change(key: &str, value: Option<Bytes>, revision: i64) -> Change {
@@ -89,7 +88,7 @@ fn objects_move_in_and_out_of_a_selection() {
     let cache = Cache::empty(pods());
     let selector = Selector {
         labels: Labels::parse("app=web").expect("a selector"),
-        fields: Fields::parse("status.phase=Running", pods()).expect("a selector"),
+        fields: Fields::parse("status.phase=Running", &pods()).expect("a selector"),
     };
     for (revision, (labels, phase)) in (1..).zip([
         (json!({"app": "web"}), "Pending"),
@@ -106,7 +105,7 @@ fn objects_move_in_and_out_of_a_selection() {
     let (events, ..) = read(&cache, Cursor(0)).expect("the history is whole");
     let seen: Vec<_> = events
         .iter()
-        .map(|event| event.seen(pods(), &selector))
+        .map(|event| event.seen(&pods(), &selector))
         .collect();
     assert_eq!(
         seen,
