@@ -97,7 +97,8 @@ async fn steps(api: &Api, parts: &Parts, body: Incoming) -> Answer {
     let started = Instant::now();
     let (route, context) = match request_info(api, parts) {
         Ok(info) => info,
-        Err((labels, error)) => {
+        Err(refused) => {
+            let (labels, error) = *refused;
             let answer = respond::failure(&error);
             let code = answer.status().as_u16();
             api.metrics.done(&labels, code, started.elapsed());
@@ -131,12 +132,13 @@ async fn steps(api: &Api, parts: &Parts, body: Incoming) -> Answer {
 type Info = (Option<Route>, Context);
 
 /// Request info and deadline: what the request is about, and until when.
-fn request_info(api: &Api, parts: &Parts) -> Result<Info, (Labels, ApiError)> {
+fn request_info(api: &Api, parts: &Parts) -> Result<Info, Box<(Labels, ApiError)>> {
     let query = Query::parse(parts.uri.query().unwrap_or(""));
     let route = route::route(&api.registry.catalog(), parts.uri.path());
     let labels = labels::of(route.as_ref(), query.as_ref(), &parts.method);
     let Some(query) = query else {
-        return Err((labels, ApiError::bad_request("the query is malformed")));
+        let error = ApiError::bad_request("the query is malformed");
+        return Err(Box::new((labels, error)));
     };
     let context = Context {
         labels,

@@ -11,7 +11,7 @@ use crate::{
     object::{self, Json},
 };
 
-fn status<'a>(value: &'a mut Json) -> Option<&'a mut Json> {
+fn status(value: &mut Json) -> Option<&mut Json> {
     let status = value.entry("status").or_insert(Value::Null);
     if status.is_null() {
         *status = json!({});
