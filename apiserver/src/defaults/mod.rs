@@ -130,12 +130,7 @@ pub fn namespace(value: &mut Json) {
             });
         });
     }
-    let new = !crate::object::is_deleting(value);
-    made(value, "spec", |spec| {
-        if new {
-            set(spec, "finalizers", json!(["kubernetes"]));
-        }
-    });
+    made(value, "spec", |_| {});
     made(value, "status", |status| set(status, "phase", "Active"));
 }
 
@@ -399,7 +394,8 @@ mod tests {
             (&json!({"a": "Yg=="}), &json!("Opaque"))
         );
         let value = defaulted("", "namespaces", &json!({"metadata": {"name": "n"}}));
-        assert_eq!(value["spec"]["finalizers"], json!(["kubernetes"]));
+        // A body of `finalize` says by leaving them out that they are gone.
+        assert!(value["spec"].get("finalizers").is_none());
         assert_eq!(
             value["metadata"]["labels"]["kubernetes.io/metadata.name"],
             "n"

@@ -34,9 +34,22 @@ pub fn new_pod(value: &mut Json) {
     }
 }
 
-/// A new namespace takes objects, and is known by a label of its own name.
+/// A new namespace takes objects, is known by a label of its own name, and is
+/// held until its content is gone.
 pub fn new_namespace(value: &mut Json) {
     phase(value, "Active");
+    let spec = value.entry("spec").or_insert(Value::Null);
+    if spec.is_null() {
+        *spec = json!({});
+    }
+    if let Some(spec) = spec.as_object_mut() {
+        let list = spec.get("finalizers").and_then(Value::as_array);
+        let mut list = list.cloned().unwrap_or_default();
+        if !list.iter().any(|one| one == "kubernetes") {
+            list.push("kubernetes".into());
+        }
+        spec.insert("finalizers".to_owned(), list.into());
+    }
     let name = object::meta_str(value, "name").to_owned();
     let labels = object::meta(value).and_then(|meta| meta.get("labels"));
     let mut labels = labels
@@ -197,6 +210,23 @@ pub fn job_identity(value: &mut Json) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_new_namespace_is_held() {
+        for (given, expected) in [
+            (json!({}), json!(["kubernetes"])),
+            (json!({"finalizers": ["a/b"]}), json!(["a/b", "kubernetes"])),
+            (json!({"finalizers": ["kubernetes"]}), json!(["kubernetes"])),
+        ] {
+            let mut namespace = Json::new();
+            namespace.insert("metadata".to_owned(), json!({"name": "n"}));
+            namespace.insert("spec".to_owned(), given);
+            new_namespace(&mut namespace);
+            assert_eq!(namespace["spec"]["finalizers"], expected);
+            assert!(spec_finalizers(&namespace));
+            assert_eq!(namespace["status"]["phase"], "Active");
+        }
+    }
 
     #[test]
     fn the_quality_of_service_follows_from_requests_and_limits() {

@@ -3,7 +3,10 @@
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use super::{DeleteOptions, Deleted, Object, Registry, Target, WriteOptions, list::selects};
+use super::{
+    DeleteOptions, Deleted, Object, Registry, Target, WriteOptions, list::selects,
+    write::check_name,
+};
 use crate::{
     codec::json::{self as codec_json, Decoded, Source},
     error::{ApiError, FieldError},
@@ -39,6 +42,7 @@ impl Registry {
         options: WriteOptions,
     ) -> Result<Object, ApiError> {
         expect(body, "autoscaling/v1", "Scale")?;
+        check_name(target, &body.value)?;
         self.write_scale(target, &body.value, options).await
     }
 

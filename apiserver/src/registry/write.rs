@@ -233,13 +233,7 @@ impl Registry {
                 warnings,
             } = made(target, change, &current, pair.revision, options.validation)?;
             place(target, &mut wanted)?;
-            if object::meta_str(&wanted, "name") != target.name {
-                return Err(ApiError::bad_request(format!(
-                    "the name of the object ({}) does not match the name on the URL ({})",
-                    object::meta_str(&wanted, "name"),
-                    target.name
-                )));
-            }
+            check_name(target, &wanted)?;
             if version.is_none() && matches!(change, Change::Replace(_)) {
                 may_be_unconditional(target)?;
             }
@@ -500,6 +494,21 @@ fn place(target: &Target, value: &mut Json) -> Result<(), ApiError> {
     }
     object::set_meta(value, "namespace", Some(target.namespace.clone().into()));
     Ok(())
+}
+
+/// Checks that an object has the name of the URL.
+pub(super) fn check_name(target: &Target, value: &Json) -> Result<(), ApiError> {
+    let (name, wanted) = (object::meta_str(value, "name"), &target.name);
+    if name == wanted {
+        return Ok(());
+    }
+    Err(ApiError::bad_request(if name.is_empty() {
+        format!(
+            "the name of the object ({wanted} based on URL) was undeterminable: name must be provided"
+        )
+    } else {
+        format!("the name of the object ({name}) does not match the name on the URL ({wanted})")
+    }))
 }
 
 fn check_uid(target: &Target, wanted: &Json, current: &Json) -> Result<(), ApiError> {
