@@ -237,7 +237,7 @@ impl Birth {
                 BTreeMap::new()
             },
             limits: mizzen_core::Limits { max_txn_ops: 128 },
-            request_bytes: crate::limits::REQUEST_BYTES,
+            request_bytes: crate::limits::REQUEST_BYTES_MAX,
             budget: crate::memory::budget(1 << 30),
             strict_reconfig: true,
             quota: None,
