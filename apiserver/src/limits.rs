@@ -65,6 +65,9 @@ pub const CLAIM_TRIES: usize = 100;
 pub const STORE_TRIES: usize = 6;
 /// Pause between them.
 pub const STORE_PAUSE: Duration = Duration::from_millis(100);
+/// Pause before a cache is filled again whose resource has a value that cannot
+/// be decoded: somebody has to mend it.
+pub const UNREADABLE: Duration = Duration::from_secs(1);
 /// Calls under way that read single keys: enough to keep a connection busy, few
 /// enough that reads gather meanwhile.
 pub const READS_FLYING: usize = 4;

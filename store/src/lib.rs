@@ -10,6 +10,7 @@ pub mod limits;
 pub mod logging;
 pub mod member;
 pub mod member_dir;
+mod memory;
 pub mod raft;
 pub mod server;
 pub mod tls;

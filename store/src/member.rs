@@ -27,6 +27,7 @@ use crate::{
     grpc::{self, Front, Listener},
     limits, logging,
     member_dir::{self, Identity, MemberDir},
+    memory,
     raft::{GroupConfig, PeerNode, PeerService, Peers, Retention},
     server::{
         self, Attributes, DiskSpace, LookAtDisk, MembershipService, Server, ServerConfig, Storage,
@@ -160,6 +161,15 @@ async fn serve(config: Config, descriptors: Descriptors, clients: &Handle) -> io
         server::force_new_cluster(&mut storage, identity.member_id, urls).await?;
         tracing::warn!("this member is the only one of its cluster from here on");
     }
+    let memory = memory::available();
+    let budget = memory::budget(memory);
+    tracing::info!(
+        memory_bytes = memory,
+        replies_bytes = budget.replies,
+        reply_bytes = budget.reply,
+        proposals_bytes = budget.proposals,
+        "memory for clients"
+    );
     let (stop, stopping) = watch::channel(false);
     let (stop_peers, peers_stopping) = watch::channel(false);
     let server_config = ServerConfig {
@@ -179,6 +189,7 @@ async fn serve(config: Config, descriptors: Descriptors, clients: &Handle) -> io
             max_txn_ops: config.max_txn_ops,
         },
         request_bytes: config.max_request_bytes,
+        budget,
         strict_reconfig: config.strict_reconfig_check,
         quota: config.quota_backend_bytes,
         disk: look_at_disk(&config),

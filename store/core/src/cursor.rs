@@ -11,6 +11,7 @@ use crate::{
     range::{Encoder, selected},
     read::{Reader, Span},
     reply::EncodedKvs,
+    room::Unbounded,
     state::State,
     view::{View, ViewError},
 };
@@ -141,7 +142,7 @@ impl RangeCursor {
                 end: Some(self.end(count, false)),
             });
         }
-        Ok(self.keys(&reader, keys_max, bytes_max)?)
+        self.keys(&reader, keys_max, bytes_max)
     }
 
     fn keys<V: View + ?Sized>(
@@ -149,9 +150,10 @@ impl RangeCursor {
         reader: &Reader<'_, V>,
         keys_max: usize,
         bytes_max: usize,
-    ) -> Result<RangeChunk, ViewError> {
+    ) -> Result<RangeChunk, Stop> {
         let keys_max = keys_max.max(1).min(self.left.unwrap_or(usize::MAX));
-        let mut encoder = Encoder::default();
+        // A chunk has bounds of its own.
+        let mut encoder = Encoder::new(&Unbounded);
         let mut following = None;
         reader.scan(Span::new(&self.next, &self.range_end), |live| {
             if encoder.len() >= keys_max || (encoder.len() > 0 && encoder.bytes_len() >= bytes_max)
@@ -162,13 +164,13 @@ impl RangeCursor {
             encoder.push(reader.view, live, self.form)?;
             Ok(ControlFlow::Continue(()))
         })?;
-        let mut kvs = encoder.finish();
+        let mut kvs = encoder.finish()?;
         if let Some(request) = &self.sorted
             && self.sent == 0
             && following.is_none()
         {
             let span = Span::new(&self.next, &self.range_end);
-            kvs = selected(reader, span, request)?.kvs;
+            kvs = selected(reader, span, request, &Unbounded)?.kvs;
         }
         let sent = self.sent + kvs.len as i64;
         let left = self.left.map(|left| left - kvs.len);

@@ -51,7 +51,13 @@ fn compact(revision: i64) -> Command {
 }
 
 fn read(replica: &Replica, request: &Range) -> Result<RangeReply, Error> {
-    range(&replica.state, &replica.rows, request).unwrap()
+    range(
+        &replica.state,
+        &replica.rows,
+        request,
+        &mizzen_core::Unbounded,
+    )
+    .unwrap()
 }
 
 /// Keys and values of a reply.
@@ -102,7 +108,8 @@ fn keeping_the_value_of_a_key_deleted_just_before_is_refused() {
             refused,
             Outcome {
                 reply: Err(Error::KeyNotFound),
-                events: vec![]
+                events: vec![],
+                events_in_log: false
             }
         );
         assert_eq!((&replica.rows, replica.state), (&before.rows, before.state));

@@ -96,7 +96,13 @@ impl Run {
             }
             Step::ReadOnly(mut txn) => {
                 resolve_txn(&mut txn, newest);
-                let got = read_only(&self.single.state, &self.single.rows, &txn).unwrap();
+                let got = read_only(
+                    &self.single.state,
+                    &self.single.rows,
+                    &txn,
+                    &mizzen_core::Unbounded,
+                )
+                .unwrap();
                 prop_assert_eq!(got, self.model.read_only_txn(&txn), "{:?}", txn);
                 Ok(())
             }
@@ -157,7 +163,13 @@ impl Run {
     }
 
     fn range(&self, range: &Range) -> TestCaseResult {
-        let got = range_of(&self.single.state, &self.single.rows, range).unwrap();
+        let got = range_of(
+            &self.single.state,
+            &self.single.rows,
+            range,
+            &mizzen_core::Unbounded,
+        )
+        .unwrap();
         prop_assert_eq!(got, self.model.range(range), "{:?}", range);
         Ok(())
     }
@@ -288,7 +300,13 @@ impl Run {
                 revision,
                 ..everything.clone()
             };
-            let got = range_of(&replica.state, &replica.rows, &range).unwrap();
+            let got = range_of(
+                &replica.state,
+                &replica.rows,
+                &range,
+                &mizzen_core::Unbounded,
+            )
+            .unwrap();
             prop_assert_eq!(got, self.model.range(&range), "at {}", revision);
             let hash = hash_kv(&replica.state, &replica.rows, revision)
                 .unwrap()

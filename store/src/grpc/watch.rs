@@ -252,6 +252,13 @@ impl Writer {
                 compact_revision: *floor,
                 ..self.head(*id, 0)
             },
+            Message::TooLarge { id, revision } => wire::WatchResponse {
+                canceled: true,
+                cancel_reason: format!(
+                    "mizzen: revision {revision} changed more than a watch can be told at once"
+                ),
+                ..self.head(*id, *revision)
+            },
             Message::Progress { id, revision } => self.head(*id, *revision),
             Message::Changes(changes) => return self.changes(std::slice::from_ref(changes)),
         };

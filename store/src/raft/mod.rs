@@ -77,6 +77,8 @@ pub enum Submitted {
     Done,
     /// Never appended: it may be proposed again, here or elsewhere.
     Refused,
+    /// Never appended: the leader's log has as much to write as it may have.
+    Busy,
     /// It may be applied now, later, or never.
     Unknown,
 }
@@ -253,6 +255,9 @@ impl Group {
 
     /// Proposes as the leader.
     pub async fn propose(&self, payload: Payload) -> Submitted {
+        if self.wal.queued_bytes() >= limits::LOG_QUEUE_BYTES {
+            return Submitted::Busy;
+        }
         let Some(_pass) = self.gate.enter() else {
             return Submitted::Refused;
         };

@@ -114,6 +114,7 @@ fn submitted(outcome: i32) -> Submitted {
     match ProposeOutcome::try_from(outcome) {
         Ok(ProposeOutcome::Done) => Submitted::Done,
         Ok(ProposeOutcome::Refused) => Submitted::Refused,
+        Ok(ProposeOutcome::Busy) => Submitted::Busy,
         Ok(ProposeOutcome::Unknown) | Err(_) => Submitted::Unknown,
     }
 }

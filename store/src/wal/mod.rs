@@ -53,6 +53,7 @@ pub use error::WalError;
 #[cfg(feature = "planted")]
 pub use forgetful::Forgetful;
 pub use fs::{LogFile, LogFs, RealFs};
+pub use limits::MAX_ENTRY_BYTES;
 pub use memfs::{Fault, MemFs};
 pub use state::Done;
 

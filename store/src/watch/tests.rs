@@ -104,6 +104,7 @@ impl Book {
         let mut history = History {
             revisions: Vec::new(),
             next: from.max(self.now() + 1),
+            too_large: false,
         };
         for (story, number) in self.revisions.iter().zip(2..) {
             if number < from {
@@ -429,7 +430,7 @@ fn dispatch(hub: &Hub) {
 
 fn publish(shelf: &Shelf, hub: &Hub) {
     let revisions = std::mem::take(&mut shelf.book.lock().unpublished);
-    hub.publish(revisions);
+    hub.publish(revisions.into_iter().map(News::Revision).collect());
 }
 
 impl Seen {
@@ -489,6 +490,7 @@ impl Client {
                 assert!(empty || doubled, "{create:?} was refused");
             }
             Message::Canceled { id, .. } => self.watch(id).over = true,
+            Message::TooLarge { .. } => panic!("no revision is large here"),
             Message::Compacted { id, floor } => {
                 let seen = self.watch(id);
                 seen.over = true;
@@ -597,6 +599,7 @@ proptest! {
             dispatch_revisions,
             page_bytes,
             page_rows,
+            revision_bytes: 1 << 20,
             watches: 100,
             streams: 100,
         });
@@ -632,6 +635,7 @@ fn a_client_that_does_not_read_costs_its_budget_and_no_more() {
         dispatch_revisions: 64,
         page_bytes: 5_000,
         page_rows: 100,
+        revision_bytes: 1 << 20,
         watches: 100,
         streams: 100,
     };
@@ -663,6 +667,7 @@ fn roomy(streams: usize) -> Bounds {
         dispatch_revisions: 64,
         page_bytes: 50_000,
         page_rows: 100,
+        revision_bytes: 1 << 20,
         watches: 100,
         streams,
     }

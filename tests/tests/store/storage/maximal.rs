@@ -1,6 +1,7 @@
 //! Objects in which every field of the schema is set.
 
-use mizzen_apiserver::schema::{Field, MessageId, Resource, Type, schema};
+use mizzen_apiserver::catalog::Resource;
+use mizzen_apiserver::schema::{Field, MessageId, Type, schema};
 use serde_json::{Map, Value, json};
 
 /// Where the objects are.
@@ -13,7 +14,7 @@ const DEPTH: usize = 24;
 /// The maximal object of a kind, in the form in which a server shows it.
 pub fn object(resource: &Resource) -> Map<String, Value> {
     let mut value = message(resource.message, &mut Vec::new());
-    value.insert("kind".to_owned(), resource.kind.into());
+    value.insert("kind".to_owned(), resource.kind.clone().into());
     value.insert("apiVersion".to_owned(), resource.api_version().into());
     let meta = value["metadata"].as_object_mut().expect("an object");
     meta.insert("name".to_owned(), NAME.into());
