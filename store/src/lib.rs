@@ -16,6 +16,5 @@ pub mod server;
 pub mod tls;
 pub mod url;
 pub mod version;
-pub mod wal;
 pub mod watch;
 pub mod workers;

@@ -15,6 +15,7 @@ use std::{
 
 use mizzen_descriptors::Places;
 use mizzen_engine::{Engine, EngineOptions, RocksRows};
+use mizzen_wal as wal;
 use tokio::{
     runtime::Handle,
     sync::{mpsc, watch},
@@ -34,7 +35,7 @@ use crate::{
     },
     tls::{self, Bound, Credentials, Door, PeerDial},
     url::Scheme,
-    version, wal,
+    version,
     workers::{self, Owner, Workers},
 };
 use opening::Parts;
@@ -46,7 +47,7 @@ pub fn run(level: u32) -> ExitCode {
     server::use_level(level);
     #[cfg(feature = "planted")]
     if let Ok(bug) = std::env::var("MIZZEN_PLANTED") {
-        mizzen_core::planted::plant(bug);
+        mizzen_planted::plant(bug);
     }
     let config = match config::parse(std::env::args_os().skip(1), std::env::vars_os()) {
         Ok(config::Parsed::Run(config)) => config,
@@ -386,7 +387,8 @@ fn disk(log: wal::RealFs) -> Arc<dyn wal::LogFs> {
         return Arc::new(log);
     }
     tracing::warn!("the raft log forgets what is not synced when this process ends");
-    Arc::new(wal::Forgetful::new(log))
+    let syncs = mizzen_planted::bug!("log-not-synced", true => false);
+    Arc::new(mizzen_sim::Forgetful::new(log, syncs))
 }
 
 /// Listeners that serve so many connections together. Every URL has one of its

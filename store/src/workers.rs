@@ -136,17 +136,6 @@ pub fn thread(name: &'static str, body: impl FnOnce() + Send + 'static) -> io::R
     Ok(())
 }
 
-/// Does a piece of the member's own work that may block, beside the caller and
-/// for nobody who would hear of a panic.
-pub fn beside(name: &'static str, work: impl FnOnce() + Send + 'static) {
-    let owner = Owner::current();
-    tokio::task::spawn_blocking(move || {
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(work)) {
-            owner.panicked(name, &*panic);
-        }
-    });
-}
-
 /// What a panic says.
 fn message(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();
@@ -197,6 +186,21 @@ impl Workers {
         }
     }
 
+    /// Does a piece of the member's own work that may block, beside the caller
+    /// and for nobody who would hear of a panic.
+    pub fn beside(self, name: &'static str, work: impl FnOnce() + Send + 'static) {
+        let owner = Owner::current();
+        let work = move || {
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(work)) {
+                owner.panicked(name, &*panic);
+            }
+        };
+        match self {
+            Self::Threads => drop(tokio::task::spawn_blocking(work)),
+            Self::Tasks => work(),
+        }
+    }
+
     /// Runs `work`, which may block, beside the caller.
     ///
     /// # Errors
@@ -234,7 +238,7 @@ mod tests {
             .scope(async {
                 spawn("a task", async { panic!("one") });
                 thread("a thread", || panic!("{}", "two")).expect("started");
-                beside("a piece", || panic!("three"));
+                Workers::Threads.beside("a piece", || panic!("three"));
                 detached(watched("a part", async { panic!("four") }));
                 // What a task starts has the same owner.
                 spawn("an outer task", async {

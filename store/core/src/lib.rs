@@ -22,7 +22,6 @@ mod lease;
 pub mod limits;
 mod overlap;
 mod overlay;
-pub mod planted;
 mod range;
 mod read;
 mod reply;

@@ -46,6 +46,7 @@ pub use force_new::force_new_group;
 pub use machine::hasty_rows;
 pub use machine::{Applied, BoxFuture, Committed, Received, Rows};
 pub use membership::{Configuration, ConfigurationChange, Progress};
+use mizzen_wal as wal;
 pub use network::Peers;
 pub use peer::PeerService;
 pub use retention::Retention;
@@ -53,7 +54,7 @@ pub use transfer::{Drain, TransferError};
 pub use types::{LogId, Payload, PeerNode};
 
 use crate::{
-    limits, wal,
+    limits,
     workers::{self, Workers},
 };
 

@@ -8,11 +8,12 @@
 
 use std::{sync::Arc, time::Duration};
 
+use mizzen_wal as wal;
 use openraft::{Instant as _, async_runtime::watch::WatchReceiver as _};
 use tokio::time::Instant;
 
 use super::{machine, snapshot::Holds, types::RaftLogId};
-use crate::{limits, wal};
+use crate::limits;
 
 /// What the operator asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -8,8 +8,9 @@ use std::{io, sync::Arc};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use mizzen_core::{Batch, Command, Event, Family, Overlay, Reply, Room, State, View, planted};
+use mizzen_core::{Batch, Command, Event, Family, Overlay, Reply, Room, State, View};
 use mizzen_engine::{Engine, Incoming, Outgoing, Transfer};
+use mizzen_planted::bug;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
@@ -112,7 +113,7 @@ impl<E: Transfer> Applier<E> {
         let (index, index_seen) = watch::channel(published.applied_index());
         let (seldom, seldom_seen) = watch::channel(());
         let published = Arc::new(ArcSwap::from_pointee(published));
-        let watches = super::watching::start::<E>(published.clone(), fail.clone())?;
+        let watches = super::watching::start::<E>(published.clone(), workers, fail.clone())?;
         let (jobs, queue) = mpsc::channel(2);
         let applier = Self {
             jobs,
@@ -269,12 +270,7 @@ impl<E: Transfer> Thread<E> {
             let _ = carry_out(&mut state, &mut overlay, &revoke, None, &mut told)?;
         }
         for proposal in &proposals {
-            if planted::has("write-lost-on-one-member")
-                && state.revision() % 101 == 0
-                && std::env::args().any(|flag| flag == "--name=m1")
-            {
-                continue;
-            }
+            bug!("write-lost-on-one-member" => if state.revision() % 101 == 0 && std::env::args().any(|flag| flag == "--name=m1") { continue });
             let waiting = self.waiters.take(proposal.id);
             let answer = match &proposal.body {
                 Body::Command(command) => {
@@ -341,9 +337,7 @@ impl<E: Transfer> Thread<E> {
             .incoming
             .install(&received.label)
             .map_err(io::Error::other)?;
-        if planted::has("snapshot-without-leases") {
-            self.forget_leases()?;
-        }
+        bug!("snapshot-without-leases" => self.forget_leases()?);
         let rows = self.engine.snapshot();
         let state = State::load(&rows).map_err(io::Error::other)?;
         let members = Members::load(&rows).map_err(io::Error::other)?;
@@ -426,9 +420,7 @@ impl Told {
         if events.is_empty() {
             return;
         }
-        if planted::has("half-revision-watched") {
-            events.truncate(1);
-        }
+        bug!("half-revision-watched" => events.truncate(1));
         self.revisions
             .push(News::Revision(Revision::new(revision, events)));
     }

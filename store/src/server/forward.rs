@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use mizzen_core::planted;
+use mizzen_planted::bug;
 use mizzen_proto::peer::{ProposeOutcome, ProposeRequest};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
@@ -96,9 +96,8 @@ async fn send(group: &Group, batch: Vec<Item>) {
                 .map(submitted)
                 .collect(),
             Err(status) if never_sent(&status) => vec![Submitted::Refused; batch.len()],
-            Err(_) if planted::has("write-sent-again") => vec![Submitted::Refused; batch.len()],
             // The leader may have received it.
-            Err(_) => Vec::new(),
+            Err(_) => bug!("write-sent-again", Vec::new() => vec![Submitted::Refused; batch.len()]),
         },
     };
     let outcomes = outcomes

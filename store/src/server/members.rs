@@ -10,7 +10,8 @@ use std::{
 };
 
 use bytes::Bytes;
-use mizzen_core::{Family, Overlay, View, ViewError, planted};
+use mizzen_core::{Family, Overlay, View, ViewError};
+use mizzen_planted::bug;
 use serde::{Deserialize, Serialize};
 
 use crate::raft::PeerNode;
@@ -234,9 +235,7 @@ impl Members {
                 learners_max,
             } => {
                 self.check_new(*id, peer_urls)?;
-                if planted::has("member-id-reused") && self.removed.remove(id) {
-                    overlay.delete(Family::Meta, key(REMOVED, *id));
-                }
+                bug!("member-id-reused" => if self.removed.remove(id) { overlay.delete(Family::Meta, key(REMOVED, *id)) });
                 let learners = self.iter().filter(|member| member.learner).count();
                 if *learner && learners >= *learners_max {
                     return Err(Refusal::TooManyLearners);
@@ -315,7 +314,7 @@ impl Members {
     }
 
     fn check_new(&self, id: u64, peer_urls: &[String]) -> Result<(), Refusal> {
-        if self.removed.contains(&id) && !planted::has("member-id-reused") {
+        if bug!("member-id-reused", self.removed.contains(&id) => false) {
             return Err(Refusal::NotFound);
         }
         if self.members.contains_key(&id) {
@@ -359,7 +358,8 @@ fn key(kind: u8, member: u64) -> Bytes {
 
 #[cfg(test)]
 mod tests {
-    use mizzen_engine::{Engine, MemEngine};
+    use mizzen_engine::Engine;
+    use mizzen_sim::MemEngine;
 
     use super::*;
 

@@ -1,8 +1,12 @@
 //! Changes of the membership that clients ask for, with etcd's checks.
 
-use std::time::Duration;
+use std::{
+    hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher},
+    time::Duration,
+};
 
 use mizzen_engine::Engine;
+use mizzen_planted::bug;
 use mizzen_proto::peer::{ProgressRequest, membership_client::MembershipClient};
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -39,9 +43,7 @@ impl<E: Engine> Server<E> {
         self.admit(caller)?;
         self.refresh().await;
         self.may_add(learner)?;
-        let id = new_id();
-        #[cfg(feature = "planted")]
-        let id = reused_id(&peer_urls).unwrap_or(id);
+        let id = bug!("member-id-reused", new_id() => BuildHasherDefault::<DefaultHasher>::default().hash_one(&peer_urls));
         self.change_members(Change::Add {
             id,
             peer_urls: peer_urls.clone(),
@@ -335,12 +337,4 @@ fn quorum(voters: usize) -> usize {
 /// change is refused.
 fn new_id() -> u64 {
     rand::random_range(1..=u64::MAX)
-}
-
-/// A bug to be planted: ids made of what members have in common.
-#[cfg(feature = "planted")]
-fn reused_id(peer_urls: &[String]) -> Option<u64> {
-    use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
-    mizzen_core::planted::has("member-id-reused")
-        .then(|| BuildHasherDefault::<DefaultHasher>::default().hash_one(peer_urls))
 }

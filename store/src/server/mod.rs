@@ -50,6 +50,7 @@ pub use lease::{LeaseService, TimeToLive};
 pub use level::{NEWEST as NEWEST_LEVEL, cluster_version, limit as use_level, own as own_level};
 pub use members::{Attributes, Member, Refusal};
 pub use membership_service::MembershipService;
+use mizzen_wal as wal;
 pub use published::Published;
 pub use range_stream::{Chunks, RangeStreamError};
 pub use space::{DiskSpace, LookAtDisk};
@@ -57,7 +58,6 @@ pub use space::{DiskSpace, LookAtDisk};
 use crate::{
     limits,
     raft::{self, Group, GroupConfig, PeerNode, Submitted},
-    wal,
     watch::Hub,
     workers::{self, Owner, Workers},
 };

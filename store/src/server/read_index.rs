@@ -8,7 +8,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use mizzen_core::planted;
+use mizzen_planted::bug;
 
 use super::error::Error;
 use crate::{limits, raft::Group, workers};
@@ -50,11 +50,7 @@ async fn rounds(
         // Readers that come from here on wait for the next round: this one may
         // have been sent before they came.
         let index = confirmed_index(&group, deadline).await;
-        while planted::has("read-joins-sent-round")
-            && let Ok(reader) = queue.try_recv()
-        {
-            readers.push(reader);
-        }
+        bug!("read-joins-sent-round" => while let Ok(one) = queue.try_recv() { readers.push(one); });
         let readers = std::mem::take(&mut readers);
         match index {
             Ok(index) if *applied.borrow() >= index => finish(readers, Ok(())),
@@ -107,10 +103,10 @@ async fn confirmed_index(group: &Group, deadline: Instant) -> Result<u64, Error>
 async fn attempt(group: &Group, leader: u64) -> Option<u64> {
     match leader {
         0 => None,
-        leader if leader != group.id() && planted::has("stale-follower-read") => Some(0),
-        leader if leader == group.id() && planted::has("stale-leader-read") => Some(0),
-        leader if leader == group.id() => group.read_index().await.ok(),
-        leader => remote(group, leader).await,
+        leader if leader == group.id() => {
+            bug!("stale-leader-read", group.read_index().await.ok() => Some(0))
+        }
+        leader => bug!("stale-follower-read", remote(group, leader).await => Some(0)),
     }
 }
 

@@ -285,7 +285,8 @@ mod tests {
     }
 
     fn members(rows: Vec<(u64, Vec<String>, Row)>) -> Members {
-        use mizzen_engine::{Engine as _, MemEngine};
+        use mizzen_engine::Engine as _;
+        use mizzen_sim::MemEngine;
         let snapshot = MemEngine::default().snapshot();
         let mut overlay = mizzen_core::Overlay::new(&snapshot);
         let mut members = Members::default();

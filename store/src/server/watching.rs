@@ -10,6 +10,7 @@ use super::{Caller, Error, Server, published::SharedPublished};
 use crate::{
     limits,
     watch::{Bounds, Hub, Past, PastError, WatchStream},
+    workers::Workers,
 };
 
 /// The rows that readers see.
@@ -33,6 +34,7 @@ impl<E: Engine> Past for Rows<E> {
 
 pub(super) fn start<E: Engine>(
     published: SharedPublished<E>,
+    workers: Workers,
     fail: impl Fn(&io::Error) + Send + Sync + 'static,
 ) -> io::Result<Arc<Hub>> {
     let bounds = Bounds {
@@ -50,6 +52,7 @@ pub(super) fn start<E: Engine>(
         Box::new(Rows::<E>(published)),
         bounds,
         limits::WATCH_READERS,
+        workers,
         fail,
     )
 }

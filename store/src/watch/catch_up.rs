@@ -7,7 +7,8 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use mizzen_core::{Interest, Wanted, planted};
+use mizzen_core::{Interest, Wanted};
+use mizzen_planted::bug;
 
 use super::{
     event::Revision,
@@ -137,8 +138,8 @@ fn join(hub: &Hub, stream: &Arc<Stream>, reader: &Reader<'_>) -> bool {
             }
         };
         let mut state = stream.state.lock();
-        let gap = usize::from(planted::has("watch-gap"));
-        let again = news.last().filter(|_| planted::has("watch-repeats"));
+        let gap = bug!("watch-gap", 0 => 1);
+        let again = bug!("watch-repeats", None => news.last());
         for revision in news.iter().skip(gap).chain(again) {
             reader.tell(&mut state, &reader.kept(revision.clone()));
         }

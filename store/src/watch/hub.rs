@@ -11,10 +11,11 @@ use std::{
     },
 };
 
-use mizzen_core::{History, Interest, planted};
-use parking_lot::{Condvar, Mutex};
+use mizzen_core::{History, Interest};
+use mizzen_planted::bug;
+use parking_lot::Mutex;
 use slab::Slab;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Notify, Semaphore, mpsc};
 
 use super::{
     catch_up::{self, Step},
@@ -24,7 +25,7 @@ use super::{
     spans::Span,
     stream::{Create, End, Lagging, Message, Stream, Watch},
 };
-use crate::workers;
+use crate::workers::{self, Workers};
 
 /// How much a hub keeps.
 #[derive(Clone, Copy, Debug)]
@@ -72,7 +73,8 @@ pub enum PastError {
 pub struct Hub {
     pub(super) index: Mutex<Index>,
     pub(super) ring: Mutex<Ring>,
-    grown: Condvar,
+    /// Something is to be told, or the hub has stopped.
+    grown: Notify,
     /// So that nobody is woken for nothing.
     watches: AtomicUsize,
     stopped: AtomicBool,
@@ -91,13 +93,15 @@ impl Hub {
         past: Box<dyn Past>,
         bounds: Bounds,
         readers: usize,
+        workers: Workers,
         fail: impl Fn(&io::Error) + Send + Sync + 'static,
     ) -> io::Result<Arc<Self>> {
         let (hub, behind) = Self::new(past, bounds);
         let hub = Arc::new(hub);
         let dispatcher = hub.clone();
-        workers::thread("watch", move || while dispatcher.dispatch_next() {})?;
-        let catching_up = catch_up(hub.clone(), behind, readers, fail);
+        let dispatching = async move { while dispatcher.dispatch_next().await {} };
+        workers.start("watch", dispatching)?;
+        let catching_up = catch_up(hub.clone(), behind, readers, workers, fail);
         workers::spawn("watches of the past", catching_up);
         Ok(hub)
     }
@@ -110,7 +114,7 @@ impl Hub {
         let hub = Self {
             index: Mutex::new(Index::new(now)),
             ring: Mutex::new(Ring::new(now, bounds.ring_bytes)),
-            grown: Condvar::new(),
+            grown: Notify::new(),
             watches: AtomicUsize::new(0),
             stopped: AtomicBool::new(false),
             queued: Arc::new(AtomicUsize::new(0)),
@@ -151,7 +155,6 @@ impl Hub {
     /// Ends every stream, and the thread that serves them.
     pub fn stop(&self) {
         self.stopped.store(true, Ordering::Release);
-        drop(self.ring.lock());
         self.grown.notify_one();
         for (_, stream) in &*self.streams.lock() {
             stream.end(End::Stopped);
@@ -160,20 +163,20 @@ impl Hub {
 
     /// Waits until there is something to tell, and tells it; false when the
     /// hub has stopped.
-    fn dispatch_next(&self) -> bool {
-        let dispatched = self.index.lock().dispatched;
-        let mut ring = self.ring.lock();
-        // What comes between the look at the index and the wait is seen in the
-        // ring. A report of progress never waits for more than that.
-        while ring.newest() <= dispatched && !self.stopped.load(Ordering::Acquire) {
-            self.grown.wait(&mut ring);
+    async fn dispatch_next(&self) -> bool {
+        // What comes between a look and the wait ends the wait. A report of
+        // progress never waits for more than that.
+        while !self.has_news() && !self.stopped.load(Ordering::Acquire) {
+            self.grown.notified().await;
         }
-        drop(ring);
-        if planted::has("dispatch-panics") {
-            panic!("planted");
-        }
+        bug!("dispatch-panics" => panic!("planted"));
         self.dispatch();
         !self.stopped.load(Ordering::Acquire)
+    }
+
+    fn has_news(&self) -> bool {
+        let dispatched = self.index.lock().dispatched;
+        self.ring.lock().newest() > dispatched
     }
 
     /// Tells live watches of the next revisions.
@@ -308,7 +311,6 @@ impl Hub {
         }
         if first {
             // Whoever published just now may have seen no watches.
-            drop(self.ring.lock());
             self.grown.notify_one();
         }
         self.settle(after);
@@ -466,6 +468,7 @@ async fn catch_up(
     hub: Arc<Hub>,
     mut behind: mpsc::Receiver<Arc<Stream>>,
     readers: usize,
+    workers: Workers,
     fail: impl Fn(&io::Error) + Send + Sync + 'static,
 ) {
     let readers = Arc::new(Semaphore::new(readers));
@@ -475,7 +478,7 @@ async fn catch_up(
             return;
         };
         let (hub, fail) = (hub.clone(), fail.clone());
-        workers::beside("reading the past", move || {
+        workers.beside("reading the past", move || {
             match catch_up::step(&hub, &stream) {
                 Ok(Step::More) => hub.enqueue(stream),
                 Ok(Step::Done) => {}

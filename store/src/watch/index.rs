@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc, task::Waker};
 
-use mizzen_core::planted;
+use mizzen_planted::bug;
 use slab::Slab;
 
 use super::{
@@ -233,7 +233,7 @@ impl Index {
                     state.progress_due = None;
                     state.tell(Message::Progress {
                         id: ALL_WATCHES,
-                        revision: dispatched + i64::from(planted::has("early-progress")),
+                        revision: bug!("early-progress", dispatched => dispatched + 1),
                     });
                     after.wake(&mut state);
                     false

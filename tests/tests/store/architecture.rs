@@ -11,6 +11,15 @@ use super::sources::{code_lines, names, product, root};
 
 /// Names of the crates that `package` reaches by normal dependencies.
 fn reached(package: &str, features: &[&str]) -> BTreeSet<String> {
+    tree(package, "{p}", features)
+        .lines()
+        .filter_map(|line| line.split(' ').next())
+        .map(str::to_owned)
+        .collect()
+}
+
+/// The graph of normal dependencies, a package a line.
+fn tree(package: &str, format: &str, features: &[&str]) -> String {
     let output = Command::new(env!("CARGO"))
         .current_dir(root())
         .args([
@@ -22,7 +31,7 @@ fn reached(package: &str, features: &[&str]) -> BTreeSet<String> {
             "--prefix",
             "none",
             "--format",
-            "{p}",
+            format,
             "--package",
             package,
         ])
@@ -34,12 +43,7 @@ fn reached(package: &str, features: &[&str]) -> BTreeSet<String> {
         "cargo tree: {}",
         String::from_utf8_lossy(&output.stderr)
     );
-    let names = String::from_utf8(output.stdout).expect("cargo prints UTF-8");
-    names
-        .lines()
-        .filter_map(|line| line.split(' ').next())
-        .map(str::to_owned)
-        .collect()
+    String::from_utf8(output.stdout).expect("cargo prints UTF-8")
 }
 
 #[test]
@@ -105,10 +109,55 @@ fn the_state_machine_names_no_io_clock_or_chance() {
 }
 
 #[test]
-fn the_in_memory_engine_needs_no_rocksdb() {
-    let reached = reached("mizzen-engine", &["--no-default-features"]);
+fn the_log_knows_nothing_of_what_it_keeps() {
+    let reached = reached("mizzen-wal", &[]);
+    let ours: Vec<_> = reached
+        .iter()
+        .filter(|name| name.starts_with("mizzen-"))
+        .collect();
+    assert_eq!(ours, ["mizzen-planted", "mizzen-wal"]);
+    for name in ["tokio", "openraft"] {
+        assert!(!reached.contains(name), "the log reaches {name}");
+    }
+}
+
+/// What simulates disks, power and networks, and what is wrong on purpose, is in
+/// builds for tests alone.
+#[test]
+fn the_server_contains_no_simulated_world() {
+    assert!(reached("mizzen-store", &["--features", "planted"]).contains("mizzen-sim"));
+    let released = reached("mizzen-store", &[]);
     assert!(
-        reached.contains("mizzen-core"),
+        released.contains("mizzen-wal"),
+        "the graph was not read: {released:?}"
+    );
+    assert!(
+        !released.contains("mizzen-sim"),
+        "a release build has the simulated world"
+    );
+    assert!(features("mizzen-planted", &["--features", "planted"]).contains(&"planted".to_owned()));
+    let planted = features("mizzen-planted", &[]);
+    assert!(
+        !planted.contains(&"planted".to_owned()),
+        "a release build has bugs: {planted:?}"
+    );
+}
+
+/// The features of `package` in a build of the server with `arguments`.
+fn features(package: &str, arguments: &[&str]) -> Vec<String> {
+    let tree = tree("mizzen-store", "{p} [{f}]", arguments);
+    let found = tree.lines().find(|line| line.starts_with(package));
+    let line = found.unwrap_or_else(|| panic!("{package} is not in {tree}"));
+    let (_, features) = line.split_once('[').expect("features in brackets");
+    let features = features.split(']').next().unwrap_or_default();
+    features.split(',').map(str::to_owned).collect()
+}
+
+#[test]
+fn the_simulated_world_needs_no_rocksdb() {
+    let reached = reached("mizzen-sim", &[]);
+    assert!(
+        reached.contains("mizzen-engine"),
         "the graph was not read: {reached:?}"
     );
     assert!(
@@ -144,22 +193,18 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
         ("version", &[]),
         ("url", &[]),
         ("config", &["limits", "url", "version"]),
-        ("descriptors", &["limits", "wal"]),
+        ("descriptors", &["limits"]),
         // TLS between members is a way to dial them.
         ("tls", &["config", "limits", "raft", "url", "workers"]),
         ("first_start", &["config", "member_dir", "raft", "server"]),
         ("logging", &["config"]),
         ("member_dir", &[]),
         ("memory", &["limits", "server"]),
-        ("wal", &["limits"]),
         ("workers", &[]),
-        ("raft", &["limits", "wal", "workers"]),
+        ("raft", &["limits", "workers"]),
         ("lease", &[]),
         ("watch", &["workers"]),
-        (
-            "server",
-            &["lease", "limits", "raft", "wal", "watch", "workers"],
-        ),
+        ("server", &["lease", "limits", "raft", "watch", "workers"]),
         ("concurrency", &["limits", "server", "watch"]),
         (
             "grpc",
@@ -191,7 +236,6 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
                 "tls",
                 "url",
                 "version",
-                "wal",
                 "workers",
             ],
         ),
@@ -357,7 +401,7 @@ fn arrows(src: &str, allowed: &BTreeMap<&str, &[&str]>) {
 /// Which module may name which outside crate: everything else must not.
 #[test]
 fn outside_crates_stay_where_they_belong() {
-    let owners: [(&str, &[&str]); 11] = [
+    let owners: [(&str, &[&str]); 13] = [
         ("openraft", &["raft"]),
         (
             "mizzen_engine",
@@ -372,6 +416,9 @@ fn outside_crates_stay_where_they_belong() {
         ("x509_parser", &["tls"]),
         ("mizzen_certs", &["tls"]),
         ("mizzen_h2", &["grpc"]),
+        ("mizzen_wal", &["descriptors", "raft", "server", "member"]),
+        // In builds with planted bugs.
+        ("mizzen_sim", &["member"]),
         ("mizzen_descriptors", &["grpc", "member"]),
     ];
     let src = root().join("store/src");

@@ -3,7 +3,6 @@
 
 use std::time::Duration;
 
-use mizzen_core::planted;
 use parking_lot::Mutex;
 
 use super::primary::Change;
@@ -17,7 +16,7 @@ impl OwnExpiry {
     }
 
     pub fn applied(&self, changes: &[Change], now: Duration) {
-        if planted::has("lease-expired-by-follower") {
+        if mizzen_planted::has("lease-expired-by-follower") {
             let mut lessor = self.0.lock();
             for change in changes {
                 change.make(&mut lessor, now);

@@ -5,7 +5,8 @@
 
 use std::time::Duration;
 
-use mizzen_core::{Command, Lease, Reply, planted};
+use mizzen_core::{Command, Lease, Reply};
+use mizzen_planted::bug;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
@@ -118,15 +119,8 @@ impl Primary {
         let now = self.now();
         let mut lessor = Lessor::new(limits::LEASE_CHECKPOINT_INTERVAL);
         for (id, lease) in leases {
-            if planted::has("early-lease-after-election") {
-                let none = Takeover {
-                    since: now,
-                    extension: Duration::ZERO,
-                };
-                lessor.restore(now, none, *id, lease.ttl, 1);
-                continue;
-            }
-            lessor.restore(now, takeover, *id, lease.ttl, lease.remaining);
+            let left = bug!("early-lease-after-election", lease.remaining => 1);
+            lessor.restore(now, takeover, *id, lease.ttl, left);
         }
         lessor
     }

@@ -1,18 +1,13 @@
 //! The leader loses its power at each step of its disk while the membership
 //! changes: the others finish the change or leave it undone, and agree.
 
+use mizzen_sim::{Flaw, network::other_url, network::url, simulate};
 use std::{collections::BTreeSet, io, time::Duration};
 
 use futures::FutureExt;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{
-    cluster::Cluster,
-    members::simulate,
-    network::{other_url, url},
-    power::Flaw,
-    setting,
-};
+use super::{cluster::Cluster, setting};
 use crate::{
     raft::Configuration,
     server::{self, Caller, Error},
@@ -47,7 +42,7 @@ enum Call {
     Update(u64, String),
 }
 
-type Server = server::Server<mizzen_engine::MemEngine>;
+type Server = server::Server<mizzen_sim::MemEngine>;
 
 impl Call {
     /// Gives the id of a member that was added.

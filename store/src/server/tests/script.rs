@@ -1,6 +1,8 @@
 //! A script of writes, with the power going off at, or an operation failing
 //! at, each step of it.
 
+use mizzen_sim::{Event, Flaw};
+use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 use std::{
     collections::BTreeMap,
     fmt::Write as _,
@@ -19,9 +21,7 @@ use parking_lot::Mutex;
 use prost::Message;
 
 use super::{
-    Rng,
     members::{Life, Member, Setup, live},
-    power::{Event, Flaw},
     setting,
 };
 use crate::server::Caller;
@@ -62,7 +62,7 @@ fn put(key: Bytes, value: Bytes) -> Put {
 
 impl Script {
     fn new(seed: u64) -> Self {
-        let mut rng = Rng(seed);
+        let mut rng = StdRng::seed_from_u64(seed);
         let mut sight = Sight {
             revision: 1,
             ..Sight::default()
@@ -75,11 +75,11 @@ impl Script {
             floors: vec![floor],
         };
         for number in 0..OPERATIONS {
-            let key = |rng: &mut Rng| Bytes::from(format!("key-{}", rng.below(KEYS)));
-            let value = |rng: &mut Rng| {
-                Bytes::from(format!("{number}:").repeat(1 + rng.below(60) as usize))
+            let key = |rng: &mut StdRng| Bytes::from(format!("key-{}", rng.random_range(0..KEYS)));
+            let value = |rng: &mut StdRng| {
+                Bytes::from(format!("{number}:").repeat(1 + rng.random_range(0..60) as usize))
             };
-            let command = match rng.below(20) {
+            let command = match rng.random_range(0..20) {
                 0..3 => {
                     let key = key(&mut rng);
                     sight.revision += i64::from(sight.rows.remove(&key).is_some());

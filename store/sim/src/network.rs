@@ -6,15 +6,11 @@ use std::{
     sync::Arc,
 };
 
-use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream},
     sync::{mpsc, watch},
 };
-use tonic::transport::{Channel, Endpoint, Uri};
-
-use crate::raft::Dial;
 
 const PIPE_BYTES: usize = 64 << 10;
 /// Connections that wait to be accepted.
@@ -133,8 +129,9 @@ pub struct View {
 }
 
 impl View {
-    async fn connect(self, uri: Uri) -> Connection {
-        let to = uri.host().and_then(number).ok_or_else(refused)?;
+    /// Connects to the host of this name, as [`url`] and [`other_url`] say it.
+    pub async fn connect(self, host: &str) -> Connection {
+        let to = number(host).ok_or_else(refused)?;
         self.network.reach(self.host, to).await;
         let other = self.network.hosts.lock().get(&to).cloned();
         let other = other.filter(|_| *self.life.up.borrow());
@@ -158,17 +155,5 @@ impl View {
             }
         });
         Ok(ours)
-    }
-}
-
-impl Dial for View {
-    fn dial(&self, peer_url: &str) -> io::Result<Channel> {
-        let view = self.clone();
-        let connect = move |uri: Uri| {
-            let connection = view.clone().connect(uri);
-            async move { connection.await.map(TokioIo::new) }
-        };
-        let endpoint = Endpoint::from_shared(peer_url.to_owned()).map_err(io::Error::other)?;
-        Ok(endpoint.connect_with_connector_lazy(tower::service_fn(connect)))
     }
 }

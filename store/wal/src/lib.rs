@@ -22,13 +22,10 @@
 //! written after it are on disk. A crash may leave more than D, never less.
 
 mod error;
-#[cfg(any(test, feature = "planted"))]
-mod forgetful;
-mod format;
+pub mod format;
 mod fs;
 mod keeper;
 pub mod limits;
-mod memfs;
 mod reader;
 mod recovery;
 mod segments;
@@ -50,11 +47,8 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 pub use error::WalError;
-#[cfg(feature = "planted")]
-pub use forgetful::Forgetful;
 pub use fs::{LogFile, LogFs, RealFs};
 pub use limits::MAX_ENTRY_BYTES;
-pub use memfs::{Fault, MemFs};
 pub use state::Done;
 
 use state::{Item, Settings, Shared, State};
@@ -64,9 +58,11 @@ use writer::{Position, Writer};
 /// Identity of an entry: the term it was proposed in and its index in the log. Callers have types
 /// of their own for it, so that at the interface it is the pair (term, index).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct LogId {
-    term: u64,
-    index: u64,
+pub struct LogId {
+    /// Raft term.
+    pub term: u64,
+    /// Raft index.
+    pub index: u64,
 }
 
 impl LogId {

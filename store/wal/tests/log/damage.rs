@@ -1,10 +1,8 @@
 //! Every byte of a log flipped; files missing, shortened, exchanged.
 
-use super::super::format::{
-    BATCH_HEADER_LEN, BatchEncoder, BatchHeader, Place, SEGMENT_HEADER_LEN,
-};
 use super::script::Contents;
 use super::*;
+use mizzen_wal::format::{BATCH_HEADER_LEN, BatchEncoder, BatchHeader, Place, SEGMENT_HEADER_LEN};
 
 /// A log over several segments with each kind of record, and its contents batch by batch.
 fn small_log() -> (MemFs, Wal, Vec<Contents>) {

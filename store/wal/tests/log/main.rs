@@ -14,7 +14,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use super::{Done, Entry, Execution, Fault, LogFs, MemFs, Options, Recovered, Wal, WalError};
+use mizzen_sim::{Fault, MemFs};
+use mizzen_wal::{Done, Entry, Execution, LogFs, Options, Recovered, Wal, WalError};
+use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 
 fn entry(term: u64, index: u64, payload: impl AsRef<[u8]>) -> Entry {
     Entry {
@@ -98,18 +100,5 @@ impl Calls {
             .filter_map(|call| call.1.as_ref().err())
             .map(ToString::to_string)
             .collect()
-    }
-}
-
-/// SplitMix64.
-struct Rng(u64);
-
-impl Rng {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % bound
     }
 }

@@ -6,9 +6,7 @@ use super::*;
 const OPERATIONS: usize = 300;
 
 fn reproduce(seed: u64, crash: u64) -> String {
-    format!(
-        "seed {seed}, crash seed {crash}: cargo test --release -p mizzen-store wal::tests::crash"
-    )
+    format!("seed {seed}, crash seed {crash}: cargo test --release -p mizzen-wal --test log crash")
 }
 
 /// Runs the script with the power failing during operation `point`, then checks what is left.
@@ -26,17 +24,17 @@ fn crash_at(script: &Script, point: u64, crash_seed: u64) {
         Err(_) => (0, 0),
     };
     let mut fs = fs.crash(crash_seed);
-    let mut rng = Rng(crash_seed ^ point);
+    let mut rng = StdRng::seed_from_u64(crash_seed ^ point);
     // Recovery may be interrupted as well, more than once.
     let mut least = steps.0;
-    for _ in 0..rng.below(3) {
-        fs.power_off_after(rng.below(6));
+    for _ in 0..rng.random_range(0..3) {
+        fs.power_off_after(rng.random_range(0..6));
         if let Ok((wal, recovered)) = try_open(&fs) {
             least = script
                 .check(&wal, &recovered, (least, steps.1))
                 .unwrap_or_else(|reason| panic!("{}: {reason}", context()));
         }
-        fs = fs.crash(rng.below(u64::MAX));
+        fs = fs.crash(rng.random_range(0..u64::MAX));
     }
     let (wal, recovered) = try_open(&fs).unwrap_or_else(|error| panic!("{}: {error}", context()));
     let reached = script

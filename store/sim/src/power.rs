@@ -3,11 +3,12 @@
 
 use std::{io, sync::Arc};
 
-use mizzen_engine::{MemEngine, MemOptions};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use crate::wal::{Fault, LogFile, LogFs, MemFs};
+use mizzen_wal::{LogFile, LogFs};
+
+use crate::{Fault, MemEngine, MemFs, MemOptions};
 
 /// What is left of each member's disks.
 #[derive(Clone)]

@@ -72,7 +72,7 @@ pub(super) struct Script {
 
 impl Script {
     pub fn new(seed: u64, length: usize) -> Self {
-        let mut rng = Rng(seed);
+        let mut rng = StdRng::seed_from_u64(seed);
         let mut script = Self {
             seed,
             ops: Vec::new(),
@@ -84,12 +84,12 @@ impl Script {
             let contents = script.states.last().cloned().unwrap_or_default();
             let floor = committed.max(contents.purged.map_or(0, |purged| purged.1));
             let last = contents.next_index() - 1;
-            let between = floor + rng.below(last - floor + 1);
+            let between = floor + rng.random_range(0..(last - floor + 1));
             let held = contents
                 .entries
                 .get(&between)
                 .map(|entry| (entry.0, between));
-            let op = match (rng.below(20), held) {
+            let op = match (rng.random_range(0..20), held) {
                 (0..=8, _) => Op::Append(new_entries(&mut rng, term, last + 1, number)),
                 (9, _) => Op::Vote(Bytes::from(format!("vote {number}"))),
                 (10 | 11, Some(id)) => {
@@ -103,9 +103,9 @@ impl Script {
                 (13, Some(id)) => Op::Purge(id),
                 (14, _) if number % 4 == 0 => {
                     term += 1;
-                    Op::Purge((term, last + 1 + rng.below(3)))
+                    Op::Purge((term, last + 1 + rng.random_range(0..3)))
                 }
-                _ => Op::Steps(rng.below(4)),
+                _ => Op::Steps(rng.random_range(0..4)),
             };
             script.push(op);
         }
@@ -213,13 +213,13 @@ fn last_acknowledged(calls: &Calls) -> usize {
     acknowledged.last().map_or(0, |&end| end as usize)
 }
 
-fn new_entries(rng: &mut Rng, term: u64, first: u64, number: u64) -> Vec<Entry> {
-    let count = 1 + rng.below(4);
+fn new_entries(rng: &mut StdRng, term: u64, first: u64, number: u64) -> Vec<Entry> {
+    let count = 1 + rng.random_range(0..4);
     let new = |index| {
-        let size = if rng.below(12) == 0 {
+        let size = if rng.random_range(0..12) == 0 {
             1200
         } else {
-            rng.below(200) as usize
+            rng.random_range(0..200) as usize
         };
         let mut payload = format!("{number}/{index}/").into_bytes();
         payload.resize(payload.len() + size, b'x');

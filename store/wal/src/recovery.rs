@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use mizzen_core::planted;
+use mizzen_planted::bug;
 
 use super::format::{
     ALIGN, BATCH_HEADER_LEN, BATCH_MAGIC, BatchHeader, LogState, Place, Record, Records,
@@ -649,7 +649,7 @@ fn next_batch<'a>(
     }
     let batch = window.exact(position, BATCH_HEADER_LEN + header.body_len as usize)?;
     let body = &batch[BATCH_HEADER_LEN..];
-    if !header.body_matches(body) && !planted::has("torn-tail-accepted") {
+    if bug!("torn-tail-accepted", !header.body_matches(body) => false) {
         return Ok(Next::Nothing("the checksum of the batch there is wrong"));
     }
     Ok(Next::Batch(header, body))

@@ -1,7 +1,7 @@
 //! The file operations the log needs, and their implementation on a real directory.
 //!
 //! The traits are the whole contact with the outside: the simulator replaces them by
-//! [`MemFs`](super::MemFs), which forgets, tears and fails writes.
+//! one that forgets, tears and fails writes.
 
 use std::fs::{self, File};
 use std::io;

@@ -4,6 +4,7 @@
 //! a few pointers each. All it does follows from its calls and its seed.
 
 use std::{
+    hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher},
     ops::{Bound, ControlFlow},
     path::Path,
     sync::{Arc, OnceLock},
@@ -12,9 +13,10 @@ use std::{
 use bytes::Bytes;
 use mizzen_core::{Batch, Family, RowOp, View, ViewError};
 use parking_lot::Mutex;
+use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 use rpds::RedBlackTreeMapSync;
 
-use crate::{
+use mizzen_engine::{
     CopiedFile, Engine, EngineError, EngineErrorKind, EngineHealth, EngineSize, Incoming, Outgoing,
     Snapshot, Transfer,
 };
@@ -106,7 +108,7 @@ struct State {
     /// Given with the rows when they were received.
     label: Option<Bytes>,
     unflushed: u64,
-    lots: u64,
+    lots: StdRng,
 }
 
 impl State {
@@ -120,8 +122,7 @@ impl State {
         if one_in == 0 {
             return false;
         }
-        self.lots = self.lots.wrapping_add(1);
-        mix(self.lots).is_multiple_of(one_in)
+        self.lots.random_range(0..one_in) == 0
     }
 }
 
@@ -148,10 +149,11 @@ impl Default for MemEngine {
 
 impl MemEngine {
     pub fn new(options: MemOptions) -> Self {
-        Self::with_rows(options, Rows::default(), None, mix(options.seed))
+        let lots = StdRng::seed_from_u64(options.seed);
+        Self::with_rows(options, Rows::default(), None, lots)
     }
 
-    fn with_rows(options: MemOptions, rows: Rows, label: Option<Bytes>, lots: u64) -> Self {
+    fn with_rows(options: MemOptions, rows: Rows, label: Option<Bytes>, lots: StdRng) -> Self {
         Self {
             options,
             shared: Arc::new(Shared {
@@ -194,7 +196,7 @@ impl MemEngine {
             self.options,
             state.flushed.clone(),
             state.label.clone(),
-            state.lots,
+            state.lots.clone(),
         )
     }
 }
@@ -363,12 +365,9 @@ pub struct MemSnapshot {
 impl MemSnapshot {
     fn check_in_memory(&self, family: Family, key: &[u8]) -> Result<(), ViewError> {
         if self.in_memory && self.options.cold_one_in > 0 {
-            let row = key
-                .iter()
-                .fold(self.options.seed ^ family as u64, |row, byte| {
-                    mix(row ^ u64::from(*byte))
-                });
-            if mix(row).is_multiple_of(self.options.cold_one_in) {
+            let hasher = BuildHasherDefault::<DefaultHasher>::default();
+            let row = hasher.hash_one((self.options.seed, family as u8, key));
+            if row.is_multiple_of(self.options.cold_one_in) {
                 return Err(ViewError::WouldBlock);
             }
         }
@@ -420,15 +419,6 @@ impl View for MemSnapshot {
         }
         Ok(())
     }
-}
-
-/// The finalizer of SplitMix64: every bit of the result depends on every bit
-/// of `x`.
-fn mix(x: u64) -> u64 {
-    let x = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    x ^ (x >> 31)
 }
 
 #[cfg(test)]

@@ -34,7 +34,7 @@ fn nothing_acknowledged_is_lost_whenever_the_power_fails() {
     let script = Script::new(11, 300);
     for point in (0..400).step_by(3) {
         let context = format!(
-            "power off after operation {point}: cargo test --release -p mizzen-store wal::tests::threads"
+            "power off after operation {point}: cargo test --release -p mizzen-wal --test log threads"
         );
         let fs = MemFs::new();
         fs.power_off_after(point);
@@ -94,21 +94,4 @@ fn what_a_slow_sync_covers_is_not_what_was_queued_meanwhile() {
         all(&wal),
         [entry(1, 1, "a"), entry(2, 2, "B"), entry(2, 3, "C")]
     );
-}
-
-/// The keeper may find that a sync failed while the writer is in one that succeeds.
-#[test]
-fn what_becomes_durable_after_the_log_stopped_is_not_acknowledged() {
-    let fs = MemFs::new();
-    let (wal, _) = Wal::open(Arc::new(fs.clone()), threaded()).expect("open");
-    fs.hold_syncs();
-    let calls = Calls::default();
-    wal.append(vec![entry(1, 1, "a")], calls.done(1))
-        .expect("append");
-    fs.wait_held();
-    wal.shared.poison(WalError::NotInLog { index: 1 });
-    fs.release_syncs();
-    assert!(wal.close().is_err());
-    assert_eq!((calls.tags(), calls.acknowledged()), (vec![1], vec![]));
-    assert_eq!(wal.durable_index(), None);
 }

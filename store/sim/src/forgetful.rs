@@ -13,8 +13,9 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::fs::{LogFile, LogFs};
-use super::memfs::{SECTOR, sectors};
+use mizzen_wal::{LogFile, LogFs};
+
+use crate::memfs::{SECTOR, sectors};
 
 /// The middle of a sync, in which it can be torn.
 const PAUSE: Duration = Duration::from_millis(2);
@@ -27,14 +28,18 @@ const TEARABLE: usize = 1 << 20;
 /// Another directory, with files that forget.
 pub struct Forgetful<F> {
     inner: F,
-    syncs: Arc<AtomicU64>,
+    numbers: Arc<AtomicU64>,
+    syncs: bool,
 }
 
 impl<F: LogFs> Forgetful<F> {
-    pub fn new(inner: F) -> Self {
+    /// Unless it `syncs`, a sync says that it did and did nothing, except of
+    /// what is too long to be torn.
+    pub fn new(inner: F, syncs: bool) -> Self {
         Self {
             inner,
-            syncs: Arc::default(),
+            numbers: Arc::default(),
+            syncs,
         }
     }
 
@@ -42,7 +47,8 @@ impl<F: LogFs> Forgetful<F> {
         Arc::new(ForgetfulFile {
             inner,
             pending: Mutex::default(),
-            syncs: self.syncs.clone(),
+            numbers: self.numbers.clone(),
+            syncs: self.syncs,
         })
     }
 }
@@ -85,7 +91,8 @@ struct ForgetfulFile {
     inner: Arc<dyn LogFile>,
     /// In the order in which they were written.
     pending: Mutex<Vec<Write>>,
-    syncs: Arc<AtomicU64>,
+    numbers: Arc<AtomicU64>,
+    syncs: bool,
 }
 
 impl LogFile for ForgetfulFile {
@@ -130,11 +137,13 @@ impl LogFile for ForgetfulFile {
 
     fn sync_data(&self) -> io::Result<()> {
         let writes = self.pending.lock().clone();
-        let number = self.syncs.fetch_add(1, Ordering::Relaxed);
+        let number = self.numbers.fetch_add(1, Ordering::Relaxed);
         if writes.iter().map(|(_, data)| data.len()).sum::<usize>() > TEARABLE {
             for (at, data) in &writes {
                 self.inner.write_at(*at, data)?;
             }
+        } else if !self.syncs {
+            return Ok(());
         } else {
             let stalls = number % STALL_EVERY == STALL_EVERY - 1;
             self.write_half(&writes, number % 2)?;
@@ -164,8 +173,8 @@ impl ForgetfulFile {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::super::MemFs;
     use super::*;
+    use crate::MemFs;
 
     fn contents(file: &dyn LogFile) -> Vec<u8> {
         let mut bytes = vec![0xff; usize::try_from(file.size().unwrap()).unwrap()];
@@ -176,7 +185,7 @@ mod tests {
     #[test]
     fn what_is_not_synced_is_read_and_is_not_in_the_file() {
         let disk = MemFs::new();
-        let fs = Forgetful::new(disk.clone());
+        let fs = Forgetful::new(disk.clone(), true);
         let file = fs.create("a").unwrap();
         file.write_at(0, &[1; 2000]).unwrap();
         file.sync_data().unwrap();
@@ -197,5 +206,15 @@ mod tests {
         file.sync_data().unwrap();
         assert_eq!(disk.contents("a").unwrap(), expected);
         assert_eq!(contents(&*file), expected);
+    }
+
+    #[test]
+    fn without_syncs_only_the_reader_sees_what_was_written() {
+        let disk = MemFs::new();
+        let file = Forgetful::new(disk.clone(), false).create("a").unwrap();
+        file.write_at(0, &[1; 2000]).unwrap();
+        file.sync_data().unwrap();
+        assert_eq!(contents(&*file), vec![1; 2000]);
+        assert_eq!(disk.contents("a").unwrap(), Vec::<u8>::new());
     }
 }

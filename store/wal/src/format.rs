@@ -9,14 +9,14 @@ use bytes::Bytes;
 
 use super::{Entry, LogId};
 
-pub(super) const VERSION: u32 = 1;
-pub(super) const SEGMENT_HEADER_LEN: u32 = 64;
-pub(super) const BATCH_HEADER_LEN: usize = 72;
+pub const VERSION: u32 = 1;
+pub const SEGMENT_HEADER_LEN: u32 = 64;
+pub const BATCH_HEADER_LEN: usize = 72;
 /// Batches start at multiples of this, so that a scan for headers looks at few places.
-pub(super) const ALIGN: usize = 8;
+pub const ALIGN: usize = 8;
 
 const SEGMENT_MAGIC: [u8; 8] = *b"MZNRLOG\0";
-pub(super) const BATCH_MAGIC: u32 = u32::from_le_bytes(*b"MzB\x9d");
+pub const BATCH_MAGIC: u32 = u32::from_le_bytes(*b"MzB\x9d");
 
 const FLAG_IDLE: u32 = 1;
 const FLAG_COMMITTED: u32 = 2;
@@ -30,27 +30,27 @@ const KIND_PURGE: u8 = 5;
 /// Bytes of an entries record before its first entry: kind, count, term, first index.
 const RUN_HEADER_LEN: usize = 1 + 4 + 8 + 8;
 /// Upper bound of the encoded size of an entry beside its payload.
-pub(super) const ENTRY_OVERHEAD: usize = RUN_HEADER_LEN + 4;
+pub const ENTRY_OVERHEAD: usize = RUN_HEADER_LEN + 4;
 /// Upper bound of the encoded size of a state record beside the vote.
-pub(super) const STATE_OVERHEAD: usize = 1 + 1 + 4 + 16 + 16;
+pub const STATE_OVERHEAD: usize = 1 + 1 + 4 + 16 + 16;
 /// Upper bound of the encoded size of a vote record beside the vote.
-pub(super) const VOTE_OVERHEAD: usize = 1 + 4;
+pub const VOTE_OVERHEAD: usize = 1 + 4;
 /// Encoded size of a truncate record; a purge record is no larger.
-pub(super) const MARK_LEN: usize = 1 + 1 + 16;
+pub const MARK_LEN: usize = 1 + 1 + 16;
 
-pub(super) fn align(length: usize) -> usize {
+pub fn align(length: usize) -> usize {
     length.next_multiple_of(ALIGN)
 }
 
 /// A place in the log: a segment and an offset in it. Ordered as the log is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Place {
+pub struct Place {
     pub segment: u64,
     pub position: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct SegmentHeader {
+pub struct SegmentHeader {
     pub id: u64,
     /// Random number of this log. It seeds the header checksums, so that no payload, whoever chose
     /// its bytes, can contain what looks like a batch header of this log.
@@ -59,7 +59,7 @@ pub(super) struct SegmentHeader {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum SegmentHeaderError {
+pub enum SegmentHeaderError {
     Version(u32),
     Damaged(&'static str),
 }
@@ -103,7 +103,7 @@ fn segment_crc(bytes: &[u8; SEGMENT_HEADER_LEN as usize]) -> u32 {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct BatchHeader {
+pub struct BatchHeader {
     pub body_crc: u32,
     pub body_len: u32,
     /// Counts batches since the log was created. An idle marker has the number of the batch that
@@ -196,14 +196,14 @@ fn header_crc(bytes: &[u8; BATCH_HEADER_LEN], salt: u64) -> u32 {
 
 /// What the first batch of a segment repeats, so that older segments may be deleted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct LogState {
+pub struct LogState {
     pub vote: Option<Bytes>,
     pub purged: Option<LogId>,
     pub last: Option<LogId>,
 }
 
 /// Encodes one batch at a time into a buffer that is reused.
-pub(super) struct BatchEncoder {
+pub struct BatchEncoder {
     buf: Vec<u8>,
     /// The open entries record: where its count is, the count, and what may extend it.
     run: Option<Run>,
@@ -342,7 +342,7 @@ impl BatchEncoder {
 /// One record of a batch body. An entries record is given entry by entry, payloads as ranges of the
 /// body.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Record {
+pub enum Record {
     State(LogState),
     Entry { id: LogId, payload: Range<usize> },
     Vote(Bytes),
@@ -351,7 +351,7 @@ pub(super) enum Record {
 }
 
 /// The records of a body. Yields one `Err` and stops if the body is malformed.
-pub(super) struct Records<'a> {
+pub struct Records<'a> {
     input: Input<'a>,
     run: Option<(LogId, u32)>,
     failed: bool,
@@ -452,7 +452,7 @@ impl Iterator for Records<'_> {
 
 /// A batch body with a right checksum that is not a sequence of records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Malformed;
+pub struct Malformed;
 
 struct Input<'a> {
     bytes: &'a [u8],

@@ -11,10 +11,11 @@ use std::sync::Arc;
 
 use parking_lot::{Condvar, Mutex};
 
-use super::fs::{LogFile, LogFs};
+use mizzen_wal::{LogFile, LogFs};
+use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 
 /// Sectors are written whole or not at all; which ones of a torn write are, is random.
-pub(super) const SECTOR: u64 = 512;
+pub(crate) const SECTOR: u64 = 512;
 
 /// An error to inject.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -158,7 +159,7 @@ impl MemFs {
     /// history give the same result.
     pub fn crash(&self, seed: u64) -> MemFs {
         self.power_off();
-        let mut rng = Rng(seed);
+        let mut rng = StdRng::seed_from_u64(seed);
         let disk = self.inner.disk.lock();
         let mut names = disk.durable_names.clone();
         crash_names(&mut names, &disk.pending_names, &mut rng);
@@ -302,16 +303,16 @@ impl Disk {
     }
 }
 
-fn crash_names(names: &mut BTreeMap<String, u64>, pending: &[DirOp], rng: &mut Rng) {
-    let keep_all_until = match rng.below(3) {
+fn crash_names(names: &mut BTreeMap<String, u64>, pending: &[DirOp], rng: &mut StdRng) {
+    let keep_all_until = match rng.random_range(0..3) {
         0 => 0,
-        1 => rng.below(pending.len() as u64 + 1),
+        1 => rng.random_range(0..pending.len() as u64 + 1),
         _ => u64::MAX,
     };
     for (number, operation) in pending.iter().enumerate() {
         // Either a prefix, or any subset: directories need not be written in order.
         let keep = if keep_all_until == u64::MAX {
-            rng.below(2) == 0
+            rng.random_range(0..2) == 0
         } else {
             (number as u64) < keep_all_until
         };
@@ -335,18 +336,18 @@ fn crash_names(names: &mut BTreeMap<String, u64>, pending: &[DirOp], rng: &mut R
     }
 }
 
-fn crash_file(file: &Inode, rng: &mut Rng) -> Vec<u8> {
+fn crash_file(file: &Inode, rng: &mut StdRng) -> Vec<u8> {
     let mut bytes = file.durable.clone();
-    match rng.below(4) {
+    match rng.random_range(0..4) {
         0 => {}
         // A prefix of the writes, the last one cut in the middle.
         1 => {
-            let whole = rng.below(file.pending.len() as u64 + 1) as usize;
+            let whole = rng.random_range(0..file.pending.len() as u64 + 1) as usize;
             for (offset, data) in &file.pending[..whole] {
                 write_into(&mut bytes, *offset, data);
             }
             if let Some((offset, data)) = file.pending.get(whole) {
-                let cut = rng.below(data.len() as u64 + 1) as usize;
+                let cut = rng.random_range(0..data.len() as u64 + 1) as usize;
                 write_into(&mut bytes, *offset, &data[..cut]);
             }
         }
@@ -354,7 +355,7 @@ fn crash_file(file: &Inode, rng: &mut Rng) -> Vec<u8> {
         2 => {
             for (offset, data) in &file.pending {
                 for (at, sector) in sectors(*offset, data) {
-                    if rng.below(2) == 0 {
+                    if rng.random_range(0..2) == 0 {
                         write_into(&mut bytes, at, sector);
                     }
                 }
@@ -371,7 +372,7 @@ fn crash_file(file: &Inode, rng: &mut Rng) -> Vec<u8> {
 }
 
 /// The parts of a write that fall into different sectors.
-pub(super) fn sectors(offset: u64, data: &[u8]) -> impl Iterator<Item = (u64, &[u8])> {
+pub(crate) fn sectors(offset: u64, data: &[u8]) -> impl Iterator<Item = (u64, &[u8])> {
     let mut at = offset;
     let mut rest = data;
     std::iter::from_fn(move || {
@@ -557,18 +558,5 @@ impl LogFile for MemFile {
                 Ok(())
             }
         }
-    }
-}
-
-/// SplitMix64: enough randomness to choose what survives.
-struct Rng(u64);
-
-impl Rng {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % bound
     }
 }

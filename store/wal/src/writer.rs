@@ -7,8 +7,6 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 
-use mizzen_core::planted;
-
 use super::format::{
     ALIGN, BATCH_HEADER_LEN, BatchEncoder, BatchHeader, LogState, Place, SEGMENT_HEADER_LEN,
     STATE_OVERHEAD,
@@ -155,9 +153,7 @@ impl Writer {
         let place = self.place();
         if self.encoder.len() > BATCH_HEADER_LEN {
             self.write()?;
-            if !planted::has("log-not-synced") {
-                self.sync()?;
-            }
+            self.sync()?;
             self.synced = self.place();
             self.marker_due = true;
         }

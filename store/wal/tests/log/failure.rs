@@ -10,7 +10,7 @@ const OPERATIONS: usize = 120;
 fn fail_at(script: &Script, number: u64, fault: Fault) {
     let context = format!(
         "seed {}, operation {number} fails with {fault:?}: {}",
-        script.seed, "cargo test --release -p mizzen-store wal::tests::failure"
+        script.seed, "cargo test --release -p mizzen-wal --test log failure"
     );
     let fs = MemFs::new();
     fs.fail_operation(number, fault);

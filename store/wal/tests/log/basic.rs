@@ -234,7 +234,7 @@ fn purged_segments_are_reused_and_their_content_never_comes_back() {
             .filter(|name| name.starts_with("spare-"))
             .count()
     };
-    assert_eq!(spares(&fs), super::super::limits::SPARE_SEGMENTS);
+    assert_eq!(spares(&fs), mizzen_wal::limits::SPARE_SEGMENTS);
     for index in 101..=120 {
         wal.append(vec![entry(2, index, vec![index as u8; 100])], ignore())
             .expect("append");
@@ -277,26 +277,6 @@ fn a_purge_beyond_the_end_empties_the_log_there() {
 }
 
 #[test]
-fn a_segment_that_is_being_read_is_not_overwritten() {
-    let fs = MemFs::new();
-    let wal = filled(&fs, 60, 100);
-    let held = wal
-        .shared
-        .lock()
-        .disk
-        .locate(1)
-        .expect("the first entry is on disk");
-    wal.purge((1, 55)).expect("purge");
-    run(&wal);
-    let names = fs.list().expect("list");
-    let name = super::super::segments::spare_name(held.segment.id);
-    assert!(!names.contains(&name), "{names:?}");
-    let mut magic = [0; 4];
-    held.segment.file.read_at(64, &mut magic).expect("read");
-    assert_eq!(u32::from_le_bytes(magic), super::super::format::BATCH_MAGIC);
-}
-
-#[test]
 fn the_segment_size_may_change() {
     let fs = MemFs::new();
     let (wal, _) = open(&fs);
@@ -332,7 +312,7 @@ fn files_belong_to_their_owner_alone() {
 
     let dir = tempfile::tempdir().expect("a temporary directory");
     let path = dir.path().join("a/b");
-    let fs = Arc::new(super::super::RealFs::open(&path).expect("open directory"));
+    let fs = Arc::new(mizzen_wal::RealFs::open(&path).expect("open directory"));
     let (wal, _) = Wal::open(
         fs.clone(),
         Options {
