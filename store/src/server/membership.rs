@@ -8,10 +8,10 @@ use std::{
 use mizzen_engine::Engine;
 use mizzen_planted::bug;
 use mizzen_proto::peer::{ProgressRequest, membership_client::MembershipClient};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout};
 
 use super::{
-    Caller, Error, Server,
+    Caller, Error, Server, leader,
     members::{Attributes, Change, Member},
     proposal::Body,
 };
@@ -218,33 +218,23 @@ impl<E: Engine> Server<E> {
     /// How far members have come, asked of the leader.
     async fn progress(&self) -> Result<Progress, Error> {
         let deadline = Instant::now() + self.request_limit;
-        let mut leader = self.group.watch_leader();
-        loop {
-            let known = *leader.borrow_and_update();
-            if known == self.group.id() {
-                if let Some(progress) = self.group.progress() {
-                    return Ok(progress);
-                }
-            } else if known != 0
-                && let Ok(channel) = self.group.channel(known)
-                && let Ok(Ok(answer)) = timeout_at(
-                    deadline,
-                    MembershipClient::new(channel).progress(ProgressRequest {}),
-                )
-                .await
-            {
-                let answer = answer.into_inner();
-                return Ok(Progress {
-                    last_index: answer.last_index,
-                    matched: answer
-                        .members
-                        .into_iter()
-                        .map(|member| (member.id, member.matched_index))
-                        .collect(),
-                });
-            }
-            super::read_index::retry(&mut leader, deadline).await?;
+        leader::ask(&self.group, deadline, |leader| self.progress_of(leader)).await
+    }
+
+    async fn progress_of(&self, leader: u64) -> Option<Progress> {
+        if leader == self.group.id() {
+            return self.group.progress();
         }
+        let channel = self.group.channel(leader).ok()?;
+        let answer = MembershipClient::new(channel).progress(ProgressRequest {});
+        let answer = answer.await.ok()?.into_inner();
+        let members = answer.members.into_iter();
+        Some(Progress {
+            last_index: answer.last_index,
+            matched: members
+                .map(|member| (member.id, member.matched_index))
+                .collect(),
+        })
     }
 
     fn may_add(&self, learner: bool) -> Result<(), Error> {

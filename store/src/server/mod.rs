@@ -10,6 +10,7 @@ mod error;
 mod force_new;
 mod forward;
 mod join;
+mod leader;
 mod leadership;
 mod lease;
 mod level;
@@ -585,7 +586,7 @@ impl<E: Engine> Server<E> {
                 };
                 match submitted {
                     Submitted::Busy => return Err(Error::TooManyRequests),
-                    Submitted::Refused => read_index::retry(&mut leader, deadline).await?,
+                    Submitted::Refused => leader::pause(&mut leader, deadline).await?,
                     // Applied on the leader, and soon here; or perhaps never.
                     Submitted::Done | Submitted::Unknown => return waiter.answer().await,
                 }

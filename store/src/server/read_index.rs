@@ -10,7 +10,7 @@ use tokio::{
 
 use mizzen_planted::bug;
 
-use super::error::Error;
+use super::{error::Error, leader};
 use crate::{limits, raft::Group, workers};
 
 type Waiting = oneshot::Sender<Result<(), Error>>;
@@ -49,7 +49,7 @@ async fn rounds(
         let deadline = Instant::now() + limit;
         // Readers that come from here on wait for the next round: this one may
         // have been sent before they came.
-        let index = confirmed_index(&group, deadline).await;
+        let index = leader::ask(&group, deadline, |leader| attempt(&group, leader)).await;
         bug!("read-joins-sent-round" => while let Ok(one) = queue.try_recv() { readers.push(one); });
         let readers = std::mem::take(&mut readers);
         match index {
@@ -87,27 +87,12 @@ async fn finish_when(
     finish(readers, result);
 }
 
-/// Asks whoever leads, again after a change of leader, until the deadline.
-async fn confirmed_index(group: &Group, deadline: Instant) -> Result<u64, Error> {
-    loop {
-        let mut leader = group.watch_leader();
-        let known = *leader.borrow_and_update();
-        let attempt = attempt(group, known);
-        match while_leading(&leader, deadline, attempt).await? {
-            Some(index) => return Ok(index),
-            None => retry(&mut leader, deadline).await?,
-        }
-    }
-}
-
+/// The index that a quorum confirms to `leader`.
 async fn attempt(group: &Group, leader: u64) -> Option<u64> {
-    match leader {
-        0 => None,
-        leader if leader == group.id() => {
-            bug!("stale-leader-read", group.read_index().await.ok() => Some(0))
-        }
-        leader => bug!("stale-follower-read", remote(group, leader).await => Some(0)),
+    if leader == group.id() {
+        return bug!("stale-leader-read", group.read_index().await.ok() => Some(0));
     }
+    bug!("stale-follower-read", remote(group, leader).await => Some(0))
 }
 
 fn remote(group: &Group, leader: u64) -> impl Future<Output = Option<u64>> + Send + use<> {
@@ -119,36 +104,5 @@ fn remote(group: &Group, leader: u64) -> impl Future<Output = Option<u64>> + Sen
             .await
             .ok()?;
         Some(answer.into_inner().index)
-    }
-}
-
-/// What `attempt` gives; `None` too when another leader is known first: the one
-/// that was asked may never answer.
-pub async fn while_leading<T>(
-    leader: &watch::Receiver<u64>,
-    deadline: Instant,
-    attempt: impl Future<Output = Option<T>>,
-) -> Result<Option<T>, Error> {
-    let mut leader = leader.clone();
-    let answer = async {
-        tokio::select! {
-            biased;
-            answer = attempt => answer,
-            _ = leader.changed() => None,
-        }
-    };
-    let answer = timeout_at(deadline, answer).await;
-    answer.map_err(|_| Error::Timeout)
-}
-
-/// Waits for another leader, or a moment: the same one may have been busy.
-pub async fn retry(leader: &mut watch::Receiver<u64>, deadline: Instant) -> Result<(), Error> {
-    const PAUSE: Duration = Duration::from_millis(20);
-    if Instant::now() >= deadline {
-        return Err(Error::Timeout);
-    }
-    match tokio::time::timeout(PAUSE, leader.changed()).await {
-        Ok(Err(_)) => Err(Error::Stopped),
-        Ok(Ok(())) | Err(_) => Ok(()),
     }
 }
