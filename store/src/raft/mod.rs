@@ -4,11 +4,11 @@
 //! Knows log ids, votes, membership and peers. Must not know what a key is:
 //! a proposal is bytes, and the rows belong to whoever implements [`Rows`].
 
-mod bulk;
 mod convert;
 mod dial;
 mod force_new;
 mod log;
+mod low_priority;
 mod machine;
 mod membership;
 mod network;
@@ -162,13 +162,13 @@ impl Group {
         // These two end with the group.
         let following = follow(config.id, raft.clone(), hints.clone());
         workers::detached(workers::watched("following the leader", following));
-        let keeper = retention::Keeper::new(
+        let purger = retention::Purger::new(
             raft.clone(),
             wal.clone(),
             peers.holds().clone(),
             config.retention,
         );
-        workers::detached(workers::watched("retention", keeper.run()));
+        workers::detached(workers::watched("retention", purger.run()));
         Ok(Arc::new(Self {
             config,
             raft,

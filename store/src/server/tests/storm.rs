@@ -49,7 +49,7 @@ pub type Up = BTreeMap<u64, Arc<Server>>;
 
 /// What clients were told.
 #[derive(Default)]
-struct Told {
+struct Evidence {
     /// The newest revision of any reply.
     revision: AtomicU64,
     /// Which write made a revision, of those acknowledged.
@@ -68,7 +68,7 @@ struct Written {
     tried: u64,
 }
 
-impl Told {
+impl Evidence {
     /// The key that a writer uses now.
     fn key(&self, writer: u64, number: u64) -> Bytes {
         let given_up = self.given_up.lock().get(&(writer, number)).copied();
@@ -94,7 +94,7 @@ impl Told {
 struct Client {
     number: u64,
     lots: StdRng,
-    told: Arc<Told>,
+    told: Arc<Evidence>,
     up: watch::Receiver<Up>,
 }
 
@@ -146,7 +146,7 @@ impl Client {
 }
 
 /// False if the outcome is not known.
-async fn put(told: &Told, server: &Server, key: Bytes, value: u64) -> bool {
+async fn put(told: &Evidence, server: &Server, key: Bytes, value: u64) -> bool {
     told.keys.lock().entry(key.clone()).or_default().tried = value;
     let known = told.revision.load(Ordering::SeqCst);
     let command = Command::Put(Put {
@@ -173,7 +173,7 @@ async fn put(told: &Told, server: &Server, key: Bytes, value: u64) -> bool {
     true
 }
 
-async fn get(told: &Told, server: &Server, key: Bytes) -> bool {
+async fn get(told: &Evidence, server: &Server, key: Bytes) -> bool {
     let at_least = told.keys.lock().get(&key).copied().unwrap_or_default();
     let known = told.revision.load(Ordering::SeqCst);
     let range = Range {
@@ -273,7 +273,7 @@ async fn storm(seed: u64, flaw: Flaw) -> Result<Report, String> {
     let members = if seed % 4 == 3 { 5 } else { 3 };
     let cluster = Cluster::start(seed, members, flaw).await;
     let mut cluster = cluster.map_err(|error| error.to_string())?;
-    let told = Arc::new(Told::default());
+    let told = Arc::new(Evidence::default());
     let (up, lives) = watch::channel(Up::new());
     show(&cluster, &up);
     let clients: Vec<_> = (0..CLIENTS)
@@ -333,7 +333,7 @@ async fn storm(seed: u64, flaw: Flaw) -> Result<Report, String> {
 /// Returns when every watcher was told of the newest revision.
 async fn told_of_all(
     positions: &[Arc<AtomicI64>],
-    told: &Told,
+    told: &Evidence,
     watchers: &mut JoinSet<String>,
 ) -> Result<(), String> {
     let newest = told.revision.load(Ordering::SeqCst);
@@ -356,7 +356,7 @@ async fn told_of_all(
 }
 
 /// Every member has all that was acknowledged, and all have the same.
-async fn check(cluster: &Cluster, told: &Told) -> Result<(), String> {
+async fn check(cluster: &Cluster, told: &Evidence) -> Result<(), String> {
     let hosts = cluster.up();
     let servers: Vec<_> = hosts
         .iter()

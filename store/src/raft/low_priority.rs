@@ -13,11 +13,11 @@ type Job = Box<dyn FnOnce() + Send>;
 const NICE: i32 = 10;
 
 /// Dropping it ends the thread after what it does at that moment.
-pub struct Bulk {
+pub struct LowPriorityThread {
     jobs: mpsc::Sender<Job>,
 }
 
-impl Bulk {
+impl LowPriorityThread {
     pub fn start(workers: Workers) -> io::Result<Self> {
         // Whoever has work waits until it is done.
         let (jobs, mut queue) = mpsc::channel::<Job>(1);

@@ -9,11 +9,11 @@ const INTERVAL: Duration = Duration::from_secs(10);
 
 /// Counts what happens, and says now and then that a line is due.
 #[derive(Default)]
-pub struct Seldom {
+pub struct RateLimited {
     state: Mutex<(Option<Instant>, u64)>,
 }
 
-impl Seldom {
+impl RateLimited {
     /// Counts one more; if a line is due, how many there were since the last
     /// one, this one included.
     pub fn count(&self, now: Instant) -> Option<u64> {
@@ -33,12 +33,12 @@ mod tests {
 
     #[test]
     fn the_first_is_told_at_once_and_the_next_together() {
-        let (seldom, start) = (Seldom::default(), Instant::now());
-        assert_eq!(seldom.count(start), Some(1));
+        let (line, start) = (RateLimited::default(), Instant::now());
+        assert_eq!(line.count(start), Some(1));
         for _ in 0..5 {
-            assert_eq!(seldom.count(start + INTERVAL / 2), None);
+            assert_eq!(line.count(start + INTERVAL / 2), None);
         }
-        assert_eq!(seldom.count(start + INTERVAL), Some(6));
-        assert_eq!(seldom.count(start + INTERVAL), None);
+        assert_eq!(line.count(start + INTERVAL), Some(6));
+        assert_eq!(line.count(start + INTERVAL), None);
     }
 }
