@@ -203,6 +203,7 @@ pub struct LogState {
 }
 
 /// Encodes one batch at a time into a buffer that is reused.
+#[derive(Default)]
 pub struct BatchEncoder {
     buf: Vec<u8>,
     /// The open entries record: where its count is, the count, and what may extend it.
@@ -220,11 +221,7 @@ struct Run {
 
 impl BatchEncoder {
     pub fn new() -> Self {
-        Self {
-            buf: Vec::new(),
-            run: None,
-            entries: None,
-        }
+        Self::default()
     }
 
     /// Starts a batch; a buffer that one huge entry had grown is given back.
@@ -237,7 +234,7 @@ impl BatchEncoder {
     }
 
     /// Bytes so far, header included.
-    pub fn len(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         self.buf.len()
     }
 

@@ -151,7 +151,7 @@ impl Writer {
     fn batch(&mut self) -> Result<(), WalError> {
         let filled = self.fill()?;
         let place = self.place();
-        if self.encoder.len() > BATCH_HEADER_LEN {
+        if self.encoder.bytes() > BATCH_HEADER_LEN {
             self.write()?;
             self.sync()?;
             self.synced = self.place();
@@ -189,14 +189,14 @@ impl Writer {
             self.encoder.state(&self.logged);
         }
         let limit = MAX_BATCH_BYTES
-            .max(self.encoder.len() + first_len)
+            .max(self.encoder.bytes() + first_len)
             .min(self.room());
         let mut filled = Filled::default();
         while let Some(item) = self.pending.front() {
             let is_mark = matches!(item, Item::Truncate(_) | Item::Purge(_));
             let len = item.encoded_len();
             if len > 0
-                && (self.encoder.len() + len > limit || is_mark && self.encoder.entries().is_some())
+                && (self.encoder.bytes() + len > limit || is_mark && self.encoder.entries().is_some())
             {
                 break;
             }
