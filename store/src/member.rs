@@ -30,9 +30,7 @@ use crate::{
     member_dir::{self, Identity, MemberDir},
     memory,
     raft::{GroupConfig, PeerNode, PeerService, Peers, Retention},
-    server::{
-        self, Attributes, DiskSpace, LookAtDisk, MembershipService, Server, ServerConfig, Storage,
-    },
+    server::{self, Attributes, DiskSpace, LookAtDisk, Server, ServerConfig, Storage},
     tls::{self, Bound, Credentials, Door, PeerDial},
     url::Scheme,
     version,
@@ -199,7 +197,7 @@ async fn serve(config: Config, descriptors: Descriptors, clients: &Handle) -> io
     let server = Server::start(server_config, storage, peers, fail).await?;
     let peer_service = tonic::service::Routes::new(PeerService::server(server.group().clone()))
         .add_service(server.lease_service())
-        .add_service(MembershipService::server(server.clone()));
+        .add_service(server.membership_service());
     let (mut listening, mut listening_to_peers) = (Vec::new(), Vec::new());
     for listener in peer_listeners {
         let routes = peer_service.clone();

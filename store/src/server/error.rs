@@ -9,7 +9,7 @@ pub enum Error {
     Refused(#[from] mizzen_core::Error),
     /// A change of the membership was refused.
     #[error(transparent)]
-    Membership(#[from] super::members::Refusal),
+    Membership(#[from] super::model::members::Refusal),
     #[error("etcdserver: re-configuration failed due to not enough started members")]
     NotEnoughStarted,
     #[error("etcdserver: unhealthy cluster")]

@@ -5,29 +5,14 @@
 //! replies.
 
 mod apply;
-mod compactor;
+mod cluster;
 mod error;
-mod force_new;
-mod forward;
-mod join;
 mod leader;
-mod leadership;
 mod lease;
-mod level;
-mod liveness;
-mod members;
-mod membership;
-mod membership_service;
 mod memory;
-mod proposal;
-mod published;
-mod range_stream;
-mod read_index;
-mod reconcile;
-mod space;
-mod view;
-mod waiters;
-mod watching;
+mod model;
+mod propose;
+mod read;
 
 #[cfg(test)]
 mod tests;
@@ -39,37 +24,41 @@ use mizzen_core::{
     View, ViewError,
 };
 use mizzen_engine::{Engine, Snapshot, Transfer};
+use mizzen_proto::peer::membership_server::MembershipServer;
 use tokio::{
     sync::{Semaphore, watch},
     time::{Instant, timeout_at},
 };
 
+pub use cluster::force_new::force_new_cluster;
+pub use cluster::join::{Description, describe};
+pub use cluster::peer_service::MembershipService;
 pub use error::Error;
-pub use force_new::force_new_cluster;
-pub use join::{Description, describe};
 pub use lease::{LeaseService, TimeToLive};
-pub use level::{NEWEST as NEWEST_LEVEL, cluster_version, limit as use_level, own as own_level};
-pub use members::{Attributes, Member, Refusal};
-pub use membership_service::MembershipService;
-use mizzen_wal as wal;
-pub use published::Published;
-pub use range_stream::{Chunks, RangeStreamError};
-pub use space::{DiskSpace, LookAtDisk};
+pub use model::level::{
+    NEWEST as NEWEST_LEVEL, cluster_version, limit as use_level, own as own_level,
+};
+pub use model::members::{Attributes, Member, Refusal};
+pub use model::published::Published;
+pub use model::storage::Storage;
+pub use propose::space::{DiskSpace, LookAtDisk};
+pub use read::range_stream::{Chunks, RangeStreamError};
 
 use crate::{
     limits,
-    raft::{self, Group, GroupConfig, PeerNode, Submitted},
-    watch::Hub,
-    workers::{self, Owner, Workers},
+    raft::{self, Drain, Group, GroupConfig, PeerNode, Submitted},
+    watch::{Hub, WatchStream},
+    workers::{Owner, Workers},
 };
-use apply::{Applier, Started};
-use forward::Forward;
+use apply::thread::{Applier, Started};
+use cluster::Cluster;
 use lease::{Leases, Primary};
 use memory::{Grant, Memory, NoRoom};
-use proposal::{Body, Proposal};
-use published::SharedPublished;
-use read_index::ReadIndex;
-use waiters::Waiters;
+use model::proposal::{Body, Proposal};
+use model::published::SharedPublished;
+use propose::forward::Forward;
+use propose::waiters::Waiters;
+use read::read_index::ReadIndex;
 
 /// Who asks, and on which terms.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -121,17 +110,17 @@ pub struct Server<E: Engine> {
     /// Reads that wait for a thread, or have one.
     reads: Arc<Semaphore>,
     forward: Forward,
-    read_index: ReadIndex,
+    read_index: Arc<ReadIndex>,
     leases: Leases,
     watches: Arc<Hub>,
     ending: watch::Sender<bool>,
-    liveness: Arc<liveness::Liveness>,
+    cluster: Cluster<E>,
     reclaimed: watch::Receiver<i64>,
     limits: Limits,
     request_bytes: usize,
     strict_reconfig: bool,
     quota: Option<u64>,
-    space: Arc<space::Space>,
+    space: Arc<propose::space::Space>,
     /// How long a client waits for its proposal or read (etcd's rule: five
     /// seconds for the work, and time for two elections).
     request_limit: Duration,
@@ -147,13 +136,6 @@ pub struct Report {
     /// Bytes of what lives now.
     pub db_bytes_in_use: i64,
     pub alarms: Vec<mizzen_core::Alarm>,
-}
-
-/// The log and rows of a member, opened and not yet serving.
-pub struct Storage<E> {
-    pub engine: Arc<E>,
-    pub wal: Arc<wal::Wal>,
-    pub recovered: wal::Recovered,
 }
 
 impl<E: Transfer> Server<E> {
@@ -218,25 +200,15 @@ impl<E: Transfer> Server<E> {
         if !config.initial_members.is_empty() {
             group.bootstrap(config.initial_members).await?;
         }
-        let liveness = liveness::Liveness::start(group.clone());
-        let reconciler = reconcile::Reconciler::<E> {
-            group: group.clone(),
-            published: published.clone(),
-            applied: applied.clone(),
-            liveness: liveness.clone(),
-        };
-        workers::spawn("reconciler", reconciler.run());
-        let (reclaimed, reclaimed_seen) = watch::channel(0);
-        let compactor = compactor::run(
+        let cluster = Cluster::start(&group, &published, applied.clone(), request_limit);
+        let reclaimed = apply::reclaim::start(
             engine.clone(),
             applier,
             published.clone(),
             seldom.clone(),
-            reclaimed,
             workers,
             fail.clone(),
         );
-        workers::spawn("compactor", compactor);
         let leases = lease::Setup::<E> {
             group: group.clone(),
             primary,
@@ -249,10 +221,10 @@ impl<E: Transfer> Server<E> {
             workers,
         }
         .start(fail);
-        let server = Arc::new(Self {
+        Ok(Arc::new(Self {
             owner: Owner::current(),
             forward: Forward::start(group.clone()),
-            read_index: ReadIndex::start(group.clone(), applied, request_limit),
+            read_index: Arc::new(ReadIndex::start(group.clone(), applied, request_limit)),
             leases,
             group,
             engine: engine.clone(),
@@ -263,19 +235,16 @@ impl<E: Transfer> Server<E> {
             reads: Arc::new(Semaphore::new(limits::BLOCKING_READS)),
             watches,
             ending: watch::channel(false).0,
-            liveness,
-            reclaimed: reclaimed_seen,
+            cluster,
+            reclaimed,
             limits: config.limits,
             request_bytes: config.request_bytes,
             strict_reconfig: config.strict_reconfig,
             quota: config.quota,
-            space: space::Space::start(engine.clone(), config.disk, workers),
+            space: propose::space::Space::start(engine.clone(), config.disk, workers),
             workers,
             request_limit,
-        });
-        let disk = Self::watch_disk(Arc::downgrade(&server));
-        workers::spawn("watching the log's disk", disk);
-        Ok(server)
+        }))
     }
 }
 
@@ -305,64 +274,47 @@ impl<E: Engine> Server<E> {
     }
 
     fn admit(&self, caller: &Caller) -> Result<(), Error> {
-        if caller.require_leader && (self.group.leader().is_none() || self.is_cut_off()) {
+        if caller.require_leader && !self.cluster.contact.exists() {
             return Err(Error::NoLeader);
         }
         Ok(())
     }
 
-    fn is_cut_off(&self) -> bool {
-        let since = self.liveness.cut_off_since();
-        since.is_some_and(|since| since.elapsed() >= self.patience())
-    }
-
     /// Returns when there has been no leader for so long that whoever needs one
     /// should ask elsewhere; at once if there is none now.
     pub async fn leader_lost(&self) {
-        tokio::select! {
-            () = self.no_leader_known() => {}
-            () = self.cut_off() => {}
-        }
+        self.cluster.contact.lost().await;
     }
 
-    fn patience(&self) -> Duration {
-        limits::ELECTIONS_WITHOUT_LEADER * self.group.election_timeout()
+    /// Makes `to` the leader; returns when it is.
+    pub async fn move_leader(&self, to: u64) -> Result<(), Error> {
+        self.cluster.leadership.move_to(to).await
     }
 
-    async fn no_leader_known(&self) {
-        let mut leader = self.group.watch_leader();
-        let mut patience = Duration::ZERO;
-        loop {
-            let found = leader.wait_for(|leader| *leader != 0);
-            match tokio::time::timeout(patience, found).await {
-                Ok(Ok(_)) => {}
-                Ok(Err(_)) | Err(_) => return,
-            }
-            patience = self.patience();
-            if leader.wait_for(|leader| *leader == 0).await.is_err() {
-                return;
-            }
-        }
+    /// If this member leads, has the voter that is nearest lead instead. Tries
+    /// all voters that are up; gives up after a while.
+    pub async fn hand_over(&self) {
+        self.cluster.leadership.hand_over(Drain::Wait).await;
     }
 
-    /// With pre-votes, and on a leader itself, the last leader stays known when
-    /// all the others are gone.
-    async fn cut_off(&self) {
-        let mut cut_off = self.liveness.watch_cut_off();
-        loop {
-            let since = match cut_off.wait_for(Option::is_some).await {
-                Ok(since) => *since,
-                Err(_) => return,
-            };
-            let Some(since) = since else {
-                continue;
-            };
-            let reached = cut_off.wait_for(Option::is_none);
-            match tokio::time::timeout_at(since + self.patience(), reached).await {
-                Ok(Ok(_)) => {}
-                Ok(Err(_)) | Err(_) => return,
-            }
+    /// What this member tells its peers of the cluster.
+    pub fn membership_service(&self) -> MembershipServer<MembershipService<E>> {
+        MembershipService {
+            group: self.group.clone(),
+            published: self.published.clone(),
+            read_index: self.read_index.clone(),
+            space: self.space.clone(),
         }
+        .server()
+    }
+
+    /// A new stream of watches of this member's rows.
+    pub fn watch(&self, caller: &Caller) -> Result<WatchStream, Error> {
+        self.admit(caller)?;
+        if self.group.status().learner {
+            return Err(Error::Learner);
+        }
+        self.watches.open().ok_or(Error::TooManyRequests)
     }
 
     /// Ends what would go on for ever, so that connections can be closed.
@@ -481,9 +433,9 @@ impl<E: Engine> Server<E> {
     {
         let published = self.published.load_full();
         {
-            let brief = brief(&published);
+            let budgeted = budgeted(&published);
             // The view's bound is the reply's.
-            match answer(&question, &published.state, &brief, &Unbounded) {
+            match answer(&question, &published.state, &budgeted, &Unbounded) {
                 Err(ViewError::WouldBlock) => {}
                 other => return Ok(other??),
             }
@@ -614,13 +566,13 @@ impl<E: Engine> Server<E> {
             _ => return Ok(None),
         };
         let published = self.published.load_full();
-        let brief = brief(&published);
-        match mizzen_core::rehearse(&published.state, &brief, &txn, &Unbounded) {
+        let budgeted = budgeted(&published);
+        match mizzen_core::rehearse(&published.state, &budgeted, &txn, &Unbounded) {
             Err(ViewError::WouldBlock) => {}
             // A refusal is the state's at the time it is applied to.
             rehearsed => return rehearsed.map(|_| None).map_err(Error::from),
         }
-        drop(brief);
+        drop(budgeted);
         let read = move |published: &Published<E::Snapshot>, room: &Grant| {
             mizzen_core::rehearse(&published.state, &published.rows, &txn, room)
         };
@@ -638,7 +590,7 @@ impl<E: Engine> Server<E> {
         let mut seldom = self.seldom.clone();
         loop {
             let agreed = self.published.load().members.level();
-            if level::allows(agreed, command) {
+            if model::level::allows(agreed, command) {
                 return Ok(());
             }
             if agreed > 0 {
@@ -697,8 +649,8 @@ fn waiting(member: u64, budget: Budget) -> (Arc<Memory>, Arc<Waiters>) {
 }
 
 /// The rows for a read on a thread that serves clients.
-fn brief<S: Snapshot>(published: &Published<S>) -> view::Brief<S> {
-    view::Brief::new(
+fn budgeted<S: Snapshot>(published: &Published<S>) -> read::budgeted_view::BudgetedView<S> {
+    read::budgeted_view::BudgetedView::new(
         published.rows.in_memory(),
         limits::INLINE_ROWS,
         limits::INLINE_BYTES,

@@ -1,4 +1,5 @@
-//! Telling watches of the past, until they have come to the present.
+//! Catching up: lagging watches are told of the revisions they lack, page by page,
+//! until they are live.
 //!
 //! A step takes a page, from the newest revisions if they reach back that far
 //! and from the rows otherwise, and queues it for the stream's lagging watches.

@@ -1,4 +1,5 @@
-//! Where the applying thread leaves what changed, and streams come for it.
+//! All watches of a member: takes revisions from the applying thread, tells live
+//! watches of them, and has the past read for those that lag.
 //!
 //! Locks are taken in the order index, ring, list of streams, stream. The
 //! applying thread takes the ring's only, and never waits for a reader.

@@ -196,7 +196,8 @@ impl Writer {
             let is_mark = matches!(item, Item::Truncate(_) | Item::Purge(_));
             let len = item.encoded_len();
             if len > 0
-                && (self.encoder.bytes() + len > limit || is_mark && self.encoder.entries().is_some())
+                && (self.encoder.bytes() + len > limit
+                    || is_mark && self.encoder.entries().is_some())
             {
                 break;
             }

@@ -7,7 +7,10 @@ use std::{
     process::Command,
 };
 
-use super::sources::{code_lines, names, product, root};
+use super::{
+    sources::{code_lines, names, product, read, root},
+    tidy::{imported, judge},
+};
 
 /// Names of the crates that `package` reaches by normal dependencies.
 fn reached(package: &str, features: &[&str]) -> BTreeSet<String> {
@@ -141,6 +144,37 @@ fn the_server_contains_no_simulated_world() {
         !planted.contains(&"planted".to_owned()),
         "a release build has bugs: {planted:?}"
     );
+}
+
+/// What the harness plants is in the store, and what is there is planted by it or
+/// by a test of the store's own.
+#[test]
+fn every_planted_bug_has_its_place() {
+    let table = read(&root().join("jepsen/src/planted.rs"));
+    let (_, table) = table.split_once("pub const BUGS").expect("a table");
+    let table = table.split("];").next().expect("its rows");
+    let planted: BTreeSet<&str> = table
+        .lines()
+        .filter_map(|row| row.split_once("(\"")?.1.split('"').next())
+        .collect();
+    assert!(planted.len() > 20, "the table was not read: {planted:?}");
+    let mut places: BTreeMap<String, usize> = BTreeMap::new();
+    let store = ["store/core/src", "store/wal/src", "store/src"];
+    for file in store.iter().flat_map(|src| product(&root().join(src))) {
+        for (_, line) in code_lines(&file) {
+            for mark in ["bug!(\"", "planted::has(\""] {
+                for found in line.split(mark).skip(1) {
+                    let name = found.split('"').next().unwrap_or_default();
+                    *places.entry(name.to_owned()).or_default() += 1;
+                }
+            }
+        }
+    }
+    // Found by tests of the store, not by the harness.
+    let own = ["applied-before-durable", "dispatch-panics"];
+    let expected: BTreeSet<&str> = planted.into_iter().chain(own).collect();
+    let found: BTreeSet<&str> = places.keys().map(String::as_str).collect();
+    assert_eq!(found, expected);
 }
 
 /// The features of `package` in a build of the server with `arguments`.
@@ -356,6 +390,89 @@ fn allowed_in_the_harness() -> BTreeMap<&'static str, &'static [&'static str]> {
         ("report", &["check", "clock", "history", "run"]),
         ("planted", &["check", "cli", "nemesis", "workload"]),
     ])
+}
+
+/// The rooms of a replica, from the floor up: who may name whom. `Server`, which
+/// puts them together, may name all of them and none may name it.
+fn allowed_in_the_server() -> BTreeMap<&'static str, &'static [&'static str]> {
+    BTreeMap::from([
+        ("model", &[][..]),
+        ("error", &["model"]),
+        ("leader", &["error"]),
+        ("memory", &[]),
+        ("read", &["error", "leader", "model"]),
+        ("propose", &["error", "memory", "model"]),
+        ("lease", &["error", "leader", "model", "propose"]),
+        (
+            "apply",
+            &["error", "lease", "memory", "model", "propose", "read"],
+        ),
+        ("cluster", &["error", "leader", "model", "propose", "read"]),
+    ])
+}
+
+/// Files of rooms that name what only `Server` may.
+const UP_TO_THE_SERVER: [(&str, &str); 3] = [
+    (
+        "cluster/requests.rs",
+        "to be mended: its calls are methods of the server",
+    ),
+    (
+        "lease/mod.rs",
+        "to be mended: its calls are methods of the server",
+    ),
+    (
+        "propose/space.rs",
+        "to be mended: alarms and the quota are methods of the server",
+    ),
+];
+
+#[test]
+fn rooms_of_the_server_know_only_what_lies_below() {
+    let (src, allowed) = (root().join("store/src/server"), allowed_in_the_server());
+    let (mut seen, mut up) = (BTreeSet::new(), BTreeSet::new());
+    for file in product(&src) {
+        let inside = file.strip_prefix(&src).expect("it lies below");
+        let mut parts = inside.iter().map(|part| part.to_string_lossy());
+        let room = parts.next().expect("a file has a name");
+        let room = room.trim_end_matches(".rs").to_owned();
+        if room == "mod" {
+            continue;
+        }
+        let may = allowed
+            .get(room.as_str())
+            .unwrap_or_else(|| panic!("room {room} is not in the table"));
+        let above = match parts.next().as_deref() {
+            // Directly in `server/`, or the root of a room.
+            None | Some("mod.rs") => "super::",
+            Some(_) => "super::super::",
+        };
+        for path in imported(&file) {
+            let path = path.strip_prefix("crate::server::").or_else(|| {
+                let path = path.strip_prefix(above)?;
+                (!path.starts_with("super::")).then_some(path)
+            });
+            let Some(name) = path.and_then(|path| path.split("::").next()) else {
+                continue;
+            };
+            if name.starts_with(char::is_uppercase) {
+                up.insert(inside.display().to_string());
+                continue;
+            }
+            assert!(
+                name == room || may.contains(&name),
+                "{}: {room} must not know {name}",
+                inside.display()
+            );
+        }
+        seen.insert(room);
+    }
+    assert_eq!(
+        seen.len(),
+        allowed.len(),
+        "the table names rooms that are gone: {seen:?}"
+    );
+    judge("a room that names the server", &up, &UP_TO_THE_SERVER);
 }
 
 #[test]

@@ -106,7 +106,7 @@ fn may_start() -> BTreeMap<&'static str, &'static str> {
             "the log knows no owner: a thread that panics stops the log, which ends the member",
         ),
         (
-            "store/src/server/apply.rs",
+            "store/src/server/apply/thread.rs",
             "threads of a scope: a panic is that of the thread that waits for them",
         ),
         (

@@ -15,7 +15,7 @@ const FILE_LINES: usize = 800;
 const REASON: &str = "//! Long because ";
 
 /// Compares what a rule found with what is exempt from it, each with a reason.
-fn judge(rule: &str, found: &BTreeSet<String>, exempt: &[(&str, &str)]) {
+pub fn judge(rule: &str, found: &BTreeSet<String>, exempt: &[(&str, &str)]) {
     let known: BTreeSet<String> = exempt.iter().map(|(what, _)| (*what).to_owned()).collect();
     assert_eq!(
         known.len(),
@@ -272,7 +272,7 @@ fn module_path(src: &Path, file: &Path) -> Vec<String> {
 }
 
 /// The paths of a file's own `use` items, groups taken apart.
-fn imported(file: &Path) -> Vec<String> {
+pub fn imported(file: &Path) -> Vec<String> {
     let mut paths = Vec::new();
     let mut statement: Option<String> = None;
     for (_, line) in code_lines(file) {

@@ -13,7 +13,7 @@ use super::rounds::{Answer, Question, Rounds};
 use crate::{
     limits,
     raft::Group,
-    server::{Error, leader},
+    server::{error::Error, leader},
     workers,
 };
 

@@ -17,9 +17,11 @@ use crate::{
     limits,
     raft::{Group, Submitted},
     server::{
-        proposal::{Body, Proposal},
-        published::SharedPublished,
-        waiters::Waiters,
+        model::{
+            proposal::{Body, Proposal},
+            published::SharedPublished,
+        },
+        propose::waiters::Waiters,
     },
     workers::Workers,
 };

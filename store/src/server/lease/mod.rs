@@ -27,7 +27,12 @@ use tokio::{
 pub use peer::LeaseService;
 pub use primary::{Change, Primary};
 
-use super::{Body, Caller, Error, Server, published::SharedPublished, waiters::Waiters};
+use crate::server::{
+    Caller, Server,
+    error::Error,
+    model::{proposal::Body, published::SharedPublished},
+    propose::waiters::Waiters,
+};
 use crate::{
     limits,
     raft::Group,

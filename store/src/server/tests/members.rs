@@ -24,7 +24,7 @@ use tonic::transport::{Channel, Endpoint, Server as Transport, Uri};
 
 use crate::{
     raft::{Dial, GroupConfig, PeerNode, PeerService, Peers, Retention, hasty_rows},
-    server::{DiskSpace, MembershipService, Server, ServerConfig, Storage},
+    server::{DiskSpace, Server, ServerConfig, Storage},
     workers::Workers,
 };
 
@@ -264,7 +264,7 @@ async fn serve(connections: mpsc::Receiver<Connection>, server: Arc<Server<MemEn
     let served = Transport::builder()
         .add_service(PeerService::server(server.group().clone()))
         .add_service(server.lease_service())
-        .add_service(MembershipService::server(server))
+        .add_service(server.membership_service())
         .serve_with_incoming(incoming);
     // It ends with its listener.
     let _ = served.await;

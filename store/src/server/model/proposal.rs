@@ -1,4 +1,5 @@
-//! What a member puts into the log, and finds there again.
+//! Proposals: the content of a log entry, with the id by which the member that
+//! proposed it knows it again.
 
 use bytes::{Buf, Bytes};
 use mizzen_core::Command;

@@ -4,12 +4,12 @@ use std::io;
 
 use mizzen_engine::Engine;
 
-use super::{
-    Storage,
+use crate::raft::{self, Applied, PeerNode};
+use crate::server::model::{
     members::Change,
     proposal::{Body, Proposal, RequestId},
+    storage::Storage,
 };
-use crate::raft::{self, Applied, PeerNode};
 
 /// Makes `id` the only member of the cluster in `storage`, which has not been
 /// served yet and whose log has begun. Done again, it changes nothing more.

@@ -8,22 +8,37 @@ use mizzen_core::State;
 use mizzen_engine::Transfer;
 use tokio::{sync::watch, time::Instant};
 
-use super::{
-    apply::{Applier, Reclaim},
-    published::SharedPublished,
+use super::thread::{Applier, Reclaim};
+use crate::{
+    limits,
+    server::model::published::SharedPublished,
+    workers::{self, Workers},
 };
-use crate::{limits, workers::Workers};
 
-/// Follows the published state until the applying thread stops. `reclaimed`
-/// is the compaction up to which nothing is left to give back.
-pub async fn run<E: Transfer>(
+/// Starts following the published state, until the applying thread stops. Gives
+/// the compaction up to which nothing is left to give back.
+pub fn start<E: Transfer>(
+    engine: Arc<E>,
+    applier: Applier<E>,
+    published: SharedPublished<E>,
+    seldom: watch::Receiver<()>,
+    workers: Workers,
+    fail: impl Fn(&io::Error) + Send + Sync + 'static,
+) -> watch::Receiver<i64> {
+    let (reclaimed, seen) = watch::channel(0);
+    let compactor = run(engine, applier, published, seldom, reclaimed, workers, fail);
+    workers::spawn("compactor", compactor);
+    seen
+}
+
+async fn run<E: Transfer>(
     engine: Arc<E>,
     applier: Applier<E>,
     published: SharedPublished<E>,
     mut seldom: watch::Receiver<()>,
     reclaimed: watch::Sender<i64>,
     workers: Workers,
-    fail: impl Fn(&io::Error) + Send,
+    fail: impl Fn(&io::Error) + Send + Sync + 'static,
 ) {
     let mut replaced = 0;
     loop {

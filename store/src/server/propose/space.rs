@@ -17,7 +17,7 @@ use std::{
 use mizzen_core::{Alarm, AlarmKind, Command, Reply, SetAlarm};
 use mizzen_engine::Engine;
 
-use super::{Caller, Error, Server, proposal::Body};
+use crate::server::{Caller, Server, error::Error, model::proposal::Body};
 use crate::{
     limits,
     workers::{self, Workers},
@@ -173,8 +173,13 @@ impl<E: Engine> Server<E> {
     }
 
     /// Refuses a command for which there is no room. `bytes`: what it adds.
-    pub(super) async fn check_space(&self, command: &Command, bytes: usize) -> Result<(), Error> {
-        self.space.check(command, self.liveness.low_on_space())?;
+    pub(in crate::server) async fn check_space(
+        &self,
+        command: &Command,
+        bytes: usize,
+    ) -> Result<(), Error> {
+        self.space
+            .check(command, self.cluster.liveness.low_on_space())?;
         if !command.needs_space() {
             return Ok(());
         }

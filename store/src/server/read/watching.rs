@@ -6,10 +6,10 @@ use std::{io, sync::Arc};
 use mizzen_core::{History, Interest};
 use mizzen_engine::Engine;
 
-use super::{Caller, Error, Server, published::SharedPublished};
 use crate::{
     limits,
-    watch::{Bounds, Hub, Past, PastError, WatchStream},
+    server::model::published::SharedPublished,
+    watch::{Bounds, Hub, Past, PastError},
     workers::Workers,
 };
 
@@ -32,7 +32,7 @@ impl<E: Engine> Past for Rows<E> {
     }
 }
 
-pub(super) fn start<E: Engine>(
+pub fn start<E: Engine>(
     published: SharedPublished<E>,
     workers: Workers,
     fail: impl Fn(&io::Error) + Send + Sync + 'static,
@@ -55,15 +55,4 @@ pub(super) fn start<E: Engine>(
         workers,
         fail,
     )
-}
-
-impl<E: Engine> Server<E> {
-    /// A new stream of watches of this member's rows.
-    pub fn watch(&self, caller: &Caller) -> Result<WatchStream, Error> {
-        self.admit(caller)?;
-        if self.group.status().learner {
-            return Err(Error::Learner);
-        }
-        self.watches.open().ok_or(Error::TooManyRequests)
-    }
 }

@@ -1,5 +1,5 @@
-//! A view for reads on a thread that serves clients: it answers what is quick,
-//! and says so when a read is not.
+//! A view that gives up beyond a budget of rows and bytes, for reads that are tried
+//! on a client's own thread before one that may wait for the disk.
 
 use std::{cell::Cell, ops::ControlFlow};
 
@@ -8,13 +8,13 @@ use mizzen_core::{Family, View, ViewError};
 
 /// A view that answers small reads only: after so many rows, or bytes of them,
 /// it says that the caller must read again on a thread that may take its time.
-pub struct Brief<V> {
+pub struct BudgetedView<V> {
     view: V,
     rows: Cell<usize>,
     bytes: Cell<usize>,
 }
 
-impl<V: View> Brief<V> {
+impl<V: View> BudgetedView<V> {
     pub fn new(view: V, rows: usize, bytes: usize) -> Self {
         Self {
             view,
@@ -34,7 +34,7 @@ impl<V: View> Brief<V> {
     }
 }
 
-impl<V: View> View for Brief<V> {
+impl<V: View> View for BudgetedView<V> {
     fn get(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>, ViewError> {
         self.take(0)?;
         let row = self.view.get(family, key)?;

@@ -12,12 +12,12 @@ use mizzen_core::Reply;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-use super::{
+use crate::limits;
+use crate::server::{
     error::Error,
     memory::{Grant, Memory},
-    proposal::RequestId,
+    model::proposal::RequestId,
 };
-use crate::limits;
 
 /// What applying a proposal answered, with the room it takes until somebody has
 /// come for it.

@@ -4,8 +4,8 @@ use std::{collections::BTreeSet, io, time::Duration};
 
 use mizzen_proto::peer::{DescribeRequest, membership_client::MembershipClient};
 
-use super::members::Member;
 use crate::raft::Dial;
+use crate::server::model::members::Member;
 
 /// A running cluster, as one of its members describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,16 +6,27 @@ use mizzen_engine::Engine;
 use mizzen_proto::peer::{self as wire, membership_server};
 use tonic::{Request, Response, Status};
 
-use super::{Server, level};
+use super::requests::is_out;
+use crate::{
+    raft::Group,
+    server::{
+        model::{level, published::SharedPublished},
+        propose::space::Space,
+        read::read_index::ReadIndex,
+    },
+};
 
 /// The membership service of one member.
 pub struct MembershipService<E: Engine> {
-    server: Arc<Server<E>>,
+    pub group: Arc<Group>,
+    pub published: SharedPublished<E>,
+    pub read_index: Arc<ReadIndex>,
+    pub space: Arc<Space>,
 }
 
 impl<E: Engine> MembershipService<E> {
-    pub fn server(server: Arc<Server<E>>) -> membership_server::MembershipServer<Self> {
-        membership_server::MembershipServer::new(Self { server })
+    pub fn server(self) -> membership_server::MembershipServer<Self> {
+        membership_server::MembershipServer::new(self)
     }
 }
 
@@ -26,10 +37,10 @@ impl<E: Engine> membership_server::Membership for MembershipService<E> {
         _request: Request<wire::DescribeRequest>,
     ) -> Result<Response<wire::DescribeResponse>, Status> {
         // Whoever joins was added a moment ago, perhaps through another member.
-        if self.server.published.load().members.cluster_id().is_some() {
-            self.server.refresh().await;
+        if self.published.load().members.cluster_id().is_some() {
+            self.read_index.refresh().await;
         }
-        let members = self.server.published.load().members.clone();
+        let members = self.published.load().members.clone();
         let cluster_id = members
             .cluster_id()
             .ok_or_else(|| Status::unavailable("the cluster has not begun yet"))?;
@@ -54,11 +65,11 @@ impl<E: Engine> membership_server::Membership for MembershipService<E> {
         &self,
         request: Request<wire::PingRequest>,
     ) -> Result<Response<wire::PingResponse>, Status> {
-        self.server.group.check_addressee(request.metadata())?;
+        self.group.check_addressee(request.metadata())?;
         Ok(Response::new(wire::PingResponse {
-            removed: self.server.is_out(request.get_ref().from),
+            removed: is_out(&self.published.load(), request.get_ref().from),
             level: level::own(),
-            low_on_space: self.server.space.is_low(),
+            low_on_space: self.space.is_low(),
         }))
     }
 
@@ -66,9 +77,8 @@ impl<E: Engine> membership_server::Membership for MembershipService<E> {
         &self,
         request: Request<wire::ProgressRequest>,
     ) -> Result<Response<wire::ProgressResponse>, Status> {
-        self.server.group.check_addressee(request.metadata())?;
+        self.group.check_addressee(request.metadata())?;
         let progress = self
-            .server
             .group
             .progress()
             .ok_or_else(|| Status::failed_precondition("this member does not lead"))?;

@@ -1,4 +1,5 @@
-//! The moment of the rows that readers see.
+//! The published state: one immutable moment of rows, members and applied id, which
+//! readers share until the next run of entries is applied.
 
 use std::sync::Arc;
 

@@ -1,20 +1,52 @@
 //! Handing leadership over, because a client asks for it or because this
 //! member is about to stop.
 
-use std::sync::Weak;
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use mizzen_engine::Engine;
 use tokio::time::Instant;
 
-use super::{Error, Server};
+use super::liveness::Liveness;
+use crate::server::{error::Error, model::published::SharedPublished};
 use crate::{
     limits,
-    raft::{Drain, TransferError},
+    raft::{Drain, Group, TransferError},
+    workers,
 };
 
-impl<E: Engine> Server<E> {
+/// Moves leadership away from this member.
+pub struct Leadership<E: Engine> {
+    group: Arc<Group>,
+    published: SharedPublished<E>,
+    liveness: Arc<Liveness>,
+    /// How long a client waits.
+    limit: Duration,
+}
+
+impl<E: Engine> Leadership<E> {
+    /// Starts looking at the log's disk, for as long as the owner of this keeps it.
+    pub fn start(
+        group: Arc<Group>,
+        published: SharedPublished<E>,
+        liveness: Arc<Liveness>,
+        limit: Duration,
+    ) -> Arc<Self> {
+        let leadership = Arc::new(Self {
+            group,
+            published,
+            liveness,
+            limit,
+        });
+        let disk = Self::watch_disk(Arc::downgrade(&leadership));
+        workers::spawn("watching the log's disk", disk);
+        leadership
+    }
+
     /// Makes `to` the leader; returns when it is.
-    pub async fn move_leader(&self, to: u64) -> Result<(), Error> {
+    pub async fn move_to(&self, to: u64) -> Result<(), Error> {
         if !self.group.is_leader() {
             return Err(Error::NotLeader);
         }
@@ -28,7 +60,7 @@ impl<E: Engine> Server<E> {
         if !votes {
             return Err(Error::BadLeaderTransferee);
         }
-        let deadline = Instant::now() + self.request_limit;
+        let deadline = Instant::now() + self.limit;
         match self.group.transfer(to, Drain::Wait, deadline).await {
             Ok(()) => Ok(()),
             Err(TransferError::NotLeader) => Err(Error::NotLeader),
@@ -39,39 +71,34 @@ impl<E: Engine> Server<E> {
         }
     }
 
-    /// If this member leads, has the voter that is nearest lead instead. Tries
-    /// all voters that are up; gives up after a while.
-    pub async fn hand_over(&self) {
-        self.hand_over_with(Drain::Wait).await;
-    }
-
     /// Leaves the leadership to another member when this one's disk does not
-    /// answer: nothing could be acknowledged here until it does. Ends with the
-    /// server.
-    pub(super) async fn watch_disk(server: Weak<Self>) {
+    /// answer: nothing could be acknowledged here until it does.
+    async fn watch_disk(leadership: Weak<Self>) {
         let mut ticks = tokio::time::interval(limits::DISK_WATCH_INTERVAL);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            let Some(server) = server.upgrade() else {
+            let Some(leadership) = leadership.upgrade() else {
                 return;
             };
-            let waited = server.group.disk_wait();
-            if waited >= server.group.election_timeout() / 2 && server.group.is_leader() {
+            let waited = leadership.group.disk_wait();
+            if waited >= leadership.group.election_timeout() / 2 && leadership.group.is_leader() {
                 tracing::warn!(
                     waited_ms = waited.as_millis(),
                     "the disk of the raft log does not answer: handing leadership over"
                 );
-                server.hand_over_with(Drain::Leave).await;
+                leadership.hand_over(Drain::Leave).await;
                 // With its disk this member may be slow to hear who leads now.
-                let pause = server.group.election_timeout();
-                drop(server);
+                let pause = leadership.group.election_timeout();
+                drop(leadership);
                 tokio::time::sleep(pause).await;
             }
         }
     }
 
-    async fn hand_over_with(&self, drain: Drain) {
+    /// If this member leads, has the voter that is nearest lead instead. Tries
+    /// all voters that are up; gives up after a while.
+    pub async fn hand_over(&self, drain: Drain) {
         let deadline = Instant::now() + limits::HAND_OVER_LIMIT;
         let mut tried = Vec::new();
         while self.group.is_leader() && Instant::now() < deadline {

@@ -17,12 +17,14 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::{
-    level,
-    liveness::Liveness,
-    members::{Change, Members},
-    proposal::{Body, Proposal, RequestId},
-    published::SharedPublished,
+use crate::server::{
+    cluster::liveness::Liveness,
+    model::{
+        level,
+        members::{Change, Members},
+        proposal::{Body, Proposal, RequestId},
+        published::SharedPublished,
+    },
 };
 use crate::{
     limits,
@@ -300,7 +302,7 @@ mod tests {
             };
             members.apply(&mut overlay, &add).expect("it is new");
             if !matches!(row, Row::Unstarted) {
-                let said = super::super::members::Attributes {
+                let said = crate::server::model::members::Attributes {
                     member: id,
                     name: format!("m{id}"),
                     client_urls: peer_urls,

@@ -6,7 +6,7 @@ use mizzen_planted::bug;
 use mizzen_proto::peer::{ProposeOutcome, ProposeRequest};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
-use super::error::Error;
+use crate::server::error::Error;
 use crate::{
     limits,
     raft::{Group, Payload, Submitted, never_sent},

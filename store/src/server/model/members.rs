@@ -1,7 +1,7 @@
 //! Who is a member as clients see it: replicated rows, changed by commands.
 //!
 //! These rows are what the cluster ought to be; the Raft group's membership
-//! follows them (see [`super::reconcile`]). So a member can be added that is
+//! follows them (by the reconciler). So a member can be added that is
 //! not up yet, as in etcd, without counting towards a majority it cannot serve.
 
 use std::{

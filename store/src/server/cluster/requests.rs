@@ -10,10 +10,15 @@ use mizzen_planted::bug;
 use mizzen_proto::peer::{ProgressRequest, membership_client::MembershipClient};
 use tokio::time::{Instant, timeout};
 
-use super::{
-    Caller, Error, Server, leader,
-    members::{Attributes, Change, Member},
-    proposal::Body,
+use crate::server::{
+    Caller, Server,
+    error::Error,
+    leader,
+    model::{
+        members::{Attributes, Change, Member, Refusal},
+        proposal::Body,
+        published::Published,
+    },
 };
 use crate::{
     limits,
@@ -41,7 +46,7 @@ impl<E: Engine> Server<E> {
         learner: bool,
     ) -> Result<Member, Error> {
         self.admit(caller)?;
-        self.refresh().await;
+        self.read_index.refresh().await;
         self.may_add(learner)?;
         let id = bug!("member-id-reused", new_id() => BuildHasherDefault::<DefaultHasher>::default().hash_one(&peer_urls));
         self.change_members(Change::Add {
@@ -62,7 +67,7 @@ impl<E: Engine> Server<E> {
 
     pub async fn member_remove(&self, caller: &Caller, id: u64) -> Result<(), Error> {
         self.admit(caller)?;
-        self.refresh().await;
+        self.read_index.refresh().await;
         self.may_remove(id)?;
         self.change_members(Change::Remove { id }).await?;
         if id != self.group.id() {
@@ -96,9 +101,9 @@ impl<E: Engine> Server<E> {
 
     pub async fn member_promote(&self, caller: &Caller, id: u64) -> Result<(), Error> {
         self.admit(caller)?;
-        self.refresh().await;
+        self.read_index.refresh().await;
         if self.published.load().members.get(id).is_none() {
-            return Err(super::members::Refusal::NotFound.into());
+            return Err(Refusal::NotFound.into());
         }
         let progress = self.progress().await?;
         let matched = progress.matched.get(&id).copied().unwrap_or(0);
@@ -155,7 +160,7 @@ impl<E: Engine> Server<E> {
 
     /// Resolves when this member is no member any more.
     pub fn removed(&self) -> impl Future<Output = ()> + use<E> {
-        let mut told = self.liveness.removed();
+        let mut told = self.cluster.liveness.removed();
         let mut seldom = self.seldom.clone();
         let published = self.published.clone();
         let group = self.group.clone();
@@ -185,16 +190,6 @@ impl<E: Engine> Server<E> {
         }
     }
 
-    /// Whether `member` was removed and the group goes on without it.
-    pub(super) fn is_out(&self, member: u64) -> bool {
-        let published = self.published.load();
-        published.members.is_removed(member)
-            && published
-                .applied
-                .nodes()
-                .is_ok_and(|nodes| !nodes.contains_key(&member))
-    }
-
     async fn change_members(&self, change: Change) -> Result<(), Error> {
         self.submit(Body::Members(change), None).await.map(drop)
     }
@@ -208,13 +203,6 @@ impl<E: Engine> Server<E> {
         }
     }
 
-    /// Brings this member's rows up to what has been decided, perhaps a moment
-    /// ago through another member. Without a quorum the newest known must do.
-    pub(super) async fn refresh(&self) {
-        // Either way the rows are looked at next.
-        let _ = timeout(limits::REFRESH_LIMIT, self.read_index.wait()).await;
-    }
-
     /// How far members have come, asked of the leader.
     async fn progress(&self) -> Result<Progress, Error> {
         let deadline = Instant::now() + self.request_limit;
@@ -226,8 +214,8 @@ impl<E: Engine> Server<E> {
             return self.group.progress();
         }
         let channel = self.group.channel(leader).ok()?;
-        let answer = MembershipClient::new(channel).progress(ProgressRequest {});
-        let answer = answer.await.ok()?.into_inner();
+        let mut client = MembershipClient::new(channel);
+        let answer = client.progress(ProgressRequest {}).await.ok()?.into_inner();
         let members = answer.members.into_iter();
         Some(Progress {
             last_index: answer.last_index,
@@ -272,7 +260,7 @@ impl<E: Engine> Server<E> {
             return Err(Error::NotEnoughStarted);
         }
         // Who is down is no part of a working majority.
-        if id != self.group.id() && self.liveness.contact(id).is_none() {
+        if id != self.group.id() && self.cluster.liveness.contact(id).is_none() {
             return Ok(());
         }
         let voters = published.members.voters().count();
@@ -311,12 +299,19 @@ impl<E: Engine> Server<E> {
         let connected = published.members.voters().filter(|member| {
             member.id == self.group.id()
                 || self
+                    .cluster
                     .liveness
                     .contact(member.id)
                     .is_some_and(|contact| now.duration_since(contact.since) > HEALTHY)
         });
         connected.count()
     }
+}
+
+/// Whether `member` was removed and the group goes on without it.
+pub fn is_out<S>(published: &Published<S>, member: u64) -> bool {
+    let nodes = published.applied.nodes();
+    published.members.is_removed(member) && nodes.is_ok_and(|nodes| !nodes.contains_key(&member))
 }
 
 fn quorum(voters: usize) -> usize {

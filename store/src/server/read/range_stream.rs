@@ -3,7 +3,7 @@
 use mizzen_core::{RangeChunk, RangeCursor};
 use mizzen_engine::Engine;
 
-use super::{error::Error, published::SharedPublished};
+use crate::server::{error::Error, model::published::SharedPublished};
 use crate::{limits, workers::Workers};
 
 #[derive(Debug, thiserror::Error)]
@@ -28,7 +28,7 @@ pub struct Chunks<E: Engine> {
 }
 
 impl<E: Engine> Chunks<E> {
-    pub(super) fn new(
+    pub(in crate::server) fn new(
         published: SharedPublished<E>,
         range: &mizzen_core::Range,
         bytes: usize,

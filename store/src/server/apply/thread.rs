@@ -13,15 +13,17 @@ use mizzen_engine::{Engine, Incoming, Outgoing, Transfer};
 use mizzen_planted::bug;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{
-    Error,
+use crate::server::{
+    error::Error,
     lease::{Change, Primary},
-    level,
-    members::Members,
     memory::Grant,
-    proposal::{Body, Proposal},
-    published::{Published, SharedPublished},
-    waiters::{Waiters, Waiting},
+    model::{
+        level,
+        members::Members,
+        proposal::{Body, Proposal},
+        published::{Published, SharedPublished},
+    },
+    propose::waiters::{Waiters, Waiting},
 };
 use crate::{
     limits,
@@ -113,7 +115,8 @@ impl<E: Transfer> Applier<E> {
         let (index, index_seen) = watch::channel(published.applied_index());
         let (seldom, seldom_seen) = watch::channel(());
         let published = Arc::new(ArcSwap::from_pointee(published));
-        let watches = super::watching::start::<E>(published.clone(), workers, fail.clone())?;
+        let watches =
+            crate::server::read::watching::start::<E>(published.clone(), workers, fail.clone())?;
         let (jobs, queue) = mpsc::channel(2);
         let applier = Self {
             jobs,

@@ -5,12 +5,12 @@ use std::{future::Future, sync::Arc, time::Duration};
 
 use tokio::{
     sync::{mpsc, oneshot, watch},
-    time::{Instant, timeout_at},
+    time::{Instant, timeout, timeout_at},
 };
 
 use mizzen_planted::bug;
 
-use super::{error::Error, leader};
+use crate::server::{error::Error, leader};
 use crate::{limits, raft::Group, workers};
 
 type Waiting = oneshot::Sender<Result<(), Error>>;
@@ -35,6 +35,13 @@ impl ReadIndex {
             mpsc::error::TrySendError::Closed(_) => Error::Stopped,
         })?;
         confirmed.await.map_err(|_| Error::Stopped)?
+    }
+
+    /// Brings this member's rows up to what has been decided, perhaps a moment
+    /// ago through another member. Without a quorum the newest known must do.
+    pub async fn refresh(&self) {
+        // Either way the rows are looked at next.
+        let _ = timeout(limits::REFRESH_LIMIT, self.wait()).await;
     }
 }
 
