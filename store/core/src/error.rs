@@ -1,7 +1,7 @@
 //! Why the state machine refuses a command. The texts are etcd's: clients
 //! match on them. The wire modules add the status code.
 
-use crate::view::ViewError;
+use crate::{auth, view::ViewError};
 
 /// A refusal. Nothing was changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
@@ -34,6 +34,8 @@ pub enum Error {
     LeaseExists,
     #[error("etcdserver: too large lease TTL")]
     LeaseTtlTooLarge,
+    #[error(transparent)]
+    Auth(#[from] auth::Refusal),
 }
 
 /// Why something inside the state machine stopped.
@@ -46,6 +48,12 @@ pub(crate) enum Stop {
 impl From<Error> for Stop {
     fn from(error: Error) -> Self {
         Stop::Refused(error)
+    }
+}
+
+impl From<auth::Refusal> for Stop {
+    fn from(refusal: auth::Refusal) -> Self {
+        Stop::Refused(refusal.into())
     }
 }
 

@@ -13,6 +13,7 @@ use tonic::Status;
 
 use super::{
     frame::{self, decode},
+    rights,
     status::status,
     translate,
     watch::{self, WatchBody},
@@ -61,6 +62,9 @@ impl<E: Engine> Api<E> {
         if self.server.is_learner() && !for_learners(path, &body) {
             return Some(Err(status(Error::Learner)));
         }
+        if let Err(refusal) = self.server.permit_call(caller, rights::of(path)?).await {
+            return Some(Err(status(refusal)));
+        }
         Some(match path {
             "/etcdserverpb.KV/Range" => self.range(caller, body).await,
             "/etcdserverpb.KV/Put" => self.put(caller, body).await,
@@ -81,6 +85,9 @@ impl<E: Engine> Api<E> {
                 return self.concurrency(path, caller, body).await;
             }
             path => {
+                if let Some(method) = path.strip_prefix("/etcdserverpb.Auth/") {
+                    return self.auth(method, caller, body).await;
+                }
                 let method = path.strip_prefix("/etcdserverpb.Cluster/")?;
                 return self.cluster(method, caller, body).await;
             }
@@ -89,7 +96,7 @@ impl<E: Engine> Api<E> {
 
     /// Whether [`Api::unary`] knows `path`, without carrying it out.
     pub fn is_unary(path: &str) -> bool {
-        matches!(
+        path.starts_with("/etcdserverpb.Auth/") && rights::of(path).is_some() || matches!(
             path,
             "/etcdserverpb.KV/Range"
                 | "/etcdserverpb.KV/Put"

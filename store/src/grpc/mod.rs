@@ -6,12 +6,14 @@
 
 mod alarm;
 mod api;
+mod auth;
 mod cluster;
 mod concurrency;
 mod frame;
 mod lease;
 mod listen;
 mod reply;
+mod rights;
 mod status;
 mod translate;
 mod watch;
@@ -29,12 +31,16 @@ use tower::Service as _;
 pub use listen::{Listener, serve_clients, serve_peers};
 
 use crate::{
+    auth::{Credentials, Secret},
     limits,
     server::{Caller, Server},
 };
 use api::Api;
 use frame::Messages;
 use reply::Reply;
+
+/// Anybody may ask whether the server serves.
+const HEALTH: &str = "/grpc.health.v1.Health/";
 
 /// A gRPC service of tonic's, for calls that are not unary.
 type Health = tonic_health::pb::health_server::HealthServer<tonic_health::server::HealthService>;
@@ -94,6 +100,14 @@ impl<E: Engine> Front<E> {
         let caller = caller(request.headers());
         let path = request.uri().path();
         let requests = |request: Request<Incoming>| Messages::new(request.into_body(), limit);
+        if !path.starts_with(HEALTH) {
+            let Some(right) = rights::of(path) else {
+                return reply::refused(&unknown(path));
+            };
+            if let Err(refusal) = self.api.server.permit_call(&caller, right).await {
+                return reply::refused(&status::status(refusal));
+            }
+        }
         match path {
             "/etcdserverpb.KV/RangeStream" => reply::stream(match requests(request).only().await {
                 Ok(message) => self.api.range_stream(&caller, message).await,
@@ -112,7 +126,7 @@ impl<E: Engine> Front<E> {
                 let (requests, interval) = (requests(request), self.progress_interval);
                 reply::watch(self.api.watch(caller, requests, limit, interval))
             }
-            path if path.starts_with("/grpc.health.v1.Health/") => {
+            path if path.starts_with(HEALTH) => {
                 reply::infallible(self.health.call(request).await).map(Reply::Tonic)
             }
             path => reply::refused(&unknown(path)),
@@ -158,10 +172,21 @@ fn is_grpc(headers: &HeaderMap) -> bool {
 
 /// What a call's metadata says of the caller.
 fn caller(headers: &HeaderMap) -> Caller {
+    let token = headers
+        .get("token")
+        .or_else(|| headers.get(header::AUTHORIZATION));
     Caller {
         require_leader: headers
             .get("hasleader")
             .is_some_and(|value| value == "true"),
+        credentials: Credentials {
+            // What is no text is nobody's token.
+            token: token.map(|value| {
+                let text = value.to_str().unwrap_or_default();
+                Secret::new(text.strip_prefix("Bearer ").unwrap_or(text))
+            }),
+            certificate: None,
+        },
     }
 }
 
@@ -187,6 +212,7 @@ fn is_service(name: &str) -> bool {
             | "v3lockpb.Lock"
             | "v3electionpb.Election"
             | "etcdserverpb.Watch"
+            | "etcdserverpb.Auth"
             | "etcdserverpb.Cluster"
             | "etcdserverpb.Maintenance"
             | "grpc.health.v1.Health"

@@ -8,12 +8,16 @@ use std::{io, sync::Arc};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use mizzen_core::{Batch, Command, Event, Family, Overlay, State, View, planted};
+use mizzen_core::{
+    Batch, Command, Event, Family, Overlay, State, View,
+    auth::Auth,
+    planted,
+};
 use mizzen_engine::{Engine, Incoming, Outgoing, Transfer};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
-    Error,
+    Error, auth,
     lease::{Change, Primary},
     level,
     members::Members,
@@ -22,6 +26,7 @@ use super::{
     waiters::{Answer, Waiters},
 };
 use crate::{
+    auth::Authentication,
     limits,
     raft::{Applied, BoxFuture, Committed, Received, Rows},
     watch::{Hub, Revision},
@@ -90,6 +95,7 @@ impl<E: Transfer> Applier<E> {
         cluster_id: u64,
         waiters: Arc<Waiters>,
         leases: Arc<Primary>,
+        auth: Arc<Authentication>,
         workers: Workers,
         fail: impl Fn(&io::Error) + Clone + Send + Sync + 'static,
     ) -> io::Result<Started<E>> {
@@ -97,12 +103,14 @@ impl<E: Transfer> Applier<E> {
         let state = State::load(&rows).map_err(io::Error::other)?;
         let applied = Applied::load(&rows).map_err(io::Error::other)?;
         let members = Members::load(&rows).map_err(io::Error::other)?;
+        let users = Auth::load(&rows).map_err(io::Error::other)?;
         if members.cluster_id().is_some_and(|id| id != cluster_id) {
             return Err(io::Error::other("the rows are those of another cluster"));
         }
         let published = Published {
             state,
             members: Arc::new(members),
+            auth: Arc::new(users),
             applied,
             rows,
             replaced: 0,
@@ -125,6 +133,7 @@ impl<E: Transfer> Applier<E> {
             cluster_id,
             waiters,
             leases,
+            auth,
             watches: watches.clone(),
             published: published.clone(),
             index,
@@ -211,6 +220,7 @@ struct Thread<E: Engine> {
     cluster_id: u64,
     waiters: Arc<Waiters>,
     leases: Arc<Primary>,
+    auth: Arc<Authentication>,
     watches: Arc<Hub>,
     published: SharedPublished<E>,
     index: watch::Sender<u64>,
@@ -260,6 +270,7 @@ impl<E: Transfer> Thread<E> {
             .prefetch(Family::Head, &keys)
             .map_err(io::Error::other)?;
         let mut members = before.members.clone();
+        let mut users = before.auth.clone();
         let mut answers = Vec::with_capacity(proposals.len());
         let mut told = Told::default();
         #[cfg(feature = "planted")]
@@ -274,8 +285,24 @@ impl<E: Transfer> Thread<E> {
             {
                 continue;
             }
+            let permitted = auth::permit(&users, proposal, &state, &overlay);
+            if let Err(refusal) = permitted.map_err(io::Error::other)? {
+                answers.push((proposal.id, Err(refusal.into())));
+                continue;
+            }
             let answer = match &proposal.body {
                 Body::Command(command) => carry_out(&mut state, &mut overlay, command, &mut told)?,
+                Body::Auth(change) => {
+                    let applied = auth::apply(&mut users, &mut overlay, &proposal.by, change);
+                    if applied.is_ok() {
+                        told.auth.push(change.clone());
+                    }
+                    applied
+                        .map(|()| mizzen_core::Reply::Compact {
+                            revision: state.revision(),
+                        })
+                        .map_err(|refusal| mizzen_core::Error::from(refusal).into())
+                }
                 Body::Expiry(ids) => {
                     let ended = mizzen_core::end_leases(&mut state, &mut overlay, ids);
                     for lease in ended.map_err(io::Error::other)? {
@@ -308,10 +335,14 @@ impl<E: Transfer> Thread<E> {
             .write(&overlay.into_batch())
             .map_err(io::Error::other)?;
         let index = run.applied.index();
+        let replayed = index <= self.replayed;
         let seldom = !Arc::ptr_eq(&members, &before.members)
+            || !Arc::ptr_eq(&users, &before.auth)
             || run.applied.membership != before.applied.membership
             || state.compact_revision() != before.state.compact_revision();
-        self.show(state, members, run.applied);
+        // Before the rows show who is who: nobody is taken for another.
+        auth::tell(&self.auth, &told.auth, replayed);
+        self.show(state, members, users, run.applied);
         if seldom {
             self.seldom.send_replace(());
         }
@@ -342,7 +373,10 @@ impl<E: Transfer> Thread<E> {
         let rows = self.engine.snapshot();
         let state = State::load(&rows).map_err(io::Error::other)?;
         let members = Members::load(&rows).map_err(io::Error::other)?;
+        let users = Auth::load(&rows).map_err(io::Error::other)?;
         check_level(&members)?;
+        // Whom they were given to may be somebody else now.
+        self.auth.forget_all();
         let replaced = self.published.load().replaced + 1;
         let revision = state.revision();
         tracing::info!(revision, "the rows are those of another member now");
@@ -353,6 +387,7 @@ impl<E: Transfer> Thread<E> {
         self.published.store(Arc::new(Published {
             state,
             members: Arc::new(members),
+            auth: Arc::new(users),
             applied: received.applied,
             rows,
             replaced,
@@ -388,16 +423,18 @@ impl<E: Transfer> Thread<E> {
             self.engine
                 .write(&overlay.into_batch())
                 .map_err(io::Error::other)?;
-            self.show(before.state, before.members.clone(), before.applied.clone());
+            let (members, users) = (before.members.clone(), before.auth.clone());
+            self.show(before.state, members, users, before.applied.clone());
         }
         self.engine.write(&step.batch).map_err(io::Error::other)
     }
 
     /// Readers see the rows as they are now, with this beside them.
-    fn show(&self, state: State, members: Arc<Members>, applied: Applied) {
+    fn show(&self, state: State, members: Arc<Members>, auth: Arc<Auth>, applied: Applied) {
         self.published.store(Arc::new(Published {
             state,
             members,
+            auth,
             applied,
             rows: self.engine.snapshot(),
             replaced: self.published.load().replaced,
@@ -410,6 +447,7 @@ impl<E: Transfer> Thread<E> {
 struct Told {
     leases: Vec<Change>,
     revisions: Vec<Revision>,
+    auth: Vec<mizzen_core::auth::Change>,
 }
 
 impl Told {
@@ -467,7 +505,7 @@ fn expired(proposals: &[Proposal]) -> Vec<i64> {
     bodies
         .filter_map(|body| match body {
             Body::Expiry(ids) => Some(ids),
-            Body::Command(_) | Body::Members(_) => None,
+            Body::Command(_) | Body::Members(_) | Body::Auth(_) => None,
         })
         .flatten()
         .copied()

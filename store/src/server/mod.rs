@@ -5,6 +5,7 @@
 //! replies.
 
 mod apply;
+mod auth;
 mod compactor;
 mod error;
 mod force_new;
@@ -34,6 +35,7 @@ use std::{collections::BTreeMap, future::Future, io, sync::Arc, time::Duration};
 
 use mizzen_core::{
     Command, Compaction, KvHash, Limits, Range, RangeReply, Reply, Txn, View, ViewError,
+    auth::{By, Check},
 };
 use mizzen_engine::{Engine, Snapshot, Transfer};
 use tokio::{
@@ -41,6 +43,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
+pub use auth::{Right, UsersChanged};
 pub use error::Error;
 pub use force_new::force_new_cluster;
 pub use join::{Description, describe};
@@ -53,6 +56,7 @@ pub use range_stream::{Chunks, RangeStreamError};
 pub use space::{DiskSpace, LookAtDisk};
 
 use crate::{
+    auth::{Authentication, Config as AuthConfig, Credentials},
     limits,
     raft::{self, Group, GroupConfig, PeerNode, Submitted},
     wal,
@@ -72,6 +76,7 @@ use waiters::{Answer, Waiters};
 pub struct Caller {
     /// Refuse rather than answer without a leader.
     pub require_leader: bool,
+    pub credentials: Credentials,
 }
 
 /// What a replica is started with.
@@ -87,6 +92,7 @@ pub struct ServerConfig {
     /// Bytes of versions the store may keep, if there is a limit.
     pub quota: Option<u64>,
     pub disk: LookAtDisk,
+    pub auth: AuthConfig,
 }
 
 pub struct Server<E: Engine> {
@@ -112,6 +118,7 @@ pub struct Server<E: Engine> {
     /// seconds for the work, and time for two elections).
     request_limit: Duration,
     workers: Workers,
+    auth: Arc<Authentication>,
 }
 
 /// What a member reports of itself.
@@ -150,6 +157,7 @@ impl<E: Transfer> Server<E> {
         let waiters = Arc::new(Waiters::new(config.group.id, rand::random()));
         let primary = Arc::new(Primary::new());
         let workers = config.group.workers;
+        let auth = Arc::new(Authentication::new(config.auth, workers).map_err(io::Error::other)?);
         let (heartbeat, election_timeout) = (config.group.heartbeat, config.group.election_timeout);
         let Started {
             applier,
@@ -163,6 +171,7 @@ impl<E: Transfer> Server<E> {
             config.group.cluster_id,
             waiters.clone(),
             primary.clone(),
+            auth.clone(),
             workers,
             fail.clone(),
         )?;
@@ -227,6 +236,7 @@ impl<E: Transfer> Server<E> {
             space: space::Space::start(engine.clone(), config.disk, workers),
             workers,
             request_limit,
+            auth,
         });
         tokio::spawn(Self::watch_disk(Arc::downgrade(&server)));
         Ok(server)
@@ -336,17 +346,23 @@ impl<E: Engine> Server<E> {
         self.admit(caller)?;
         command.check(&self.limits)?;
         match &command {
-            Command::Txn(txn) if txn.is_read_only() => self.read_txn(txn.clone()).await,
-            _ => Ok(self.submit(Body::Command(command)).await??),
+            Command::Txn(txn) if txn.is_read_only() => self.read_txn(caller, txn.clone()).await,
+            _ => {
+                let by = self.identify(caller).await?;
+                Ok(self.submit(by, Body::Command(command)).await??)
+            }
         }
     }
 
-    async fn read_txn(&self, txn: Txn) -> Result<Reply, Error> {
+    async fn read_txn(&self, caller: &Caller, txn: Txn) -> Result<Reply, Error> {
         if !txn.is_serializable() {
             self.read_index.wait().await?;
         }
-        self.read(txn, |txn, state, view| {
-            mizzen_core::read_only_txn(state, view, txn)
+        self.read(caller, txn, |txn, check, state, view| {
+            match check.read_txn(view, txn)? {
+                Ok(()) => mizzen_core::read_only_txn(state, view, txn),
+                Err(refusal) => Ok(Err(refusal)),
+            }
         })
         .await
     }
@@ -357,8 +373,11 @@ impl<E: Engine> Server<E> {
         if !range.serializable {
             self.read_index.wait().await?;
         }
-        self.read(range, |range, state, view| {
-            mizzen_core::range(state, view, range)
+        self.read(caller, range, |range, check, state, view| {
+            match check.read(&range.key, &range.range_end) {
+                Ok(()) => mizzen_core::range(state, view, range),
+                Err(refusal) => Ok(Err(refusal.into())),
+            }
         })
         .await
     }
@@ -374,8 +393,13 @@ impl<E: Engine> Server<E> {
         if !range.serializable {
             self.read_index.wait().await?;
         }
+        let (sight, by) = self.sight(caller).await?;
+        Check::new(&sight.auth, &by)
+            .read(&range.key, &range.range_end)
+            .map_err(auth::refused)?;
         Chunks::new(
             self.published.clone(),
+            by,
             &range,
             self.request_bytes,
             self.workers,
@@ -396,8 +420,9 @@ impl<E: Engine> Server<E> {
         physical: bool,
     ) -> Result<Reply, Error> {
         self.admit(caller)?;
+        let by = self.identify(caller).await?;
         let reply = self
-            .submit(Body::Command(Command::Compact(compaction)))
+            .submit(by, Body::Command(Command::Compact(compaction)))
             .await??;
         if physical {
             let mut reclaimed = self.reclaimed.clone();
@@ -412,65 +437,76 @@ impl<E: Engine> Server<E> {
     /// Hash of the history up to `revision` (0: the newest).
     pub async fn hash_kv(&self, caller: &Caller, revision: i64) -> Result<KvHash, Error> {
         self.admit(caller)?;
-        self.read_at_leisure(revision, |revision, state, view| {
-            mizzen_core::hash_kv(state, view, *revision)
+        self.read_at_leisure(caller, revision, |revision, check, state, view| {
+            match check.root() {
+                Ok(()) => mizzen_core::hash_kv(state, view, *revision),
+                Err(refusal) => Ok(Err(refusal.into())),
+            }
         })
         .await
     }
 
     /// Answers from memory if that is quick; otherwise on a thread that may
-    /// wait for the disk.
+    /// wait for the disk. What the caller may do is looked at in the same
+    /// moment of the rows as what it asks for.
     async fn read<Q, T>(
         &self,
+        caller: &Caller,
         question: Q,
-        answer: impl Fn(&Q, &mizzen_core::State, &dyn View) -> ReadResult<T> + Send + 'static,
+        answer: impl Fn(&Q, Check<'_>, &mizzen_core::State, &dyn View) -> ReadResult<T> + Send + 'static,
     ) -> Result<T, Error>
     where
         Q: Send + 'static,
         T: Send + 'static,
     {
-        let published = self.published.load_full();
+        let (published, by) = self.sight(caller).await?;
         {
             let brief = view::Brief::new(published.rows.in_memory(), limits::INLINE_ROWS);
-            match answer(&question, &published.state, &brief) {
+            let check = Check::new(&published.auth, &by);
+            match answer(&question, check, &published.state, &brief) {
                 Err(ViewError::WouldBlock) => {}
                 other => return Ok(other??),
             }
         }
-        self.aside(published, question, answer).await
+        self.aside(published, by, question, answer).await
     }
 
     async fn read_at_leisure<Q, T>(
         &self,
+        caller: &Caller,
         question: Q,
-        answer: impl Fn(&Q, &mizzen_core::State, &dyn View) -> ReadResult<T> + Send + 'static,
+        answer: impl Fn(&Q, Check<'_>, &mizzen_core::State, &dyn View) -> ReadResult<T> + Send + 'static,
     ) -> Result<T, Error>
     where
         Q: Send + 'static,
         T: Send + 'static,
     {
-        self.aside(self.published.load_full(), question, answer)
-            .await
+        let (published, by) = self.sight(caller).await?;
+        self.aside(published, by, question, answer).await
     }
 
     async fn aside<Q, T>(
         &self,
         published: Arc<Published<E::Snapshot>>,
+        by: By,
         question: Q,
-        answer: impl Fn(&Q, &mizzen_core::State, &dyn View) -> ReadResult<T> + Send + 'static,
+        answer: impl Fn(&Q, Check<'_>, &mizzen_core::State, &dyn View) -> ReadResult<T> + Send + 'static,
     ) -> Result<T, Error>
     where
         Q: Send + 'static,
         T: Send + 'static,
     {
-        let read = move || answer(&question, &published.state, &published.rows);
+        let read = move || {
+            let check = Check::new(&published.auth, &by);
+            answer(&question, check, &published.state, &published.rows)
+        };
         let answer = self.workers.run(read).await.map_err(|_| Error::Stopped)?;
         Ok(answer??)
     }
 
     /// Proposes and waits for the outcome. Proposes again only what no member
     /// appended.
-    async fn submit(&self, body: Body) -> Result<Answer, Error> {
+    async fn submit(&self, by: By, body: Body) -> Result<Answer, Error> {
         if self
             .group
             .committed_index()
@@ -483,14 +519,15 @@ impl<E: Engine> Server<E> {
         let mut waiter = self.waiters.register()?;
         let proposal = Proposal {
             id: waiter.id(),
+            by,
             body,
         };
-        let payload = proposal.encode();
+        self.check_capable(&proposal.body, deadline).await?;
+        let payload = proposal.encode(self.published.load().members.level());
         if payload.0.len() > self.request_bytes {
             return Err(Error::RequestTooLarge);
         }
         if let Body::Command(command) = &proposal.body {
-            self.check_capable(command, deadline).await?;
             self.check_space(command, payload.0.len()).await?;
         }
         drop(proposal);
@@ -527,11 +564,11 @@ impl<E: Engine> Server<E> {
 
     /// Refuses a command that some member may be too old for. At the beginning
     /// of a cluster this is not known yet; then it waits for that.
-    async fn check_capable(&self, command: &Command, deadline: Instant) -> Result<(), Error> {
+    async fn check_capable(&self, body: &Body, deadline: Instant) -> Result<(), Error> {
         let mut seldom = self.seldom.clone();
         loop {
             let agreed = self.published.load().members.level();
-            if level::allows(agreed, command) {
+            if level::allows(agreed, body) {
                 return Ok(());
             }
             if agreed > 0 {
@@ -547,7 +584,9 @@ impl<E: Engine> Server<E> {
 
     pub async fn report(&self) -> Result<Report, Error> {
         let alarms = self
-            .read_at_leisure((), |(), _, view| Ok(Ok(mizzen_core::alarms(view)?)))
+            .aside(self.published.load_full(), By::Store, (), |(), _, _, view| {
+                Ok(Ok(mizzen_core::alarms(view)?))
+            })
             .await?;
         let sizes = self.published.load().state.sizes();
         Ok(Report {

@@ -169,21 +169,24 @@ impl<E: Engine> Server<E> {
             },
             ttl: ttl.max(self.leases.shortest_ttl),
         };
-        self.submit(Body::Command(Command::LeaseGrant(grant)))
+        let by = self.identify(caller).await?;
+        self.submit(by, Body::Command(Command::LeaseGrant(grant)))
             .await?
     }
 
     /// Ends a lease and deletes its keys.
     pub async fn lease_revoke(&self, caller: &Caller, id: i64) -> Result<Reply, Error> {
         self.admit(caller)?;
+        let by = self.identify(caller).await?;
         let command = Command::LeaseRevoke(LeaseRevoke { id });
-        self.submit(Body::Command(command)).await?
+        self.submit(by, Body::Command(command)).await?
     }
 
     /// Renews a lease and gives its time to live in seconds; `None` if there is
     /// no such lease.
     pub async fn lease_keep_alive(&self, caller: &Caller, id: i64) -> Result<Option<i64>, Error> {
         self.admit(caller)?;
+        self.permit_renewal(caller, id).await?;
         self.leases
             .ask(Question::Renew(id), self.request_limit)
             .await
@@ -202,7 +205,10 @@ impl<E: Engine> Server<E> {
             return Ok(None);
         };
         self.read_index.wait().await?;
-        self.read_at_leisure((id, keys), move |(id, keys), _, view| {
+        self.read_at_leisure(caller, (id, keys), move |(id, keys), check, _, view| {
+            if *keys && let Err(refusal) = check.told_keys(view, *id)? {
+                return Ok(Err(refusal));
+            }
             // It may have ended since the leader was asked.
             let Some(lease) = mizzen_core::lease(view, *id)? else {
                 return Ok(Ok(None));
@@ -223,7 +229,10 @@ impl<E: Engine> Server<E> {
     /// The ids of all leases this member knows of.
     pub async fn leases(&self, caller: &Caller) -> Result<Vec<i64>, Error> {
         self.admit(caller)?;
-        self.read_at_leisure((), |(), _, view| {
+        self.read_at_leisure(caller, (), |(), check, _, view| {
+            if let Err(refusal) = check.told_leases(view)? {
+                return Ok(Err(refusal));
+            }
             let leases = mizzen_core::leases(view)?;
             Ok(Ok(leases.into_iter().map(|(id, _)| id).collect()))
         })
