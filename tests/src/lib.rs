@@ -1,6 +1,7 @@
 //! Black-box tests: clusters of real processes and the clients that judge them.
 
 pub mod apiserver;
+pub mod auth;
 pub mod bytes_server;
 pub mod cluster;
 pub mod differential;

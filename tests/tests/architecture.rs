@@ -143,6 +143,7 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
         ("limits", &[][..]),
         ("version", &[]),
         ("url", &[]),
+        ("auth", &["limits", "workers"]),
         ("config", &["limits", "url", "version"]),
         ("first_start", &["config", "member_dir", "raft", "server"]),
         ("logging", &["config"]),
@@ -154,17 +155,20 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
         ("watch", &[]),
         (
             "server",
-            &["lease", "limits", "raft", "wal", "watch", "workers"],
+            &["auth", "lease", "limits", "raft", "wal", "watch", "workers"],
         ),
         ("concurrency", &["limits", "server", "watch"]),
         (
             "grpc",
-            &["concurrency", "limits", "server", "url", "version", "watch"],
+            &[
+                "auth", "concurrency", "limits", "server", "url", "version", "watch",
+            ],
         ),
         // Puts the parts together.
         (
             "member",
             &[
+                "auth",
                 "config",
                 "first_start",
                 "grpc",

@@ -246,6 +246,7 @@ impl Birth {
                     free: 1 << 40,
                 })
             }),
+            auth: crate::auth::Config::default(),
         }
     }
 }
