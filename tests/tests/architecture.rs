@@ -161,7 +161,13 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
         (
             "grpc",
             &[
-                "auth", "concurrency", "limits", "server", "url", "version", "watch",
+                "auth",
+                "concurrency",
+                "limits",
+                "server",
+                "url",
+                "version",
+                "watch",
             ],
         ),
         // Puts the parts together.

@@ -78,7 +78,9 @@ impl Jwt {
             let check = DecodingKey::from_secret(&secret);
             return Ok(Self::with(algorithm, Some(sign), check, options.ttl));
         }
-        let own = private.map(|path| pair(family, algorithm, path)).transpose()?;
+        let own = private
+            .map(|path| pair(family, algorithm, path))
+            .transpose()?;
         let given = public.map(|path| public_key(family, path)).transpose()?;
         let jwt = match (own, given) {
             (None, None) => return Err(OptionsError::MissingKey),

@@ -167,7 +167,12 @@ mod tests {
 
     #[test]
     fn durations_are_gos() {
-        for (text, millis) in [("1s", 1_000), ("1h2m3s", 3_723_000), ("1.5s", 1_500), ("0", 0)] {
+        for (text, millis) in [
+            ("1s", 1_000),
+            ("1h2m3s", 3_723_000),
+            ("1.5s", 1_500),
+            ("0", 0),
+        ] {
             assert_eq!(go_duration(text), Some(Duration::from_millis(millis)));
         }
         for text in ["", "1", "s", "-1s", "1x", "1..5s"] {

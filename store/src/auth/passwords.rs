@@ -26,7 +26,9 @@ const GIVEN_COST_MAX: u32 = 16;
 /// The cost to use for the one asked for: etcd goes on with its default when
 /// that is none of bcrypt's.
 pub fn bcrypt_cost(asked: u64) -> Option<u32> {
-    u32::try_from(asked).ok().filter(|cost| COSTS.contains(cost))
+    u32::try_from(asked)
+        .ok()
+        .filter(|cost| COSTS.contains(cost))
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -93,9 +95,8 @@ impl Passwords {
         self.run(move || match known {
             Some(known) => fits(&password, &known, cost),
             None => {
-                let decoy = decoy.get_or_init(|| {
-                    hash(&Secret::new("nobody's"), cost).unwrap_or_default()
-                });
+                let decoy =
+                    decoy.get_or_init(|| hash(&Secret::new("nobody's"), cost).unwrap_or_default());
                 let _same_time = bcrypt::verify(password.reveal(), decoy);
                 false
             }
@@ -168,16 +169,19 @@ mod tests {
     /// Made by Go's golang.org/x/crypto/bcrypt.
     #[tokio::test]
     async fn hashes_of_go_are_understood() {
-        let hash = PasswordHash(
-            "$2a$10$XajjQvNhvvRt5GSeFk1xFeyqRrsxkhBkUiQeg0dt.wU1qD4aFDcga".into(),
-        );
+        let hash =
+            PasswordHash("$2a$10$XajjQvNhvvRt5GSeFk1xFeyqRrsxkhBkUiQeg0dt.wU1qD4aFDcga".into());
         let right = passwords().is_right(Secret::new("allmine"), Some(hash));
         assert_eq!(right.await, Ok(true));
     }
 
     #[tokio::test]
     async fn what_is_no_hash_fits_nothing() {
-        for hash in ["", "x", "$2a$31$XajjQvNhvvRt5GSeFk1xFeyqRrsxkhBkUiQeg0dt.wU1qD4aFDcga"] {
+        for hash in [
+            "",
+            "x",
+            "$2a$31$XajjQvNhvvRt5GSeFk1xFeyqRrsxkhBkUiQeg0dt.wU1qD4aFDcga",
+        ] {
             let hash = PasswordHash(hash.into());
             let right = passwords().is_right(Secret::new(""), Some(hash));
             assert_eq!(right.await, Ok(false));

@@ -119,7 +119,9 @@ impl SimpleTokens {
     }
 
     pub fn forget(&self, user: &str) {
-        self.live.write().retain(|_, live| live.user.as_ref() != user);
+        self.live
+            .write()
+            .retain(|_, live| live.user.as_ref() != user);
     }
 
     pub fn forget_all(&self) {

@@ -96,35 +96,36 @@ impl<E: Engine> Api<E> {
 
     /// Whether [`Api::unary`] knows `path`, without carrying it out.
     pub fn is_unary(path: &str) -> bool {
-        path.starts_with("/etcdserverpb.Auth/") && rights::of(path).is_some() || matches!(
-            path,
-            "/etcdserverpb.KV/Range"
-                | "/etcdserverpb.KV/Put"
-                | "/etcdserverpb.KV/DeleteRange"
-                | "/etcdserverpb.KV/Txn"
-                | "/etcdserverpb.KV/Compact"
-                | "/etcdserverpb.Lease/LeaseGrant"
-                | "/etcdserverpb.Lease/LeaseRevoke"
-                | "/etcdserverpb.Lease/LeaseTimeToLive"
-                | "/etcdserverpb.Lease/LeaseLeases"
-                | "/v3lockpb.Lock/Lock"
-                | "/v3lockpb.Lock/Unlock"
-                | "/v3electionpb.Election/Campaign"
-                | "/v3electionpb.Election/Proclaim"
-                | "/v3electionpb.Election/Leader"
-                | "/v3electionpb.Election/Resign"
-                | "/etcdserverpb.Cluster/MemberAdd"
-                | "/etcdserverpb.Cluster/MemberRemove"
-                | "/etcdserverpb.Cluster/MemberUpdate"
-                | "/etcdserverpb.Cluster/MemberList"
-                | "/etcdserverpb.Cluster/MemberPromote"
-                | "/etcdserverpb.Maintenance/Alarm"
-                | "/etcdserverpb.Maintenance/Status"
-                | "/etcdserverpb.Maintenance/Hash"
-                | "/etcdserverpb.Maintenance/HashKV"
-                | "/etcdserverpb.Maintenance/Defragment"
-                | "/etcdserverpb.Maintenance/MoveLeader"
-        )
+        path.starts_with("/etcdserverpb.Auth/") && rights::of(path).is_some()
+            || matches!(
+                path,
+                "/etcdserverpb.KV/Range"
+                    | "/etcdserverpb.KV/Put"
+                    | "/etcdserverpb.KV/DeleteRange"
+                    | "/etcdserverpb.KV/Txn"
+                    | "/etcdserverpb.KV/Compact"
+                    | "/etcdserverpb.Lease/LeaseGrant"
+                    | "/etcdserverpb.Lease/LeaseRevoke"
+                    | "/etcdserverpb.Lease/LeaseTimeToLive"
+                    | "/etcdserverpb.Lease/LeaseLeases"
+                    | "/v3lockpb.Lock/Lock"
+                    | "/v3lockpb.Lock/Unlock"
+                    | "/v3electionpb.Election/Campaign"
+                    | "/v3electionpb.Election/Proclaim"
+                    | "/v3electionpb.Election/Leader"
+                    | "/v3electionpb.Election/Resign"
+                    | "/etcdserverpb.Cluster/MemberAdd"
+                    | "/etcdserverpb.Cluster/MemberRemove"
+                    | "/etcdserverpb.Cluster/MemberUpdate"
+                    | "/etcdserverpb.Cluster/MemberList"
+                    | "/etcdserverpb.Cluster/MemberPromote"
+                    | "/etcdserverpb.Maintenance/Alarm"
+                    | "/etcdserverpb.Maintenance/Status"
+                    | "/etcdserverpb.Maintenance/Hash"
+                    | "/etcdserverpb.Maintenance/HashKV"
+                    | "/etcdserverpb.Maintenance/Defragment"
+                    | "/etcdserverpb.Maintenance/MoveLeader"
+            )
     }
 
     /// All of the header but the revision.

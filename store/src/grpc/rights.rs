@@ -79,7 +79,10 @@ mod tests {
     #[test]
     fn every_method_has_its_right_and_nothing_else_has() {
         let set = FileDescriptorSet::decode(mizzen_proto::FILE_DESCRIPTOR_SET).expect("valid");
-        let files = set.file.iter().filter(|file| file.name().starts_with("etcd/"));
+        let files = set
+            .file
+            .iter()
+            .filter(|file| file.name().starts_with("etcd/"));
         let methods: BTreeSet<String> = files
             .flat_map(|file| file.service.iter().map(move |service| (file, service)))
             .flat_map(|(file, service)| {

@@ -8,11 +8,7 @@ use std::{io, sync::Arc};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use mizzen_core::{
-    Batch, Command, Event, Family, Overlay, State, View,
-    auth::Auth,
-    planted,
-};
+use mizzen_core::{Batch, Command, Event, Family, Overlay, State, View, auth::Auth, planted};
 use mizzen_engine::{Engine, Incoming, Outgoing, Transfer};
 use tokio::sync::{mpsc, oneshot, watch};
 

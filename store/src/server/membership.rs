@@ -44,12 +44,15 @@ impl<E: Engine> Server<E> {
         let id = new_id();
         #[cfg(feature = "planted")]
         let id = reused_id(&peer_urls).unwrap_or(id);
-        self.change_members(by, Change::Add {
-            id,
-            peer_urls: peer_urls.clone(),
-            learner,
-            learners_max: limits::LEARNERS,
-        })
+        self.change_members(
+            by,
+            Change::Add {
+                id,
+                peer_urls: peer_urls.clone(),
+                learner,
+                learners_max: limits::LEARNERS,
+            },
+        )
         .await?;
         self.settle(|group| group.nodes.contains_key(&id)).await;
         Ok(Member {
@@ -81,10 +84,13 @@ impl<E: Engine> Server<E> {
     ) -> Result<(), Error> {
         self.admit(caller)?;
         let by = self.identify(caller).await?;
-        self.change_members(by, Change::Update {
-            id,
-            peer_urls: peer_urls.clone(),
-        })
+        self.change_members(
+            by,
+            Change::Update {
+                id,
+                peer_urls: peer_urls.clone(),
+            },
+        )
         .await?;
         self.settle(|group| {
             group

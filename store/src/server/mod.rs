@@ -437,12 +437,14 @@ impl<E: Engine> Server<E> {
     /// Hash of the history up to `revision` (0: the newest).
     pub async fn hash_kv(&self, caller: &Caller, revision: i64) -> Result<KvHash, Error> {
         self.admit(caller)?;
-        self.read_at_leisure(caller, revision, |revision, check, state, view| {
-            match check.root() {
+        self.read_at_leisure(
+            caller,
+            revision,
+            |revision, check, state, view| match check.root() {
                 Ok(()) => mizzen_core::hash_kv(state, view, *revision),
                 Err(refusal) => Ok(Err(refusal.into())),
-            }
-        })
+            },
+        )
         .await
     }
 
@@ -584,9 +586,12 @@ impl<E: Engine> Server<E> {
 
     pub async fn report(&self) -> Result<Report, Error> {
         let alarms = self
-            .aside(self.published.load_full(), By::Store, (), |(), _, _, view| {
-                Ok(Ok(mizzen_core::alarms(view)?))
-            })
+            .aside(
+                self.published.load_full(),
+                By::Store,
+                (),
+                |(), _, _, view| Ok(Ok(mizzen_core::alarms(view)?)),
+            )
             .await?;
         let sizes = self.published.load().state.sizes();
         Ok(Report {

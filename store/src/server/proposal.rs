@@ -109,7 +109,9 @@ impl Proposal {
         let mut kind = bytes.get_u8();
         if kind == BY {
             by = By::decode(&mut bytes).map_err(|error| DecodeError(error.to_string()))?;
-            kind = bytes.try_get_u8().map_err(|error| DecodeError(error.to_string()))?;
+            kind = bytes
+                .try_get_u8()
+                .map_err(|error| DecodeError(error.to_string()))?;
         }
         let body = Body::decode(kind, &bytes)?;
         if level::of(&by, &body) > level::own() {

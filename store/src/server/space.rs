@@ -152,15 +152,20 @@ impl<E: Engine> Server<E> {
     /// All alarms of the cluster.
     pub async fn alarms(&self, caller: &Caller) -> Result<Vec<Alarm>, Error> {
         self.linearize(caller).await?;
-        self.read_at_leisure(caller, (), |(), _, _, view| Ok(Ok(mizzen_core::alarms(view)?)))
-            .await
+        self.read_at_leisure(caller, (), |(), _, _, view| {
+            Ok(Ok(mizzen_core::alarms(view)?))
+        })
+        .await
     }
 
     /// Raises an alarm or ends it; gives it back unless there was none to end.
     pub async fn set_alarm(&self, caller: &Caller, set: SetAlarm) -> Result<Vec<Alarm>, Error> {
         self.admit(caller)?;
         let by = self.identify(caller).await?;
-        match self.submit(by, Body::Command(Command::Alarm(set))).await?? {
+        match self
+            .submit(by, Body::Command(Command::Alarm(set)))
+            .await??
+        {
             Reply::Alarm { alarms, .. } => Ok(alarms),
             _ => Ok(Vec::new()),
         }

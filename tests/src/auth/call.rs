@@ -139,9 +139,7 @@ impl Side {
                     id: *id,
                     keys: true,
                 };
-                let told = leases
-                    .lease_time_to_live(self.request(user, asked)?)
-                    .await;
+                let told = leases.lease_time_to_live(self.request(user, asked)?).await;
                 match told {
                     Ok(told) => {
                         let mut keys = told.into_inner().keys;
@@ -207,10 +205,16 @@ impl Side {
                 ask!(user_change_password, message)
             }
             Call::GrantRole(user, role) => {
-                ask!(user_grant_role, wire::AuthUserGrantRoleRequest { user, role })
+                ask!(
+                    user_grant_role,
+                    wire::AuthUserGrantRoleRequest { user, role }
+                )
             }
             Call::RevokeRole(name, role) => {
-                ask!(user_revoke_role, wire::AuthUserRevokeRoleRequest { name, role })
+                ask!(
+                    user_revoke_role,
+                    wire::AuthUserRevokeRoleRequest { name, role }
+                )
             }
             Call::RoleAdd(name) => ask!(role_add, wire::AuthRoleAddRequest { name }),
             Call::RoleDelete(role) => ask!(role_delete, wire::AuthRoleDeleteRequest { role }),

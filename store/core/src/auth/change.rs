@@ -278,11 +278,7 @@ impl Auth {
         let before = self.users.get(name);
         let before = before.map_or(0, |user| rows::user_bytes(name, user));
         self.grow(before, rows::user_bytes(name, &user))?;
-        overlay.put(
-            Family::Meta,
-            rows::user_key(name),
-            rows::encode_user(&user),
-        );
+        overlay.put(Family::Meta, rows::user_key(name), rows::encode_user(&user));
         self.users.insert(name.clone(), Arc::new(user));
         Ok(())
     }
@@ -296,11 +292,7 @@ impl Auth {
         let before = self.roles.get(name);
         let before = before.map_or(0, |role| rows::role_bytes(name, role));
         self.grow(before, rows::role_bytes(name, &role))?;
-        overlay.put(
-            Family::Meta,
-            rows::role_key(name),
-            rows::encode_role(&role),
-        );
+        overlay.put(Family::Meta, rows::role_key(name), rows::encode_role(&role));
         self.roles.insert(name.clone(), Arc::new(role));
         Ok(())
     }

@@ -283,10 +283,7 @@ impl<'a> Check<'a> {
     }
 
     /// Being told of all leases: reading all their keys.
-    pub fn told_leases<V: View + ?Sized>(
-        &self,
-        view: &V,
-    ) -> Result<Result<(), Error>, ViewError> {
+    pub fn told_leases<V: View + ?Sized>(&self, view: &V) -> Result<Result<(), Error>, ViewError> {
         let check = || {
             self.authenticated()?;
             if self.root().is_ok() {

@@ -113,7 +113,14 @@ mod tests {
     fn keys() -> Vec<Vec<u8>> {
         let mut keys = vec![vec![b'z']];
         for first in b'a'..b'e' {
-            for second in [None, Some(0), Some(b'a'), Some(b'b'), Some(b'c'), Some(b'd')] {
+            for second in [
+                None,
+                Some(0),
+                Some(b'a'),
+                Some(b'b'),
+                Some(b'c'),
+                Some(b'd'),
+            ] {
                 for third in [None, Some(0), Some(1)] {
                     let key: Vec<u8> = [Some(first), second, third].into_iter().flatten().collect();
                     keys.push(key);
