@@ -171,8 +171,10 @@ mod tests {
     async fn hashes_of_go_are_understood() {
         let hash =
             PasswordHash("$2a$10$XajjQvNhvvRt5GSeFk1xFeyqRrsxkhBkUiQeg0dt.wU1qD4aFDcga".into());
-        let right = passwords().is_right(Secret::new("allmine"), Some(hash));
-        assert_eq!(right.await, Ok(true));
+        let right = passwords()
+            .is_right(Secret::new("allmine"), Some(hash))
+            .await;
+        assert_eq!(right, Ok(true));
     }
 
     #[tokio::test]
@@ -183,8 +185,8 @@ mod tests {
             "$2a$31$XajjQvNhvvRt5GSeFk1xFeyqRrsxkhBkUiQeg0dt.wU1qD4aFDcga",
         ] {
             let hash = PasswordHash(hash.into());
-            let right = passwords().is_right(Secret::new(""), Some(hash));
-            assert_eq!(right.await, Ok(false));
+            let right = passwords().is_right(Secret::new(""), Some(hash)).await;
+            assert_eq!(right, Ok(false));
         }
     }
 
