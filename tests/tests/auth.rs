@@ -69,6 +69,6 @@ async fn sequence(seed: u64) -> Result<()> {
         }
     }
     println!("seed {seed}: {carried_out} carried out, {refused} refused");
-    ensure!(carried_out > 50 && refused > 50, "too few of a kind");
+    ensure!(carried_out > 30 && refused > 50, "too few of a kind");
     Ok(())
 }
