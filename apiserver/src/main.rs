@@ -7,10 +7,13 @@ use clap::Parser;
 use mizzen_apiserver::{
     bootstrap,
     http::{self, Api, Files},
+    limits,
     registry::Registry,
-    store::Store,
+    store::{Store, Tls},
+    tasks,
     token::Signer,
 };
+use mizzen_descriptors::Places;
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
@@ -28,6 +31,16 @@ struct Flags {
     /// Endpoints of the store.
     #[arg(long, value_delimiter = ',', default_value = "http://127.0.0.1:2379")]
     etcd_servers: Vec<String>,
+    /// The authority of the store's certificates, in PEM, for endpoints that
+    /// begin with https.
+    #[arg(long)]
+    etcd_cafile: Option<PathBuf>,
+    /// The certificate to show to the store, in PEM.
+    #[arg(long, requires = "etcd_keyfile", requires = "etcd_cafile")]
+    etcd_certfile: Option<PathBuf>,
+    /// The key of --etcd-certfile.
+    #[arg(long, requires = "etcd_certfile")]
+    etcd_keyfile: Option<PathBuf>,
     /// Address to listen on. Until requests are authenticated it must be a
     /// loopback address.
     #[arg(long, default_value = "127.0.0.1:6443")]
@@ -93,7 +106,12 @@ async fn run(flags: Flags) -> anyhow::Result<()> {
             Signer::read(&path)?
         }
     };
-    let store = Arc::new(Store::new(&flags.etcd_servers)?);
+    let places = places()?;
+    let tls = flags.etcd_cafile.map(|authority| Tls {
+        authority,
+        own: flags.etcd_certfile.zip(flags.etcd_keyfile),
+    });
+    let store = Arc::new(Store::new(&flags.etcd_servers, tls.as_ref())?);
     let listener = TcpListener::bind(flags.listen)
         .await
         .with_context(|| format!("listening on {}", flags.listen))?;
@@ -123,10 +141,28 @@ async fn run(flags: Flags) -> anyhow::Result<()> {
         }
     };
     let kept = api.clone();
-    let keeper = tokio::spawn(async move { bootstrap::keep(kept.registry()).await });
-    http::serve(listener, config, api, stop).await;
+    let keeper = tasks::spawn("bootstrap", async move {
+        bootstrap::keep(kept.registry()).await;
+    });
+    http::serve(listener, config, api, places, stop).await;
     keeper.abort();
     Ok(())
+}
+
+/// Places for connections within the limit of open files, which is raised as far as
+/// it may be.
+fn places() -> anyhow::Result<Places> {
+    let limit = mizzen_descriptors::raise().context("raising the limit of open files")?;
+    let least = limits::DESCRIPTORS_OWN + limits::CONNECTIONS_MIN;
+    anyhow::ensure!(
+        limit >= least,
+        "the limit of open files is {limit}, and {least} are needed: {} for clients, the rest for this process itself; raise the hard limit (ulimit -Hn, LimitNOFILE)",
+        limits::CONNECTIONS_MIN
+    );
+    let left = usize::try_from(limit - limits::DESCRIPTORS_OWN).unwrap_or(usize::MAX);
+    let connections = left.min(limits::CONNECTIONS_MAX);
+    tracing::info!(descriptors = limit, connections, "budgets");
+    Ok(Places::new(connections))
 }
 
 /// The token is no secret: without one kubectl asks for a name and a password.

@@ -3,6 +3,7 @@
 pub mod auth;
 pub mod concurrency;
 pub mod config;
+pub mod descriptors;
 pub mod first_start;
 pub mod grpc;
 pub mod lease;
@@ -10,8 +11,10 @@ pub mod limits;
 pub mod logging;
 pub mod member;
 pub mod member_dir;
+mod memory;
 pub mod raft;
 pub mod server;
+pub mod tls;
 pub mod url;
 pub mod version;
 pub mod wal;

@@ -3,7 +3,8 @@
 
 use crate::{auth, view::ViewError};
 
-/// A refusal. Nothing was changed.
+/// A refusal. Nothing was changed, but with [`Error::ReplyTooLarge`] of a command
+/// that was applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum Error {
     #[error("etcdserver: key is not provided")]
@@ -36,6 +37,13 @@ pub enum Error {
     LeaseTtlTooLarge,
     #[error(transparent)]
     Auth(#[from] auth::Refusal),
+    /// Found before it is proposed; no member refuses it once it is in the log.
+    #[error("mizzen: the range holds more keys than can be deleted at once")]
+    DeletesTooMuch,
+    /// There is no room for the reply. What etcd answers when a reply does not
+    /// fit into a message, without the two numbers.
+    #[error("grpc: trying to send message larger than max")]
+    ReplyTooLarge,
 }
 
 /// Why something inside the state machine stopped.

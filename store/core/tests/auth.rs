@@ -18,7 +18,7 @@ use mizzen_core::{
     Command, Compaction, Compare, CompareOp, CompareTarget, DeleteRange, Error, Family, Operation,
     Overlay, Put, Range, State, Txn,
     auth::{
-        Auth, By, Change, Name, PasswordHash, Permission, PermissionKind, Refusal, TokenDigest,
+        Auth, AuthChange, By, Name, PasswordHash, Permission, PermissionKind, Refusal, TokenDigest,
         TokenGrant, permit,
     },
 };
@@ -49,26 +49,31 @@ fn hash() -> PasswordHash {
     PasswordHash(Bytes::from_static(b"hash"))
 }
 
-fn change() -> impl Strategy<Value = Change> {
+fn change() -> impl Strategy<Value = AuthChange> {
     let (user, role) = (name(&NAMES), name(&ROLES));
     prop_oneof![
-        Just(Change::Enable),
-        Just(Change::Disable),
-        (user.clone(), any::<bool>()).prop_map(|(name, none)| Change::UserAdd {
+        Just(AuthChange::Enable),
+        Just(AuthChange::Disable),
+        (user.clone(), any::<bool>()).prop_map(|(name, none)| AuthChange::UserAdd {
             name,
             password: (!none).then(hash),
         }),
-        user.clone().prop_map(|name| Change::UserDelete { name }),
-        user.clone().prop_map(|name| Change::UserChangePassword {
-            name,
-            password: hash(),
-        }),
-        (user.clone(), role.clone()).prop_map(|(user, role)| Change::UserGrantRole { user, role }),
-        (user.clone(), role.clone()).prop_map(|(user, role)| Change::UserRevokeRole { user, role }),
-        role.clone().prop_map(|name| Change::RoleAdd { name }),
-        role.clone().prop_map(|name| Change::RoleDelete { name }),
+        user.clone()
+            .prop_map(|name| AuthChange::UserDelete { name }),
+        user.clone()
+            .prop_map(|name| AuthChange::UserChangePassword {
+                name,
+                password: hash(),
+            }),
+        (user.clone(), role.clone())
+            .prop_map(|(user, role)| AuthChange::UserGrantRole { user, role }),
+        (user.clone(), role.clone())
+            .prop_map(|(user, role)| AuthChange::UserRevokeRole { user, role }),
+        role.clone().prop_map(|name| AuthChange::RoleAdd { name }),
+        role.clone()
+            .prop_map(|name| AuthChange::RoleDelete { name }),
         (role.clone(), range(), 0..4).prop_map(|(role, (key, range_end), kind)| {
-            Change::RoleGrantPermission {
+            AuthChange::RoleGrantPermission {
                 role,
                 permission: (kind < 3).then_some(Permission {
                     kind: PermissionKind(kind),
@@ -77,12 +82,14 @@ fn change() -> impl Strategy<Value = Change> {
                 }),
             }
         }),
-        (role, range()).prop_map(|(role, (key, range_end))| Change::RoleRevokePermission {
-            role,
-            key,
-            range_end,
-        }),
-        (user, 1..20_u64).prop_map(|(user, revision)| Change::Token(TokenGrant {
+        (role, range()).prop_map(
+            |(role, (key, range_end))| AuthChange::RoleRevokePermission {
+                role,
+                key,
+                range_end,
+            }
+        ),
+        (user, 1..20_u64).prop_map(|(user, revision)| AuthChange::Token(TokenGrant {
             user,
             revision,
             digest: TokenDigest([7; 32]),
@@ -154,47 +161,47 @@ fn holds(key: &[u8], range_end: &[u8], one: &[u8]) -> bool {
 }
 
 impl Model {
-    fn apply(&mut self, change: &Change) -> Result<(), Refusal> {
+    fn apply(&mut self, change: &AuthChange) -> Result<(), Refusal> {
         let before = self.changes;
         self.changes += 1;
         let done = self.carry_out(change);
-        if done.is_err() || matches!(change, Change::Enable | Change::Token(_)) {
+        if done.is_err() || matches!(change, AuthChange::Enable | AuthChange::Token(_)) {
             self.changes = before;
         }
         done
     }
 
-    fn carry_out(&mut self, change: &Change) -> Result<(), Refusal> {
+    fn carry_out(&mut self, change: &AuthChange) -> Result<(), Refusal> {
         let root: Name = "root".into();
         match change {
-            Change::Enable => {
+            AuthChange::Enable => {
                 let (_, roles) = self.users.get(&root).ok_or(Refusal::RootUserNotExist)?;
                 if !roles.contains(&root) {
                     return Err(Refusal::RootRoleNotExist);
                 }
                 self.enabled = true;
             }
-            Change::Disable => {
+            AuthChange::Disable => {
                 self.changes -= u64::from(!self.enabled);
                 self.enabled = false;
             }
-            Change::UserAdd { name, password } => {
+            AuthChange::UserAdd { name, password } => {
                 if self.users.contains_key(name) {
                     return Err(Refusal::UserAlreadyExists);
                 }
                 let user = (password.is_some(), BTreeSet::new());
                 self.users.insert(name.clone(), user);
             }
-            Change::UserDelete { name } => {
+            AuthChange::UserDelete { name } => {
                 if self.enabled && *name == root {
                     return Err(Refusal::InvalidManagement);
                 }
                 self.users.remove(name).ok_or(Refusal::UserNotFound)?;
             }
-            Change::UserChangePassword { name, .. } => {
+            AuthChange::UserChangePassword { name, .. } => {
                 self.users.get(name).ok_or(Refusal::UserNotFound)?;
             }
-            Change::UserGrantRole { user, role } => {
+            AuthChange::UserGrantRole { user, role } => {
                 let known = *role == root || self.roles.contains_key(role);
                 let (_, roles) = self.users.get_mut(user).ok_or(Refusal::UserNotFound)?;
                 if !known {
@@ -202,7 +209,7 @@ impl Model {
                 }
                 self.changes -= u64::from(!roles.insert(role.clone()));
             }
-            Change::UserRevokeRole { user, role } => {
+            AuthChange::UserRevokeRole { user, role } => {
                 if self.enabled && *user == root && *role == root {
                     return Err(Refusal::InvalidManagement);
                 }
@@ -211,13 +218,13 @@ impl Model {
                     return Err(Refusal::RoleNotGranted);
                 }
             }
-            Change::RoleAdd { name } => {
+            AuthChange::RoleAdd { name } => {
                 if self.roles.contains_key(name) {
                     return Err(Refusal::RoleAlreadyExists);
                 }
                 self.roles.insert(name.clone(), Role::default());
             }
-            Change::RoleDelete { name } => {
+            AuthChange::RoleDelete { name } => {
                 if self.enabled && *name == root {
                     return Err(Refusal::InvalidManagement);
                 }
@@ -226,31 +233,27 @@ impl Model {
                     roles.remove(name);
                 }
             }
-            Change::RoleGrantPermission { role, permission } => {
+            AuthChange::RoleGrantPermission { role, permission } => {
                 let new = permission.as_ref().ok_or(Refusal::PermissionNotGiven)?;
-                let role = self.roles.get_mut(role).ok_or(Refusal::RoleNotFound)?;
-                let first = role.0.iter_mut().find(|(_, key, _)| *key == new.key);
-                match first {
+                let has = &mut self.roles.get_mut(role).ok_or(Refusal::RoleNotFound)?.0;
+                match has.iter_mut().find(|(_, key, _)| *key == new.key) {
                     Some((kind, _, end)) if *end == new.range_end => *kind = new.kind,
-                    _ => role
-                        .0
-                        .push((new.kind, new.key.clone(), new.range_end.clone())),
+                    _ => has.push((new.kind, new.key.clone(), new.range_end.clone())),
                 }
             }
-            Change::RoleRevokePermission {
+            AuthChange::RoleRevokePermission {
                 role,
                 key,
                 range_end,
             } => {
-                let role = self.roles.get_mut(role).ok_or(Refusal::RoleNotFound)?;
-                let before = role.0.len();
-                role.0
-                    .retain(|(_, from, to)| (from, to) != (key, range_end));
-                if role.0.len() == before {
+                let has = &mut self.roles.get_mut(role).ok_or(Refusal::RoleNotFound)?.0;
+                let before = has.len();
+                has.retain(|(_, from, to)| (from, to) != (key, range_end));
+                if has.len() == before {
                     return Err(Refusal::PermissionNotGranted);
                 }
             }
-            Change::Token(grant) => {
+            AuthChange::Token(grant) => {
                 if !self.enabled {
                     return Err(Refusal::NotEnabled);
                 }
@@ -391,24 +394,24 @@ fn user(name: &str, revision: u64) -> By {
 fn users_and_rights_are_those_of_the_model() {
     // A beginning that most changes find something in.
     let first = [
-        Change::UserAdd {
+        AuthChange::UserAdd {
             name: "root".into(),
             password: Some(hash()),
         },
-        Change::UserAdd {
+        AuthChange::UserAdd {
             name: "u".into(),
             password: Some(hash()),
         },
-        Change::RoleAdd { name: "r".into() },
-        Change::UserGrantRole {
+        AuthChange::RoleAdd { name: "r".into() },
+        AuthChange::UserGrantRole {
             user: "u".into(),
             role: "r".into(),
         },
-        Change::UserGrantRole {
+        AuthChange::UserGrantRole {
             user: "root".into(),
             role: "root".into(),
         },
-        Change::Enable,
+        AuthChange::Enable,
     ];
     let steps = prop::collection::vec((change(), operation(), 0..2_u64), 1..60);
     let permitted = RefCell::new((0, 0));
@@ -419,7 +422,10 @@ fn users_and_rights_are_those_of_the_model() {
             .into_iter()
             .map(|(change, operation, late)| (change, Some((operation, late))));
         for (change, asked) in first.chain(then) {
-            prop_assert_eq!(Change::decode(&change.encode()).unwrap(), change.clone());
+            prop_assert_eq!(
+                AuthChange::decode(&change.encode()).unwrap(),
+                change.clone()
+            );
             let mut overlay = Overlay::new(&rows);
             let done = auth.apply(&mut overlay, &By::Store, &change);
             let batch = overlay.into_batch();
@@ -468,18 +474,18 @@ fn users_and_rights_are_those_of_the_model() {
 fn who_may_manage() {
     let (rows, mut auth) = (Rows::default(), Auth::default());
     let mut overlay = Overlay::new(&rows);
-    let add = |name: &str| Change::UserAdd {
+    let add = |name: &str| AuthChange::UserAdd {
         name: name.into(),
         password: Some(hash()),
     };
     for change in [
         add("root"),
         add("u"),
-        Change::UserGrantRole {
+        AuthChange::UserGrantRole {
             user: "root".into(),
             role: "root".into(),
         },
-        Change::Enable,
+        AuthChange::Enable,
     ] {
         auth.apply(&mut overlay, &By::Nobody, &change).unwrap();
     }
@@ -494,7 +500,7 @@ fn who_may_manage() {
         (user("root", 1), Ok(())),
     ] {
         let before = auth.clone();
-        let found = auth.apply(&mut overlay, &by, &Change::RoleAdd { name: "r".into() });
+        let found = auth.apply(&mut overlay, &by, &AuthChange::RoleAdd { name: "r".into() });
         assert_eq!(found, expected, "{by:?}");
         auth = before;
         let found = permit(&auth, &by, &state, &rows, &compact).unwrap();
@@ -504,11 +510,11 @@ fn who_may_manage() {
 
 #[test]
 fn nothing_secret_is_printed() {
-    let change = Change::UserAdd {
+    let change = AuthChange::UserAdd {
         name: "u".into(),
         password: Some(PasswordHash(Bytes::from_static(b"$2a$04$secret"))),
     };
-    let token = Change::Token(TokenGrant {
+    let token = AuthChange::Token(TokenGrant {
         user: "u".into(),
         revision: 1,
         digest: TokenDigest([42; 32]),

@@ -42,7 +42,7 @@ impl fmt::Debug for Secret {
 
 /// What a call says about who makes it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Credentials {
+pub struct CallCredentials {
     pub token: Option<Secret>,
     /// The common name of the certificate the client has shown on this
     /// connection, if that counts: not when a gateway calls for somebody else.
@@ -51,7 +51,7 @@ pub struct Credentials {
 
 /// How a member authenticates its clients.
 #[derive(Clone, Debug)]
-pub struct Config {
+pub struct AuthConfig {
     pub tokens: TokenOptions,
     /// How long a simple token lives after it was used last.
     pub token_ttl: Duration,
@@ -59,7 +59,7 @@ pub struct Config {
     pub bcrypt_cost: u32,
 }
 
-impl Default for Config {
+impl Default for AuthConfig {
     /// etcd's defaults.
     fn default() -> Self {
         Self {
@@ -133,7 +133,7 @@ pub struct Authentication {
 
 impl Authentication {
     /// Reads the key files that `config` names.
-    pub fn new(config: Config, workers: crate::workers::Workers) -> Result<Self, OptionsError> {
+    pub fn new(config: AuthConfig, workers: crate::workers::Workers) -> Result<Self, OptionsError> {
         let tokens = match config.tokens {
             TokenOptions::Simple => Tokens::Simple(SimpleTokens::new(config.token_ttl)),
             TokenOptions::Jwt(options) => Tokens::Jwt(Box::new(Jwt::new(&options)?)),
@@ -146,7 +146,7 @@ impl Authentication {
     }
 
     /// Who makes a call, given users as they are after entry `applied`.
-    pub fn identify(&self, credentials: &Credentials, auth: &Auth, applied: u64) -> Identified {
+    pub fn identify(&self, credentials: &CallCredentials, auth: &Auth, applied: u64) -> Identified {
         if !auth.is_enabled() {
             return Identified::As(By::Nobody);
         }

@@ -94,7 +94,7 @@ impl<'a, E: Engine> Events<'a, E> {
                     Message::Changes(changes) => changes
                         .encoded()
                         .for_each(|event| encoded.extend_from_slice(event)),
-                    Message::Compacted { .. } => return Ok(None),
+                    Message::Compacted { .. } | Message::TooLarge { .. } => return Ok(None),
                     Message::Refused { .. } => {
                         return Err(server::Error::TooManyRequests.into());
                     }

@@ -14,11 +14,12 @@ use super::{
     gates::GATES,
     log_config,
     notice::Notice,
+    security,
     settings::{Setting, Settings, Source},
     support::Support,
     table::COMPACTION_MODES,
     url::{self, Url},
-    urls::{refuse_schemes, strings},
+    urls::strings,
     value::Value,
 };
 use crate::limits;
@@ -59,6 +60,7 @@ pub(super) fn config(settings: &Settings, mut notices: Vec<Notice>) -> Result<Co
     };
     let first_start = FirstStart::new(settings, &name, &initial_advertise_peer_urls, state);
 
+    let (client_tls, peer_tls) = security::read(settings, &mut notices)?;
     let data_dir = match settings.text("data-dir") {
         "" => {
             let dir = format!("{name}.etcd");
@@ -76,6 +78,8 @@ pub(super) fn config(settings: &Settings, mut notices: Vec<Notice>) -> Result<Co
         wal_dir,
         listen_peer_urls: settings.urls("listen-peer-urls").to_vec(),
         listen_client_urls: settings.urls("listen-client-urls").to_vec(),
+        client_tls,
+        peer_tls,
         initial_advertise_peer_urls: strings(&initial_advertise_peer_urls),
         advertise_client_urls: strings(&advertise_client_urls),
         initial_cluster_state: state,
@@ -87,7 +91,7 @@ pub(super) fn config(settings: &Settings, mut notices: Vec<Notice>) -> Result<Co
         snapshot_count: snapshot_count(settings),
         snapshot_catchup_entries: settings.uint("snapshot-catchup-entries"),
         quota_backend_bytes: quota(settings.int("quota-backend-bytes")),
-        max_request_bytes: size(settings, "max-request-bytes")?,
+        max_request_bytes: request_bytes(settings)?,
         max_txn_ops: size(settings, "max-txn-ops")?,
         max_concurrent_streams: streams(settings),
         watch_progress_interval: progress_interval(settings),
@@ -97,6 +101,18 @@ pub(super) fn config(settings: &Settings, mut notices: Vec<Notice>) -> Result<Co
         log,
         notices,
     })
+}
+
+/// What the log cannot hold must not be accepted from a client.
+fn request_bytes(settings: &Settings) -> Result<usize, Error> {
+    let bytes = size(settings, "max-request-bytes")?;
+    if bytes > limits::REQUEST_BYTES_MAX {
+        return Err(Error::invalid(format!(
+            "--max-request-bytes={bytes} is more than an entry of the raft log holds: at most {}",
+            limits::REQUEST_BYTES_MAX
+        )));
+    }
+    Ok(bytes)
 }
 
 /// Refuses every flag that is known, not implemented and not at its default.
@@ -184,10 +200,9 @@ fn note_without_effect(settings: &Settings, notices: &mut Vec<Notice>) {
 fn check_urls(settings: &Settings) -> Result<(), Error> {
     for name in ["listen-peer-urls", "listen-client-urls"] {
         let urls = settings.urls(name);
-        refuse_schemes(name, urls)?;
         if let Some(url) = urls
             .iter()
-            .find(|url| url.host() != "localhost" && !is_ip(url.host()))
+            .find(|url| !url.is_unix() && url.host() != "localhost" && !is_ip(url.host()))
         {
             return Err(Error::invalid(format!(
                 "expected IP in URL for binding ({url})"
@@ -202,8 +217,10 @@ fn check_urls(settings: &Settings) -> Result<(), Error> {
         ),
     ] {
         let urls = settings.urls(name);
-        refuse_schemes(name, urls)?;
-        if let Some(url) = urls.iter().find(|url| url.host().is_empty()) {
+        if let Some(url) = urls
+            .iter()
+            .find(|url| !url.is_unix() && url.host().is_empty())
+        {
             return Err(Error::invalid(format!(
                 "--{name} {:?} {form} (unexpected empty host ({url}))",
                 url::join(urls)

@@ -1,4 +1,4 @@
-//! The configuration of the executable: etcd 3.7.1's flags, environment and
+//! The configuration of the executable: etcd 3.7.3's flags, environment and
 //! configuration file, with etcd's defaults, checks and error texts.
 //!
 //! Knows what operators write and what follows from it, ids of the first
@@ -17,6 +17,7 @@ pub mod identity;
 mod log_config;
 mod notice;
 mod peers;
+mod security;
 mod settings;
 mod support;
 pub mod table;
@@ -36,6 +37,7 @@ pub use self::{
     identity::{Identity, InitialMember},
     log_config::{LogConfig, LogFormat, LogLevel, LogOutput},
     notice::Notice,
+    security::{AutoTls, TlsInfo, TlsVersions},
     url::{Scheme, Url, parse_cluster},
     value::Kind,
 };
@@ -58,10 +60,14 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Where the Raft log goes if not into `data_dir`.
     pub wal_dir: Option<PathBuf>,
-    /// At least one; `http` with an IP address or `localhost`.
+    /// At least one; a Unix socket, or an IP address or `localhost`.
     pub listen_peer_urls: Vec<Url>,
-    /// At least one; `http` with an IP address or `localhost`.
+    /// At least one; a Unix socket, or an IP address or `localhost`.
     pub listen_client_urls: Vec<Url>,
+    /// TLS for clients; enough for every secure URL to listen on.
+    pub client_tls: TlsInfo,
+    /// TLS for peers; enough for every secure URL to listen on.
+    pub peer_tls: TlsInfo,
     /// Sorted, in their printed form.
     pub initial_advertise_peer_urls: Vec<String>,
     /// Sorted, in their printed form.

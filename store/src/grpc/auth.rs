@@ -2,7 +2,7 @@
 //! prints.
 
 use bytes::Bytes;
-use mizzen_core::auth::{Change, Name, Permission, PermissionKind};
+use mizzen_core::auth::{AuthChange, Name, Permission, PermissionKind};
 use mizzen_engine::Engine;
 use mizzen_proto::{authpb, etcdserverpb as wire};
 use prost::Message;
@@ -40,31 +40,31 @@ impl<E: Engine> Api<E> {
         body: Bytes,
     ) -> Option<Result<Bytes, Status>> {
         let change = match method {
-            "AuthEnable" => decode::<wire::AuthEnableRequest>(body).map(|_| Change::Enable),
-            "AuthDisable" => decode::<wire::AuthDisableRequest>(body).map(|_| Change::Disable),
+            "AuthEnable" => decode::<wire::AuthEnableRequest>(body).map(|_| AuthChange::Enable),
+            "AuthDisable" => decode::<wire::AuthDisableRequest>(body).map(|_| AuthChange::Disable),
             "UserDelete" => decode(body).map(|request: wire::AuthUserDeleteRequest| {
                 let name = request.name.into();
-                Change::UserDelete { name }
+                AuthChange::UserDelete { name }
             }),
             "UserGrantRole" => decode(body).map(|request: wire::AuthUserGrantRoleRequest| {
                 let (user, role) = (request.user.into(), request.role.into());
-                Change::UserGrantRole { user, role }
+                AuthChange::UserGrantRole { user, role }
             }),
             "UserRevokeRole" => decode(body).map(|request: wire::AuthUserRevokeRoleRequest| {
                 let (user, role) = (request.name.into(), request.role.into());
-                Change::UserRevokeRole { user, role }
+                AuthChange::UserRevokeRole { user, role }
             }),
             "RoleAdd" => decode(body).map(|request: wire::AuthRoleAddRequest| {
                 let name = request.name.into();
-                Change::RoleAdd { name }
+                AuthChange::RoleAdd { name }
             }),
             "RoleDelete" => decode(body).map(|request: wire::AuthRoleDeleteRequest| {
                 let name = request.role.into();
-                Change::RoleDelete { name }
+                AuthChange::RoleDelete { name }
             }),
             "RoleGrantPermission" => {
                 decode(body).map(|request: wire::AuthRoleGrantPermissionRequest| {
-                    Change::RoleGrantPermission {
+                    AuthChange::RoleGrantPermission {
                         role: request.name.into(),
                         permission: request.perm.map(granted),
                     }
@@ -72,7 +72,7 @@ impl<E: Engine> Api<E> {
             }
             "RoleRevokePermission" => {
                 decode(body).map(|request: wire::AuthRoleRevokePermissionRequest| {
-                    Change::RoleRevokePermission {
+                    AuthChange::RoleRevokePermission {
                         role: request.role.into(),
                         key: request.key,
                         range_end: request.range_end,

@@ -5,9 +5,7 @@ use std::{
     convert::Infallible,
     future::Future,
     io,
-    net::SocketAddr,
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -20,69 +18,61 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::{conn::auto, graceful::GracefulShutdown},
 };
+use mizzen_descriptors::{Listen, Place, Places};
 use mizzen_h2::{Coalesce, Service};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf},
-    net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    sync::watch,
     task::JoinSet,
 };
 
 use super::not_found;
-use crate::limits;
+use crate::{
+    limits,
+    tls::{Bound, Connection, Door, Session, Socket},
+    workers,
+};
 
 /// How long requests under way may take to finish at the end.
 const GRACE: Duration = Duration::from_secs(1);
 
 /// A bound address, not yet accepting.
 pub struct Listener {
-    inner: TcpListener,
-    places: Arc<Semaphore>,
+    inner: Bound,
+    door: Door,
+    places: Places,
+}
+
+impl Listen for Bound {
+    type Connection = Socket;
+
+    fn accept(&self) -> impl Future<Output = io::Result<Socket>> + Send {
+        self.accept()
+    }
+
+    fn peer(connection: &Socket) -> String {
+        connection.remote_text()
+    }
 }
 
 impl Listener {
-    /// Fails if the address is taken, with the address in the error.
-    pub async fn bind(address: SocketAddr) -> io::Result<Self> {
-        let inner = TcpListener::bind(address).await.map_err(|error| {
-            io::Error::new(error.kind(), format!("listen tcp {address}: {error}"))
-        })?;
-        Ok(Self {
+    /// `places` bounds the connections, those of all listeners with the same
+    /// ones together. A connection has its place before its handshake.
+    pub fn new(inner: Bound, door: Door, places: &Places) -> Self {
+        Self {
             inner,
-            places: Arc::new(Semaphore::new(limits::CONNECTIONS)),
-        })
+            door,
+            places: places.clone(),
+        }
     }
 
     /// The next connection with its place, which is free again when dropped;
     /// `None` once `stop` says true.
-    async fn accept(
-        &self,
-        stop: &mut watch::Receiver<bool>,
-    ) -> Option<(TcpStream, OwnedSemaphorePermit)> {
+    async fn accept(&self, stop: &mut watch::Receiver<bool>) -> Option<(Socket, Place)> {
         tokio::select! {
             biased;
             _ = stop.wait_for(|stop| *stop) => None,
-            accepted = self.accept_any() => accepted,
-        }
-    }
-
-    async fn accept_any(&self) -> Option<(TcpStream, OwnedSemaphorePermit)> {
-        const PAUSE: Duration = Duration::from_millis(50);
-        loop {
-            let place = self.places.clone().acquire_owned().await.ok()?;
-            match self.inner.accept().await {
-                Ok((stream, _)) => match stream.set_nodelay(true) {
-                    Ok(()) => return Some((stream, place)),
-                    Err(error) => {
-                        tracing::debug!(%error, "a connection broke before it was served");
-                    }
-                },
-                Err(error) => {
-                    // Out of file descriptors, most likely: it passes as
-                    // others close.
-                    tracing::warn!(%error, "cannot accept a connection");
-                    tokio::time::sleep(PAUSE).await;
-                }
-            }
+            accepted = mizzen_descriptors::accept(&self.inner, &self.places) => Some(accepted),
         }
     }
 }
@@ -93,12 +83,12 @@ async fn finish(connections: impl Future) {
     }
 }
 
-/// Serves clients with `service` until `stop` says true; then lets requests
-/// under way finish, for a moment.
-pub async fn serve_clients<S: Service + Clone>(
+/// Serves clients with the `service` that each gets until `stop` says true; then
+/// lets requests under way finish, for a moment.
+pub async fn serve_clients<S: Service>(
     listener: Listener,
     streams: u32,
-    service: S,
+    service: impl Fn(&Session) -> S + Clone + Send + 'static,
     mut stop: watch::Receiver<bool>,
 ) {
     let config = mizzen_h2::Config {
@@ -112,9 +102,18 @@ pub async fn serve_clients<S: Service + Clone>(
     let mut connections = JoinSet::new();
     while let Some((stream, place)) = listener.accept(&mut stop).await {
         let (service, stop) = (service.clone(), stop.clone());
+        let door = listener.door.clone();
         connections.spawn(async move {
-            if let Err(error) = client(stream, service, config, stop).await {
-                tracing::debug!(%error, "a connection ended");
+            let mut leave = stop.clone();
+            let opened = tokio::select! {
+                opened = door.open(stream) => opened,
+                _ = leave.wait_for(|stop| *stop) => None,
+            };
+            if let Some((stream, session)) = opened {
+                let served = client(stream, service(&session), config, stop);
+                if let Err(error) = until_revoked(session, served).await {
+                    tracing::debug!(%error, "a connection ended");
+                }
             }
             drop(place);
         });
@@ -124,8 +123,22 @@ pub async fn serve_clients<S: Service + Clone>(
     finish(async { while connections.join_next().await.is_some() {} }).await;
 }
 
+/// Serves a connection as long as its certificate is not revoked.
+async fn until_revoked<E>(
+    session: Session,
+    served: impl Future<Output = Result<(), E>>,
+) -> Result<(), E> {
+    tokio::select! {
+        ended = served => ended,
+        () = session.revoked() => {
+            tracing::warn!("closed a connection: its certificate has been revoked");
+            Ok(())
+        }
+    }
+}
+
 async fn client<S: Service>(
-    mut stream: TcpStream,
+    mut stream: Connection,
     service: S,
     config: mizzen_h2::Config,
     mut stop: watch::Receiver<bool>,
@@ -156,7 +169,7 @@ async fn client<S: Service>(
 }
 
 /// Reads until it is clear whether the client speaks HTTP/2.
-async fn begun(stream: &mut TcpStream, read: &mut BytesMut) -> io::Result<bool> {
+async fn begun(stream: &mut Connection, read: &mut BytesMut) -> io::Result<bool> {
     let preface = mizzen_h2::PREFACE;
     loop {
         let length = read.len().min(preface.len());
@@ -175,7 +188,7 @@ async fn begun(stream: &mut TcpStream, read: &mut BytesMut) -> io::Result<bool> 
 /// A connection of which something has been read.
 struct Begun {
     read: Bytes,
-    inner: TcpStream,
+    inner: Connection,
 }
 
 impl AsyncRead for Begun {
@@ -224,14 +237,23 @@ where
     let graceful = GracefulShutdown::new();
     let http = protocol();
     while let Some((stream, place)) = listener.accept(&mut stop).await {
-        let service = service.clone();
-        let connection = http.serve_connection_with_upgrades(
-            TokioIo::new(Coalesce::new(stream, limits::COALESCE_BYTES)),
-            service_fn(service),
-        );
-        let connection = graceful.watch(connection.into_owned());
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
+        let (service, http) = (service.clone(), http.clone());
+        let (door, watcher) = (listener.door.clone(), graceful.watcher());
+        let mut leave = stop.clone();
+        workers::detached(async move {
+            let opened = tokio::select! {
+                opened = door.open(stream) => opened,
+                _ = leave.wait_for(|stop| *stop) => None,
+            };
+            let Some((stream, session)) = opened else {
+                return;
+            };
+            let connection = http.serve_connection_with_upgrades(
+                TokioIo::new(Coalesce::new(stream, limits::COALESCE_BYTES)),
+                service_fn(service),
+            );
+            let served = watcher.watch(connection.into_owned());
+            if let Err(error) = until_revoked(session, served).await {
                 tracing::debug!(%error, "a connection ended");
             }
             drop(place);
@@ -251,7 +273,70 @@ fn protocol() -> auto::Builder<TokioExecutor> {
         .max_concurrent_streams(limits::STREAMS_PER_CONNECTION)
         .initial_stream_window_size(limits::STREAM_WINDOW_BYTES)
         .initial_connection_window_size(limits::CONNECTION_WINDOW_BYTES)
-        .keep_alive_interval(limits::KEEPALIVE_INTERVAL)
+        // A member that vanishes again and again must not take up all places.
+        .keep_alive_interval(limits::PEER_STALL)
         .keep_alive_timeout(limits::KEEPALIVE_TIMEOUT);
     http
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use futures::future::BoxFuture;
+    use mizzen_h2::{Head, Incoming as RequestBody, Reply};
+    use tonic::{Status, transport::Endpoint};
+    use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+
+    use super::*;
+
+    /// Refuses every call, and panics on one.
+    #[derive(Clone)]
+    struct Fragile;
+
+    impl Service for Fragile {
+        type Body = super::super::reply::Reply;
+
+        fn whole(&self, _: &Head) -> Option<usize> {
+            Some(1_024)
+        }
+
+        fn answer(&self, _: Arc<Head>, body: Bytes) -> BoxFuture<'static, Reply> {
+            Box::pin(async move {
+                // A gRPC message has five bytes before its own.
+                assert!(body.len() == 5, "this one is too much");
+                super::super::reply::unary(Err(Status::already_exists("alive")))
+            })
+        }
+
+        fn call(&self, _: Request<RequestBody>) -> BoxFuture<'static, Response<Self::Body>> {
+            unreachable!("all are wanted whole")
+        }
+    }
+
+    #[tokio::test]
+    async fn a_panic_ends_the_connection_that_asked_for_it_and_no_other() {
+        let places = Places::new(10);
+        let any = "127.0.0.1:0";
+        let bound = tokio::net::TcpListener::bind(any).await.expect("bound");
+        let address = bound.local_addr().expect("an address");
+        let listener = Listener::new(Bound::Tcp(bound), Door::new(true, None, None), &places);
+        let (stop, stopping) = watch::channel(false);
+        let serving = tokio::spawn(serve_clients(listener, 10, |_: &Session| Fragile, stopping));
+        let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("a URL");
+        let mut good = HealthClient::new(endpoint.connect().await.expect("connected"));
+        let mut bad = HealthClient::new(endpoint.connect().await.expect("connected"));
+        let ask = |service: &str| HealthCheckRequest {
+            service: service.to_owned(),
+        };
+        for _ in 0..2 {
+            let broken = bad.check(ask("x")).await.expect_err("a panic");
+            assert_ne!(broken.message(), "alive");
+            let alive = good.check(ask("")).await.expect_err("refused");
+            assert_eq!(alive.message(), "alive");
+        }
+        drop((good, bad));
+        stop.send_replace(true);
+        serving.await.expect("the listener goes on");
+    }
 }

@@ -18,22 +18,24 @@ mod status;
 mod translate;
 mod watch;
 
-use std::{sync::Arc, time::Duration};
+use std::{future::Future, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use futures::future::BoxFuture;
+use futures::{FutureExt as _, future::BoxFuture};
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use mizzen_engine::Engine;
 use mizzen_h2::{Head, Incoming, Service};
+use tokio::sync::mpsc;
 use tonic::Status;
 use tower::Service as _;
 
 pub use listen::{Listener, serve_clients, serve_peers};
 
 use crate::{
-    auth::{Credentials, Secret},
+    auth::{CallCredentials, Secret},
     limits,
     server::{Caller, Server},
+    workers,
 };
 use api::Api;
 use frame::Messages;
@@ -41,6 +43,25 @@ use reply::Reply;
 
 /// Anybody may ask whether the server serves.
 const HEALTH: &str = "/grpc.health.v1.Health/";
+
+/// What gateways from HTTP add to every call.
+const GATEWAY: &str = "grpcgateway-accept";
+
+/// Carries out a call that is answered by many messages. One that panics ends
+/// with an error, not as if that had been all.
+fn answering(
+    messages: mpsc::Sender<Result<Bytes, Status>>,
+    work: impl Future<Output = ()> + Send + 'static,
+) {
+    workers::detached(async move {
+        if AssertUnwindSafe(work).catch_unwind().await.is_err() {
+            // A client that went away wants no reason.
+            let _ = messages
+                .send(Err(Status::internal("the call panicked")))
+                .await;
+        }
+    });
+}
 
 /// A gRPC service of tonic's, for calls that are not unary.
 type Health = tonic_health::pb::health_server::HealthServer<tonic_health::server::HealthService>;
@@ -51,6 +72,8 @@ pub struct Front<E: Engine> {
     health: Health,
     request_bytes: usize,
     progress_interval: Duration,
+    /// Of the connection's certificate.
+    common_name: Option<Arc<str>>,
 }
 
 impl<E: Engine> Clone for Front<E> {
@@ -60,6 +83,7 @@ impl<E: Engine> Clone for Front<E> {
             health: self.health.clone(),
             request_bytes: self.request_bytes,
             progress_interval: self.progress_interval,
+            common_name: self.common_name.clone(),
         }
     }
 }
@@ -77,6 +101,39 @@ impl<E: Engine> Front<E> {
             health: Health::new(health),
             request_bytes,
             progress_interval,
+            common_name: None,
+        }
+    }
+
+    /// For one connection, whose certificate has this common name.
+    pub fn of(&self, common_name: Option<Arc<str>>) -> Self {
+        Self {
+            common_name,
+            ..self.clone()
+        }
+    }
+
+    /// What a call's metadata and its connection say of the caller.
+    fn caller(&self, headers: &HeaderMap) -> Caller {
+        let token = headers
+            .get("token")
+            .or_else(|| headers.get(header::AUTHORIZATION));
+        Caller {
+            require_leader: headers
+                .get("hasleader")
+                .is_some_and(|value| value == "true"),
+            credentials: CallCredentials {
+                // What is no text is nobody's token.
+                token: token.map(|value| {
+                    let text = value.to_str().unwrap_or_default();
+                    Secret::new(text.strip_prefix("Bearer ").unwrap_or(text))
+                }),
+                // A gateway's certificate says nothing of whom it calls for.
+                certificate: match headers.contains_key(GATEWAY) {
+                    true => None,
+                    false => self.common_name.clone(),
+                },
+            },
         }
     }
 
@@ -97,7 +154,7 @@ impl<E: Engine> Front<E> {
 
     async fn grpc(mut self, request: Request<Incoming>) -> Response<Reply> {
         let limit = self.message_bytes();
-        let caller = caller(request.headers());
+        let caller = self.caller(request.headers());
         let path = request.uri().path();
         let requests = |request: Request<Incoming>| Messages::new(request.into_body(), limit);
         if !path.starts_with(HEALTH) {
@@ -147,11 +204,12 @@ impl<E: Engine> Service for Front<E> {
     fn answer(&self, head: Arc<Head>, body: Bytes) -> BoxFuture<'static, mizzen_h2::Reply> {
         let api = self.api.clone();
         let message = frame::message(body, self.message_bytes());
+        let caller = self.caller(&head.headers);
         Box::pin(async move {
             let path = head.path();
             reply::unary(match message {
                 Ok(message) => api
-                    .unary(path, &caller(&head.headers), message)
+                    .unary(path, &caller, message)
                     .await
                     .unwrap_or_else(|| Err(unknown(path))),
                 Err(status) => Err(status),
@@ -168,26 +226,6 @@ fn is_grpc(headers: &HeaderMap) -> bool {
     headers
         .get(header::CONTENT_TYPE)
         .is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
-}
-
-/// What a call's metadata says of the caller.
-fn caller(headers: &HeaderMap) -> Caller {
-    let token = headers
-        .get("token")
-        .or_else(|| headers.get(header::AUTHORIZATION));
-    Caller {
-        require_leader: headers
-            .get("hasleader")
-            .is_some_and(|value| value == "true"),
-        credentials: Credentials {
-            // What is no text is nobody's token.
-            token: token.map(|value| {
-                let text = value.to_str().unwrap_or_default();
-                Secret::new(text.strip_prefix("Bearer ").unwrap_or(text))
-            }),
-            certificate: None,
-        },
-    }
 }
 
 /// As grpc-go refuses what is not registered: the texts clients of etcd see.

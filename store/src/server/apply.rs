@@ -8,7 +8,9 @@ use std::{io, sync::Arc};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use mizzen_core::{Batch, Command, Event, Family, Overlay, State, View, auth::Auth, planted};
+use mizzen_core::{
+    Batch, Command, Event, Family, Overlay, Reply, Room, State, View, auth::Auth, planted,
+};
 use mizzen_engine::{Engine, Incoming, Outgoing, Transfer};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -17,17 +19,25 @@ use super::{
     lease::{Change, Primary},
     level,
     members::Members,
+    memory::Grant,
     proposal::{Body, Proposal},
     published::{Published, SharedPublished},
-    waiters::{Answer, Waiters},
+    waiters::{Waiters, Waiting},
 };
 use crate::{
     auth::Authentication,
     limits,
     raft::{Applied, BoxFuture, Committed, Received, Rows},
-    watch::{Hub, Revision},
+    watch::{Hub, News, Revision},
     workers::Workers,
 };
+
+/// Who is told what has been applied.
+pub struct Listeners {
+    pub waiters: Arc<Waiters>,
+    pub leases: Arc<Primary>,
+    pub auth: Arc<Authentication>,
+}
 
 /// What [`Applier::start`] starts.
 pub struct Started<E: Engine> {
@@ -89,9 +99,7 @@ impl<E: Transfer> Applier<E> {
         engine: Arc<E>,
         replayed: u64,
         cluster_id: u64,
-        waiters: Arc<Waiters>,
-        leases: Arc<Primary>,
-        auth: Arc<Authentication>,
+        told: Listeners,
         workers: Workers,
         fail: impl Fn(&io::Error) + Clone + Send + Sync + 'static,
     ) -> io::Result<Started<E>> {
@@ -127,9 +135,9 @@ impl<E: Transfer> Applier<E> {
             engine,
             replayed,
             cluster_id,
-            waiters,
-            leases,
-            auth,
+            waiters: told.waiters,
+            leases: told.leases,
+            auth: told.auth,
             watches: watches.clone(),
             published: published.clone(),
             index,
@@ -245,7 +253,6 @@ impl<E: Transfer> Thread<E> {
 
     fn run(&self, run: Committed) -> io::Result<()> {
         let before = self.published.load();
-        let mut state = before.state;
         let mut overlay = Overlay::new(&before.rows);
         let proposals = run
             .proposals
@@ -265,59 +272,38 @@ impl<E: Transfer> Thread<E> {
         overlay
             .prefetch(Family::Head, &keys)
             .map_err(io::Error::other)?;
-        let mut members = before.members.clone();
-        let mut users = before.auth.clone();
-        let mut answers = Vec::with_capacity(proposals.len());
-        let mut told = Told::default();
+        let mut pass = Pass {
+            state: before.state,
+            overlay,
+            members: before.members.clone(),
+            users: before.auth.clone(),
+            told: Told::default(),
+        };
+        let mut answers: Vec<(Waiting, Result<Reply, Error>)> = Vec::new();
         #[cfg(feature = "planted")]
         for id in self.leases.ended_here() {
             let revoke = Command::LeaseRevoke(mizzen_core::LeaseRevoke { id });
-            let _ = carry_out(&mut state, &mut overlay, &revoke, &mut told)?;
+            let _ = pass.carry_out(&revoke, None)?;
         }
         for proposal in &proposals {
             if planted::has("write-lost-on-one-member")
-                && state.revision() % 101 == 0
+                && pass.state.revision() % 101 == 0
                 && std::env::args().any(|flag| flag == "--name=m1")
             {
                 continue;
             }
-            let permitted = auth::permit(&users, proposal, &state, &overlay);
-            if let Err(refusal) = permitted.map_err(io::Error::other)? {
-                answers.push((proposal.id, Err(refusal.into())));
-                continue;
-            }
-            let answer = match &proposal.body {
-                Body::Command(command) => carry_out(&mut state, &mut overlay, command, &mut told)?,
-                Body::Auth(change) => {
-                    let applied = auth::apply(&mut users, &mut overlay, &proposal.by, change);
-                    if applied.is_ok() {
-                        told.auth.push(change.clone());
-                    }
-                    applied
-                        .map(|()| mizzen_core::Reply::Compact {
-                            revision: state.revision(),
-                        })
-                        .map_err(|refusal| mizzen_core::Error::from(refusal).into())
-                }
-                Body::Expiry(ids) => {
-                    let ended = mizzen_core::end_leases(&mut state, &mut overlay, ids);
-                    for lease in ended.map_err(io::Error::other)? {
-                        told.leases.push(Change::Revoked { id: lease.id });
-                        told.events(lease.revision, lease.events);
-                    }
-                    Ok(mizzen_core::Reply::Compact {
-                        revision: state.revision(),
-                    })
-                }
-                Body::Members(change) => Arc::make_mut(&mut members)
-                    .apply(&mut overlay, change)
-                    .map(|()| mizzen_core::Reply::Compact {
-                        revision: state.revision(),
-                    })
-                    .map_err(Error::from),
-            };
-            answers.push((proposal.id, answer));
+            let waiting = self.waiters.take(proposal.id);
+            let room = waiting.as_ref().map(|waiting| &waiting.room);
+            let answer = pass.apply(proposal, room)?;
+            answers.extend(waiting.map(|waiting| (waiting, answer)));
         }
+        let Pass {
+            state,
+            mut overlay,
+            mut members,
+            users,
+            told,
+        } = pass;
         check_level(&members)?;
         if members.cluster_id().is_none() && run.applied.membership.is_some() {
             let nodes = run.applied.nodes()?;
@@ -346,8 +332,8 @@ impl<E: Transfer> Thread<E> {
         // Before the index is told: whoever waits for it knows of them.
         self.leases.applied(index, &told.leases);
         self.index.send_replace(index);
-        for (id, answer) in answers {
-            self.waiters.answer(id, answer);
+        for (waiting, answer) in answers {
+            waiting.answer(answer);
         }
         if !told.revisions.is_empty() {
             self.watches.publish(told.revisions);
@@ -442,34 +428,92 @@ impl<E: Transfer> Thread<E> {
 #[derive(Default)]
 struct Told {
     leases: Vec<Change>,
-    revisions: Vec<Revision>,
-    auth: Vec<mizzen_core::auth::Change>,
+    revisions: Vec<News>,
+    auth: Vec<mizzen_core::auth::AuthChange>,
 }
 
 impl Told {
-    fn events(&mut self, revision: i64, mut events: Vec<Event>) {
+    fn events(&mut self, revision: i64, mut events: Vec<Event>, in_log: bool) {
+        if in_log {
+            self.revisions.push(News::InLog(revision));
+            return;
+        }
         if events.is_empty() {
             return;
         }
         if planted::has("half-revision-watched") {
             events.truncate(1);
         }
-        self.revisions.push(Revision::new(revision, events));
+        self.revisions
+            .push(News::Revision(Revision::new(revision, events)));
     }
 }
 
-fn carry_out<V: View>(
-    state: &mut State,
-    overlay: &mut Overlay<'_, V>,
-    command: &Command,
-    told: &mut Told,
-) -> io::Result<Answer> {
-    let outcome = mizzen_core::apply(state, overlay, command).map_err(io::Error::other)?;
-    if let Ok(reply) = &outcome.reply {
-        told.leases.extend(Change::of(command, reply));
+/// Rows, and what is kept beside them, while a run is applied.
+struct Pass<'a, V: View> {
+    state: State,
+    overlay: Overlay<'a, V>,
+    members: Arc<Members>,
+    users: Arc<Auth>,
+    told: Told,
+}
+
+impl<V: View> Pass<'_, V> {
+    /// Applies a proposal, or refuses it.
+    fn apply(
+        &mut self,
+        proposal: &Proposal,
+        room: Option<&Grant>,
+    ) -> io::Result<Result<Reply, Error>> {
+        let permitted = auth::permit(&self.users, proposal, &self.state, &self.overlay);
+        if let Err(refusal) = permitted.map_err(io::Error::other)? {
+            return Ok(Err(refusal.into()));
+        }
+        let done = match &proposal.body {
+            Body::Command(command) => return self.carry_out(command, room),
+            Body::Auth(change) => {
+                let applied = auth::apply(&mut self.users, &mut self.overlay, &proposal.by, change);
+                if applied.is_ok() {
+                    self.told.auth.push(change.clone());
+                }
+                applied.map_err(auth::refused)
+            }
+            Body::Expiry(ids) => {
+                let ended = mizzen_core::end_leases(&mut self.state, &mut self.overlay, ids);
+                for lease in ended.map_err(io::Error::other)? {
+                    self.told.leases.push(Change::Revoked { id: lease.id });
+                    self.told
+                        .events(lease.revision, lease.events, lease.events_in_log);
+                }
+                Ok(())
+            }
+            Body::Members(change) => Arc::make_mut(&mut self.members)
+                .apply(&mut self.overlay, change)
+                .map_err(Error::from),
+        };
+        Ok(done.map(|()| Reply::Compact {
+            revision: self.state.revision(),
+        }))
     }
-    told.events(state.revision(), outcome.events);
-    Ok(outcome.reply.map_err(Error::from))
+
+    fn carry_out(
+        &mut self,
+        command: &Command,
+        room: Option<&Grant>,
+    ) -> io::Result<Result<Reply, Error>> {
+        if let Some(room) = room {
+            room.rewind();
+        }
+        let room = room.map(|room| room as &dyn Room);
+        let outcome = mizzen_core::apply(&mut self.state, &mut self.overlay, command, room)
+            .map_err(io::Error::other)?;
+        if let Ok(reply) = &outcome.reply {
+            self.told.leases.extend(Change::of(command, reply));
+        }
+        self.told
+            .events(self.state.revision(), outcome.events, outcome.events_in_log);
+        Ok(outcome.reply.map_err(Error::from))
+    }
 }
 
 /// Whoever cannot read what the cluster may write from now on must not go on.

@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use mizzen_core::{
     Overlay, Reply, State, View, ViewError,
-    auth::{self, Auth, By, Change, Check, Name, PasswordHash, Permission, Refusal, TokenGrant},
+    auth::{
+        self, Auth, AuthChange, By, Check, Name, PasswordHash, Permission, Refusal, TokenGrant,
+    },
 };
 use mizzen_engine::Engine;
 
@@ -43,9 +45,9 @@ pub(super) fn apply<V: View>(
     users: &mut Arc<Auth>,
     overlay: &mut Overlay<'_, V>,
     by: &By,
-    change: &Change,
+    change: &AuthChange,
 ) -> Result<(), Refusal> {
-    if let Change::Token(_) = change {
+    if let AuthChange::Token(_) = change {
         // Only looks: others need not see new users.
         return users.as_ref().clone().apply(overlay, by, change);
     }
@@ -54,14 +56,16 @@ pub(super) fn apply<V: View>(
 
 /// What changes mean for the tokens this member knows. A restarted member has
 /// forgotten those of its earlier life.
-pub(super) fn tell(tokens: &Authentication, changes: &[Change], replayed: bool) {
+pub(super) fn tell(tokens: &Authentication, changes: &[AuthChange], replayed: bool) {
     for change in changes {
         match change {
-            Change::Token(grant) if !replayed => tokens.assign(grant.digest, grant.user.clone()),
-            Change::UserDelete { name } | Change::UserChangePassword { name, .. } => {
+            AuthChange::Token(grant) if !replayed => {
+                tokens.assign(grant.digest, grant.user.clone())
+            }
+            AuthChange::UserDelete { name } | AuthChange::UserChangePassword { name, .. } => {
                 tokens.forget(name);
             }
-            Change::Disable => tokens.forget_all(),
+            AuthChange::Disable => tokens.forget_all(),
             _ => {}
         }
     }
@@ -168,17 +172,17 @@ impl<E: Engine> Server<E> {
         if !self.published.load().auth.is_enabled() {
             return Ok(());
         }
-        self.read(caller, lease, |lease, check, _, view| {
+        self.read(caller, lease, |lease, check, _, view, _| {
             check.renew(view, *lease)
         })
         .await
     }
 
     /// Changes users or roles.
-    pub async fn change_users(&self, caller: &Caller, change: Change) -> Result<Reply, Error> {
+    pub async fn change_users(&self, caller: &Caller, change: AuthChange) -> Result<Reply, Error> {
         self.admit(caller)?;
         let by = self.identify(caller).await?;
-        self.submit(by, Body::Auth(change)).await?
+        self.submit(by, Body::Auth(change), None).await
     }
 
     /// Adds a user; without a password if `password` is `None`.
@@ -195,7 +199,7 @@ impl<E: Engine> Server<E> {
             None => None,
         };
         let name = name.into();
-        self.change_users(caller, Change::UserAdd { name, password })
+        self.change_users(caller, AuthChange::UserAdd { name, password })
             .await
     }
 
@@ -213,7 +217,7 @@ impl<E: Engine> Server<E> {
             _ => self.auth.passwords.hash(password).await?,
         };
         let name = name.into();
-        self.change_users(caller, Change::UserChangePassword { name, password })
+        self.change_users(caller, AuthChange::UserChangePassword { name, password })
             .await
     }
 
@@ -256,8 +260,8 @@ impl<E: Engine> Server<E> {
                         revision,
                         digest: token.digest,
                     };
-                    let body = Body::Auth(Change::Token(grant));
-                    match self.submit(By::Nobody, body).await? {
+                    let body = Body::Auth(AuthChange::Token(grant));
+                    match self.submit(By::Nobody, body, None).await {
                         Ok(reply) => {
                             let index = self.published.load().applied_index();
                             return Ok((token.known_at(index), reply.revision()));

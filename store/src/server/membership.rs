@@ -205,7 +205,7 @@ impl<E: Engine> Server<E> {
     }
 
     async fn change_members(&self, by: By, change: Change) -> Result<(), Error> {
-        self.submit(by, Body::Members(change)).await?.map(drop)
+        self.submit(by, Body::Members(change), None).await.map(drop)
     }
 
     /// The change is decided; waits a while for the Raft group to follow, so

@@ -18,11 +18,13 @@ mod liveness;
 mod members;
 mod membership;
 mod membership_service;
+mod memory;
 mod proposal;
 mod published;
 mod range_stream;
 mod read_index;
 mod reconcile;
+mod rehearsal;
 mod space;
 mod view;
 mod waiters;
@@ -34,12 +36,13 @@ mod tests;
 use std::{collections::BTreeMap, future::Future, io, sync::Arc, time::Duration};
 
 use mizzen_core::{
-    Command, Compaction, KvHash, Limits, Range, RangeReply, Reply, Txn, View, ViewError,
+    Command, Compaction, KvHash, Limits, Range, RangeReply, Reply, Room, Txn, Unbounded, View,
+    ViewError,
     auth::{By, Check},
 };
 use mizzen_engine::{Engine, Snapshot, Transfer};
 use tokio::{
-    sync::watch,
+    sync::{Semaphore, watch},
     time::{Instant, timeout_at},
 };
 
@@ -56,27 +59,28 @@ pub use range_stream::{Chunks, RangeStreamError};
 pub use space::{DiskSpace, LookAtDisk};
 
 use crate::{
-    auth::{Authentication, Config as AuthConfig, Credentials},
+    auth::{AuthConfig, Authentication, CallCredentials},
     limits,
     raft::{self, Group, GroupConfig, PeerNode, Submitted},
     wal,
     watch::Hub,
-    workers::Workers,
+    workers::{self, Owner, Workers},
 };
-use apply::{Applier, Started};
+use apply::{Applier, Listeners, Started};
 use forward::Forward;
 use lease::{Leases, Primary};
+use memory::{Grant, Memory, NoRoom};
 use proposal::{Body, Proposal};
 use published::SharedPublished;
 use read_index::ReadIndex;
-use waiters::{Answer, Waiters};
+use waiters::Waiters;
 
 /// Who asks, and on which terms.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Caller {
     /// Refuse rather than answer without a leader.
     pub require_leader: bool,
-    pub credentials: Credentials,
+    pub credentials: CallCredentials,
 }
 
 /// What a replica is started with.
@@ -87,6 +91,8 @@ pub struct ServerConfig {
     pub initial_members: BTreeMap<u64, PeerNode>,
     pub limits: Limits,
     pub request_bytes: usize,
+    /// For what clients make this member hold.
+    pub budget: Budget,
     /// Refuse changes of the membership that would endanger the quorum.
     pub strict_reconfig: bool,
     /// Bytes of versions the store may keep, if there is a limit.
@@ -95,13 +101,28 @@ pub struct ServerConfig {
     pub auth: AuthConfig,
 }
 
+/// Bytes that clients may make a member hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Budget {
+    /// Replies being put together, or waiting for who asked.
+    pub replies: usize,
+    /// One of them.
+    pub reply: usize,
+    /// Proposals whose outcome is waited for.
+    pub proposals: usize,
+}
+
 pub struct Server<E: Engine> {
+    owner: Owner,
     group: Arc<Group>,
     engine: Arc<E>,
     published: SharedPublished<E>,
     /// See [`Started::seldom`].
     seldom: watch::Receiver<()>,
     waiters: Arc<Waiters>,
+    memory: Arc<Memory>,
+    /// Reads that wait for a thread, or have one.
+    reads: Arc<Semaphore>,
     forward: Forward,
     read_index: ReadIndex,
     leases: Leases,
@@ -141,8 +162,21 @@ pub struct Storage<E> {
 
 impl<E: Transfer> Server<E> {
     /// Starts the replica. `fail` is called at most once per background
-    /// worker, when rows or log can no longer be trusted: the process must end.
+    /// worker, when rows or log can no longer be trusted, or when one has panicked
+    /// or ended by itself: the process must end.
     pub async fn start(
+        config: ServerConfig,
+        storage: Storage<E>,
+        peers: raft::Peers,
+        fail: impl Fn(&io::Error) + Clone + Send + Sync + 'static,
+    ) -> io::Result<Arc<Self>> {
+        let owner = Owner::new(fail.clone());
+        let started = Self::start_parts(config, storage, peers, fail);
+        owner.scope(started).await
+    }
+
+    /// Whatever is started here has an owner.
+    async fn start_parts(
         config: ServerConfig,
         storage: Storage<E>,
         peers: raft::Peers,
@@ -154,11 +188,17 @@ impl<E: Transfer> Server<E> {
             recovered,
         } = storage;
         let request_limit = Duration::from_secs(5) + 2 * config.group.election_timeout;
-        let waiters = Arc::new(Waiters::new(config.group.id, rand::random()));
+        let (memory, waiters) = waiting(config.group.id, config.budget);
         let primary = Arc::new(Primary::new());
-        let workers = config.group.workers;
-        let auth = Arc::new(Authentication::new(config.auth, workers).map_err(io::Error::other)?);
-        let (heartbeat, election_timeout) = (config.group.heartbeat, config.group.election_timeout);
+        let auth = Arc::new(
+            Authentication::new(config.auth, config.group.workers).map_err(io::Error::other)?,
+        );
+        let GroupConfig {
+            workers,
+            heartbeat,
+            election_timeout,
+            ..
+        } = config.group;
         let Started {
             applier,
             published,
@@ -169,9 +209,11 @@ impl<E: Transfer> Server<E> {
             engine.clone(),
             recovered.last.map_or(0, |(_, index)| index),
             config.group.cluster_id,
-            waiters.clone(),
-            primary.clone(),
-            auth.clone(),
+            Listeners {
+                waiters: waiters.clone(),
+                leases: primary.clone(),
+                auth: auth.clone(),
+            },
             workers,
             fail.clone(),
         )?;
@@ -193,9 +235,9 @@ impl<E: Transfer> Server<E> {
             applied: applied.clone(),
             liveness: liveness.clone(),
         };
-        tokio::spawn(reconciler.run());
+        workers::spawn("reconciler", reconciler.run());
         let (reclaimed, reclaimed_seen) = watch::channel(0);
-        tokio::spawn(compactor::run(
+        let compactor = compactor::run(
             engine.clone(),
             applier,
             published.clone(),
@@ -203,7 +245,8 @@ impl<E: Transfer> Server<E> {
             reclaimed,
             workers,
             fail.clone(),
-        ));
+        );
+        workers::spawn("compactor", compactor);
         let leases = lease::Setup::<E> {
             group: group.clone(),
             primary,
@@ -217,6 +260,7 @@ impl<E: Transfer> Server<E> {
         }
         .start(fail);
         let server = Arc::new(Self {
+            owner: Owner::current(),
             forward: Forward::start(group.clone()),
             read_index: ReadIndex::start(group.clone(), applied, request_limit),
             leases,
@@ -225,6 +269,8 @@ impl<E: Transfer> Server<E> {
             published,
             seldom,
             waiters,
+            memory,
+            reads: Arc::new(Semaphore::new(limits::BLOCKING_READS)),
             watches,
             ending: watch::channel(false).0,
             liveness,
@@ -238,7 +284,8 @@ impl<E: Transfer> Server<E> {
             request_limit,
             auth,
         });
-        tokio::spawn(Self::watch_disk(Arc::downgrade(&server)));
+        let disk = Self::watch_disk(Arc::downgrade(&server));
+        workers::spawn("watching the log's disk", disk);
         Ok(server)
     }
 }
@@ -331,6 +378,7 @@ impl<E: Engine> Server<E> {
 
     /// Ends what would go on for ever, so that connections can be closed.
     pub fn end_streams(&self) {
+        self.owner.stop();
         self.watches.stop();
         self.ending.send_replace(true);
     }
@@ -348,8 +396,8 @@ impl<E: Engine> Server<E> {
         match &command {
             Command::Txn(txn) if txn.is_read_only() => self.read_txn(caller, txn.clone()).await,
             _ => {
-                let by = self.identify(caller).await?;
-                Ok(self.submit(by, Body::Command(command)).await??)
+                let (by, room) = self.rehearse(caller, &command).await?;
+                self.submit(by, Body::Command(command), room).await
             }
         }
     }
@@ -358,9 +406,9 @@ impl<E: Engine> Server<E> {
         if !txn.is_serializable() {
             self.read_index.wait().await?;
         }
-        self.read(caller, txn, |txn, check, state, view| {
+        self.read(caller, txn, |txn, check, state, view, room| {
             match check.read_txn(view, txn)? {
-                Ok(()) => mizzen_core::read_only_txn(state, view, txn),
+                Ok(()) => mizzen_core::read_only_txn(state, view, txn, room),
                 Err(refusal) => Ok(Err(refusal)),
             }
         })
@@ -373,11 +421,11 @@ impl<E: Engine> Server<E> {
         if !range.serializable {
             self.read_index.wait().await?;
         }
-        self.read(caller, range, |range, check, state, view| {
-            match check.read(&range.key, &range.range_end) {
-                Ok(()) => mizzen_core::range(state, view, range),
-                Err(refusal) => Ok(Err(refusal.into())),
-            }
+        self.read(caller, range, |range, check, state, view, room| match check
+            .read(&range.key, &range.range_end)
+        {
+            Ok(()) => mizzen_core::range(state, view, range, room),
+            Err(refusal) => Ok(Err(refusal.into())),
         })
         .await
     }
@@ -422,8 +470,8 @@ impl<E: Engine> Server<E> {
         self.admit(caller)?;
         let by = self.identify(caller).await?;
         let reply = self
-            .submit(by, Body::Command(Command::Compact(compaction)))
-            .await??;
+            .submit(by, Body::Command(Command::Compact(compaction)), None)
+            .await?;
         if physical {
             let mut reclaimed = self.reclaimed.clone();
             reclaimed
@@ -440,7 +488,7 @@ impl<E: Engine> Server<E> {
         self.read_at_leisure(
             caller,
             revision,
-            |revision, check, state, view| match check.root() {
+            |revision, check, state, view, _| match check.root() {
                 Ok(()) => mizzen_core::hash_kv(state, view, *revision),
                 Err(refusal) => Ok(Err(refusal.into())),
             },
@@ -455,7 +503,9 @@ impl<E: Engine> Server<E> {
         &self,
         caller: &Caller,
         question: Q,
-        answer: impl Fn(&Q, Check<'_>, &mizzen_core::State, &dyn View) -> ReadResult<T> + Send + 'static,
+        answer: impl Fn(&Q, Check<'_>, &mizzen_core::State, &dyn View, &dyn Room) -> ReadResult<T>
+        + Send
+        + 'static,
     ) -> Result<T, Error>
     where
         Q: Send + 'static,
@@ -463,9 +513,10 @@ impl<E: Engine> Server<E> {
     {
         let (published, by) = self.sight(caller).await?;
         {
-            let brief = view::Brief::new(published.rows.in_memory(), limits::INLINE_ROWS);
+            let brief = brief(&published);
             let check = Check::new(&published.auth, &by);
-            match answer(&question, check, &published.state, &brief) {
+            // The view's bound is the reply's.
+            match answer(&question, check, &published.state, &brief, &Unbounded) {
                 Err(ViewError::WouldBlock) => {}
                 other => return Ok(other??),
             }
@@ -477,7 +528,9 @@ impl<E: Engine> Server<E> {
         &self,
         caller: &Caller,
         question: Q,
-        answer: impl Fn(&Q, Check<'_>, &mizzen_core::State, &dyn View) -> ReadResult<T> + Send + 'static,
+        answer: impl Fn(&Q, Check<'_>, &mizzen_core::State, &dyn View, &dyn Room) -> ReadResult<T>
+        + Send
+        + 'static,
     ) -> Result<T, Error>
     where
         Q: Send + 'static,
@@ -492,23 +545,47 @@ impl<E: Engine> Server<E> {
         published: Arc<Published<E::Snapshot>>,
         by: By,
         question: Q,
-        answer: impl Fn(&Q, Check<'_>, &mizzen_core::State, &dyn View) -> ReadResult<T> + Send + 'static,
+        answer: impl Fn(&Q, Check<'_>, &mizzen_core::State, &dyn View, &dyn Room) -> ReadResult<T>
+        + Send
+        + 'static,
     ) -> Result<T, Error>
     where
         Q: Send + 'static,
         T: Send + 'static,
     {
-        let read = move || {
+        let read = move |published: &Published<E::Snapshot>, room: &Grant| {
             let check = Check::new(&published.auth, &by);
-            answer(&question, check, &published.state, &published.rows)
+            answer(&question, check, &published.state, &published.rows, room)
         };
-        let answer = self.workers.run(read).await.map_err(|_| Error::Stopped)?;
-        Ok(answer??)
+        let (answer, room) = self.with_room(published, read).await?;
+        match answer? {
+            Err(refusal) => Err(refused(refusal, &room)),
+            Ok(answer) => Ok(answer),
+        }
+    }
+
+    /// Reads on a thread that may wait for the disk, with room for what it reads.
+    async fn with_room<T: Send + 'static>(
+        &self,
+        published: Arc<Published<E::Snapshot>>,
+        read: impl FnOnce(&Published<E::Snapshot>, &Grant) -> T + Send + 'static,
+    ) -> Result<(T, Grant), Error> {
+        // Whoever waits for a thread keeps a sight of all rows.
+        let Ok(place) = self.reads.clone().try_acquire_owned() else {
+            return Err(Error::TooManyRequests);
+        };
+        let room = self.memory.grant();
+        let read = move || {
+            let found = read(&published, &room);
+            drop(place);
+            (found, room)
+        };
+        self.workers.run(read).await.map_err(|_| Error::Stopped)
     }
 
     /// Proposes and waits for the outcome. Proposes again only what no member
-    /// appended.
-    async fn submit(&self, by: By, body: Body) -> Result<Answer, Error> {
+    /// appended. `room`: what the answer was found to need; nothing if that is little.
+    async fn submit(&self, by: By, body: Body, room: Option<Grant>) -> Result<Reply, Error> {
         if self
             .group
             .committed_index()
@@ -518,7 +595,7 @@ impl<E: Engine> Server<E> {
             return Err(Error::TooManyRequests);
         }
         let deadline = Instant::now() + self.request_limit;
-        let mut waiter = self.waiters.register()?;
+        let mut waiter = self.waiters.register(room)?;
         let proposal = Proposal {
             id: waiter.id(),
             by,
@@ -549,6 +626,7 @@ impl<E: Engine> Server<E> {
                     }
                 };
                 match submitted {
+                    Submitted::Busy => return Err(Error::TooManyRequests),
                     Submitted::Refused => read_index::retry(&mut leader, deadline).await?,
                     // Applied on the leader, and soon here; or perhaps never.
                     Submitted::Done | Submitted::Unknown => return waiter.answer().await,
@@ -559,7 +637,7 @@ impl<E: Engine> Server<E> {
             Ok(Err(Error::Timeout)) | Err(_) if self.group.leader() != Some(first_leader) => {
                 Err(Error::TimeoutLeaderFailure)
             }
-            Ok(outcome) => outcome,
+            Ok(outcome) => outcome?.reply,
             Err(_) => Err(Error::Timeout),
         }
     }
@@ -586,12 +664,9 @@ impl<E: Engine> Server<E> {
 
     pub async fn report(&self) -> Result<Report, Error> {
         let alarms = self
-            .aside(
-                self.published.load_full(),
-                By::Store,
-                (),
-                |(), _, _, view| Ok(Ok(mizzen_core::alarms(view)?)),
-            )
+            .read(&Caller::default(), (), |(), _, _, view, _| {
+                Ok(Ok(mizzen_core::alarms(view)?))
+            })
             .await?;
         let sizes = self.published.load().state.sizes();
         Ok(Report {
@@ -604,6 +679,7 @@ impl<E: Engine> Server<E> {
 
     /// Leaves the group and makes the rows durable.
     pub async fn stop(&self) -> io::Result<()> {
+        self.owner.stop();
         self.group.shutdown().await?;
         let engine = self.engine.clone();
         let flushed = self.workers.run(move || engine.flush()).await?;
@@ -620,7 +696,33 @@ impl<E: Engine> Server<E> {
 impl<E: Engine> Drop for Server<E> {
     /// The thread that tells watches would wait for ever.
     fn drop(&mut self) {
+        self.owner.stop();
         self.watches.stop();
+    }
+}
+
+/// The budget of replies, and those who wait for one.
+fn waiting(member: u64, budget: Budget) -> (Arc<Memory>, Arc<Waiters>) {
+    let memory = Memory::new(budget.replies, budget.reply);
+    let waiters = Waiters::new(member, rand::random(), budget.proposals, memory.clone());
+    (memory, Arc::new(waiters))
+}
+
+/// The rows for a read on a thread that serves clients.
+fn brief<S: Snapshot>(published: &Published<S>) -> view::Brief<S> {
+    view::Brief::new(
+        published.rows.in_memory(),
+        limits::INLINE_ROWS,
+        limits::INLINE_BYTES,
+    )
+}
+
+/// A refusal before anything was changed: who finds no room because of others may
+/// come again.
+fn refused(refusal: mizzen_core::Error, room: &Grant) -> Error {
+    match room.refused() {
+        Some(NoRoom::Busy) => Error::TooManyRequests,
+        Some(NoRoom::TooLarge) | None => Error::Refused(refusal),
     }
 }
 

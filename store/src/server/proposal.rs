@@ -25,7 +25,7 @@ pub enum Body {
     /// Leases whose time has run out: each ends in a revision of its own.
     Expiry(Vec<i64>),
     /// Users and roles.
-    Auth(auth::Change),
+    Auth(auth::AuthChange),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,7 +72,7 @@ impl Body {
                 }
                 Body::Expiry(ids.iter().map(|id| i64::from_be_bytes(*id)).collect())
             }
-            AUTH => Body::Auth(auth::Change::decode(bytes).map_err(malformed)?),
+            AUTH => Body::Auth(auth::AuthChange::decode(bytes).map_err(malformed)?),
             kind => return Err(DecodeError(format!("kind {kind}"))),
         })
     }
@@ -152,7 +152,7 @@ mod tests {
 
     #[test]
     fn who_asks_is_found_again() {
-        let change = auth::Change::RoleAdd { name: "r".into() };
+        let change = auth::AuthChange::RoleAdd { name: "r".into() };
         for by in [By::Store, By::Nobody, by(""), by("a user")] {
             for body in [
                 Body::Auth(change.clone()),
@@ -197,7 +197,7 @@ mod tests {
                 number: 9,
             },
             by: by("u"),
-            body: Body::Auth(auth::Change::UserDelete { name: "v".into() }),
+            body: Body::Auth(auth::AuthChange::UserDelete { name: "v".into() }),
         };
         let bytes = proposal.encode(level::NEWEST).content();
         for length in 0..bytes.len() {

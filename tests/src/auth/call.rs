@@ -42,10 +42,10 @@ pub enum Call {
 }
 
 /// The body of an answer without its header, or code and text of a refusal.
-pub type Outcome = Result<String, (i32, String)>;
+pub type CallResult = Result<String, (i32, String)>;
 
 /// One server and the tokens it has given out.
-pub struct Side {
+pub struct Asked {
     channel: Channel,
     tokens: BTreeMap<String, String>,
 }
@@ -69,7 +69,7 @@ macro_rules! shown {
     };
 }
 
-impl Side {
+impl Asked {
     pub fn new(channel: Channel) -> Self {
         Self {
             channel,
@@ -89,7 +89,7 @@ impl Side {
     }
 
     /// Makes `call` as `user` (`None`: without credentials).
-    pub async fn make(&mut self, user: Option<&str>, call: &Call) -> Result<Outcome> {
+    pub async fn make(&mut self, user: Option<&str>, call: &Call) -> Result<CallResult> {
         match call {
             Call::Range(_)
             | Call::Put(_)
@@ -103,7 +103,7 @@ impl Side {
         }
     }
 
-    async fn keys(&self, user: Option<&str>, call: &Call) -> Result<Outcome> {
+    async fn keys(&self, user: Option<&str>, call: &Call) -> Result<CallResult> {
         let mut kv = KvClient::new(self.channel.clone());
         Ok(match call {
             Call::Range(range) => shown!(kv.range(self.request(user, range.clone())?).await),
@@ -123,7 +123,7 @@ impl Side {
         })
     }
 
-    async fn leases(&self, user: Option<&str>, call: &Call) -> Result<Outcome> {
+    async fn leases(&self, user: Option<&str>, call: &Call) -> Result<CallResult> {
         let mut leases = LeaseClient::new(self.channel.clone());
         Ok(match call {
             Call::LeaseGrant(id) => {
@@ -153,7 +153,7 @@ impl Side {
         })
     }
 
-    async fn users(&mut self, user: Option<&str>, call: &Call) -> Result<Outcome> {
+    async fn users(&mut self, user: Option<&str>, call: &Call) -> Result<CallResult> {
         let mut auth = AuthClient::new(self.channel.clone());
         macro_rules! ask {
             ($method:ident, $message:expr) => {{

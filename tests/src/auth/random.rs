@@ -52,11 +52,11 @@ pub fn beginning() -> Vec<Call> {
     ]
 }
 
-pub struct Generator {
+pub struct Chance {
     chance: StdRng,
 }
 
-impl Generator {
+impl Chance {
     pub fn new(seed: u64) -> Self {
         Self {
             chance: StdRng::seed_from_u64(seed),

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use super::{
-    Auth, By, Change, Check, Name, Permission, ROOT, Refusal, Role, TokenDigest, User, check_name,
-    rows,
+    Auth, AuthChange, By, Check, Name, Permission, ROOT, Refusal, Role, TokenDigest, User,
+    check_name, rows,
 };
 use crate::{
     limits,
@@ -23,10 +23,10 @@ pub struct TokenGrant {
     pub digest: TokenDigest,
 }
 
-impl Change {
+impl AuthChange {
     /// Whether whoever asks must have the root role.
     fn needs_root(&self) -> bool {
-        !matches!(self, Change::Token(_))
+        !matches!(self, AuthChange::Token(_))
     }
 }
 
@@ -36,33 +36,33 @@ impl Auth {
         &mut self,
         overlay: &mut Overlay<'_, V>,
         by: &By,
-        change: &Change,
+        change: &AuthChange,
     ) -> Result<(), Refusal> {
         if change.needs_root() {
             Check::new(self, by).root()?;
         }
         match change {
-            Change::Enable => {
+            AuthChange::Enable => {
                 if !self.enabled {
                     self.check_root()?;
                     self.enabled = true;
                     self.save(overlay);
                 }
             }
-            Change::Disable => {
+            AuthChange::Disable => {
                 if self.enabled {
                     self.enabled = false;
                     self.changed(overlay);
                 }
             }
-            Change::UserAdd { name, password } => {
+            AuthChange::UserAdd { name, password } => {
                 let user = User {
                     password: password.clone(),
                     roles: Vec::new(),
                 };
                 self.add_user(overlay, name, user)?;
             }
-            Change::UserDelete { name } => {
+            AuthChange::UserDelete { name } => {
                 if self.enabled && name.as_ref() == ROOT {
                     return Err(Refusal::InvalidManagement);
                 }
@@ -70,7 +70,7 @@ impl Auth {
                 self.remove_user(overlay, name);
                 self.changed(overlay);
             }
-            Change::UserChangePassword { name, password } => {
+            AuthChange::UserChangePassword { name, password } => {
                 let mut user = self.find_user(name)?.clone();
                 if user.password.is_some() {
                     user.password = Some(password.clone());
@@ -78,14 +78,14 @@ impl Auth {
                 self.put_user(overlay, name, user)?;
                 self.changed(overlay);
             }
-            Change::UserGrantRole { user, role } => self.grant_role(overlay, user, role)?,
-            Change::UserRevokeRole { user, role } => self.revoke_role(overlay, user, role)?,
-            Change::RoleAdd { name } => self.add_role(overlay, name)?,
-            Change::RoleDelete { name } => self.delete_role(overlay, name)?,
-            Change::RoleGrantPermission { role, permission } => {
+            AuthChange::UserGrantRole { user, role } => self.grant_role(overlay, user, role)?,
+            AuthChange::UserRevokeRole { user, role } => self.revoke_role(overlay, user, role)?,
+            AuthChange::RoleAdd { name } => self.add_role(overlay, name)?,
+            AuthChange::RoleDelete { name } => self.delete_role(overlay, name)?,
+            AuthChange::RoleGrantPermission { role, permission } => {
                 self.grant_permission(overlay, role, permission.as_ref())?;
             }
-            Change::RoleRevokePermission {
+            AuthChange::RoleRevokePermission {
                 role,
                 key,
                 range_end,
@@ -101,7 +101,7 @@ impl Auth {
                 self.put_role(overlay, role, Role::new(kept))?;
                 self.changed(overlay);
             }
-            Change::Token(grant) => self.check_token(grant)?,
+            AuthChange::Token(grant) => self.check_token(grant)?,
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::{
-    By, Change, Name, PasswordHash, TokenDigest, TokenGrant,
+    AuthChange, By, Name, PasswordHash, TokenDigest, TokenGrant,
     rows::{permission, put_permission},
 };
 use crate::{
@@ -72,7 +72,7 @@ fn hash(reader: &mut Reader<'_>) -> Option<PasswordHash> {
     Some(PasswordHash(Bytes::copy_from_slice(reader.bytes()?)))
 }
 
-impl Change {
+impl AuthChange {
     pub fn encode(&self) -> Bytes {
         let mut out = BytesMut::with_capacity(128);
         let mut put = |kind: u8, parts: &[&[u8]]| {
@@ -82,37 +82,37 @@ impl Change {
             }
         };
         match self {
-            Change::Enable => put(ENABLE, &[]),
-            Change::Disable => put(DISABLE, &[]),
-            Change::UserAdd { name, password } => match password {
+            AuthChange::Enable => put(ENABLE, &[]),
+            AuthChange::Disable => put(DISABLE, &[]),
+            AuthChange::UserAdd { name, password } => match password {
                 Some(hash) => put(USER_ADD, &[name.as_bytes(), &hash.0]),
                 None => put(USER_ADD_NO_PASSWORD, &[name.as_bytes()]),
             },
-            Change::UserDelete { name } => put(USER_DELETE, &[name.as_bytes()]),
-            Change::UserChangePassword { name, password } => {
+            AuthChange::UserDelete { name } => put(USER_DELETE, &[name.as_bytes()]),
+            AuthChange::UserChangePassword { name, password } => {
                 put(USER_CHANGE_PASSWORD, &[name.as_bytes(), &password.0]);
             }
-            Change::UserGrantRole { user, role } => {
+            AuthChange::UserGrantRole { user, role } => {
                 put(USER_GRANT_ROLE, &[user.as_bytes(), role.as_bytes()]);
             }
-            Change::UserRevokeRole { user, role } => {
+            AuthChange::UserRevokeRole { user, role } => {
                 put(USER_REVOKE_ROLE, &[user.as_bytes(), role.as_bytes()]);
             }
-            Change::RoleAdd { name } => put(ROLE_ADD, &[name.as_bytes()]),
-            Change::RoleDelete { name } => put(ROLE_DELETE, &[name.as_bytes()]),
-            Change::RoleGrantPermission { role, permission } => match permission {
+            AuthChange::RoleAdd { name } => put(ROLE_ADD, &[name.as_bytes()]),
+            AuthChange::RoleDelete { name } => put(ROLE_DELETE, &[name.as_bytes()]),
+            AuthChange::RoleGrantPermission { role, permission } => match permission {
                 Some(permission) => {
                     put(ROLE_GRANT_PERMISSION, &[role.as_bytes()]);
                     put_permission(&mut out, permission);
                 }
                 None => put(ROLE_GRANT_NOTHING, &[role.as_bytes()]),
             },
-            Change::RoleRevokePermission {
+            AuthChange::RoleRevokePermission {
                 role,
                 key,
                 range_end,
             } => put(ROLE_REVOKE_PERMISSION, &[role.as_bytes(), key, range_end]),
-            Change::Token(grant) => {
+            AuthChange::Token(grant) => {
                 put(TOKEN, &[grant.user.as_bytes(), &grant.digest.0]);
                 put_varint(&mut out, grant.revision);
             }
@@ -120,7 +120,7 @@ impl Change {
         out.freeze()
     }
 
-    pub fn decode(bytes: &[u8]) -> Result<Change, DecodeError> {
+    pub fn decode(bytes: &[u8]) -> Result<AuthChange, DecodeError> {
         let mut reader = Reader::new(bytes);
         match read(&mut reader) {
             Some(change) if reader.is_empty() => Ok(change),
@@ -129,53 +129,53 @@ impl Change {
     }
 }
 
-fn read(reader: &mut Reader<'_>) -> Option<Change> {
+fn read(reader: &mut Reader<'_>) -> Option<AuthChange> {
     Some(match reader.byte()? {
-        ENABLE => Change::Enable,
-        DISABLE => Change::Disable,
-        USER_ADD => Change::UserAdd {
+        ENABLE => AuthChange::Enable,
+        DISABLE => AuthChange::Disable,
+        USER_ADD => AuthChange::UserAdd {
             name: name(reader)?,
             password: Some(hash(reader)?),
         },
-        USER_ADD_NO_PASSWORD => Change::UserAdd {
+        USER_ADD_NO_PASSWORD => AuthChange::UserAdd {
             name: name(reader)?,
             password: None,
         },
-        USER_DELETE => Change::UserDelete {
+        USER_DELETE => AuthChange::UserDelete {
             name: name(reader)?,
         },
-        USER_CHANGE_PASSWORD => Change::UserChangePassword {
+        USER_CHANGE_PASSWORD => AuthChange::UserChangePassword {
             name: name(reader)?,
             password: hash(reader)?,
         },
-        USER_GRANT_ROLE => Change::UserGrantRole {
+        USER_GRANT_ROLE => AuthChange::UserGrantRole {
             user: name(reader)?,
             role: name(reader)?,
         },
-        USER_REVOKE_ROLE => Change::UserRevokeRole {
+        USER_REVOKE_ROLE => AuthChange::UserRevokeRole {
             user: name(reader)?,
             role: name(reader)?,
         },
-        ROLE_ADD => Change::RoleAdd {
+        ROLE_ADD => AuthChange::RoleAdd {
             name: name(reader)?,
         },
-        ROLE_DELETE => Change::RoleDelete {
+        ROLE_DELETE => AuthChange::RoleDelete {
             name: name(reader)?,
         },
-        ROLE_GRANT_PERMISSION => Change::RoleGrantPermission {
+        ROLE_GRANT_PERMISSION => AuthChange::RoleGrantPermission {
             role: name(reader)?,
             permission: Some(permission(reader)?),
         },
-        ROLE_GRANT_NOTHING => Change::RoleGrantPermission {
+        ROLE_GRANT_NOTHING => AuthChange::RoleGrantPermission {
             role: name(reader)?,
             permission: None,
         },
-        ROLE_REVOKE_PERMISSION => Change::RoleRevokePermission {
+        ROLE_REVOKE_PERMISSION => AuthChange::RoleRevokePermission {
             role: name(reader)?,
             key: Bytes::copy_from_slice(reader.bytes()?),
             range_end: Bytes::copy_from_slice(reader.bytes()?),
         },
-        TOKEN => Change::Token(TokenGrant {
+        TOKEN => AuthChange::Token(TokenGrant {
             user: name(reader)?,
             digest: TokenDigest(reader.bytes()?.try_into().ok()?),
             revision: reader.varint()?,

@@ -103,7 +103,7 @@ impl Permission {
 
 /// A change of users, roles or of the switch, as it stands in the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Change {
+pub enum AuthChange {
     Enable,
     Disable,
     UserAdd {

@@ -152,7 +152,7 @@ mod tests {
                             range_end: end.clone().into(),
                         })
                         // What cannot be granted.
-                        .filter(|one| one.range_end.len() == 0
+                        .filter(|one| one.range_end.is_empty()
                             || one.range_end.as_ref() == [0]
                             || one.key < one.range_end)
                         .collect();

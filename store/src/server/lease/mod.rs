@@ -28,7 +28,11 @@ pub use peer::LeaseService;
 pub use primary::{Change, Primary};
 
 use super::{Body, Caller, Error, Server, published::SharedPublished, waiters::Waiters};
-use crate::{limits, raft::Group, workers::Workers};
+use crate::{
+    limits,
+    raft::Group,
+    workers::{self, Workers},
+};
 use asking::{Asking, Item};
 use keeper::{Checkpoints, Keeper};
 use rounds::{Answer, Question, Round, Rounds};
@@ -110,9 +114,9 @@ impl<E: Engine> Setup<E> {
             rounds,
             shortest_ttl: shortest_ttl(self.heartbeat, self.election_timeout),
             tasks: [
-                tokio::spawn(keeper.run(fail)).abort_handle(),
-                tokio::spawn(answering).abort_handle(),
-                tokio::spawn(asking.run(queue)).abort_handle(),
+                workers::spawn("leases", keeper.run(fail)).abort_handle(),
+                workers::spawn("rounds of leases", answering).abort_handle(),
+                workers::spawn("asking for leases", asking.run(queue)).abort_handle(),
             ],
         }
     }
@@ -170,8 +174,8 @@ impl<E: Engine> Server<E> {
             ttl: ttl.max(self.leases.shortest_ttl),
         };
         let by = self.identify(caller).await?;
-        self.submit(by, Body::Command(Command::LeaseGrant(grant)))
-            .await?
+        self.submit(by, Body::Command(Command::LeaseGrant(grant)), None)
+            .await
     }
 
     /// Ends a lease and deletes its keys.
@@ -179,7 +183,7 @@ impl<E: Engine> Server<E> {
         self.admit(caller)?;
         let by = self.identify(caller).await?;
         let command = Command::LeaseRevoke(LeaseRevoke { id });
-        self.submit(by, Body::Command(command)).await?
+        self.submit(by, Body::Command(command), None).await
     }
 
     /// Renews a lease and gives its time to live in seconds; `None` if there is
@@ -205,35 +209,45 @@ impl<E: Engine> Server<E> {
             return Ok(None);
         };
         self.read_index.wait().await?;
-        self.read_at_leisure(caller, (id, keys), move |(id, keys), check, _, view| {
-            if *keys && let Err(refusal) = check.told_keys(view, *id)? {
-                return Ok(Err(refusal));
-            }
-            // It may have ended since the leader was asked.
-            let Some(lease) = mizzen_core::lease(view, *id)? else {
-                return Ok(Ok(None));
-            };
-            let keys = match keys {
-                true => mizzen_core::lease_keys(view, *id)?,
-                false => Vec::new(),
-            };
-            Ok(Ok(Some(TimeToLive {
-                remaining,
-                granted: lease.ttl,
-                keys,
-            })))
-        })
+        self.read_at_leisure(
+            caller,
+            (id, keys),
+            move |(id, keys), check, _, view, room| {
+                if *keys && let Err(refusal) = check.told_keys(view, *id)? {
+                    return Ok(Err(refusal));
+                }
+                // It may have ended since the leader was asked.
+                let Some(lease) = mizzen_core::lease(view, *id)? else {
+                    return Ok(Ok(None));
+                };
+                let keys = match keys {
+                    true => mizzen_core::lease_keys(view, *id)?,
+                    false => Vec::new(),
+                };
+                if !room.take(keys.iter().map(Bytes::len).sum()) {
+                    return Ok(Err(mizzen_core::Error::ReplyTooLarge));
+                }
+                Ok(Ok(Some(TimeToLive {
+                    remaining,
+                    granted: lease.ttl,
+                    keys,
+                })))
+            },
+        )
         .await
     }
 
     /// The ids of all leases this member knows of.
     pub async fn leases(&self, caller: &Caller) -> Result<Vec<i64>, Error> {
         self.admit(caller)?;
-        self.read_at_leisure(caller, (), |(), check, _, view| {
+        self.read_at_leisure(caller, (), |(), check, _, view, room| {
             if let Err(refusal) = check.told_leases(view)? {
                 return Ok(Err(refusal));
             }
             let leases = mizzen_core::leases(view)?;
+            if !room.take(leases.len() * size_of::<i64>()) {
+                return Ok(Err(mizzen_core::Error::ReplyTooLarge));
+            }
             Ok(Ok(leases.into_iter().map(|(id, _)| id).collect()))
         })
         .await

@@ -1,0 +1,161 @@
+//! What `make run` starts and `make stop` stops, in a folder and on ports of
+//! its own.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use anyhow::{Context as _, Result, ensure};
+use mizzen_tests::cluster;
+use mizzen_tests::skip::{self, Why};
+
+struct Script {
+    run: PathBuf,
+    ports: Vec<u16>,
+}
+
+impl Script {
+    fn call(&self, argument: &str) -> Result<Output> {
+        let ports = |range: std::ops::Range<usize>| {
+            let ports = self.ports[range].iter().map(u16::to_string);
+            ports.collect::<Vec<_>>().join(" ")
+        };
+        Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("../store/run.sh"))
+            .arg(argument)
+            .env("MIZZEN", cluster::mizzen()?)
+            .env("MIZZEN_CERTS", cluster::certs()?)
+            .env("MIZZEN_APISERVER", cluster::apiserver()?)
+            .env("RUN", &self.run)
+            .env("CLIENTS", ports(0..3))
+            .env("PEERS", ports(3..6))
+            .env("APIS", ports(6..9))
+            .output()
+            .context("run store/run.sh")
+    }
+
+    fn ok(&self, argument: &str) -> Result<String> {
+        let output = self.call(argument)?;
+        let printed =
+            String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+        ensure!(
+            output.status.success(),
+            "store/run.sh {argument}: {printed}"
+        );
+        Ok(printed.into_owned())
+    }
+
+    fn kubectl(&self, kubeconfig: &str, arguments: &[&str]) -> Result<String> {
+        let output = Command::new("kubectl")
+            .env("KUBECONFIG", self.run.join(kubeconfig))
+            .env("KUBECACHEDIR", self.run.join("cache"))
+            .args(arguments)
+            .output()?;
+        let printed =
+            String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+        ensure!(
+            output.status.success(),
+            "kubectl {arguments:?} with {kubeconfig}: {printed}"
+        );
+        Ok(printed.into_owned())
+    }
+
+    /// The etcdctl line that was printed, by every etcdctl that is there.
+    fn etcdctl(&self, printed: &str) -> Result<()> {
+        let line = printed
+            .lines()
+            .find_map(|line| line.trim().strip_prefix("etcdctl --cacert"))
+            .with_context(|| format!("no line for etcdctl: {printed}"))?;
+        for program in cluster::find_tool("etcdctl") {
+            let output = Command::new("sh")
+                .arg("-c")
+                .arg(format!("{} --cacert{line}", program.display()))
+                .env("ETCDCTL_API", "3")
+                .output()?;
+            ensure!(
+                output.status.success(),
+                "{}{line}: {}",
+                program.display(),
+                String::from_utf8_lossy(&output.stderr)
+            );
+        }
+        Ok(())
+    }
+
+    /// No key is for others to read.
+    fn keys_are_private(&self) -> Result<()> {
+        let mut keys = 0;
+        for entry in std::fs::read_dir(self.run.join("pki"))? {
+            let path = entry?.path();
+            let files = if path.is_dir() {
+                std::fs::read_dir(&path)?
+                    .map(|file| Ok(file?.path()))
+                    .collect::<Result<Vec<_>>>()?
+            } else {
+                vec![path]
+            };
+            for file in files
+                .iter()
+                .filter(|file| file.extension().is_some_and(|extension| extension == "key"))
+            {
+                let mode = std::fs::metadata(file)?.permissions().mode() & 0o777;
+                ensure!(mode == 0o600, "{} is open: {mode:o}", file.display());
+                keys += 1;
+            }
+        }
+        ensure!(keys >= 10, "only {keys} keys");
+        Ok(())
+    }
+
+    fn pids(&self) -> Result<Vec<PathBuf>> {
+        let files = std::fs::read_dir(&self.run)?.map(|entry| Ok(entry?.path()));
+        let files: Result<Vec<PathBuf>> = files.collect();
+        Ok(files?
+            .into_iter()
+            .filter(|path| path.extension().is_some_and(|one| one == "pid"))
+            .collect())
+    }
+}
+
+fn exercise(script: &Script) -> Result<()> {
+    let printed = script.ok("start")?;
+    for expected in ["three replicas", "not authenticated", "kubeconfig"] {
+        ensure!(
+            printed.to_lowercase().contains(expected),
+            "it does not say {expected:?}: {printed}"
+        );
+    }
+    ensure!(script.pids()?.len() == 6, "six processes: {printed}");
+    script.etcdctl(&printed)?;
+    script.keys_are_private()?;
+    let again = script.ok("start")?;
+    ensure!(again.matches("runs already").count() == 6, "{again}");
+    if cluster::find_tool("kubectl").is_empty() {
+        skip::part("kubectl on what it started", &Why::program("kubectl"))?;
+    } else {
+        script.kubectl("kubeconfig", &["create", "configmap", "kept"])?;
+        for kubeconfig in ["kubeconfig", "kubeconfig-2", "kubeconfig-3"] {
+            script.kubectl(kubeconfig, &["get", "configmap", "kept"])?;
+        }
+    }
+    script.ok("stop")?;
+    ensure!(script.pids()?.is_empty(), "some are still there");
+    script.ok("start")?;
+    if !cluster::find_tool("kubectl").is_empty() {
+        script.kubectl("kubeconfig", &["get", "configmap", "kept"])?;
+    }
+    Ok(())
+}
+
+#[test]
+fn what_runs_by_make_run() -> Result<()> {
+    let folder = tempfile::Builder::new().prefix("run-").tempdir()?;
+    let script = Script {
+        run: folder.path().to_owned(),
+        ports: cluster::free_ports(9)?,
+    };
+    let result = exercise(&script);
+    let stopped = script.ok("stop").map(|_| ());
+    result.and(stopped).context(
+        "reproduce: cargo test --release -p mizzen-tests --test store what_runs_by_make_run",
+    )
+}
