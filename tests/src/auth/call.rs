@@ -77,8 +77,16 @@ impl Asked {
         }
     }
 
+    /// The tokens that were given out last, of one user each.
+    pub fn tokens(&self) -> impl Iterator<Item = &str> {
+        self.tokens.values().map(String::as_str)
+    }
+
     /// A request with the token of `user`, if that is somebody.
-    fn request<T>(&self, user: Option<&str>, message: T) -> Result<Request<T>> {
+    ///
+    /// # Errors
+    /// The token is no text.
+    pub fn request<T>(&self, user: Option<&str>, message: T) -> Result<Request<T>> {
         let mut request = Request::new(message);
         if let Some(user) = user {
             let token = self.tokens.get(user).map_or("never.1", String::as_str);

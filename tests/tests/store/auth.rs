@@ -5,6 +5,8 @@
 //! `cargo test --release -p mizzen-tests --test store auth`
 
 mod matrix;
+mod revoked;
+mod secrets;
 mod shapes;
 mod token;
 
