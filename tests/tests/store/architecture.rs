@@ -226,6 +226,7 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
         ("limits", &[][..]),
         ("version", &[]),
         ("url", &[]),
+        ("auth", &["limits", "workers"]),
         ("config", &["limits", "url", "version"]),
         ("descriptors", &["limits"]),
         // TLS between members is a way to dial them.
@@ -238,11 +239,15 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
         ("raft", &["limits", "workers"]),
         ("lease", &[]),
         ("watch", &["workers"]),
-        ("server", &["lease", "limits", "raft", "watch", "workers"]),
+        (
+            "server",
+            &["auth", "lease", "limits", "raft", "watch", "workers"],
+        ),
         ("concurrency", &["limits", "server", "watch"]),
         (
             "grpc",
             &[
+                "auth",
                 "concurrency",
                 "limits",
                 "server",
@@ -257,6 +262,7 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
         (
             "member",
             &[
+                "auth",
                 "config",
                 "descriptors",
                 "first_start",

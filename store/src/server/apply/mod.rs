@@ -3,3 +3,4 @@
 
 pub mod reclaim;
 pub mod thread;
+pub mod users;

@@ -2,10 +2,12 @@
 
 use std::io;
 
+use mizzen_core::auth::By;
 use mizzen_engine::Engine;
 
 use crate::raft::{self, Applied, PeerNode};
 use crate::server::model::{
+    level,
     members::Change,
     proposal::{Body, Proposal, RequestId},
     storage::Storage,
@@ -30,6 +32,7 @@ pub async fn force_new_cluster<E: Engine>(
             member: id,
             number: 0,
         },
+        by: By::Nobody,
         body: Body::Members(Change::Alone {
             id,
             peer_urls: peer_urls.clone(),
@@ -40,5 +43,5 @@ pub async fn force_new_cluster<E: Engine>(
         name: String::new(),
     };
     let (wal, recovered) = (&storage.wal, &mut storage.recovered);
-    raft::force_new_group(wal, recovered, id, node, vec![alone.encode()]).await
+    raft::force_new_group(wal, recovered, id, node, vec![alone.encode(level::own())]).await
 }

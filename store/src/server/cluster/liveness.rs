@@ -4,10 +4,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     time::Duration,
 };
 
@@ -16,7 +13,7 @@ use mizzen_proto::peer::{PingRequest, PingResponse, membership_client::Membershi
 use parking_lot::Mutex;
 use tokio::{sync::watch, time::Instant};
 
-use crate::{limits, raft::Group, workers};
+use crate::{limits, raft::Group, server::propose::space::Space, workers};
 
 /// A member that answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,29 +39,23 @@ enum Ping {
 pub struct Liveness {
     contacts: Mutex<BTreeMap<u64, Contact>>,
     removed: watch::Sender<bool>,
-    low_on_space: AtomicBool,
     cut_off: watch::Sender<Option<Instant>>,
 }
 
 impl Liveness {
-    pub fn start(group: Arc<Group>) -> Arc<Self> {
+    /// Starts pinging the others; `space` is told what they say of their disks.
+    pub fn start(group: Arc<Group>, space: Arc<Space>) -> Arc<Self> {
         let liveness = Arc::new(Self {
             contacts: Mutex::default(),
             removed: watch::channel(false).0,
-            low_on_space: AtomicBool::new(false),
             cut_off: watch::channel(None).0,
         });
-        workers::spawn("liveness", watch_peers(group, liveness.clone()));
+        workers::spawn("liveness", watch_peers(group, liveness.clone(), space));
         liveness
     }
 
     pub fn contact(&self, member: u64) -> Option<Contact> {
         self.contacts.lock().get(&member).copied()
-    }
-
-    /// Whether the disk of a member that answers is nearly full.
-    pub fn low_on_space(&self) -> bool {
-        self.low_on_space.load(Ordering::Relaxed)
     }
 
     /// Whether another member has said that this one was removed.
@@ -101,7 +92,8 @@ impl Liveness {
         });
     }
 
-    fn record(&self, sent: Instant, pings: &BTreeMap<u64, Ping>) {
+    /// Gives whether the disk of a member that answers is nearly full.
+    fn record(&self, sent: Instant, pings: &BTreeMap<u64, Ping>) -> bool {
         let mut answers = pings.values().filter_map(|ping| match ping {
             Ping::Answered(answer) => Some(answer),
             Ping::Late | Ping::Failed => None,
@@ -110,7 +102,6 @@ impl Liveness {
             self.removed.send_replace(true);
         }
         let low = answers.any(|answer| answer.low_on_space);
-        self.low_on_space.store(low, Ordering::Relaxed);
         let mut contacts = self.contacts.lock();
         let before = std::mem::take(&mut *contacts);
         let now = pings
@@ -133,6 +124,7 @@ impl Liveness {
             .collect();
         tell(&before, &now);
         *contacts = now;
+        low
     }
 }
 
@@ -146,7 +138,7 @@ fn tell(before: &BTreeMap<u64, Contact>, now: &BTreeMap<u64, Contact>) {
     }
 }
 
-async fn watch_peers(group: Arc<Group>, liveness: Arc<Liveness>) {
+async fn watch_peers(group: Arc<Group>, liveness: Arc<Liveness>, space: Arc<Space>) {
     let mut ticks = tokio::time::interval(limits::PING_INTERVAL);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -163,7 +155,7 @@ async fn watch_peers(group: Arc<Group>, liveness: Arc<Liveness>) {
             .into_iter()
             .map(async |id| (id, ping(group, id).await));
         let pings = future::join_all(pings).await.into_iter().collect();
-        liveness.record(sent, &pings);
+        space.see_others(liveness.record(sent, &pings));
         liveness.count(sent, group.id(), &configuration.voters);
     }
 }
@@ -201,7 +193,6 @@ mod tests {
         Liveness {
             contacts: Mutex::default(),
             removed: watch::channel(false).0,
-            low_on_space: AtomicBool::new(false),
             cut_off: watch::channel(None).0,
         }
     }

@@ -10,35 +10,37 @@ pub mod peer_service;
 pub mod reconcile;
 pub mod requests;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use mizzen_engine::Engine;
 use tokio::sync::watch;
 
-use super::model::published::SharedPublished;
-use crate::{raft::Group, workers};
+use super::{propose::Proposer, read::Reads};
+use crate::workers;
 use contact::LeaderContact;
 use leadership::Leadership;
 use liveness::Liveness;
 use reconcile::Reconciler;
+use requests::Requests;
 
 /// This member among the others.
 pub struct Cluster<E: Engine> {
-    pub liveness: Arc<Liveness>,
     pub contact: LeaderContact,
     pub leadership: Arc<Leadership<E>>,
+    pub requests: Requests<E>,
 }
 
 impl<E: Engine> Cluster<E> {
     /// Starts pinging the others, reconciling, and looking at the log's disk.
-    /// `limit`: how long a client waits.
+    /// `strict`: refuse changes that would endanger the quorum.
     pub fn start(
-        group: &Arc<Group>,
-        published: &SharedPublished<E>,
+        reads: &Arc<Reads<E>>,
+        proposer: &Arc<Proposer<E>>,
         applied: watch::Receiver<u64>,
-        limit: Duration,
+        strict: bool,
     ) -> Self {
-        let liveness = Liveness::start(group.clone());
+        let (group, published) = (&proposer.group, &proposer.published);
+        let liveness = Liveness::start(group.clone(), proposer.space.clone());
         let reconciler = Reconciler::<E> {
             group: group.clone(),
             published: published.clone(),
@@ -50,12 +52,25 @@ impl<E: Engine> Cluster<E> {
             group: group.clone(),
             liveness: liveness.clone(),
         };
-        let (group, published) = (group.clone(), published.clone());
-        let leadership = Leadership::start(group, published, liveness.clone(), limit);
-        Self {
+        let leadership = Leadership::start(
+            group.clone(),
+            published.clone(),
+            liveness.clone(),
+            proposer.limit,
+        );
+        let requests = Requests {
+            group: group.clone(),
+            published: published.clone(),
+            reads: reads.clone(),
+            proposer: proposer.clone(),
             liveness,
+            cluster_changed: proposer.cluster_changed.clone(),
+            strict,
+        };
+        Self {
             contact,
             leadership,
+            requests,
         }
     }
 }

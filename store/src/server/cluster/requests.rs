@@ -2,30 +2,51 @@
 
 use std::{
     hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher},
+    sync::Arc,
     time::Duration,
 };
 
+use mizzen_core::auth::By;
 use mizzen_engine::Engine;
 use mizzen_planted::bug;
 use mizzen_proto::peer::{ProgressRequest, membership_client::MembershipClient};
-use tokio::time::{Instant, timeout};
-
-use crate::server::{
-    Caller, Server,
-    error::Error,
-    leader,
-    model::{
-        members::{Attributes, Change, Member, Refusal},
-        proposal::Body,
-        published::Published,
-    },
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout},
 };
+
+use super::liveness::Liveness;
 use crate::{
     limits,
-    raft::{Configuration, Progress},
+    raft::{Configuration, Group, Progress},
+    server::{
+        error::Error,
+        leader,
+        model::{
+            caller::Caller,
+            members::{Attributes, Change, Member, Refusal},
+            proposal::Body,
+            published::{Published, SharedPublished},
+        },
+        propose::Proposer,
+        read::Reads,
+    },
 };
 
-impl<E: Engine> Server<E> {
+/// Calls about members.
+pub struct Requests<E: Engine> {
+    pub group: Arc<Group>,
+    pub published: SharedPublished<E>,
+    pub reads: Arc<Reads<E>>,
+    pub proposer: Arc<Proposer<E>>,
+    pub liveness: Arc<Liveness>,
+    /// See [`crate::server::apply::thread::Started::seldom`].
+    pub cluster_changed: watch::Receiver<()>,
+    /// Refuse changes that would endanger the quorum.
+    pub strict: bool,
+}
+
+impl<E: Engine> Requests<E> {
     /// Members by id, as this member has them.
     pub fn members(&self) -> Vec<Member> {
         self.published.load().members.iter().cloned().collect()
@@ -39,22 +60,25 @@ impl<E: Engine> Server<E> {
     }
 
     /// Adds a member that need not be up. Gives its id.
-    pub async fn member_add(
+    pub async fn add(
         &self,
         caller: &Caller,
         peer_urls: Vec<String>,
         learner: bool,
     ) -> Result<Member, Error> {
-        self.admit(caller)?;
-        self.read_index.refresh().await;
+        let by = self.reads.access.identify(caller).await?;
+        self.reads.index.refresh().await;
         self.may_add(learner)?;
         let id = bug!("member-id-reused", new_id() => BuildHasherDefault::<DefaultHasher>::default().hash_one(&peer_urls));
-        self.change_members(Change::Add {
-            id,
-            peer_urls: peer_urls.clone(),
-            learner,
-            learners_max: limits::LEARNERS,
-        })
+        self.change_members(
+            by,
+            Change::Add {
+                id,
+                peer_urls: peer_urls.clone(),
+                learner,
+                learners_max: limits::LEARNERS,
+            },
+        )
         .await?;
         self.settle(|group| group.nodes.contains_key(&id)).await;
         Ok(Member {
@@ -65,11 +89,11 @@ impl<E: Engine> Server<E> {
         })
     }
 
-    pub async fn member_remove(&self, caller: &Caller, id: u64) -> Result<(), Error> {
-        self.admit(caller)?;
-        self.read_index.refresh().await;
+    pub async fn remove(&self, caller: &Caller, id: u64) -> Result<(), Error> {
+        let by = self.reads.access.identify(caller).await?;
+        self.reads.index.refresh().await;
         self.may_remove(id)?;
-        self.change_members(Change::Remove { id }).await?;
+        self.change_members(by, Change::Remove { id }).await?;
         if id != self.group.id() {
             self.settle(|group| !group.joint && !group.nodes.contains_key(&id))
                 .await;
@@ -77,17 +101,20 @@ impl<E: Engine> Server<E> {
         Ok(())
     }
 
-    pub async fn member_update(
+    pub async fn update(
         &self,
         caller: &Caller,
         id: u64,
         peer_urls: Vec<String>,
     ) -> Result<(), Error> {
-        self.admit(caller)?;
-        self.change_members(Change::Update {
-            id,
-            peer_urls: peer_urls.clone(),
-        })
+        let by = self.reads.access.identify(caller).await?;
+        self.change_members(
+            by,
+            Change::Update {
+                id,
+                peer_urls: peer_urls.clone(),
+            },
+        )
         .await?;
         self.settle(|group| {
             group
@@ -99,9 +126,9 @@ impl<E: Engine> Server<E> {
         Ok(())
     }
 
-    pub async fn member_promote(&self, caller: &Caller, id: u64) -> Result<(), Error> {
-        self.admit(caller)?;
-        self.read_index.refresh().await;
+    pub async fn promote(&self, caller: &Caller, id: u64) -> Result<(), Error> {
+        let by = self.reads.access.identify(caller).await?;
+        self.reads.index.refresh().await;
         if self.published.load().members.get(id).is_none() {
             return Err(Refusal::NotFound.into());
         }
@@ -112,7 +139,7 @@ impl<E: Engine> Server<E> {
             return Err(Error::LearnerNotReady);
         }
         self.may_promote()?;
-        self.change_members(Change::Promote { id }).await?;
+        self.change_members(by, Change::Promote { id }).await?;
         self.settle(|group| group.votes(id)).await;
         Ok(())
     }
@@ -121,7 +148,7 @@ impl<E: Engine> Server<E> {
     pub async fn announce(&self, attributes: Attributes) -> Result<(), Error> {
         loop {
             let change = Change::Announce(attributes.clone());
-            match self.change_members(change).await {
+            match self.change_members(By::Nobody, change).await {
                 Err(
                     Error::Timeout
                     | Error::TimeoutLeaderFailure
@@ -137,7 +164,7 @@ impl<E: Engine> Server<E> {
     /// can rely on it as clients think it can.
     pub async fn voting(&self) {
         let id = self.group.id();
-        let mut seldom = self.seldom.clone();
+        let mut cluster_changed = self.cluster_changed.clone();
         loop {
             let published = self.published.load_full();
             let votes = published.members.voters().any(|member| member.id == id);
@@ -149,7 +176,7 @@ impl<E: Engine> Server<E> {
             // group, nothing changes any more.
             let followed = |group: &Configuration| group.votes(id);
             let stopped = tokio::select! {
-                changed = seldom.changed() => changed.is_err(),
+                changed = cluster_changed.changed() => changed.is_err(),
                 voter = self.group.wait_configuration(followed) => !voter,
             };
             if stopped {
@@ -160,8 +187,8 @@ impl<E: Engine> Server<E> {
 
     /// Resolves when this member is no member any more.
     pub fn removed(&self) -> impl Future<Output = ()> + use<E> {
-        let mut told = self.cluster.liveness.removed();
-        let mut seldom = self.seldom.clone();
+        let mut told = self.liveness.removed();
+        let mut cluster_changed = self.cluster_changed.clone();
         let published = self.published.clone();
         let group = self.group.clone();
         async move {
@@ -181,7 +208,7 @@ impl<E: Engine> Server<E> {
                 let changed = tokio::select! {
                     biased;
                     changed = told.changed() => changed,
-                    changed = seldom.changed() => changed,
+                    changed = cluster_changed.changed() => changed,
                 };
                 if changed.is_err() {
                     return std::future::pending().await;
@@ -190,8 +217,11 @@ impl<E: Engine> Server<E> {
         }
     }
 
-    async fn change_members(&self, change: Change) -> Result<(), Error> {
-        self.submit(Body::Members(change), None).await.map(drop)
+    async fn change_members(&self, by: By, change: Change) -> Result<(), Error> {
+        self.proposer
+            .submit(by, Body::Members(change), None)
+            .await
+            .map(drop)
     }
 
     /// The change is decided; waits a while for the Raft group to follow, so
@@ -205,7 +235,7 @@ impl<E: Engine> Server<E> {
 
     /// How far members have come, asked of the leader.
     async fn progress(&self) -> Result<Progress, Error> {
-        let deadline = Instant::now() + self.request_limit;
+        let deadline = Instant::now() + self.proposer.limit;
         leader::ask(&self.group, deadline, |leader| self.progress_of(leader)).await
     }
 
@@ -226,7 +256,7 @@ impl<E: Engine> Server<E> {
     }
 
     fn may_add(&self, learner: bool) -> Result<(), Error> {
-        if !self.strict_reconfig {
+        if !self.strict {
             return Ok(());
         }
         let (voters, started) = self.count(None);
@@ -242,7 +272,7 @@ impl<E: Engine> Server<E> {
     }
 
     fn may_remove(&self, id: u64) -> Result<(), Error> {
-        if !self.strict_reconfig {
+        if !self.strict {
             return Ok(());
         }
         let published = self.published.load();
@@ -260,7 +290,7 @@ impl<E: Engine> Server<E> {
             return Err(Error::NotEnoughStarted);
         }
         // Who is down is no part of a working majority.
-        if id != self.group.id() && self.cluster.liveness.contact(id).is_none() {
+        if id != self.group.id() && self.liveness.contact(id).is_none() {
             return Ok(());
         }
         let voters = published.members.voters().count();
@@ -272,7 +302,7 @@ impl<E: Engine> Server<E> {
 
     fn may_promote(&self) -> Result<(), Error> {
         let (voters, started) = self.count(None);
-        if self.strict_reconfig && started + 1 < quorum(voters + 1) {
+        if self.strict && started + 1 < quorum(voters + 1) {
             return Err(Error::NotEnoughStarted);
         }
         Ok(())
@@ -299,7 +329,6 @@ impl<E: Engine> Server<E> {
         let connected = published.members.voters().filter(|member| {
             member.id == self.group.id()
                 || self
-                    .cluster
                     .liveness
                     .contact(member.id)
                     .is_some_and(|contact| now.duration_since(contact.since) > HEALTHY)

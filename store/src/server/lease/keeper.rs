@@ -7,7 +7,7 @@
 use std::{io, sync::Arc, time::Duration};
 
 use futures::future;
-use mizzen_core::{Command, LeaseCheckpoint, ViewError};
+use mizzen_core::{Command, LeaseCheckpoint, ViewError, auth::By};
 use mizzen_engine::Engine;
 use tokio::{sync::watch, time::sleep};
 
@@ -18,6 +18,7 @@ use crate::{
     raft::{Group, Submitted},
     server::{
         model::{
+            level,
             proposal::{Body, Proposal},
             published::SharedPublished,
         },
@@ -254,9 +255,11 @@ impl Checkpoints {
     async fn propose(&self, term: u64, body: Body) -> Submitted {
         let payload = Proposal {
             id: self.waiters.unanswered(),
+            // No client's, whatever it is: that needs not be said.
+            by: By::Nobody,
             body,
         }
-        .encode();
+        .encode(level::own());
         self.group.propose_in(term, payload).await
     }
 

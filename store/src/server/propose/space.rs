@@ -14,10 +14,10 @@ use std::{
     },
 };
 
-use mizzen_core::{Alarm, AlarmKind, Command, Reply, SetAlarm};
+use mizzen_core::Command;
 use mizzen_engine::Engine;
 
-use crate::server::{Caller, Server, error::Error, model::proposal::Body};
+use crate::server::error::Error;
 use crate::{
     limits,
     workers::{self, Workers},
@@ -47,6 +47,8 @@ enum Room {
 pub struct Space {
     room: AtomicU8,
     stalled: AtomicBool,
+    /// Another member says that its disk is nearly full.
+    others_low: AtomicBool,
 }
 
 impl DiskSpace {
@@ -88,8 +90,13 @@ impl Space {
         self.room() != Room::Enough
     }
 
-    /// `others_low`: another member is low on space.
-    fn check(&self, command: &Command, others_low: bool) -> Result<(), Error> {
+    /// What the other members say of their disks.
+    pub fn see_others(&self, low: bool) {
+        self.others_low.store(low, Ordering::Relaxed);
+    }
+
+    /// Refuses a command for which there is no room.
+    pub fn check(&self, command: &Command) -> Result<(), Error> {
         let room = self.room();
         let gives_back = matches!(command, Command::Compact(_) | Command::Alarm(_));
         if room == Room::Nothing && !gives_back {
@@ -98,7 +105,7 @@ impl Space {
         if !command.needs_space() {
             return Ok(());
         }
-        if room != Room::Enough || others_low {
+        if room != Room::Enough || self.others_low.load(Ordering::Relaxed) {
             Err(Error::DiskFull)
         } else if self.stalled.load(Ordering::Relaxed) {
             Err(Error::TooManyRequests)
@@ -147,73 +154,6 @@ async fn watch<E: Engine>(space: Arc<Space>, engine: Arc<E>, look: LookAtDisk, w
     }
 }
 
-impl<E: Engine> Server<E> {
-    /// The quota of `--quota-backend-bytes`; none if there is no limit.
-    pub fn quota(&self) -> Option<u64> {
-        self.quota
-    }
-
-    /// All alarms of the cluster.
-    pub async fn alarms(&self, caller: &Caller) -> Result<Vec<Alarm>, Error> {
-        self.linearize(caller).await?;
-        self.read_at_leisure((), |(), _, view, _| Ok(Ok(mizzen_core::alarms(view)?)))
-            .await
-    }
-
-    /// Raises an alarm or ends it; gives it back unless there was none to end.
-    pub async fn set_alarm(&self, caller: &Caller, set: SetAlarm) -> Result<Vec<Alarm>, Error> {
-        self.admit(caller)?;
-        match self
-            .submit(Body::Command(Command::Alarm(set)), None)
-            .await?
-        {
-            Reply::Alarm { alarms, .. } => Ok(alarms),
-            _ => Ok(Vec::new()),
-        }
-    }
-
-    /// Refuses a command for which there is no room. `bytes`: what it adds.
-    pub(in crate::server) async fn check_space(
-        &self,
-        command: &Command,
-        bytes: usize,
-    ) -> Result<(), Error> {
-        self.space
-            .check(command, self.cluster.liveness.low_on_space())?;
-        if !command.needs_space() {
-            return Ok(());
-        }
-        let (retained, alarmed) = {
-            let state = self.published.load().state;
-            (state.sizes().retained(), state.alarms().no_space())
-        };
-        let retained = u64::try_from(retained).unwrap_or(0);
-        let after = retained.saturating_add(bytes as u64);
-        if self.quota.is_none_or(|quota| after <= quota) {
-            return Ok(());
-        }
-        if !alarmed {
-            tracing::warn!(
-                retained_bytes = retained,
-                quota_bytes = self.quota,
-                "the quota is exceeded: raising an alarm"
-            );
-            let alarm = Command::Alarm(SetAlarm {
-                alarm: Alarm {
-                    kind: AlarmKind::NoSpace,
-                    member: self.group.id(),
-                },
-                active: true,
-            });
-            // Whether or not the others learn of it, this member has no room.
-            if let Err(error) = Box::pin(self.submit(Body::Command(alarm), None)).await {
-                tracing::warn!(%error, "the alarm was not raised");
-            }
-        }
-        Err(mizzen_core::Error::NoSpace.into())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use mizzen_core::{Compaction, DeleteRange, Put};
@@ -228,6 +168,7 @@ mod tests {
         let space = |room: Room, stalled| Space {
             room: AtomicU8::new(room as u8),
             stalled: AtomicBool::new(stalled),
+            others_low: AtomicBool::new(false),
         };
         let full = Err(Error::DiskFull);
         let cases = [
@@ -255,7 +196,8 @@ mod tests {
         ];
         for (space, others_low, expected) in cases {
             for (command, expected) in [&put, &delete, &compact].into_iter().zip(expected) {
-                assert_eq!(space.check(command, others_low), expected, "{command:?}");
+                space.see_others(others_low);
+                assert_eq!(space.check(command), expected, "{command:?}");
             }
         }
     }

@@ -253,6 +253,7 @@ impl Birth {
                     free: 1 << 40,
                 })
             }),
+            auth: crate::auth::AuthConfig::default(),
         }
     }
 }
