@@ -288,13 +288,13 @@ impl<E: Engine> Server<E> {
 
     /// Makes `to` the leader; returns when it is.
     pub async fn move_leader(&self, to: u64) -> Result<(), Error> {
-        self.cluster.leadership.move_to(to).await
+        self.cluster.handover.move_to(to).await
     }
 
     /// If this member leads, has the voter that is nearest lead instead. Tries
     /// all voters that are up; gives up after a while.
     pub async fn hand_over(&self) {
-        self.cluster.leadership.hand_over(Drain::Wait).await;
+        self.cluster.handover.hand_over(Drain::Wait).await;
     }
 
     /// What this member tells its peers of the cluster.

@@ -3,8 +3,8 @@
 
 pub mod contact;
 pub mod force_new;
+pub mod handover;
 pub mod join;
-pub mod leadership;
 pub mod liveness;
 pub mod peer_service;
 pub mod reconcile;
@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use super::model::published::SharedPublished;
 use crate::{raft::Group, workers};
 use contact::LeaderContact;
-use leadership::Leadership;
+use handover::Handover;
 use liveness::Liveness;
 use reconcile::Reconciler;
 
@@ -26,7 +26,7 @@ use reconcile::Reconciler;
 pub struct Cluster<E: Engine> {
     pub liveness: Arc<Liveness>,
     pub contact: LeaderContact,
-    pub leadership: Arc<Leadership<E>>,
+    pub handover: Arc<Handover<E>>,
 }
 
 impl<E: Engine> Cluster<E> {
@@ -51,11 +51,11 @@ impl<E: Engine> Cluster<E> {
             liveness: liveness.clone(),
         };
         let (group, published) = (group.clone(), published.clone());
-        let leadership = Leadership::start(group, published, liveness.clone(), limit);
+        let handover = Handover::start(group, published, liveness.clone(), limit);
         Self {
             liveness,
             contact,
-            leadership,
+            handover,
         }
     }
 }
