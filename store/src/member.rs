@@ -235,7 +235,7 @@ async fn serve(config: Config, descriptors: Descriptors, clients: &Handle) -> io
                 config.max_concurrent_streams,
                 {
                     let front = front.clone();
-                    move |session: &tls::Session| front.of(session.common_name.clone())
+                    move |session: &tls::TlsSession| front.of(session.common_name.clone())
                 },
                 stopping.clone(),
             );
