@@ -237,7 +237,7 @@ async fn serve(config: Config, descriptors: Descriptors, clients: &Handle) -> io
                 config.max_concurrent_streams,
                 {
                     let (front, users) = (front.clone(), config.client_tls.client_cert_auth);
-                    move |session: &tls::Session| {
+                    move |session: &tls::TlsSession| {
                         front.of(session.common_name.clone().filter(|_| users))
                     }
                 },

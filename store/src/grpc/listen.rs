@@ -29,7 +29,7 @@ use tokio::{
 use super::not_found;
 use crate::{
     limits,
-    tls::{Bound, Connection, Door, Session, Socket},
+    tls::{Bound, Connection, Door, Socket, TlsSession},
     workers,
 };
 
@@ -88,7 +88,7 @@ async fn finish(connections: impl Future) {
 pub async fn serve_clients<S: Service>(
     listener: Listener,
     streams: u32,
-    service: impl Fn(&Session) -> S + Clone + Send + 'static,
+    service: impl Fn(&TlsSession) -> S + Clone + Send + 'static,
     mut stop: watch::Receiver<bool>,
 ) {
     let config = mizzen_h2::Config {
@@ -125,7 +125,7 @@ pub async fn serve_clients<S: Service>(
 
 /// Serves a connection as long as its certificate is not revoked.
 async fn until_revoked<E>(
-    session: Session,
+    session: TlsSession,
     served: impl Future<Output = Result<(), E>>,
 ) -> Result<(), E> {
     tokio::select! {
@@ -322,7 +322,12 @@ mod tests {
         let address = bound.local_addr().expect("an address");
         let listener = Listener::new(Bound::Tcp(bound), Door::new(true, None, None), &places);
         let (stop, stopping) = watch::channel(false);
-        let serving = tokio::spawn(serve_clients(listener, 10, |_: &Session| Fragile, stopping));
+        let serving = tokio::spawn(serve_clients(
+            listener,
+            10,
+            |_: &TlsSession| Fragile,
+            stopping,
+        ));
         let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("a URL");
         let mut good = HealthClient::new(endpoint.connect().await.expect("connected"));
         let mut bad = HealthClient::new(endpoint.connect().await.expect("connected"));

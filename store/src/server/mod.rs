@@ -61,7 +61,7 @@ use cluster::Cluster;
 use lease::{Leases, Primary};
 use memory::Memory;
 use model::published::SharedPublished;
-use propose::{Proposer, forward::Forward, rehearsal::Rehearsal, space::Space, waiters::Waiters};
+use propose::{Proposer, ProposerSetup, space::Space, waiters::Waiters};
 use read::{Reads, read_index::ReadIndex};
 use users::Users;
 
@@ -193,30 +193,18 @@ impl<E: Transfer> Server<E> {
             config.request_bytes,
             workers,
         );
-        let proposer = Arc::new(Proposer {
+        let proposer = ProposerSetup {
             group: group.clone(),
-            published: published.clone(),
-            rehearsal: Rehearsal {
-                reads: reads.clone(),
-            },
-            reads: reads.clone(),
             waiters,
-            forward: Forward::start(group.clone()),
             space: Space::start(engine.clone(), config.disk, workers),
             cluster_changed: seldom.clone(),
             request_bytes: config.request_bytes,
             quota: config.quota,
             limit,
-        });
+        }
+        .start(&reads);
         let cluster = Cluster::start(&reads, &proposer, applied.clone(), config.strict_reconfig);
-        let reclaimed = apply::reclaim::start(
-            engine.clone(),
-            applier,
-            published.clone(),
-            seldom.clone(),
-            workers,
-            fail.clone(),
-        );
+        let reclaimed = apply::reclaim::start(applier, seldom, fail.clone());
         let leases = lease::Setup {
             group: group.clone(),
             primary,
@@ -228,13 +216,7 @@ impl<E: Transfer> Server<E> {
             workers,
         }
         .start(fail);
-        let users = Users {
-            published: published.clone(),
-            tokens,
-            reads: reads.clone(),
-            proposer: proposer.clone(),
-            cluster_changed: seldom,
-        };
+        let users = Users::new(tokens, &proposer);
         Ok(Arc::new(Self {
             owner: Owner::current(),
             group,
@@ -294,13 +276,13 @@ impl<E: Engine> Server<E> {
 
     /// Makes `to` the leader; returns when it is.
     pub async fn move_leader(&self, to: u64) -> Result<(), Error> {
-        self.cluster.leadership.move_to(to).await
+        self.cluster.handover.move_to(to).await
     }
 
     /// If this member leads, has the voter that is nearest lead instead. Tries
     /// all voters that are up; gives up after a while.
     pub async fn hand_over(&self) {
-        self.cluster.leadership.hand_over(Drain::Wait).await;
+        self.cluster.handover.hand_over(Drain::Wait).await;
     }
 
     /// What this member tells its peers of the cluster.

@@ -18,28 +18,28 @@ use crate::{
 /// Starts following the published state, until the applying thread stops. Gives
 /// the compaction up to which nothing is left to give back.
 pub fn start<E: Transfer>(
-    engine: Arc<E>,
     applier: Applier<E>,
-    published: SharedPublished<E>,
     seldom: watch::Receiver<()>,
-    workers: Workers,
     fail: impl Fn(&io::Error) + Send + Sync + 'static,
 ) -> watch::Receiver<i64> {
     let (reclaimed, seen) = watch::channel(0);
-    let compactor = run(engine, applier, published, seldom, reclaimed, workers, fail);
+    let compactor = run(applier, seldom, reclaimed, fail);
     workers::spawn("compactor", compactor);
     seen
 }
 
 async fn run<E: Transfer>(
-    engine: Arc<E>,
     applier: Applier<E>,
-    published: SharedPublished<E>,
     mut seldom: watch::Receiver<()>,
     reclaimed: watch::Sender<i64>,
-    workers: Workers,
     fail: impl Fn(&io::Error) + Send + Sync + 'static,
 ) {
+    let Applier {
+        engine,
+        published,
+        workers,
+        ..
+    } = applier.clone();
     let mut replaced = 0;
     loop {
         let (target, now) = {

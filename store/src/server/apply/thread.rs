@@ -77,9 +77,9 @@ type Job = (Work, oneshot::Sender<io::Result<()>>);
 /// time and the compactor one step, so the queue never holds more than two.
 pub struct Applier<E: Engine> {
     jobs: mpsc::Sender<Job>,
-    engine: Arc<E>,
-    published: SharedPublished<E>,
-    workers: Workers,
+    pub engine: Arc<E>,
+    pub published: SharedPublished<E>,
+    pub workers: Workers,
 }
 
 impl<E: Engine> Clone for Applier<E> {

@@ -3,8 +3,8 @@
 
 pub mod contact;
 pub mod force_new;
+pub mod handover;
 pub mod join;
-pub mod leadership;
 pub mod liveness;
 pub mod peer_service;
 pub mod reconcile;
@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use super::{propose::Proposer, read::Reads};
 use crate::workers;
 use contact::LeaderContact;
-use leadership::Leadership;
+use handover::Handover;
 use liveness::Liveness;
 use reconcile::Reconciler;
 use requests::Requests;
@@ -26,7 +26,7 @@ use requests::Requests;
 /// This member among the others.
 pub struct Cluster<E: Engine> {
     pub contact: LeaderContact,
-    pub leadership: Arc<Leadership<E>>,
+    pub handover: Arc<Handover<E>>,
     pub requests: Requests<E>,
 }
 
@@ -52,7 +52,7 @@ impl<E: Engine> Cluster<E> {
             group: group.clone(),
             liveness: liveness.clone(),
         };
-        let leadership = Leadership::start(
+        let handover = Handover::start(
             group.clone(),
             published.clone(),
             liveness.clone(),
@@ -69,7 +69,7 @@ impl<E: Engine> Cluster<E> {
         };
         Self {
             contact,
-            leadership,
+            handover,
             requests,
         }
     }

@@ -4,21 +4,20 @@
 
 use std::sync::OnceLock;
 
-use mizzen_core::{Command, auth::By};
-
-use super::proposal::Body;
-
 /// Levels this program knows, with the cluster version of etcd that clients are
 /// told for each.
 ///
 /// 1: the first. 2: alarms. 3: users and roles, and who asks.
 const LEVELS: [&str; 3] = ["3.6.0", "3.7.0", "3.7.0"];
 
+/// The level of alarms.
+pub const ALARMS: u32 = 2;
+
 /// The level of users and roles.
 pub const AUTH: u32 = 3;
 
 /// Entries of this level need no agreement.
-const FIRST: u32 = 1;
+pub const FIRST: u32 = 1;
 
 /// The highest level this program knows.
 pub const NEWEST: u32 = LEVELS.len() as u32;
@@ -38,19 +37,10 @@ pub fn own() -> u32 {
     *OWN.get_or_init(|| NEWEST)
 }
 
-/// The level that a proposal came with.
-pub fn of(by: &By, body: &Body) -> u32 {
-    match (by, body) {
-        (By::Store | By::User { .. }, _) | (_, Body::Auth(_)) => AUTH,
-        (By::Nobody, Body::Command(Command::Alarm(_))) => 2,
-        (By::Nobody, _) => FIRST,
-    }
-}
-
-/// Whether members that have agreed to `level`, or to none yet, may be sent
-/// `body`. Who asks is left out where they could not read it.
-pub fn allows(level: u32, body: &Body) -> bool {
-    of(&By::Nobody, body) <= level.max(FIRST)
+/// Whether members that have agreed to `agreed`, or to none yet, may be sent what
+/// belongs to `level`.
+pub fn allows(agreed: u32, level: u32) -> bool {
+    level <= agreed.max(FIRST)
 }
 
 /// What clients are told the cluster version is; `None` before the members

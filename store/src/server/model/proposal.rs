@@ -29,6 +29,17 @@ pub enum Body {
     Auth(auth::AuthChange),
 }
 
+impl Body {
+    /// The level of features that it came with, proposed by `by`.
+    pub fn level(&self, by: &By) -> u32 {
+        match (by, self) {
+            (By::Store | By::User { .. }, _) | (_, Body::Auth(_)) => level::AUTH,
+            (By::Nobody, Body::Command(Command::Alarm(_))) => level::ALARMS,
+            (By::Nobody, _) => level::FIRST,
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Proposal {
     pub id: RequestId,
@@ -115,7 +126,7 @@ impl Proposal {
                 .map_err(|error| DecodeError(error.to_string()))?;
         }
         let body = Body::decode(kind, &bytes)?;
-        if level::of(&by, &body) > level::own() {
+        if body.level(&by) > level::own() {
             return Err(DecodeError("a command of a newer version".to_owned()));
         }
         Ok(Self { id, by, body })

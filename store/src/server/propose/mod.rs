@@ -41,9 +41,9 @@ pub struct Proposer<E: Engine> {
     pub group: Arc<Group>,
     pub published: SharedPublished<E>,
     pub reads: Arc<Reads<E>>,
-    pub rehearsal: Rehearsal<E>,
+    rehearsal: Rehearsal<E>,
     pub waiters: Arc<Waiters>,
-    pub forward: Forward,
+    forward: Forward,
     pub space: Arc<Space>,
     /// See [`super::apply::thread::Started::seldom`].
     pub cluster_changed: watch::Receiver<()>,
@@ -54,6 +54,37 @@ pub struct Proposer<E: Engine> {
     /// How long a client waits for its proposal or read (etcd's rule: five
     /// seconds for the work, and time for two elections).
     pub limit: Duration,
+}
+
+/// What a proposer is made with, beside the reads.
+pub struct ProposerSetup {
+    pub group: Arc<Group>,
+    pub waiters: Arc<Waiters>,
+    pub space: Arc<Space>,
+    pub cluster_changed: watch::Receiver<()>,
+    pub request_bytes: usize,
+    pub quota: Option<u64>,
+    pub limit: Duration,
+}
+
+impl ProposerSetup {
+    pub fn start<E: Engine>(self, reads: &Arc<Reads<E>>) -> Arc<Proposer<E>> {
+        Arc::new(Proposer {
+            forward: Forward::start(self.group.clone()),
+            group: self.group,
+            published: reads.published.clone(),
+            rehearsal: Rehearsal {
+                reads: reads.clone(),
+            },
+            reads: reads.clone(),
+            waiters: self.waiters,
+            space: self.space,
+            cluster_changed: self.cluster_changed,
+            request_bytes: self.request_bytes,
+            quota: self.quota,
+            limit: self.limit,
+        })
+    }
 }
 
 impl<E: Engine> Proposer<E> {
@@ -142,7 +173,8 @@ impl<E: Engine> Proposer<E> {
         let mut changed = self.cluster_changed.clone();
         loop {
             let agreed = self.published.load().members.level();
-            if level::allows(agreed, body) {
+            // Who asks is left out where they could not read it.
+            if level::allows(agreed, body.level(&By::Nobody)) {
                 return Ok(());
             }
             if agreed > 0 {

@@ -40,6 +40,16 @@ pub struct Users<E: Engine> {
 }
 
 impl<E: Engine> Users<E> {
+    pub fn new(tokens: Arc<Authentication>, proposer: &Arc<Proposer<E>>) -> Self {
+        Self {
+            published: proposer.published.clone(),
+            tokens,
+            reads: proposer.reads.clone(),
+            proposer: proposer.clone(),
+            cluster_changed: proposer.cluster_changed.clone(),
+        }
+    }
+
     /// Resolves when users and roles may have changed, again and again.
     pub fn changed(&self) -> UsersChanged {
         UsersChanged(self.cluster_changed.clone())

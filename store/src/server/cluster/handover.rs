@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Moves leadership away from this member.
-pub struct Leadership<E: Engine> {
+pub struct Handover<E: Engine> {
     group: Arc<Group>,
     published: SharedPublished<E>,
     liveness: Arc<Liveness>,
@@ -26,7 +26,7 @@ pub struct Leadership<E: Engine> {
     limit: Duration,
 }
 
-impl<E: Engine> Leadership<E> {
+impl<E: Engine> Handover<E> {
     /// Starts looking at the log's disk, for as long as the owner of this keeps it.
     pub fn start(
         group: Arc<Group>,
@@ -34,15 +34,15 @@ impl<E: Engine> Leadership<E> {
         liveness: Arc<Liveness>,
         limit: Duration,
     ) -> Arc<Self> {
-        let leadership = Arc::new(Self {
+        let handover = Arc::new(Self {
             group,
             published,
             liveness,
             limit,
         });
-        let disk = Self::watch_disk(Arc::downgrade(&leadership));
+        let disk = Self::watch_disk(Arc::downgrade(&handover));
         workers::spawn("watching the log's disk", disk);
-        leadership
+        handover
     }
 
     /// Makes `to` the leader; returns when it is.
