@@ -58,7 +58,7 @@ use crate::{
 };
 use apply::thread::{Applier, Listeners, Started};
 use cluster::Cluster;
-use lease::{Leases, Primary};
+use lease::{Leases, PrimaryLessor};
 use memory::Memory;
 use model::published::SharedPublished;
 use propose::{Proposer, ProposerSetup, space::Space, waiters::Waiters};
@@ -158,14 +158,14 @@ impl<E: Transfer> Server<E> {
         } = config.group;
         let limit = Duration::from_secs(5) + 2 * election_timeout;
         let (memory, waiters) = waiting(config.group.id, config.budget);
-        let primary = Arc::new(Primary::new());
+        let primary = Arc::new(PrimaryLessor::new());
         let tokens = Authentication::new(config.auth, workers).map_err(io::Error::other)?;
         let tokens = Arc::new(tokens);
         let Started {
             applier,
             published,
             applied,
-            seldom,
+            cluster_changed,
             watches,
         } = Applier::start(
             engine.clone(),
@@ -197,14 +197,14 @@ impl<E: Transfer> Server<E> {
             group: group.clone(),
             waiters,
             space: Space::start(engine.clone(), config.disk, workers),
-            cluster_changed: seldom.clone(),
+            cluster_changed: cluster_changed.clone(),
             request_bytes: config.request_bytes,
             quota: config.quota,
             limit,
         }
         .start(&reads);
         let cluster = Cluster::start(&reads, &proposer, applied.clone(), config.strict_reconfig);
-        let reclaimed = apply::reclaim::start(applier, seldom, fail.clone());
+        let reclaimed = apply::reclaim::start(applier, cluster_changed, fail.clone());
         let leases = lease::Setup {
             group: group.clone(),
             primary,

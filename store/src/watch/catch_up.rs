@@ -14,7 +14,7 @@ use mizzen_planted::bug;
 use super::{
     event::Revision,
     hub::{Hub, PastError},
-    index::Aftermath,
+    index::DeferredWakes,
     spans::Spans,
     stream::{Changes, Lagging, MESSAGE_BYTES, Message, Picked, State, Stream},
 };
@@ -74,7 +74,7 @@ fn read(hub: &Hub, stream: &Arc<Stream>) -> Result<Step, String> {
         Err(PastError::Compacted) => return Ok(Step::More),
         Err(PastError::Failed(error)) => return Err(error),
     };
-    let mut after = Aftermath::default();
+    let mut after = DeferredWakes::default();
     {
         let mut state = stream.state.lock();
         for revision in &page {
@@ -101,7 +101,7 @@ fn same<'s>(state: &'s mut State, place: usize, lag: &Lagging) -> Option<&'s mut
 
 /// Ends the catching up, unless a watch began to lag meanwhile.
 fn finish(hub: &Hub, stream: &Arc<Stream>) -> Step {
-    let mut after = Aftermath::default();
+    let mut after = DeferredWakes::default();
     let step = {
         let mut index = hub.index.lock();
         let mut state = stream.state.lock();
@@ -122,7 +122,7 @@ fn finish(hub: &Hub, stream: &Arc<Stream>) -> Step {
 /// Makes the watches live if all are near enough to the present.
 fn join(hub: &Hub, stream: &Arc<Stream>, reader: &Reader<'_>) -> bool {
     let behind = reader.behind;
-    let mut after = Aftermath::default();
+    let mut after = DeferredWakes::default();
     {
         let mut index = hub.index.lock();
         let live_from = index.dispatched + 1;

@@ -21,7 +21,7 @@ use tokio::sync::{Notify, Semaphore, mpsc};
 use super::{
     catch_up::{self, Step},
     event::News,
-    index::{Aftermath, Index},
+    index::{DeferredWakes, Index},
     ring::Ring,
     spans::Span,
     stream::{Create, End, Lagging, Message, Stream, Watch},
@@ -182,7 +182,7 @@ impl Hub {
 
     /// Tells live watches of the next revisions.
     pub(super) fn dispatch(&self) {
-        let mut after = Aftermath::default();
+        let mut after = DeferredWakes::default();
         let mut index = self.index.lock();
         let news = {
             let ring = self.ring.lock();
@@ -211,7 +211,7 @@ impl Hub {
         }
     }
 
-    pub(super) fn settle(&self, after: Aftermath) {
+    pub(super) fn settle(&self, after: DeferredWakes) {
         for stream in after.settle() {
             self.read_past(&stream);
         }
@@ -265,7 +265,7 @@ impl Hub {
     }
 
     pub(super) fn create(&self, stream: &Arc<Stream>, create: &Create) {
-        let mut after = Aftermath::default();
+        let mut after = DeferredWakes::default();
         let mut first = false;
         {
             let mut index = self.index.lock();
@@ -349,7 +349,7 @@ impl Hub {
     }
 
     fn cancel(&self, stream: &Arc<Stream>, id: i64) {
-        let mut after = Aftermath::default();
+        let mut after = DeferredWakes::default();
         {
             let mut index = self.index.lock();
             let (revision, _) = self.past.now();
@@ -373,7 +373,7 @@ impl Hub {
 
     /// Answers a request for a watch that is not made.
     fn refuse(&self, stream: &Arc<Stream>, reason: &'static str) {
-        let mut after = Aftermath::default();
+        let mut after = DeferredWakes::default();
         let (revision, _) = self.past.now();
         let mut state = stream.state.lock();
         state.tell(Message::Refused { revision, reason });
@@ -384,7 +384,7 @@ impl Hub {
 
     /// Ends the watches of a stream against which `denied` has a reason.
     fn revoke(&self, stream: &Arc<Stream>, denied: impl Fn(&Span) -> Option<&'static str>) {
-        let mut after = Aftermath::default();
+        let mut after = DeferredWakes::default();
         {
             let mut index = self.index.lock();
             let (revision, _) = self.past.now();
@@ -427,7 +427,7 @@ impl Hub {
     /// stream without watches, or with one that begins in the future, gets no
     /// report.
     fn request_progress(&self, stream: &Arc<Stream>) {
-        let mut after = Aftermath::default();
+        let mut after = DeferredWakes::default();
         {
             let mut index = self.index.lock();
             let (now, _) = self.past.now();
@@ -452,7 +452,7 @@ impl Hub {
     /// Reports progress to the watches that want it and were told of nothing
     /// since the last time.
     fn tick(&self, stream: &Arc<Stream>) {
-        let mut after = Aftermath::default();
+        let mut after = DeferredWakes::default();
         {
             let index = self.index.lock();
             let revision = index.dispatched;
@@ -489,7 +489,7 @@ impl Hub {
         place: usize,
         message: impl FnOnce(i64) -> Message,
     ) {
-        let mut after = Aftermath::default();
+        let mut after = DeferredWakes::default();
         {
             let mut index = self.index.lock();
             let mut state = stream.state.lock();

@@ -45,12 +45,12 @@ pub(super) struct Index {
 
 /// Streams to be woken, and streams that fell behind, when the locks are free.
 #[derive(Debug, Default)]
-pub(super) struct Aftermath {
+pub(super) struct DeferredWakes {
     wakers: Vec<Waker>,
     pub behind: Vec<Arc<Stream>>,
 }
 
-impl Aftermath {
+impl DeferredWakes {
     pub fn wake(&mut self, state: &mut State) {
         self.wakers.extend(state.waker());
     }
@@ -144,7 +144,7 @@ impl Index {
         &mut self,
         revision: &Arc<Revision>,
         stream_bytes: usize,
-        after: &mut Aftermath,
+        after: &mut DeferredWakes,
     ) {
         self.dispatched = revision.number;
         match &revision.changes[..] {
@@ -180,7 +180,7 @@ impl Index {
         revision: &Arc<Revision>,
         picked: &Picked,
         stream_bytes: usize,
-        after: &mut Aftermath,
+        after: &mut DeferredWakes,
     ) {
         let Group { span, members } = &self.groups[group];
         for place in members {
@@ -210,7 +210,7 @@ impl Index {
 
     /// What comes after `dispatched` cannot be told any more, up to `newest`:
     /// all live watches have to read it.
-    pub fn skip_to(&mut self, newest: i64, after: &mut Aftermath) {
+    pub fn skip_to(&mut self, newest: i64, after: &mut DeferredWakes) {
         let next = self.dispatched + 1;
         self.dispatched = newest;
         for (place, watcher) in &mut self.watchers {
@@ -230,7 +230,7 @@ impl Index {
     }
 
     /// Answers the requests for progress that can be answered now.
-    pub fn report_progress(&mut self, after: &mut Aftermath) {
+    pub fn report_progress(&mut self, after: &mut DeferredWakes) {
         let dispatched = self.dispatched;
         self.progress.retain(|stream| {
             let mut state = stream.state.lock();

@@ -19,18 +19,18 @@ use crate::{
 /// the compaction up to which nothing is left to give back.
 pub fn start<E: Transfer>(
     applier: Applier<E>,
-    seldom: watch::Receiver<()>,
+    cluster_changed: watch::Receiver<()>,
     fail: impl Fn(&io::Error) + Send + Sync + 'static,
 ) -> watch::Receiver<i64> {
     let (reclaimed, seen) = watch::channel(0);
-    let compactor = run(applier, seldom, reclaimed, fail);
+    let compactor = run(applier, cluster_changed, reclaimed, fail);
     workers::spawn("compactor", compactor);
     seen
 }
 
 async fn run<E: Transfer>(
     applier: Applier<E>,
-    mut seldom: watch::Receiver<()>,
+    mut cluster_changed: watch::Receiver<()>,
     reclaimed: watch::Sender<i64>,
     fail: impl Fn(&io::Error) + Send + Sync + 'static,
 ) {
@@ -62,7 +62,7 @@ async fn run<E: Transfer>(
                     return;
                 }
             }
-        } else if seldom.changed().await.is_err() {
+        } else if cluster_changed.changed().await.is_err() {
             return;
         }
     }

@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::users;
 use crate::server::{
     error::Error,
-    lease::{Change, Primary},
+    lease::{Change, PrimaryLessor},
     memory::Grant,
     model::{
         level,
@@ -37,7 +37,7 @@ use crate::{
 /// Who is told what has been applied.
 pub struct Listeners {
     pub waiters: Arc<Waiters>,
-    pub leases: Arc<Primary>,
+    pub leases: Arc<PrimaryLessor>,
     pub auth: Arc<Authentication>,
 }
 
@@ -49,7 +49,7 @@ pub struct Started<E: Engine> {
     pub applied: watch::Receiver<u64>,
     /// Changes when the members, the group's configuration, the compaction floor
     /// or all rows do: for those who need not be woken by every entry.
-    pub seldom: watch::Receiver<()>,
+    pub cluster_changed: watch::Receiver<()>,
     pub watches: Arc<Hub>,
 }
 
@@ -101,7 +101,7 @@ impl<E: Transfer> Applier<E> {
         engine: Arc<E>,
         replayed: u64,
         cluster_id: u64,
-        told: Listeners,
+        effects: Listeners,
         workers: Workers,
         fail: impl Fn(&io::Error) + Clone + Send + Sync + 'static,
     ) -> io::Result<Started<E>> {
@@ -123,7 +123,7 @@ impl<E: Transfer> Applier<E> {
         };
         check_level(&published.members)?;
         let (index, index_seen) = watch::channel(published.applied_index());
-        let (seldom, seldom_seen) = watch::channel(());
+        let (cluster_changed, cluster_changes) = watch::channel(());
         let published = Arc::new(ArcSwap::from_pointee(published));
         let watches =
             crate::server::read::watching::start::<E>(published.clone(), workers, fail.clone())?;
@@ -138,20 +138,20 @@ impl<E: Transfer> Applier<E> {
             engine,
             replayed,
             cluster_id,
-            waiters: told.waiters,
-            leases: told.leases,
-            auth: told.auth,
+            waiters: effects.waiters,
+            leases: effects.leases,
+            auth: effects.auth,
             watches: watches.clone(),
             published: published.clone(),
             index,
-            seldom,
+            cluster_changed,
         };
         workers.start("apply", thread.work(queue, fail))?;
         Ok(Started {
             applier,
             published,
             applied: index_seen,
-            seldom: seldom_seen,
+            cluster_changed: cluster_changes,
             watches,
         })
     }
@@ -226,12 +226,12 @@ struct Thread<E: Engine> {
     replayed: u64,
     cluster_id: u64,
     waiters: Arc<Waiters>,
-    leases: Arc<Primary>,
+    leases: Arc<PrimaryLessor>,
     auth: Arc<Authentication>,
     watches: Arc<Hub>,
     published: SharedPublished<E>,
     index: watch::Sender<u64>,
-    seldom: watch::Sender<()>,
+    cluster_changed: watch::Sender<()>,
 }
 
 impl<E: Transfer> Thread<E> {
@@ -280,7 +280,7 @@ impl<E: Transfer> Thread<E> {
             overlay,
             members: before.members.clone(),
             users: before.auth.clone(),
-            told: Told::default(),
+            effects: Effects::default(),
         };
         let mut answers: Vec<(Waiting, Result<Reply, Error>)> = Vec::new();
         #[cfg(feature = "planted")]
@@ -300,7 +300,7 @@ impl<E: Transfer> Thread<E> {
             mut overlay,
             mut members,
             users,
-            told,
+            effects,
         } = pass;
         check_level(&members)?;
         if members.cluster_id().is_none() && run.applied.membership.is_some() {
@@ -316,25 +316,25 @@ impl<E: Transfer> Thread<E> {
             .map_err(io::Error::other)?;
         let index = run.applied.index();
         let replayed = index <= self.replayed;
-        let seldom = !Arc::ptr_eq(&members, &before.members)
+        let cluster_changed = !Arc::ptr_eq(&members, &before.members)
             || !Arc::ptr_eq(&users, &before.auth)
             || run.applied.membership != before.applied.membership
             || state.compact_revision() != before.state.compact_revision();
         // Before the rows show who is who: nobody is taken for another.
-        users::tell(&self.auth, &told.auth, replayed);
+        users::tell(&self.auth, &effects.auth, replayed);
         self.show(state, members, users, run.applied);
-        if seldom {
-            self.seldom.send_replace(());
+        if cluster_changed {
+            self.cluster_changed.send_replace(());
         }
         // After the rows show them: whoever reads the rows now misses none.
-        // Before the index is told: whoever waits for it knows of them.
-        self.leases.applied(index, &told.leases);
+        // Before the index is effects: whoever waits for it knows of them.
+        self.leases.applied(index, &effects.leases);
         self.index.send_replace(index);
         for (waiting, answer) in answers {
             waiting.answer(answer);
         }
-        if !told.revisions.is_empty() {
-            self.watches.publish(told.revisions);
+        if !effects.revisions.is_empty() {
+            self.watches.publish(effects.revisions);
         }
         (run.done)();
         Ok(())
@@ -370,7 +370,7 @@ impl<E: Transfer> Thread<E> {
             rows,
             replaced,
         }));
-        self.seldom.send_replace(());
+        self.cluster_changed.send_replace(());
         self.index.send_replace(index);
         self.watches.jump(revision);
         Ok(())
@@ -422,13 +422,13 @@ impl<E: Transfer> Thread<E> {
 
 /// What a run makes known beside the rows.
 #[derive(Default)]
-struct Told {
+struct Effects {
     leases: Vec<Change>,
     revisions: Vec<News>,
     auth: Vec<mizzen_core::auth::AuthChange>,
 }
 
-impl Told {
+impl Effects {
     fn events(&mut self, revision: i64, mut events: Vec<Event>, in_log: bool) {
         if in_log {
             self.revisions.push(News::InLog(revision));
@@ -449,7 +449,7 @@ struct Pass<'a, V: View> {
     overlay: Overlay<'a, V>,
     members: Arc<Members>,
     users: Arc<Auth>,
-    told: Told,
+    effects: Effects,
 }
 
 impl<V: View> Pass<'_, V> {
@@ -469,15 +469,15 @@ impl<V: View> Pass<'_, V> {
                 let applied =
                     users::apply(&mut self.users, &mut self.overlay, &proposal.by, change);
                 if applied.is_ok() {
-                    self.told.auth.push(change.clone());
+                    self.effects.auth.push(change.clone());
                 }
                 applied.map_err(|refusal| mizzen_core::Error::from(refusal).into())
             }
             Body::Expiry(ids) => {
                 let ended = mizzen_core::end_leases(&mut self.state, &mut self.overlay, ids);
                 for lease in ended.map_err(io::Error::other)? {
-                    self.told.leases.push(Change::Revoked { id: lease.id });
-                    self.told
+                    self.effects.leases.push(Change::Revoked { id: lease.id });
+                    self.effects
                         .events(lease.revision, lease.events, lease.events_in_log);
                 }
                 Ok(())
@@ -503,9 +503,9 @@ impl<V: View> Pass<'_, V> {
         let outcome = mizzen_core::apply(&mut self.state, &mut self.overlay, command, room)
             .map_err(io::Error::other)?;
         if let Ok(reply) = &outcome.reply {
-            self.told.leases.extend(Change::of(command, reply));
+            self.effects.leases.extend(Change::of(command, reply));
         }
-        self.told
+        self.effects
             .events(self.state.revision(), outcome.events, outcome.events_in_log);
         Ok(outcome.reply.map_err(Error::from))
     }

@@ -40,7 +40,7 @@ pub struct Requests<E: Engine> {
     pub reads: Arc<Reads<E>>,
     pub proposer: Arc<Proposer<E>>,
     pub liveness: Arc<Liveness>,
-    /// See [`crate::server::apply::thread::Started::seldom`].
+    /// See [`crate::server::apply::thread::Started::cluster_changed`].
     pub cluster_changed: watch::Receiver<()>,
     /// Refuse changes that would endanger the quorum.
     pub strict: bool,

@@ -5,11 +5,11 @@
 //! every member asks it.
 
 mod asking;
-mod keeper;
+mod expiry;
 #[cfg(feature = "planted")]
 mod own_expiry;
 mod peer;
-mod primary;
+mod primary_lessor;
 mod rounds;
 
 use std::{io, sync::Arc, time::Duration};
@@ -25,7 +25,7 @@ use tokio::{
 };
 
 pub use peer::LeaseService;
-pub use primary::{Change, Primary};
+pub use primary::{Change, PrimaryLessor};
 
 use crate::{
     limits,
@@ -34,7 +34,7 @@ use crate::{
     workers::{self, Workers},
 };
 use asking::{Asking, Item};
-use keeper::{Checkpoints, Keeper};
+use keeper::{Checkpoints, Expiry};
 use rounds::{Answer, Question, Round, Rounds};
 
 /// What is told of a lease that exists.
@@ -84,7 +84,7 @@ fn shortest_ttl(heartbeat: Duration, election_timeout: Duration) -> i64 {
 /// What the work on leases needs.
 pub struct Setup<E: Engine> {
     pub group: Arc<Group>,
-    pub primary: Arc<Primary>,
+    pub primary: Arc<PrimaryLessor>,
     pub reads: Arc<Reads<E>>,
     pub proposer: Arc<Proposer<E>>,
     pub applied: watch::Receiver<u64>,
@@ -111,7 +111,7 @@ impl<E: Engine> Setup<E> {
             rounds: rounds.clone(),
             limit: self.proposer.limit,
         };
-        let keeper = Keeper::<E> {
+        let expiry = Expiry::<E> {
             group: self.group.clone(),
             primary: self.primary,
             published: self.reads.published.clone(),
@@ -126,7 +126,7 @@ impl<E: Engine> Setup<E> {
             rounds,
             shortest_ttl: shortest_ttl(self.heartbeat, self.election_timeout),
             tasks: [
-                workers::spawn("leases", keeper.run(fail)).abort_handle(),
+                workers::spawn("leases", expiry.run(fail)).abort_handle(),
                 workers::spawn("rounds of leases", answering).abort_handle(),
                 workers::spawn("asking for leases", asking.run(queue)).abort_handle(),
             ],

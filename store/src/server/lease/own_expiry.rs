@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::primary::Change;
+use super::primary_lessor::Change;
 use crate::{lease::Lessor, limits};
 
 pub struct OwnExpiry(Mutex<Lessor>);

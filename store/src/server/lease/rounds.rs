@@ -7,7 +7,7 @@ use std::sync::Arc;
 use mizzen_planted::bug;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{keeper::Checkpoints, primary::Primary};
+use super::{expiry::Checkpoints, primary_lessor::PrimaryLessor};
 use crate::{
     lease::{Lessor, Renewal},
     limits,
@@ -72,7 +72,7 @@ impl Rounds {
 
 pub struct Round {
     pub group: Arc<Group>,
-    pub primary: Arc<Primary>,
+    pub primary: Arc<PrimaryLessor>,
     pub applied: watch::Receiver<u64>,
     pub checkpoints: Arc<Checkpoints>,
 }

@@ -45,7 +45,7 @@ pub struct Proposer<E: Engine> {
     pub waiters: Arc<Waiters>,
     forward: Forward,
     pub space: Arc<Space>,
-    /// See [`super::apply::thread::Started::seldom`].
+    /// See [`super::apply::thread::Started::cluster_changed`].
     pub cluster_changed: watch::Receiver<()>,
     /// Bytes of one proposal.
     pub request_bytes: usize,

@@ -35,7 +35,7 @@ pub struct Users<E: Engine> {
     pub tokens: Arc<Authentication>,
     pub reads: Arc<Reads<E>>,
     pub proposer: Arc<Proposer<E>>,
-    /// See [`super::apply::thread::Started::seldom`].
+    /// See [`super::apply::thread::Started::cluster_changed`].
     pub cluster_changed: watch::Receiver<()>,
 }
 

@@ -11,7 +11,7 @@ use mizzen_core::{Command, LeaseCheckpoint, ViewError, auth::By};
 use mizzen_engine::Engine;
 use tokio::{sync::watch, time::sleep};
 
-use super::primary::Primary;
+use super::primary_lessor::PrimaryLessor;
 use crate::{
     lease::{Lessor, Takeover},
     limits,
@@ -30,9 +30,9 @@ use crate::{
 /// Between attempts that other members must answer.
 const PAUSE: Duration = Duration::from_millis(20);
 
-pub struct Keeper<E: Engine> {
+pub struct Expiry<E: Engine> {
     pub group: Arc<Group>,
-    pub primary: Arc<Primary>,
+    pub primary: Arc<PrimaryLessor>,
     pub published: SharedPublished<E>,
     pub applied: watch::Receiver<u64>,
     pub checkpoints: Arc<Checkpoints>,
@@ -44,7 +44,7 @@ pub struct Keeper<E: Engine> {
     pub workers: Workers,
 }
 
-impl<E: Engine> Keeper<E> {
+impl<E: Engine> Expiry<E> {
     /// Works whenever this member leads. `fail` is called when the rows cannot
     /// be read.
     pub async fn run(self, fail: impl Fn(&io::Error) + Send) {
@@ -265,7 +265,7 @@ impl Checkpoints {
 
     /// Notes what is due. Gives whether there was something, and how long to
     /// wait for the next; `None` if another term has begun.
-    async fn note(&self, primary: &Primary, term: u64) -> Option<(bool, Duration)> {
+    async fn note(&self, primary: &PrimaryLessor, term: u64) -> Option<(bool, Duration)> {
         let _turn = self.turn.lock().await;
         let (due, next) = primary.in_term(term, |lessor, now| {
             let due = lessor.due_checkpoints(now, limits::LEASE_CHECKPOINTS);
@@ -290,7 +290,7 @@ impl Checkpoints {
 
     /// Takes back what was noted of leases that were renewed since. True: it
     /// is committed.
-    pub async fn take_back(&self, primary: &Primary, term: u64, ids: &[i64]) -> bool {
+    pub async fn take_back(&self, primary: &PrimaryLessor, term: u64, ids: &[i64]) -> bool {
         let _turn = self.turn.lock().await;
         for ids in ids.chunks(limits::LEASE_CHECKPOINTS) {
             let checkpoints = ids

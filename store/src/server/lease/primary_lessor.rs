@@ -52,14 +52,14 @@ enum Phase {
     },
 }
 
-pub struct Primary {
+pub struct PrimaryLessor {
     origin: Instant,
     phase: Mutex<Phase>,
     #[cfg(feature = "planted")]
     own: super::own_expiry::OwnExpiry,
 }
 
-impl Primary {
+impl PrimaryLessor {
     pub fn new() -> Self {
         Self {
             origin: Instant::now(),
@@ -158,7 +158,7 @@ impl Primary {
         }
     }
 
-    /// As [`Primary::with`], for who acts in one term only.
+    /// As [`PrimaryLessor::with`], for who acts in one term only.
     pub fn in_term<T>(
         &self,
         term: u64,
