@@ -25,7 +25,7 @@ use tokio::{
 };
 
 pub use peer::LeaseService;
-pub use primary::{Change, PrimaryLessor};
+pub use primary_lessor::{Change, PrimaryLessor};
 
 use crate::{
     limits,
@@ -34,7 +34,7 @@ use crate::{
     workers::{self, Workers},
 };
 use asking::{Asking, Item};
-use keeper::{Checkpoints, Expiry};
+use expiry::{Checkpoints, Expiry};
 use rounds::{Answer, Question, Round, Rounds};
 
 /// What is told of a lease that exists.
