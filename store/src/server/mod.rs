@@ -1,8 +1,8 @@
-//! A replica: proposes, confirms reads, applies, and says how it is.
+//! A replica: `Server` starts the parts, refuses calls that want a leader where none
+//! is within reach, and passes the others on to the part they belong to.
 //!
-//! Knows admission, leadership, read indexes and deadlines. Must not know wire
-//! types: requests come as the state machine's commands and leave as its
-//! replies.
+//! Knows the parts. Must not know wire types: requests come as the state machine's
+//! commands and leave as its replies.
 
 mod apply;
 mod cluster;
