@@ -164,6 +164,16 @@ pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 /// An HTTP/1 client must have sent its headers by then.
 pub const HTTP1_HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Time a client has for what it begins: its first settings, a frame, a header
+/// block, the body of a unary request, and 16 KiB of the reply to one. The
+/// largest request takes less on the slowest network there is between machines.
+pub const CLIENT_PATIENCE: Duration = Duration::from_secs(60);
+
+/// Bytes that all client connections of a member together may make it hold:
+/// requests on their way in, and replies that wait for their clients' windows.
+/// One client alone may hold half, which is the largest reply that may wait.
+pub const CLIENT_BYTES: usize = 512 * 1024 * 1024;
+
 /// Threads for reads that need the disk or take long. More would only queue
 /// at the disk; each holds at most one reply.
 pub const BLOCKING_THREADS: usize = 16;

@@ -1,9 +1,14 @@
 //! A whole connection, against the client of another implementation, and
 //! against one that breaks the rules.
 
+mod authority;
+mod floods;
+mod memory;
+
 use std::{
     convert::Infallible,
     io,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     pin::Pin,
     sync::{
         Arc,
@@ -13,7 +18,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{Block, Config, Head, Incoming, Reply, Service, serve};
+use crate::{Block, Budget, Config, Head, Incoming, Reply, Service, serve};
 use bytes::{Buf, Bytes, BytesMut};
 use futures::future::BoxFuture;
 use h2::client::SendRequest;
@@ -28,6 +33,8 @@ use tokio::{
 
 const LIMIT: usize = 100_000;
 
+const PEER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7);
+
 fn config() -> Config {
     Config {
         streams: 8,
@@ -36,6 +43,9 @@ fn config() -> Config {
         held_bytes: 64 * 1024,
         keepalive_interval: Duration::from_secs(3_600),
         keepalive_timeout: Duration::from_secs(20),
+        patience: Duration::from_secs(3_600),
+        budget: Budget::new(1 << 30),
+        counters: Arc::default(),
     }
 }
 
@@ -114,6 +124,12 @@ impl Service for Echo {
         })
     }
 
+    fn refuse(&self) -> Block {
+        let mut headers = HeaderMap::new();
+        headers.insert("refused", HeaderValue::from_static("no memory"));
+        Block::response(StatusCode::OK, &headers)
+    }
+
     fn call(&self, request: Request<Incoming>) -> BoxFuture<'static, Response<Outgoing>> {
         let echo = request.uri().path() == "/echo";
         let bodies = self.bodies.clone();
@@ -150,7 +166,7 @@ fn start(config: Config, service: Echo) -> (DuplexStream, Served) {
                 std::future::pending::<()>().await;
             }
         };
-        serve(near, BytesMut::new(), served, config, leave).await
+        serve(near, BytesMut::new(), served, config, PEER, leave).await
     });
     let served = Served {
         service,

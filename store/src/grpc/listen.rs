@@ -20,7 +20,7 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::{conn::auto, graceful::GracefulShutdown},
 };
-use mizzen_h2::{Coalesce, Service};
+use mizzen_h2::{Budget, Coalesce, Excess, Service};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
@@ -108,10 +108,13 @@ pub async fn serve_clients<S: Service + Clone>(
         held_bytes: limits::COALESCE_BYTES,
         keepalive_interval: limits::KEEPALIVE_INTERVAL,
         keepalive_timeout: limits::KEEPALIVE_TIMEOUT,
+        patience: limits::CLIENT_PATIENCE,
+        budget: Budget::new(limits::CLIENT_BYTES),
+        counters: Arc::default(),
     };
     let mut connections = JoinSet::new();
     while let Some((stream, place)) = listener.accept(&mut stop).await {
-        let (service, stop) = (service.clone(), stop.clone());
+        let (service, config, stop) = (service.clone(), config.clone(), stop.clone());
         connections.spawn(async move {
             if let Err(error) = client(stream, service, config, stop).await {
                 tracing::debug!(%error, "a connection ended");
@@ -130,15 +133,22 @@ async fn client<S: Service>(
     config: mizzen_h2::Config,
     mut stop: watch::Receiver<bool>,
 ) -> io::Result<()> {
+    let peer = stream.peer_addr()?;
     let mut read = BytesMut::new();
     let begun = begun(&mut stream, &mut read);
-    let http2 = tokio::time::timeout(limits::HTTP1_HEADER_TIMEOUT, begun).await??;
+    let http2 = match tokio::time::timeout(limits::HTTP1_HEADER_TIMEOUT, begun).await {
+        Ok(http2) => http2?,
+        Err(late) => {
+            config.counters.note(Excess::SlowHandshake, peer);
+            return Err(late.into());
+        }
+    };
     let leave = async move {
         // The sender is gone when all is over: then as well.
         let _ = stop.wait_for(|stop| *stop).await;
     };
     if http2 {
-        return mizzen_h2::serve(stream, read, service, config, leave).await;
+        return mizzen_h2::serve(stream, read, service, config, peer, leave).await;
     }
     let stream = Begun {
         read: read.freeze(),

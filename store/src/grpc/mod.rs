@@ -22,7 +22,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use mizzen_engine::Engine;
-use mizzen_h2::{Head, Incoming, Service};
+use mizzen_h2::{Block, Head, Incoming, Service};
 use tonic::Status;
 use tower::Service as _;
 
@@ -143,6 +143,10 @@ impl<E: Engine> Service for Front<E> {
                 Err(status) => Err(status),
             })
         })
+    }
+
+    fn refuse(&self) -> Block {
+        reply::no_memory()
     }
 
     fn call(&self, request: Request<Incoming>) -> BoxFuture<'static, Response<Reply>> {
