@@ -11,7 +11,7 @@ export RUST_LIB_BACKTRACE := 0
 export PATH := $(TOOLS)/bin:$(PATH)
 BIN := $(CARGO_TARGET_DIR)/release
 
-.PHONY: run stop test build packages tools reference kubectl lint
+.PHONY: run stop test build packages tools reference h2spec kubectl lint
 
 ## Builds and starts three replicas on this machine, the resource API beside
 ## each, and says how to use them.
@@ -26,7 +26,7 @@ build: packages
 	cargo build --release --locked -p mizzen-store -p mizzen-apiserver
 
 ## Everything that must hold before a change lands.
-test: packages tools reference kubectl lint build
+test: packages tools reference h2spec kubectl lint build
 	cargo test --release --locked --workspace --no-fail-fast
 
 lint: packages tools
@@ -51,6 +51,14 @@ $(REFERENCE)/server: tests/reference/go.mod
 	@mkdir -p $(REFERENCE)
 	@if command -v go >/dev/null; then cd tests/reference && GOBIN=$(REFERENCE) go install tool && touch $(REFERENCE)/server; \
 	else echo "skipped: comparisons with etcd (no go on PATH)"; fi
+
+# What judges HTTP/2 servers. Needs Go.
+h2spec: $(REFERENCE)/h2spec
+
+$(REFERENCE)/h2spec: tests/h2spec/go.mod
+	@mkdir -p $(REFERENCE)
+	@if command -v go >/dev/null; then cd tests/h2spec && GOBIN=$(REFERENCE) go install tool && touch $(REFERENCE)/h2spec; \
+	else echo "skipped: h2spec (no go on PATH)"; fi
 
 # The newest kubectl, beside the one that may be installed.
 kubectl:

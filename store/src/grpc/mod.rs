@@ -16,11 +16,12 @@ mod status;
 mod translate;
 mod watch;
 
-use std::{sync::Arc, time::Duration};
+use std::{future::poll_fn, pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
+use http_body::Body as _;
 use mizzen_engine::Engine;
 use mizzen_h2::{Block, Head, Incoming, Service};
 use tonic::Status;
@@ -81,6 +82,7 @@ impl<E: Engine> Front<E> {
 
     async fn answer(self, request: Request<Incoming>) -> Response<Reply> {
         if !is_grpc(request.headers()) {
+            ended(request.into_body()).await;
             return not_found();
         }
         if request.method() != Method::POST {
@@ -195,6 +197,12 @@ fn is_service(name: &str) -> bool {
             | "etcdserverpb.Maintenance"
             | "grpc.health.v1.Health"
     )
+}
+
+/// Waits for the end of a request whose body nobody wants: what its client does
+/// wrong on the way is told first.
+async fn ended(mut body: Incoming) {
+    while let Some(Ok(_)) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {}
 }
 
 /// What a request gets that is not for gRPC.

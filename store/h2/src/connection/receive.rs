@@ -109,8 +109,10 @@ where
             self.pay(1, Excess::EmptyFrames)?;
         }
         let Some(place) = self.streams.place(head.stream) else {
-            // Sent before the client knew that the stream was over.
+            // Perhaps sent before the client knew that the stream was over: then
+            // it does not look at this (RFC 9113, 5.1).
             self.wakes.consume(counted);
+            frame::put_reset(&mut self.out, head.stream, Code::StreamClosed);
             return self.pay(1, Excess::LateFrames);
         };
         if let Some(code) = self.misfit(place, counted, data.len(), end) {
