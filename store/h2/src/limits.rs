@@ -44,7 +44,7 @@ pub const RESETS: Rate = Rate {
 /// send some for each response, and are paid for it by
 /// [`CONTROL_PER_RESPONSE`] and the two others.
 pub const CONTROL: Rate = Rate {
-    at_once: 10_000,
+    at_once: 4_000,
     per_second: 1_000,
 };
 
@@ -59,7 +59,7 @@ pub const CONTROL_PER_PIECE: u32 = 2;
 pub const CONTROL_BYTES: usize = 1_024;
 
 /// Open streams that cost as much as one frame to walk over.
-pub const STREAMS_PER_STEP: usize = 32;
+pub const STREAMS_PER_STEP: usize = 64;
 
 /// Bytes of a header block that cost as much as one frame to decode.
 pub const BLOCK_BYTES_PER_STEP: usize = 512;
@@ -85,6 +85,10 @@ pub const COPIED_BYTES: usize = 4 * 1024;
 /// Bytes ready to be written from which on a connection that holds its part of
 /// the memory asks for nothing more.
 pub const HELD_BYTES_MIN: usize = 4 * 1024;
+
+/// Bytes beyond the bound that may be ready to be written, of what is small:
+/// headers of responses, and refusals.
+pub const OVER_BYTES: usize = 64 * 1024;
 
 /// Bytes of a response that its client must read within its time for it to
 /// count as being read.

@@ -79,7 +79,7 @@ struct Slot<B> {
     place: Arc<Place>,
     /// It is among the streams to be looked at.
     queued: bool,
-    /// It is among the streams that wait for the connection's window.
+    /// It is among the streams that wait for the connection's window, or room.
     blocked: bool,
     stream: Option<Stream<B>>,
 }
@@ -247,7 +247,7 @@ impl<B> Streams<B> {
         }
     }
 
-    /// To be looked at when the connection's window opens.
+    /// To be looked at when the connection's window opens, or there is room.
     pub fn block(&mut self, place: usize) {
         if let Some(slot) = self.slots.get_mut(place)
             && !std::mem::replace(&mut slot.blocked, true)
@@ -274,9 +274,9 @@ impl<B> Streams<B> {
         Ok(())
     }
 
-    /// The next place to look at. `open`: the connection's window is; those
-    /// that waited for it come first, one by one, as it may be closed again
-    /// after each.
+    /// The next place to look at. `open`: there is room, and the connection's
+    /// window is open; those that waited for it come first, one by one, as it
+    /// may be closed again after each.
     pub fn next(&mut self, open: bool) -> Option<usize> {
         if open && let Some(place) = self.blocked.pop_front() {
             self.slots[place].blocked = false;

@@ -49,12 +49,14 @@ fn config() -> Config {
     }
 }
 
-/// Answers `/whole` with the body it got, `/never` never, `/echo` with the body
+/// Answers `/whole` with the body it got, `/gate` too, `/never` never, `/echo` with the body
 /// as it comes, everything else with what is sent through a channel.
 #[derive(Clone, Default)]
 struct Echo {
     /// Requests being answered.
     under_way: Arc<AtomicUsize>,
+    /// `/gate` is answered once it is true.
+    gate: Arc<watch::Sender<bool>>,
     bodies: Option<mpsc::Sender<mpsc::Sender<Bytes>>>,
 }
 
@@ -106,12 +108,18 @@ impl Service for Echo {
     type Body = Outgoing;
 
     fn whole(&self, head: &Head) -> Option<usize> {
-        ["/whole", "/never"].contains(&head.path()).then_some(LIMIT)
+        ["/whole", "/never", "/gate"]
+            .contains(&head.path())
+            .then_some(LIMIT)
     }
 
     fn answer(&self, head: Arc<Head>, body: Bytes) -> BoxFuture<'static, Reply> {
         let under_way = UnderWay::new(&self.under_way);
+        let mut gate = self.gate.subscribe();
         Box::pin(async move {
+            if head.path() == "/gate" {
+                gate.wait_for(|open| *open).await.unwrap();
+            }
             if head.path() == "/never" {
                 std::future::pending::<Infallible>().await;
             }

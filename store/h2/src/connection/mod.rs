@@ -339,6 +339,11 @@ where
         }
     }
 
+    /// Whether there is a window and room for the body of a response.
+    fn may_send(&self, room: usize) -> bool {
+        self.send_window > 0 && self.out.len() < room
+    }
+
     /// The client does something that brings no request further.
     fn pay(&mut self, cost: u32, excess: Excess) -> Result<(), Violation> {
         match self.control.spend(cost) {
@@ -381,15 +386,20 @@ where
         let mut steps = limits::STEPS;
         loop {
             let room = self.room();
-            while self.out.len() < room
-                && steps > 0
-                && let Some(place) = self.streams.next(self.send_window > 0)
+            // What is answered is taken even if it cannot be written: whoever
+            // made it shall not have to keep it.
+            while steps > 0
+                && self.out.len() < room + limits::OVER_BYTES
+                && let Some(place) = self.streams.next(self.may_send(room))
             {
                 steps -= 1;
                 self.run(place);
             }
             if self.out.len() >= room {
                 self.held_up = true;
+                if steps == 0 {
+                    cx.waker().wake_by_ref();
+                }
                 return Ok(Poll::Pending);
             }
             let before = steps;

@@ -69,7 +69,7 @@ where
         if !self.send(place) {
             return;
         }
-        let (open, now) = (self.send_window > 0, self.ticks.now());
+        let (open, now) = (self.may_send(self.room()), self.ticks.now());
         let Some((stream, waker)) = self.streams.look(place) else {
             return;
         };
@@ -204,7 +204,11 @@ where
                 }
                 return false;
             }
-            if turn >= limits::TURN_BYTES || self.out.len() >= held {
+            if self.out.len() >= held {
+                self.streams.block(place);
+                return false;
+            }
+            if turn >= limits::TURN_BYTES {
                 self.streams.run(place);
                 return false;
             }

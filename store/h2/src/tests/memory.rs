@@ -167,3 +167,45 @@ async fn padding_is_given_back_to_the_windows() {
     }
     drop(writer.await.unwrap());
 }
+
+/// What is answered while the client reads nothing is taken from whoever made
+/// it, and paid for or refused.
+#[tokio::test]
+async fn answers_are_taken_from_their_makers_though_nothing_is_read() {
+    let budget = Budget::new(1_000_000);
+    let config = Config {
+        held_bytes: 4_096,
+        ..small(&budget)
+    };
+    let (mut far, served) = start(config, Echo::default());
+    let wide = [
+        frame(4, 0, 0, &[0, 4, 0x7f, 0xff, 0xff, 0xff]),
+        frame(8, 0, 0, &0x7fff_0000_u32.to_be_bytes()),
+    ];
+    far.write_all(&[hello(), wide.concat()].concat())
+        .await
+        .unwrap();
+    let gate = served.service.gate.clone();
+    for turn in 0..100 {
+        let stream = 2 * turn + 1;
+        far.write_all(&frame(1, 4, stream, &block("/gate")))
+            .await
+            .unwrap();
+        far.write_all(&frame(0, 1, stream, &[7; 16_000]))
+            .await
+            .unwrap();
+    }
+    until(|| served.service.under_way.load(Ordering::SeqCst) == 100).await;
+    gate.send(true).unwrap();
+    until(|| served.service.under_way.load(Ordering::SeqCst) == 0).await;
+    assert!(budget.used() <= 600_000, "{}", budget.used());
+    // All that was not refused comes when it is read.
+    let (mut whole, mut refused) = (0, 0);
+    while whole + refused < 100 {
+        let seen = next(&mut far).await.unwrap();
+        assert!(matches!(seen.kind, 0 | 1 | 4 | 8), "{}", seen.kind);
+        whole += usize::from(seen.kind == 1 && seen.payload.ends_with(b"fine"));
+        refused += usize::from(seen.kind == 1 && seen.payload.ends_with(b"no memory"));
+    }
+    assert!(whole >= 10 && refused >= 50, "{whole} and {refused}");
+}

@@ -206,6 +206,8 @@ fn read(mut socket: TcpStream, until: Instant, closed: &AtomicBool, closes: &Mut
             return;
         }
     }
-    closed.store(true, Ordering::SeqCst);
-    count(closes, |closes| &mut closes.connections, why);
+    // Unless it was this end, as the time was over.
+    if !closed.swap(true, Ordering::SeqCst) {
+        count(closes, |closes| &mut closes.connections, why);
+    }
 }

@@ -398,7 +398,7 @@ fn bomb(id: u32) -> Vec<u8> {
 
 fn small_headers(id: u32) -> Vec<u8> {
     let mut block = head();
-    for at in 0..3_000_u32 {
+    for at in 0..2_500_u32 {
         let name = format!("{at:03x}");
         block.extend([0, name.len() as u8]);
         block.extend(name.as_bytes());
