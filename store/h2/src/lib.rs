@@ -11,6 +11,8 @@ mod coalesce;
 mod connection;
 mod counters;
 mod frame;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod head;
 mod hpack;
 mod limits;
