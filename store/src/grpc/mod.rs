@@ -16,26 +16,50 @@ mod status;
 mod translate;
 mod watch;
 
-use std::{future::poll_fn, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    future::{Future, poll_fn},
+    panic::AssertUnwindSafe,
+    pin::Pin,
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
-use futures::future::BoxFuture;
+use futures::{FutureExt as _, future::BoxFuture};
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use http_body::Body as _;
 use mizzen_engine::Engine;
 use mizzen_h2::{Block, Head, Incoming, Service};
+use tokio::sync::mpsc;
 use tonic::Status;
 use tower::Service as _;
 
-pub use listen::{Listener, serve_clients, serve_peers};
+pub use listen::{Listener, serve_clients, serve_peers, transport};
 
 use crate::{
     limits,
     server::{Caller, Server},
+    workers,
 };
 use api::Api;
 use frame::Messages;
 use reply::Reply;
+
+/// Carries out a call that is answered by many messages. One that panics ends
+/// with an error, not as if that had been all.
+fn answering(
+    messages: mpsc::Sender<Result<Bytes, Status>>,
+    work: impl Future<Output = ()> + Send + 'static,
+) {
+    workers::detached(async move {
+        if AssertUnwindSafe(work).catch_unwind().await.is_err() {
+            // A client that went away wants no reason.
+            let _ = messages
+                .send(Err(Status::internal("the call panicked")))
+                .await;
+        }
+    });
+}
 
 /// A gRPC service of tonic's, for calls that are not unary.
 type Health = tonic_health::pb::health_server::HealthServer<tonic_health::server::HealthService>;
