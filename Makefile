@@ -13,7 +13,7 @@ BIN := $(CARGO_TARGET_DIR)/release
 # Where tests note what this machine cannot run.
 export MIZZEN_SKIPPED := $(BIN)/skipped.txt
 
-.PHONY: run stop test test-long build packages tools reference kubectl lint
+.PHONY: run stop test test-long build packages tools reference h2spec kubectl lint
 
 ## Builds and starts three replicas on this machine, the resource API beside
 ## each, and says how to use them.
@@ -28,11 +28,11 @@ build: packages
 	cargo build --release --locked -p mizzen-store -p mizzen-certs -p mizzen-apiserver
 
 ## Everything that must hold before a change lands: what CI runs.
-test: packages tools reference kubectl lint build
+test: packages tools reference h2spec kubectl lint build
 	@tests/run.sh
 
 ## The same suites for hours: more seeds, more kills, longer runs.
-test-long: packages tools reference kubectl build
+test-long: packages tools reference h2spec kubectl build
 	@tests/run.sh long
 
 lint: packages tools
@@ -57,6 +57,14 @@ $(REFERENCE)/server: tests/reference/go.mod
 	@mkdir -p $(REFERENCE)
 	@if command -v go >/dev/null; then cd tests/reference && GOBIN=$(REFERENCE) go install tool && touch $(REFERENCE)/server; \
 	else echo "skipped: comparisons with etcd (no go on PATH)"; fi
+
+# What judges HTTP/2 servers. Needs Go.
+h2spec: $(REFERENCE)/h2spec
+
+$(REFERENCE)/h2spec: tests/h2spec/go.mod
+	@mkdir -p $(REFERENCE)
+	@if command -v go >/dev/null; then cd tests/h2spec && GOBIN=$(REFERENCE) go install tool && touch $(REFERENCE)/h2spec; \
+	else echo "skipped: h2spec (no go on PATH)"; fi
 
 # The newest kubectl, beside the one that may be installed.
 kubectl:

@@ -191,6 +191,11 @@ pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 /// An HTTP/1 client must have sent its headers by then.
 pub const HTTP1_HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Time a client has for what it begins: its first settings, a frame, a header
+/// block, the body of a unary request, and 16 KiB of the reply to one. The
+/// largest request takes less on the slowest network there is between machines.
+pub const CLIENT_PATIENCE: Duration = Duration::from_secs(60);
+
 /// Threads for reads that need the disk or take long. More would only queue
 /// at the disk; each holds at most one reply.
 pub const BLOCKING_THREADS: usize = 16;

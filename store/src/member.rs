@@ -168,6 +168,7 @@ async fn serve(config: Config, descriptors: Descriptors, clients: &Handle) -> io
         replies_bytes = budget.replies,
         reply_bytes = budget.reply,
         proposals_bytes = budget.proposals,
+        transport_bytes = budget.transport,
         "memory for clients"
     );
     let (stop, stopping) = watch::channel(false);
@@ -230,10 +231,11 @@ async fn serve(config: Config, descriptors: Descriptors, clients: &Handle) -> io
             config.max_request_bytes,
             config.watch_progress_interval,
         );
+        let transport = grpc::transport(config.max_concurrent_streams, budget.transport);
         for listener in client_listeners {
             let serving = grpc::serve_clients(
                 listener,
-                config.max_concurrent_streams,
+                transport.clone(),
                 {
                     let front = front.clone();
                     move |session: &tls::Session| front.of(session.common_name.clone())

@@ -22,6 +22,8 @@ pub fn budget(bytes: usize) -> Budget {
         replies,
         reply: (replies / limits::REPLY_SHARE).min(limits::REPLY_BYTES),
         proposals: (bytes / limits::PROPOSALS_SHARE).min(limits::PROPOSAL_BYTES_IN_FLIGHT),
+        // So the largest reply may wait for its client.
+        transport: replies,
     }
 }
 
@@ -95,9 +97,11 @@ mod tests {
                 replies,
                 reply,
                 proposals,
+                transport,
             } = budget(bytes);
             assert!(reply <= replies && reply <= limits::REPLY_BYTES);
-            assert!(2 * replies + proposals <= bytes / 2, "{bytes}");
+            assert!(replies + transport + proposals <= bytes / 2, "{bytes}");
+            assert!(reply <= transport / 2, "{bytes}");
         }
         assert!(available() > 0);
     }

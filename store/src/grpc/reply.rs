@@ -111,16 +111,30 @@ pub fn unary(result: Result<Bytes, Status>) -> mizzen_h2::Reply {
             data: framed(&message),
             trailers: Some(SUCCESS.clone()),
         },
-        Err(status) => {
-            let mut headers = headers();
-            headers.extend(failure(&status));
-            mizzen_h2::Reply {
-                headers: Block::response(StatusCode::OK, &headers),
-                data: Bytes::new(),
-                trailers: None,
-            }
-        }
+        Err(status) => mizzen_h2::Reply {
+            headers: trailers_only(&status),
+            data: Bytes::new(),
+            trailers: None,
+        },
     }
+}
+
+fn trailers_only(status: &Status) -> Block {
+    let mut headers = headers();
+    headers.extend(failure(status));
+    Block::response(StatusCode::OK, &headers)
+}
+
+/// As etcd refuses what is too much at once (ErrTooManyRequests).
+pub fn too_many() -> Status {
+    Status::resource_exhausted("etcdserver: too many requests")
+}
+
+static NO_MEMORY: LazyLock<Block> = LazyLock::new(|| trailers_only(&too_many()));
+
+/// The whole response to a call for which there is no memory.
+pub fn no_memory() -> Block {
+    NO_MEMORY.clone()
 }
 
 pub fn stream(result: Result<mpsc::Receiver<Result<Bytes, Status>>, Status>) -> Response<Reply> {

@@ -5,6 +5,7 @@ mod concurrency;
 mod conformance;
 mod etcdctl;
 mod go_conformance;
+mod h2spec;
 mod kubectl;
 mod malformed;
 mod requests;
