@@ -193,7 +193,7 @@ pub const FLOODS: [Flood; 25] = [
         )
     },
     flood("requests", "as many gets as go", hello, |turn| {
-        each(turn, |id| range_one(id))
+        each(turn, range_one)
     }),
     Flood {
         connections: 200,
