@@ -17,6 +17,13 @@ pub const REPLIES_SHARE: usize = 8;
 /// And one reply of these, one part in so many.
 pub const REPLY_SHARE: usize = 2;
 
+/// The share of a member's memory for the cache of rows, where that is less than
+/// the engine would take.
+pub const CACHE_SHARE: usize = 8;
+
+/// And for one buffer of writes; up to four of them wait for flushes.
+pub const WRITE_BUFFER_SHARE: usize = 32;
+
 /// The share of a member's memory for proposals whose outcome is waited for.
 pub const PROPOSALS_SHARE: usize = 16;
 

@@ -151,9 +151,10 @@ async fn serve(config: Config, descriptors: Descriptors, clients: &Handle) -> io
     let dial = PeerDial {
         credentials: peer_tls,
     };
+    let memory = memory::available();
     let rows = EngineOptions {
         max_open_files: descriptors.rows,
-        ..EngineOptions::default()
+        ..memory::rows(memory)
     };
     let (identity, mut storage) = open(&config, &dial, &rows, fail.clone()).await?;
     if config.force_new_cluster && storage.recovered.last.is_some() {
@@ -161,7 +162,6 @@ async fn serve(config: Config, descriptors: Descriptors, clients: &Handle) -> io
         server::force_new_cluster(&mut storage, identity.member_id, urls).await?;
         tracing::warn!("this member is the only one of its cluster from here on");
     }
-    let memory = memory::available();
     let budget = memory::budget(memory);
     tracing::info!(
         memory_bytes = memory,

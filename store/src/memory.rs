@@ -4,6 +4,8 @@
 
 use std::{fs, path::Path};
 
+use mizzen_engine::EngineOptions;
+
 use crate::{limits, server::Budget};
 
 /// Bytes this process may use: the machine's memory, or less if a control group
@@ -24,6 +26,19 @@ pub fn budget(bytes: usize) -> Budget {
         proposals: (bytes / limits::PROPOSALS_SHARE).min(limits::PROPOSAL_BYTES_IN_FLIGHT),
         // So the largest reply may wait for its client.
         transport: replies,
+    }
+}
+
+/// What rows may take of it: the cache and, while flushes lag, several times the
+/// buffers of writes.
+pub fn rows(bytes: usize) -> EngineOptions {
+    let most = EngineOptions::default();
+    EngineOptions {
+        cache_bytes: most.cache_bytes.min(bytes / limits::CACHE_SHARE),
+        write_buffer_bytes: most
+            .write_buffer_bytes
+            .min(bytes / limits::WRITE_BUFFER_SHARE),
+        ..most
     }
 }
 
@@ -102,6 +117,10 @@ mod tests {
             assert!(reply <= replies && reply <= limits::REPLY_BYTES);
             assert!(replies + transport + proposals <= bytes / 2, "{bytes}");
             assert!(reply <= transport / 2, "{bytes}");
+            let rows = rows(bytes);
+            // Up to four buffers of writes (EngineOptions).
+            let held = rows.cache_bytes + 4 * rows.write_buffer_bytes;
+            assert!(held <= bytes / 4, "{bytes}");
         }
         assert!(available() > 0);
     }
