@@ -38,7 +38,7 @@ test-long: packages tools reference h2spec kubectl build
 lint: packages tools
 	cargo fmt --all --check
 	cargo clippy --release --locked --workspace --all-targets -- -D warnings
-	cargo clippy --release --locked -p mizzen-store --features planted -- -D warnings
+	cargo clippy --release --locked --workspace --features mizzen-store/planted -- -D warnings
 	tests/deny.sh
 
 # What compiling RocksDB and the test clients takes from Debian.
