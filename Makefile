@@ -45,12 +45,24 @@ $(TOOLS)/bin/cargo-deny:
 	CARGO_TARGET_DIR=$(TOOLS)/target cargo install --locked --version 0.20.2 --root $(TOOLS) cargo-deny
 
 # etcd itself, the other side of the comparisons. Needs Go.
-reference: $(REFERENCE)/server
+reference: $(REFERENCE)/server $(REFERENCE)/kube-apiserver
 
 $(REFERENCE)/server: tests/reference/go.mod
 	@mkdir -p $(REFERENCE)
 	@if command -v go >/dev/null; then cd tests/reference && GOBIN=$(REFERENCE) go install tool && touch $(REFERENCE)/server; \
 	else echo "skipped: comparisons with etcd (no go on PATH)"; fi
+
+# Upstream's kube-apiserver, which the resource API is compared with: a quarter of
+# an hour of compiling, once. Needs Go. Its other components are built by name:
+# make ~/.cache/mizzen/reference/kube-scheduler
+UPSTREAM := kube-apiserver kube-controller-manager kube-scheduler kubemark
+VERSION := k8s.io/component-base/version
+
+$(UPSTREAM:%=$(REFERENCE)/%): $(REFERENCE)/%: tests/kubernetes/components/go.mod
+	@mkdir -p $(REFERENCE)
+	@if command -v go >/dev/null; then cd tests/kubernetes/components && \
+		go build -trimpath -ldflags "-s -w -X $(VERSION).gitVersion=v1.37.2 -X $(VERSION).gitMajor=1 -X $(VERSION).gitMinor=37" -o $@ k8s.io/kubernetes/cmd/$*; \
+	else echo "skipped: comparisons with $* (no go on PATH)"; fi
 
 # The newest kubectl, beside the one that may be installed.
 kubectl:
