@@ -1,5 +1,6 @@
 //! Black-box tests: clusters of real processes and the clients that judge them.
 
+pub mod api_diff;
 pub mod apiserver;
 pub mod bytes_server;
 pub mod cluster;

@@ -1,0 +1,147 @@
+//! Every request is sent to upstream's kube-apiserver and to the resource API,
+//! and their answers must be equal, less what is random.
+//!
+//! Cases are data, in `tests/api_cases/*.yaml`, and made from one sample of every
+//! kind. Knows both command lines and HTTP. Must not know what is right:
+//! upstream says so.
+
+mod case;
+mod compare;
+mod generate;
+mod known;
+mod mask;
+mod runner;
+mod samples;
+mod side;
+pub mod upstream;
+mod vars;
+mod wire;
+mod yaml;
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context as _, Result};
+
+use crate::apiserver::ApiServer;
+use crate::cluster::{self, Cluster, Options};
+pub use case::Case;
+pub use known::{Known, Verdict, matches};
+pub use runner::{Finding, Report, Servers, Tally};
+use samples::Samples;
+
+/// What to run.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// Ids of cases, `*` for anything; all without one.
+    pub cases: Vec<String>,
+    /// Show every request and answer, one case at a time.
+    pub print: bool,
+}
+
+/// What came of it.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    pub report: Report,
+    pub verdict: Verdict,
+    pub known: Known,
+    /// Ids of the cases that ran.
+    pub ran: BTreeSet<String>,
+}
+
+/// Starts both servers, each over a store of its own, and runs the cases.
+///
+/// # Errors
+/// A server does not start, or a case is not written as it should be.
+pub async fn run(settings: &Settings) -> Result<Outcome> {
+    let known = Known::read()?;
+    let samples = Samples::read()?;
+    let reference = Cluster::start(Options::new(cluster::reference()?).members(1)).await?;
+    let store = Cluster::start(Options::new(cluster::mizzen()?).members(1)).await?;
+    let ours = ApiServer::start(&store.endpoints())?;
+    let key = ours.directory().join("pki/sa.key");
+    let endpoint = reference.endpoints().into_iter().next().context("an endpoint")?;
+    let upstream = upstream::Upstream::start(&endpoint, &key).await?;
+    let mut cases = written()?;
+    cases.extend(generate::cases(&runner::served(&upstream).await?, &samples)?);
+    if !settings.cases.is_empty() {
+        cases.retain(|case| {
+            let chosen = |pattern: &String| matches(pattern, &case.id());
+            settings.cases.iter().any(chosen)
+        });
+    }
+    let ran: BTreeSet<_> = cases.iter().map(Case::id).collect();
+    anyhow::ensure!(!ran.is_empty(), "no such case");
+    anyhow::ensure!(ran.len() == cases.len(), "two cases of one name");
+    let servers = Servers { upstream, ours };
+    let report = runner::run(&servers, cases, &samples, settings.print).await?;
+    let verdict = known.judge(&report.findings, &ran);
+    Ok(Outcome {
+        report,
+        verdict,
+        known,
+        ran,
+    })
+}
+
+/// The cases of the tree's files.
+fn written() -> Result<Vec<Case>> {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("api_cases/cases");
+    let mut cases = Vec::new();
+    let mut files: Vec<_> = std::fs::read_dir(&folder)?.collect::<Result<_, _>>()?;
+    files.sort_by_key(std::fs::DirEntry::file_name);
+    for file in files {
+        let path = file.path();
+        let group = path.file_stem().and_then(|name| name.to_str()).context("a name")?;
+        let text = std::fs::read_to_string(&path)?;
+        cases.extend(case::read(group, &text).with_context(|| path.display().to_string())?);
+    }
+    Ok(cases)
+}
+
+impl Outcome {
+    /// Whether nothing differs but what is expected, and all of that does.
+    pub fn holds(&self) -> bool {
+        // A part of the cases may not meet what is allowed.
+        self.verdict.new.is_empty() && self.verdict.mended.is_empty()
+    }
+}
+
+impl std::fmt::Display for Outcome {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for finding in &self.verdict.new {
+            writeln!(out, "NEW {finding}")?;
+            let case = finding.step.rsplit_once('/').map_or("", |(case, _)| case);
+            writeln!(out, "  reproduce: cargo run --release -p mizzen-tests --bin api_diff -- --print --case '{case}'")?;
+        }
+        for line in &self.verdict.mended {
+            writeln!(out, "MENDED {line}: take it off tests/api_cases/pending.txt (api_diff --bless)")?;
+        }
+        writeln!(out, "{:<14}{:>7}{:>7}{:>11}{:>13}{:>13}", "group", "cases", "steps", "differing", "differences", "not reached")?;
+        let mut all = Tally::default();
+        for (group, tally) in &self.report.groups {
+            row(out, group, tally)?;
+            all.cases += tally.cases;
+            all.steps += tally.steps;
+            all.differing += tally.differing;
+            all.differences += tally.differences;
+            all.not_reached += tally.not_reached;
+        }
+        row(out, "all", &all)?;
+        writeln!(
+            out,
+            "{} new, {} mended, {} to be mended, {} allowed",
+            self.verdict.new.len(),
+            self.verdict.mended.len(),
+            self.verdict.pending,
+            self.verdict.allowed
+        )
+    }
+}
+
+fn row(out: &mut std::fmt::Formatter<'_>, name: &str, tally: &Tally) -> std::fmt::Result {
+    writeln!(
+        out,
+        "{name:<14}{:>7}{:>7}{:>11}{:>13}{:>13}",
+        tally.cases, tally.steps, tally.differing, tally.differences, tally.not_reached
+    )
+}

@@ -1,0 +1,197 @@
+//! Runs cases against both servers, each in a namespace of its own.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, Result};
+use futures::stream::{self, StreamExt as _};
+use http::Method;
+use serde_json::{Value, json};
+
+use super::case::{Action, Case, Step};
+use super::compare::{Answered, Difference, differences};
+use super::generate::Served;
+use super::samples::Samples;
+use super::side::Side;
+use super::upstream::{TOKEN, Upstream};
+use crate::apiserver::ApiServer;
+use crate::https::Https;
+
+/// Cases at a time.
+const AT_ONCE: usize = 8;
+
+/// Both servers.
+#[derive(Debug)]
+pub struct Servers {
+    pub upstream: Upstream,
+    pub ours: ApiServer,
+}
+
+/// A difference and the step that met it, `group/case/number`.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Finding {
+    pub step: String,
+    pub request: String,
+    pub difference: Difference,
+}
+
+impl std::fmt::Display for Finding {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Difference {
+            path,
+            upstream,
+            ours,
+        } = &self.difference;
+        write!(out, "{} [{}]: {path}: upstream {upstream}, ours {ours}", self.step, self.request)
+    }
+}
+
+/// What a group's cases came to.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Tally {
+    pub cases: usize,
+    pub steps: usize,
+    /// Steps with a difference.
+    pub differing: usize,
+    pub differences: usize,
+    /// Steps after one that succeeded on one side alone: what they say follows
+    /// from it.
+    pub not_reached: usize,
+}
+
+/// What all came to.
+#[derive(Clone, Default, Debug)]
+pub struct Report {
+    pub groups: BTreeMap<String, Tally>,
+    pub findings: Vec<Finding>,
+}
+
+struct Ran {
+    case: Case,
+    findings: Vec<Finding>,
+    reached: usize,
+}
+
+/// Runs them all.
+///
+/// # Errors
+/// A server cannot be reached, or a case is not written as it should be.
+pub async fn run(servers: &Servers, cases: Vec<Case>, samples: &Samples, print: bool) -> Result<Report> {
+    let at_once = if print { 1 } else { AT_ONCE };
+    let mut ran: Vec<Ran> = stream::iter(cases)
+        .map(|case| async move {
+            let id = case.id();
+            one(servers, case, samples, print).await.context(id)
+        })
+        .buffer_unordered(at_once)
+        .collect::<Vec<_>>()
+        .await
+        .into_iter()
+        .collect::<Result<_>>()?;
+    ran.sort_by_key(|ran| ran.case.id());
+    let mut report = Report::default();
+    for ran in ran {
+        let tally = report.groups.entry(ran.case.group.clone()).or_default();
+        tally.cases += 1;
+        tally.steps += ran.reached;
+        tally.not_reached += ran.case.steps.len() - ran.reached;
+        tally.differences += ran.findings.len();
+        let mut steps: Vec<_> = ran.findings.iter().map(|finding| &finding.step).collect();
+        steps.dedup();
+        tally.differing += steps.len();
+        report.findings.extend(ran.findings);
+    }
+    Ok(report)
+}
+
+async fn one(servers: &Servers, case: Case, samples: &Samples, print: bool) -> Result<Ran> {
+    let namespace = case.namespace();
+    let mut upstream = Side::new(servers.upstream.connect().await?, TOKEN, &namespace, print);
+    let ours = Https::connect(&servers.ours).await?;
+    let mut ours = Side::new(ours, TOKEN, &namespace, print);
+    let made = Step::new("POST", "/api/v1/namespaces")
+        .body(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "${ns}"}}));
+    for side in [&mut upstream, &mut ours] {
+        let answered = side.run(&made, samples).await?;
+        anyhow::ensure!(answered.code == 201, "the namespace: {} {}", answered.code, answered.body);
+    }
+    let mut findings = Vec::new();
+    let mut reached = 0;
+    for (index, step) in case.steps.iter().enumerate() {
+        let number = format!("{}/{}", case.id(), index + 1);
+        if print {
+            println!("{number}");
+        }
+        let (left, right) =
+            futures::future::try_join(upstream.run(step, samples), ours.run(step, samples))
+                .await
+                .context(number.clone())?;
+        reached += 1;
+        let found = differences(&left, &right, &step.compared);
+        findings.extend(found.into_iter().map(|difference| Finding {
+            step: number.clone(),
+            request: format!("{} {}", step.method, step.path),
+            difference,
+        }));
+        if parted(step, &left, &right) {
+            break;
+        }
+    }
+    release(&case, &mut upstream, &mut ours, samples).await?;
+    Ok(Ran {
+        case,
+        findings,
+        reached,
+    })
+}
+
+/// Whether the servers hold different objects now.
+fn parted(step: &Step, upstream: &Answered, ours: &Answered) -> bool {
+    step.action == Action::Request
+        && step.method != "GET"
+        && !step.path.contains("dryRun=")
+        && upstream.succeeded() != ours.succeeded()
+}
+
+/// Addresses of services are few.
+async fn release(case: &Case, upstream: &mut Side, ours: &mut Side, samples: &Samples) -> Result<()> {
+    if case.steps.iter().any(|step| step.path.contains("services")) {
+        let step = Step::new("DELETE", "/api/v1/namespaces/${ns}/services");
+        futures::future::try_join(upstream.run(&step, samples), ours.run(&step, samples)).await?;
+    }
+    Ok(())
+}
+
+/// What upstream says it serves, groups in its order.
+///
+/// # Errors
+/// It does not answer.
+pub async fn served(upstream: &Upstream) -> Result<Vec<Served>> {
+    let https = upstream.connect().await?;
+    let get = async |path: &str| -> Result<Value> {
+        let mut headers = http::HeaderMap::new();
+        headers.insert("authorization", http::HeaderValue::from_static(TOKEN));
+        https.send(Method::GET, path, &headers, bytes::Bytes::new()).await?.json()
+    };
+    let groups = get("/apis").await?;
+    let mut versions = vec![(String::new(), "v1".to_owned(), "/api/v1".to_owned())];
+    for group in groups["groups"].as_array().context("groups")? {
+        let name = group["name"].as_str().context("a name")?;
+        for version in group["versions"].as_array().context("versions")? {
+            let version = version["version"].as_str().context("a version")?;
+            versions.push((name.to_owned(), version.to_owned(), format!("/apis/{name}/{version}")));
+        }
+    }
+    let mut served = Vec::new();
+    for (group, version, path) in versions {
+        for resource in get(&path).await?["resources"].as_array().context("resources")? {
+            let verbs = resource["verbs"].as_array().context("verbs")?;
+            served.push(Served {
+                group: group.clone(),
+                version: version.clone(),
+                name: resource["name"].as_str().context("a name")?.to_owned(),
+                verbs: verbs.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
+            });
+        }
+    }
+    Ok(served)
+}
