@@ -58,9 +58,8 @@ pub async fn run(settings: &Settings) -> Result<Outcome> {
     let reference = Cluster::start(Options::new(cluster::reference()?).members(1)).await?;
     let store = Cluster::start(Options::new(cluster::mizzen()?).members(1)).await?;
     let ours = ApiServer::start(&store.endpoints())?;
-    let key = ours.directory().join("pki/sa.key");
     let endpoint = reference.endpoints().into_iter().next().context("an endpoint")?;
-    let upstream = upstream::Upstream::start(&endpoint, &key).await?;
+    let upstream = upstream::Upstream::start(&endpoint).await?;
     let mut cases = written()?;
     cases.extend(generate::cases(&runner::served(&upstream).await?, &samples)?);
     if !settings.cases.is_empty() {

@@ -70,19 +70,20 @@ pub fn program() -> Result<PathBuf> {
 }
 
 impl Upstream {
-    /// Starts it over a store (`host:port`), with the key that signs the tokens
-    /// of service accounts, and waits until it is ready.
+    /// Starts it over a store (`host:port`) and waits until it is ready.
     ///
     /// # Errors
     /// It is not built, ends, or is not ready in time.
-    pub async fn start(endpoint: &str, key: &std::path::Path) -> Result<Self> {
+    pub async fn start(endpoint: &str) -> Result<Self> {
         let port = cluster::free_ports(1)?.into_iter().next().context("a port")?;
         let directory = tempfile::Builder::new().prefix("kube-apiserver-").tempdir()?;
         let file = |name: &str| directory.path().join(name).display().to_string();
         let token = TOKEN.trim_start_matches("Bearer ");
         std::fs::write(file("tokens"), format!("{token},admin,admin,\"system:masters\"\n"))?;
         let log = File::create(directory.path().join("log"))?;
-        let key = key.display();
+        let key = rcgen::KeyPair::generate()?;
+        std::fs::write(file("sa.key"), key.serialize_pem())?;
+        std::fs::write(file("sa.pub"), key.public_key_pem())?;
         let child = Command::new(program()?)
             .arg(format!("--etcd-servers=http://{endpoint}"))
             .args(["--bind-address=127.0.0.1", "--advertise-address=127.0.0.1"])
@@ -90,8 +91,8 @@ impl Upstream {
             .arg(format!("--cert-dir={}", file("pki")))
             .arg(format!("--token-auth-file={}", file("tokens")))
             .arg("--service-account-issuer=https://kubernetes.default.svc.cluster.local")
-            .arg(format!("--service-account-signing-key-file={key}"))
-            .arg(format!("--service-account-key-file={key}"))
+            .arg(format!("--service-account-signing-key-file={}", file("sa.key")))
+            .arg(format!("--service-account-key-file={}", file("sa.pub")))
             .args([
                 "--authorization-mode=AlwaysAllow",
                 "--endpoint-reconciler-type=none",
