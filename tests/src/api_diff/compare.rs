@@ -71,6 +71,11 @@ pub fn differences(upstream: &Answered, ours: &Answered, compared: &Compared) ->
             });
         }
     }
+    if upstream.body["kind"] != ours.body["kind"] {
+        // Another object altogether: its parts say nothing more.
+        leaf("kind", upstream.body.get("kind"), ours.body.get("kind"), &mut found);
+        return found;
+    }
     values("", Some(&upstream.body), Some(&ours.body), &mut found);
     found
 }

@@ -1,12 +1,12 @@
 //! Takes out of an answer what differs from run to run: what a server makes up
-//! or reads off a clock. What the case itself sent is never taken out.
+//! or reads off a clock. What the case itself sent literally is never taken out.
 
 use serde_json::Value;
 
-/// What the case sent up to now, and what it saved of this side's answers.
+/// What the case says by itself, and what it saved of this side's answers.
 #[derive(Clone, Copy, Debug)]
 pub struct Known<'a> {
-    pub sent: &'a str,
+    pub written: &'a str,
     pub saved: &'a std::collections::BTreeMap<String, String>,
 }
 
@@ -18,11 +18,10 @@ const CHOSEN: [&str; 4] = ["clusterIP", "clusterIPs", "nodePort", "healthCheckNo
 /// Masks a whole answer. The record of who owns which field goes, unless it is
 /// asked for.
 pub fn answer(value: &mut Value, known: &Known<'_>, managed: bool) {
-    let table = value["kind"] == "Table";
-    walk(value, "", known, managed, table);
+    walk(value, "", known, managed);
 }
 
-fn walk(value: &mut Value, key: &str, known: &Known<'_>, managed: bool, table: bool) {
+fn walk(value: &mut Value, key: &str, known: &Known<'_>, managed: bool) {
     match value {
         Value::Object(fields) => {
             if !managed {
@@ -30,21 +29,21 @@ fn walk(value: &mut Value, key: &str, known: &Known<'_>, managed: bool, table: b
             }
             generated_name(fields);
             for (key, inner) in fields.iter_mut() {
-                walk(inner, key, known, managed, table);
+                walk(inner, key, known, managed);
             }
         }
         Value::Array(items) => {
             for inner in items {
-                walk(inner, key, known, managed, table);
+                walk(inner, key, known, managed);
             }
         }
         Value::String(text) => {
-            if let Some(masked) = string(text, key, known, table) {
+            if let Some(masked) = string(text, key, known) {
                 *text = masked;
             }
         }
         Value::Number(number) => {
-            if CHOSEN.contains(&key) && !known.sent.contains(&number.to_string()) {
+            if CHOSEN.contains(&key) && !known.written.contains(&number.to_string()) {
                 *value = "<chosen>".into();
             }
         }
@@ -64,42 +63,38 @@ fn generated_name(metadata: &mut serde_json::Map<String, Value>) {
     metadata.insert("name".to_owned(), masked.into());
 }
 
-fn string(text: &str, key: &str, known: &Known<'_>, table: bool) -> Option<String> {
+fn string(text: &str, key: &str, known: &Known<'_>) -> Option<String> {
     if NUMBERED.contains(&key) && !text.is_empty() && text != "0" {
         return Some(format!("<{key}>"));
     }
     if key == "token" && text.len() > 100 {
         return Some("<token>".to_owned());
     }
-    if CHOSEN.contains(&key) && text.starts_with("10.") && !known.sent.contains(text) {
+    if CHOSEN.contains(&key) && text.starts_with("10.") && !known.written.contains(text) {
         return Some("<chosen>".to_owned());
     }
-    if table && key == "cells" {
+    if key == "cells" {
         if is_age(text) {
             return Some("<age>".to_owned());
         }
-        if text.starts_with("10.96.") && !known.sent.contains(text) {
+        if text.starts_with("10.96.") && !known.written.contains(text) {
             return Some("<chosen>".to_owned());
         }
     }
     let mut masked = text.to_owned();
     for (name, value) in known.saved {
-        if name != "ns" && value.len() > 3 && !known.sent_literally(value) {
+        let short = value.len() < 4 || value.parse::<u64>().is_ok();
+        if name == "ns" || known.written.contains(value.as_str()) {
+            continue;
+        }
+        if !short {
             masked = masked.replace(value, &format!("<{name}>"));
-        } else if name != "ns" && masked == *value && value.parse::<u64>().is_ok() {
+        } else if masked == *value {
             masked = format!("<{name}>");
         }
     }
     let masked = random_parts(&masked, known);
     (masked != text).then_some(masked)
-}
-
-impl Known<'_> {
-    fn sent_literally(&self, value: &str) -> bool {
-        // What is sent back was learnt from an answer first: only numbers and
-        // identifiers are, and those are masked.
-        !value.contains('-') && value.parse::<u64>().is_err() && self.sent.contains(value)
-    }
 }
 
 fn is_age(text: &str) -> bool {
@@ -123,7 +118,7 @@ fn random_parts(text: &str, known: &Known<'_>) -> String {
         .into_iter()
         .find_map(|(length, name)| length.map(|length| (length, name)));
         match found {
-            Some((length, name)) if !known.sent.contains(&text[at..at + length]) => {
+            Some((length, name)) if !known.written.contains(&text[at..at + length]) => {
                 masked.push_str(name);
                 at += length;
             }

@@ -8,6 +8,9 @@ use serde_json::Value;
 
 use super::yaml;
 
+/// The file.
+pub const TEXT: &str = include_str!("../../api_cases/samples/kinds.yaml");
+
 /// One kind.
 #[derive(Clone, Debug)]
 pub struct Sample {
@@ -65,7 +68,7 @@ impl Samples {
     /// # Errors
     /// The file is not written as it should be.
     pub fn read() -> Result<Self> {
-        let Value::Object(kinds) = yaml::parse(include_str!("../../api_cases/samples/kinds.yaml"))?
+        let Value::Object(kinds) = yaml::parse(TEXT)?
         else {
             bail!("kinds.yaml: no mapping");
         };

@@ -31,7 +31,8 @@ pub struct Side {
     https: Https,
     token: &'static str,
     pub variables: Variables,
-    sent: String,
+    /// What the samples and the case's steps say, before anything is filled in.
+    written: String,
     watches: BTreeMap<String, Stream>,
     print: bool,
 }
@@ -49,7 +50,7 @@ impl Side {
             https,
             token,
             variables,
-            sent: String::new(),
+            written: super::samples::TEXT.to_owned(),
             watches: BTreeMap::new(),
             print,
         }
@@ -73,7 +74,7 @@ impl Side {
         };
         self.remember(step, &answered.body);
         let known = Known {
-            sent: &self.sent,
+            written: &self.written,
             saved: &self.variables.saved,
         };
         mask::answer(&mut answered.body, &known, managed);
@@ -100,8 +101,8 @@ impl Side {
                 body => body.to_string().into(),
             },
         };
-        self.sent.push_str(&path);
-        self.sent.push_str(&String::from_utf8_lossy(&body));
+        self.written.push_str(&step.path);
+        self.written.push_str(&step.body.to_string());
         let mut headers = HeaderMap::new();
         headers.insert("authorization", HeaderValue::from_static(self.token));
         if !body.is_empty() || step.media.is_some() {
