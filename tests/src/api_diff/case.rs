@@ -55,11 +55,15 @@ impl Case {
         if name.len() <= 40 {
             return name;
         }
-        let sum = name.bytes().fold(0xcbf2_9ce4_u32, |sum, byte| {
-            (sum ^ u32::from(byte)).wrapping_mul(0x0100_0193)
-        });
-        format!("{}-{sum:08x}", &name[..31])
+        format!("{}-{:08x}", &name[..31], checksum(&name))
     }
+}
+
+/// FNV-1a.
+pub fn checksum(text: &str) -> u32 {
+    text.bytes().fold(0x811c_9dc5, |sum: u32, byte| {
+        (sum ^ u32::from(byte)).wrapping_mul(0x0100_0193)
+    })
 }
 
 /// What a step does.

@@ -208,7 +208,9 @@ impl Kind<'_> {
             post(&json!({"metadata": {"name": "a.b.c"}})),
             post(&json!({"metadata": {"namespace": "elsewhere"}})),
             post(&json!({"metadata": {"resourceVersion": "5"}})),
-            post(&json!({"metadata": {"labels": {"-a": "b", "c": "d e"}}})),
+            // One at a time: upstream tells several in any order.
+            post(&json!({"metadata": {"labels": {"-a": "b"}}})),
+            post(&json!({"metadata": {"labels": {"c": "d e"}}})),
             post(&json!({"metadata": {"annotations": {"A B": "x"}}})),
             post(&json!({"metadata": {"finalizers": ["nodomain"]}})),
             post(&json!({"metadata": {"ownerReferences": [{"kind": "X"}]}})),
@@ -238,7 +240,9 @@ impl Kind<'_> {
     }
 
     fn update(&self) -> Vec<Step> {
-        let put = |patch: Value| Step::new("PUT", self.one()).body(patch);
+        // Refusals are asked for as dry runs: one that is taken changes nothing.
+        let dry = format!("{}?dryRun=All", self.one());
+        let put = |patch: Value| Step::new("PUT", dry.clone()).body(patch);
         let kept = |patch: Value| {
             let mut body = json!({"$kept": "made"});
             super::vars::merge(&mut body, &patch);
@@ -262,7 +266,14 @@ impl Kind<'_> {
                 .managed(),
             put(self.with(&json!({"metadata": {"labels": {"without": "version"}}}))),
             put(json!({"$kept": "made", "metadata": {"resourceVersion": "0", "labels": {"zero": "0"}}})),
+            Step::new("PUT", self.one())
+                .body(kept(json!({"metadata": {"labels": {"x": "y"}}})))
+                .keep("made"),
+            Step::new("PUT", self.one()).body(json!({"$kept": "made"})),
             Step::new("GET", self.one()),
+            Step::new("DELETE", self.one()).code_only(),
+            // Some kinds are created by it.
+            Step::new("PUT", self.one()).body(self.object()),
         ]
     }
 
@@ -325,19 +336,26 @@ impl Kind<'_> {
             super::vars::merge(&mut body, &fields);
             body
         };
+        let dry = |fields: Value| {
+            // Both places say so: neither server may take the object away.
+            let mut body = json!({"dryRun": ["All"]});
+            super::vars::merge(&mut body, &fields);
+            Step::new("DELETE", format!("{}?dryRun=All", self.one())).body(options(body))
+        };
         let mut steps = vec![
             Step::new("DELETE", self.one()),
             Step::new("POST", self.path()).body(self.with(&json!({"metadata": {"finalizers": ["example.com/f"]}}))),
             delete(options(json!({"dryRun": ["All"]}))),
             Step::new("DELETE", format!("{}?dryRun=All", self.one())),
-            delete(options(json!({"dryRun": ["x"]}))),
-            delete(options(json!({"preconditions": {"uid": "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee"}}))),
-            delete(options(json!({"preconditions": {"resourceVersion": "1"}}))),
-            delete(options(json!({"propagationPolicy": "Some"}))),
-            delete(options(json!({"propagationPolicy": "Orphan", "orphanDependents": true}))),
-            delete(options(json!({"gracePeriodSeconds": -1, "dryRun": ["All"]}))),
-            delete(json!("{")),
-            delete(json!({"kind": "Pod", "apiVersion": "v1"})),
+            dry(json!({"dryRun": ["x"]})),
+            dry(json!({"preconditions": {"uid": "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee"}})),
+            dry(json!({"preconditions": {"resourceVersion": "1"}})),
+            dry(json!({"propagationPolicy": "Some"})),
+            dry(json!({"propagationPolicy": "Orphan", "orphanDependents": true})),
+            dry(json!({"gracePeriodSeconds": -1})),
+            Step::new("DELETE", format!("{}?dryRun=All", self.one())).body(json!("{")),
+            Step::new("DELETE", format!("{}?dryRun=All", self.one()))
+                .body(json!({"kind": "Pod", "apiVersion": "v1"})),
         ];
         if self.sample.plural == "namespaces" {
             return steps;

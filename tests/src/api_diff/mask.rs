@@ -70,7 +70,7 @@ fn string(text: &str, key: &str, known: &Known<'_>) -> Option<String> {
     if key == "token" && text.len() > 100 {
         return Some("<token>".to_owned());
     }
-    if CHOSEN.contains(&key) && text.starts_with("10.") && !known.written.contains(text) {
+    if CHOSEN.contains(&key) && text.parse::<std::net::IpAddr>().is_ok() && !known.written.contains(text) {
         return Some("<chosen>".to_owned());
     }
     if key == "cells" {
@@ -84,7 +84,7 @@ fn string(text: &str, key: &str, known: &Known<'_>) -> Option<String> {
     let mut masked = text.to_owned();
     for (name, value) in known.saved {
         let short = value.len() < 4 || value.parse::<u64>().is_ok();
-        if name == "ns" || known.written.contains(value.as_str()) {
+        if name == "ns" || name == "ip" || known.written.contains(value.as_str()) {
             continue;
         }
         if !short {
@@ -94,7 +94,19 @@ fn string(text: &str, key: &str, known: &Known<'_>) -> Option<String> {
         }
     }
     let masked = random_parts(&masked, known);
+    let masked = revisions(masked);
     (masked != text).then_some(masked)
+}
+
+/// Revisions that refusals of preconditions tell.
+fn revisions(mut text: String) -> String {
+    for before in ["ResourceVersion in record (", "ResourceVersion in object meta: "] {
+        if let Some(start) = text.find(before).map(|at| at + before.len()) {
+            let digits = text[start..].bytes().take_while(u8::is_ascii_digit).count();
+            text.replace_range(start..start + digits, "<resourceVersion>");
+        }
+    }
+    text
 }
 
 fn is_age(text: &str) -> bool {

@@ -29,6 +29,10 @@ pub use known::{Known, Verdict, matches};
 pub use runner::{Finding, Report, Servers, Tally};
 use samples::Samples;
 
+const COMMAND: &str = "cargo run --release -p mizzen-tests --bin api_diff --";
+/// Differences of one case that are shown.
+const SHOWN: usize = 20;
+
 /// What to run.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
@@ -44,8 +48,8 @@ pub struct Outcome {
     pub report: Report,
     pub verdict: Verdict,
     pub known: Known,
-    /// Ids of the cases that ran.
-    pub ran: BTreeSet<String>,
+    /// Not all cases ran.
+    pub partial: bool,
 }
 
 /// Starts both servers, each over a store of its own, and runs the cases.
@@ -78,7 +82,7 @@ pub async fn run(settings: &Settings) -> Result<Outcome> {
         report,
         verdict,
         known,
-        ran,
+        partial: !settings.cases.is_empty(),
     })
 }
 
@@ -100,20 +104,38 @@ fn written() -> Result<Vec<Case>> {
 impl Outcome {
     /// Whether nothing differs but what is expected, and all of that does.
     pub fn holds(&self) -> bool {
-        // A part of the cases may not meet what is allowed.
-        self.verdict.new.is_empty() && self.verdict.mended.is_empty()
+        self.verdict.changed.is_empty() && (self.partial || self.verdict.unused.is_empty())
+    }
+
+    /// Writes the list of what is to be mended anew.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn bless(&self) -> Result<()> {
+        self.known.bless(&self.verdict, !self.partial)
     }
 }
 
 impl std::fmt::Display for Outcome {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        for finding in &self.verdict.new {
-            writeln!(out, "NEW {finding}")?;
-            let case = finding.step.rsplit_once('/').map_or("", |(case, _)| case);
-            writeln!(out, "  reproduce: cargo run --release -p mizzen-tests --bin api_diff -- --print --case '{case}'")?;
+        for changed in &self.verdict.changed {
+            for finding in changed.findings.iter().take(SHOWN) {
+                writeln!(out, "{finding}")?;
+            }
+            writeln!(
+                out,
+                "CHANGED {}: {} differences, {} are listed\n  reproduce: {COMMAND} --print --case '{}'",
+                changed.case,
+                changed.findings.len(),
+                changed.listed,
+                changed.case
+            )?;
         }
-        for line in &self.verdict.mended {
-            writeln!(out, "MENDED {line}: take it off tests/api_cases/pending.txt (api_diff --bless)")?;
+        if !self.verdict.changed.is_empty() {
+            writeln!(out, "when what is listed was mended: {COMMAND} --bless")?;
+        }
+        for pattern in self.verdict.unused.iter().filter(|_| !self.partial) {
+            writeln!(out, "UNUSED {pattern}: take it off tests/api_cases/allowed.yaml")?;
         }
         writeln!(out, "{:<14}{:>7}{:>7}{:>11}{:>13}{:>13}", "group", "cases", "steps", "differing", "differences", "not reached")?;
         let mut all = Tally::default();
@@ -128,9 +150,8 @@ impl std::fmt::Display for Outcome {
         row(out, "all", &all)?;
         writeln!(
             out,
-            "{} new, {} mended, {} to be mended, {} allowed",
-            self.verdict.new.len(),
-            self.verdict.mended.len(),
+            "{} cases changed, {} differences to be mended, {} allowed",
+            self.verdict.changed.len(),
             self.verdict.pending,
             self.verdict.allowed
         )

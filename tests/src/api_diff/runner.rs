@@ -34,6 +34,13 @@ pub struct Finding {
     pub difference: Difference,
 }
 
+impl Finding {
+    /// The case it was met in.
+    pub fn case(&self) -> &str {
+        self.step.rsplit_once('/').map_or("", |(case, _)| case)
+    }
+}
+
 impl std::fmt::Display for Finding {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Difference {

@@ -46,6 +46,11 @@ impl Side {
     pub fn new(https: Https, token: &'static str, namespace: &str, print: bool) -> Self {
         let mut variables = Variables::default();
         variables.saved.insert("ns".to_owned(), namespace.to_owned());
+        // Names of IPAddress objects: one for each case.
+        let [_, _, first, second] = super::case::checksum(namespace).to_be_bytes();
+        variables
+            .saved
+            .insert("ip".to_owned(), format!("172.30.{first}.{second}"));
         Self {
             https,
             token,
