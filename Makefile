@@ -10,8 +10,10 @@ export MIZZEN_REFERENCE_DIR := $(REFERENCE)
 export RUST_LIB_BACKTRACE := 0
 export PATH := $(TOOLS)/bin:$(PATH)
 BIN := $(CARGO_TARGET_DIR)/release
+# Where tests note what this machine cannot run.
+export MIZZEN_SKIPPED := $(BIN)/skipped.txt
 
-.PHONY: run stop test build packages tools reference kubectl lint
+.PHONY: run stop test test-long build packages tools reference kubectl lint
 
 ## Builds and starts three replicas on this machine, the resource API beside
 ## each, and says how to use them.
@@ -25,9 +27,13 @@ stop:
 build: packages
 	cargo build --release --locked -p mizzen-store -p mizzen-apiserver
 
-## Everything that must hold before a change lands.
+## Everything that must hold before a change lands: what CI runs.
 test: packages tools reference kubectl lint build
-	cargo test --release --locked --workspace --no-fail-fast
+	@tests/run.sh
+
+## The same suites for hours: more seeds, more kills, longer runs.
+test-long: packages tools reference kubectl build
+	@tests/run.sh long
 
 lint: packages tools
 	cargo fmt --all --check

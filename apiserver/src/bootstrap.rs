@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 
 use crate::{
     codec::json::{self, Source},
+    defaults,
     error::ApiError,
     limits,
     registry::{API_ADDRESS, Registry, Target, WriteOptions},
-    schema::find_resource,
 };
 
 const NAMESPACES: &[&str] = &["default", "kube-node-lease", "kube-public", "kube-system"];
@@ -54,10 +54,9 @@ async fn ensure(
     name: &str,
     object: &Value,
 ) -> Result<(), ApiError> {
-    let resource = find_resource("", "v1", plural)
-        .ok_or_else(|| ApiError::internal(format!("no {plural} in the table")))?;
+    let resource = registry.catalog().own("", "v1", plural).clone();
     let target = Target {
-        resource,
+        resource: resource.clone(),
         namespace: namespace.to_owned(),
         name: name.to_owned(),
         sub: None,
@@ -68,8 +67,9 @@ async fn ensure(
         Err(error) => return Err(error),
     }
     let text = object.to_string();
-    let body = json::decode(text.as_bytes(), resource.message, Source::Client)
+    let mut body = json::decode(text.as_bytes(), resource.message, Source::Client)
         .map_err(|error| ApiError::internal(error.to_string()))?;
+    defaults::apply(&resource, &mut body.value);
     match registry
         .create(&target, body, WriteOptions::default())
         .await

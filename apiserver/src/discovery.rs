@@ -3,7 +3,10 @@
 
 use serde_json::{Value, json};
 
-use crate::schema::{REVIEWS, Resource, Sub, resources};
+use std::sync::Arc;
+
+use crate::catalog::{Catalog, REVIEWS, Resource, Review};
+use crate::kind::Sub;
 
 /// What can be done with every stored kind.
 pub const VERBS: &[&str] = &[
@@ -37,46 +40,50 @@ pub fn version() -> Value {
 
 /// Groups with a name and their versions, the preferred first, in the order of
 /// the tables.
-fn groups() -> Vec<(&'static str, &'static str)> {
-    let mut groups: Vec<(&str, &str)> = Vec::new();
-    let stored = resources()
+fn groups(catalog: &Catalog) -> Vec<(String, String)> {
+    let mut groups: Vec<(String, String)> = Vec::new();
+    let stored = catalog
+        .resources()
         .iter()
-        .map(|resource| (resource.group, resource.version));
-    let reviews = REVIEWS.iter().map(|(group, ..)| (*group, "v1"));
-    for one in stored.chain(reviews).filter(|(group, _)| !group.is_empty()) {
-        if !groups.contains(&one) {
-            groups.push(one);
+        .map(|resource| (&*resource.group, &*resource.version));
+    let reviews = REVIEWS.iter().map(|review| (review.group, "v1"));
+    for (group, version) in stored.chain(reviews).filter(|(group, _)| !group.is_empty()) {
+        if !groups.iter().any(|(of, one)| of == group && one == version) {
+            groups.push((group.to_owned(), version.to_owned()));
         }
     }
     // Stable: a group's versions stay in the order of their preference.
-    groups.sort_by_key(|(group, _)| *group);
+    groups.sort_by(|one, other| one.0.cmp(&other.0));
     groups
 }
 
 /// Groups with a name, each once.
-fn group_names() -> Vec<&'static str> {
-    let mut names: Vec<_> = groups().into_iter().map(|(group, _)| group).collect();
+fn group_names(catalog: &Catalog) -> Vec<String> {
+    let mut names: Vec<_> = groups(catalog)
+        .into_iter()
+        .map(|(group, _)| group)
+        .collect();
     names.dedup();
     names
 }
 
 /// The versions of a group, the preferred first.
-fn versions(group: &str) -> Vec<&'static str> {
-    let all = group_versions().into_iter();
-    all.filter(|(of, _)| *of == group)
+fn versions(catalog: &Catalog, group: &str) -> Vec<String> {
+    let all = group_versions(catalog).into_iter();
+    all.filter(|(of, _)| of == group)
         .map(|(_, version)| version)
         .collect()
 }
 
 /// Every group version, the core one included.
-pub fn group_versions() -> Vec<(&'static str, &'static str)> {
-    let mut all = vec![("", "v1")];
-    all.extend(groups());
+pub fn group_versions(catalog: &Catalog) -> Vec<(String, String)> {
+    let mut all = vec![(String::new(), "v1".to_owned())];
+    all.extend(groups(catalog));
     all
 }
 
-fn api_group(group: &str) -> Value {
-    let versions: Vec<Value> = versions(group)
+fn api_group(catalog: &Catalog, group: &str) -> Value {
+    let versions: Vec<Value> = versions(catalog, group)
         .into_iter()
         .map(|version| json!({"groupVersion": format!("{group}/{version}"), "version": version}))
         .collect();
@@ -92,42 +99,48 @@ pub fn core_versions(server: &str) -> Value {
 }
 
 /// `/apis`.
-pub fn group_list() -> Value {
-    let groups: Vec<_> = group_names().into_iter().map(api_group).collect();
+pub fn group_list(catalog: &Catalog) -> Value {
+    let groups: Vec<_> = group_names(catalog)
+        .into_iter()
+        .map(|group| api_group(catalog, &group))
+        .collect();
     json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
 }
 
 /// `/apis/GROUP`.
-pub fn group(name: &str) -> Option<Value> {
-    let group = group_names().into_iter().find(|group| *group == name)?;
-    let mut value = api_group(group);
+pub fn group(catalog: &Catalog, name: &str) -> Option<Value> {
+    let group = group_names(catalog)
+        .into_iter()
+        .find(|group| group == name)?;
+    let mut value = api_group(catalog, &group);
     value["kind"] = "APIGroup".into();
     value["apiVersion"] = "v1".into();
     Some(value)
 }
 
-fn of(group: &str, version: &str) -> Vec<&'static Resource> {
-    resources()
+fn of<'c>(catalog: &'c Catalog, group: &str, version: &str) -> Vec<&'c Arc<Resource>> {
+    catalog
+        .resources()
         .iter()
         .filter(|one| one.group == group && one.version == version)
         .collect()
 }
 
 /// The kind that a subresource reads and writes.
-fn sub_kind(resource: &Resource, sub: Sub) -> (&'static str, &'static str, &'static str) {
+fn sub_kind(resource: &Resource, sub: Sub) -> (&str, &str, &str) {
     match sub {
         Sub::Scale => ("autoscaling", "v1", "Scale"),
         Sub::Binding => ("", "v1", "Binding"),
         Sub::Eviction => ("policy", "v1", "Eviction"),
         Sub::Token => ("authentication.k8s.io", "v1", "TokenRequest"),
-        _ => (resource.group, resource.version, resource.kind),
+        _ => (&resource.group, &resource.version, &resource.kind),
     }
 }
 
 /// `/api/v1` and `/apis/GROUP/VERSION`.
-pub fn resource_list(group: &str, version: &str) -> Option<Value> {
+pub fn resource_list(catalog: &Catalog, group: &str, version: &str) -> Option<Value> {
     let mut list = Vec::new();
-    for resource in of(group, version) {
+    for resource in of(catalog, group, version) {
         let mut value = json!({
             "name": resource.plural, "singularName": resource.singular(), "namespaced": resource.namespaced,
             "kind": resource.kind, "verbs": VERBS,
@@ -139,7 +152,7 @@ pub fn resource_list(group: &str, version: &str) -> Option<Value> {
             value["categories"] = json!(resource.categories);
         }
         list.push(value);
-        for sub in resource.subs {
+        for sub in resource.subs.iter() {
             let (sub_group, sub_version, kind) = sub_kind(resource, *sub);
             let mut value = json!({
                 "name": format!("{}/{}", resource.plural, sub.name()), "singularName": "",
@@ -152,9 +165,14 @@ pub fn resource_list(group: &str, version: &str) -> Option<Value> {
             list.push(value);
         }
     }
-    for (_, plural, kind, namespaced) in REVIEWS
+    for Review {
+        plural,
+        kind,
+        namespaced,
+        ..
+    } in REVIEWS
         .iter()
-        .filter(|(of, ..)| *of == group && version == "v1")
+        .filter(|one| one.group == group && version == "v1")
     {
         list.push(json!({"name": plural, "singularName": kind.to_ascii_lowercase(), "namespaced": namespaced, "kind": kind, "verbs": ["create"]}));
     }
@@ -179,19 +197,19 @@ fn kind(group: &str, version: &str, kind: &str) -> Value {
     json!({"group": group, "version": version, "kind": kind})
 }
 
-fn aggregated_group(group: &str) -> Value {
-    let versions: Vec<Value> = versions(group)
+fn aggregated_group(catalog: &Catalog, group: &str) -> Value {
+    let versions: Vec<Value> = versions(catalog, group)
         .into_iter()
-        .map(|version| aggregated_version(group, version))
+        .map(|version| aggregated_version(catalog, group, &version))
         .collect();
     json!({"metadata": {"name": group, "creationTimestamp": null}, "versions": versions})
 }
 
-fn aggregated_version(group: &str, version: &str) -> Value {
+fn aggregated_version(catalog: &Catalog, group: &str, version: &str) -> Value {
     let mut list = Vec::new();
-    for resource in of(group, version) {
+    for resource in of(catalog, group, version) {
         let mut value = json!({
-            "resource": resource.plural, "responseKind": kind(group, version, resource.kind),
+            "resource": resource.plural, "responseKind": kind(group, version, &resource.kind),
             "scope": scope(resource.namespaced), "singularResource": resource.singular(), "verbs": VERBS,
         });
         if !resource.short.is_empty() {
@@ -209,7 +227,13 @@ fn aggregated_version(group: &str, version: &str) -> Value {
         }
         list.push(value);
     }
-    for (_, plural, name, namespaced) in REVIEWS.iter().filter(|(of, ..)| *of == group) {
+    for Review {
+        plural,
+        kind: name,
+        namespaced,
+        ..
+    } in REVIEWS.iter().filter(|one| one.group == group)
+    {
         list.push(json!({
             "resource": plural, "responseKind": kind(group, version, name), "scope": scope(*namespaced),
             "singularResource": name.to_ascii_lowercase(), "verbs": ["create"],
@@ -219,11 +243,14 @@ fn aggregated_version(group: &str, version: &str) -> Value {
 }
 
 /// `/api` or `/apis`, aggregated, of version `v2` or `v2beta1` of the form.
-pub fn aggregated(core: bool, version: &str) -> Value {
+pub fn aggregated(catalog: &Catalog, core: bool, version: &str) -> Value {
     let items: Vec<_> = if core {
-        vec![aggregated_group("")]
+        vec![aggregated_group(catalog, "")]
     } else {
-        group_names().into_iter().map(aggregated_group).collect()
+        group_names(catalog)
+            .into_iter()
+            .map(|group| aggregated_group(catalog, &group))
+            .collect()
     };
     json!({
         "kind": "APIGroupDiscoveryList", "apiVersion": format!("apidiscovery.k8s.io/{version}"),
@@ -232,12 +259,12 @@ pub fn aggregated(core: bool, version: &str) -> Value {
 }
 
 /// `/`.
-pub fn paths() -> Value {
+pub fn paths(catalog: &Catalog) -> Value {
     let mut paths: Vec<String> = ["/api", "/api/v1", "/apis"].map(str::to_owned).into();
-    for group in group_names() {
+    for group in group_names(catalog) {
         paths.push(format!("/apis/{group}"));
         paths.extend(
-            versions(group)
+            versions(catalog, &group)
                 .iter()
                 .map(|version| format!("/apis/{group}/{version}")),
         );
@@ -263,25 +290,26 @@ mod tests {
 
     #[test]
     fn the_preferred_version_comes_first() {
-        let value = group("autoscaling").expect("a group");
+        let value = group(&crate::kinds::built_in(), "autoscaling").expect("a group");
         assert_eq!(value["preferredVersion"]["version"], "v2");
         assert_eq!(value["versions"][1]["groupVersion"], "autoscaling/v1");
-        let new = aggregated_group("autoscaling");
+        let new = aggregated_group(&crate::kinds::built_in(), "autoscaling");
         assert_eq!(new["versions"][0]["version"], "v2");
         assert_eq!(new["versions"][1]["version"], "v1");
     }
 
     #[test]
     fn both_forms_tell_the_same() {
-        for (group, version) in group_versions() {
-            let list = resource_list(group, version).expect("a group version");
+        let catalog = crate::kinds::built_in();
+        for (group, version) in group_versions(&catalog) {
+            let list = resource_list(&catalog, &group, &version).expect("a group version");
             let old: Vec<&str> = list["resources"]
                 .as_array()
                 .expect("a list")
                 .iter()
                 .filter_map(|one| one["name"].as_str())
                 .collect();
-            let new = aggregated_version(group, version);
+            let new = aggregated_version(&catalog, &group, &version);
             let mut names = Vec::new();
             for resource in new["resources"].as_array().expect("a list") {
                 let name = resource["resource"].as_str().expect("a name");

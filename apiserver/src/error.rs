@@ -3,82 +3,8 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::{schema::Resource, store::StoreError};
-
-/// One thing wrong with one field.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FieldError {
-    pub reason: &'static str,
-    pub field: String,
-    pub message: String,
-}
-
-impl FieldError {
-    pub fn required(field: impl Into<String>, detail: &str) -> Self {
-        let message = if detail.is_empty() {
-            "Required value".to_owned()
-        } else {
-            format!("Required value: {detail}")
-        };
-        Self {
-            reason: "FieldValueRequired",
-            field: field.into(),
-            message,
-        }
-    }
-
-    pub fn invalid(field: impl Into<String>, value: &Value, detail: &str) -> Self {
-        Self {
-            reason: "FieldValueInvalid",
-            field: field.into(),
-            message: format!("Invalid value: {value}: {detail}"),
-        }
-    }
-
-    pub fn unsupported(field: impl Into<String>, value: &str, supported: &[&str]) -> Self {
-        let supported: Vec<_> = supported.iter().map(|value| format!("{value:?}")).collect();
-        Self {
-            reason: "FieldValueNotSupported",
-            field: field.into(),
-            message: format!(
-                "Unsupported value: {value:?}: supported values: {}",
-                supported.join(", ")
-            ),
-        }
-    }
-
-    pub fn forbidden(field: impl Into<String>, detail: &str) -> Self {
-        Self {
-            reason: "FieldValueForbidden",
-            field: field.into(),
-            message: format!("Forbidden: {detail}"),
-        }
-    }
-
-    pub fn duplicate(field: impl Into<String>, value: &Value) -> Self {
-        Self {
-            reason: "FieldValueDuplicate",
-            field: field.into(),
-            message: format!("Duplicate value: {value}"),
-        }
-    }
-
-    pub fn not_found(field: impl Into<String>, value: &Value) -> Self {
-        Self {
-            reason: "FieldValueNotFound",
-            field: field.into(),
-            message: format!("Not found: {value}"),
-        }
-    }
-
-    pub fn too_long(field: impl Into<String>, bytes: usize) -> Self {
-        Self {
-            reason: "FieldValueTooLong",
-            field: field.into(),
-            message: format!("Too long: may not be more than {bytes} bytes"),
-        }
-    }
-}
+pub use crate::field::FieldError;
+use crate::{catalog::Resource, store::StoreError};
 
 /// A failed request.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -149,7 +75,19 @@ impl ApiError {
             "Forbidden",
             format!("{} {name:?} is forbidden: {why}", resource.qualified()),
         )
-        .about(resource.group, resource.plural, name)
+        .about(&resource.group, &resource.plural, name)
+    }
+
+    /// A create in a namespace that is being deleted.
+    pub fn terminating(resource: &Resource, name: &str, namespace: &str) -> Self {
+        let why = format!(
+            "unable to create new content in namespace {namespace} because it is being terminated"
+        );
+        Self::forbidden(resource, name, &why).cause(
+            "NamespaceTerminating",
+            "metadata.namespace",
+            &format!("namespace {namespace} is being terminated"),
+        )
     }
 
     pub fn not_found(resource: &Resource, name: &str) -> Self {
@@ -158,7 +96,7 @@ impl ApiError {
             "NotFound",
             format!("{} {name:?} not found", resource.qualified()),
         )
-        .about(resource.group, resource.plural, name)
+        .about(&resource.group, &resource.plural, name)
     }
 
     /// No such path.
@@ -192,7 +130,7 @@ impl ApiError {
             "AlreadyExists",
             format!("{} {name:?} already exists", resource.qualified()),
         )
-        .about(resource.group, resource.plural, name)
+        .about(&resource.group, &resource.plural, name)
     }
 
     pub fn conflict(resource: &Resource, name: &str, why: &str) -> Self {
@@ -204,7 +142,7 @@ impl ApiError {
                 resource.qualified()
             ),
         )
-        .about(resource.group, resource.plural, name)
+        .about(&resource.group, &resource.plural, name)
     }
 
     pub fn modified(resource: &Resource, name: &str) -> Self {
@@ -234,7 +172,7 @@ impl ApiError {
     }
 
     pub fn invalid(resource: &Resource, name: &str, errors: &[FieldError]) -> Self {
-        Self::invalid_kind(resource.group, resource.kind, name, errors)
+        Self::invalid_kind(&resource.group, &resource.kind, name, errors)
     }
 
     pub fn invalid_kind(group: &str, kind: &str, name: &str, errors: &[FieldError]) -> Self {

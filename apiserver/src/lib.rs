@@ -2,11 +2,15 @@
 
 pub mod bootstrap;
 pub mod cache;
+pub mod catalog;
 pub mod codec;
 pub mod defaults;
 pub mod discovery;
 pub mod error;
+pub mod field;
 pub mod http;
+pub mod kind;
+pub mod kinds;
 pub mod limits;
 pub mod metrics;
 pub mod object;
@@ -17,6 +21,7 @@ pub mod schema;
 pub mod select;
 pub mod store;
 pub mod table;
+pub mod tasks;
 pub mod token;
 pub mod validate;
 pub mod versions;

@@ -13,8 +13,14 @@ pub const DATA_BYTES_MAX: usize = 1 << 20;
 pub const REQUESTS_MAX: usize = 600;
 /// Watches served at once: each holds a task and a few chunks.
 pub const WATCHES_MAX: usize = 20_000;
-/// Connections served at once.
+/// Connections served at once, fewer where the process may not have so many files
+/// open. Further ones are closed.
 pub const CONNECTIONS_MAX: usize = 20_000;
+/// Connections without which there is no use in starting.
+pub const CONNECTIONS_MIN: u64 = 32;
+/// File descriptors kept for what is no connection of a client: those to the
+/// store, files of certificates, what the runtime polls.
+pub const DESCRIPTORS_OWN: u64 = 128;
 /// Streams of one HTTP/2 connection, upstream's.
 pub const STREAMS_MAX: u32 = 250;
 /// All header fields of a request.
@@ -45,8 +51,6 @@ pub const HISTORY_BYTES_MAX: usize = 64 << 20;
 pub const WATCH_TURN: usize = 256;
 /// Chunks of a response are about so large.
 pub const CHUNK_BYTES: usize = 64 << 10;
-/// Chunks that wait for a client to read.
-pub const CHUNKS_MAX: usize = 4;
 /// Objects fetched from the store at once.
 pub const PAGE_OBJECTS: i64 = 500;
 /// The largest reply taken from the store: a page of objects of the store's
@@ -61,6 +65,9 @@ pub const CLAIM_TRIES: usize = 100;
 pub const STORE_TRIES: usize = 6;
 /// Pause between them.
 pub const STORE_PAUSE: Duration = Duration::from_millis(100);
+/// Pause before a cache is filled again whose resource has a value that cannot
+/// be decoded: somebody has to mend it.
+pub const UNREADABLE: Duration = Duration::from_secs(1);
 /// Calls under way that read single keys: enough to keep a connection busy, few
 /// enough that reads gather meanwhile.
 pub const READS_FLYING: usize = 4;

@@ -7,10 +7,13 @@ use clap::Parser;
 use mizzen_apiserver::{
     bootstrap,
     http::{self, Api, Files},
+    limits,
     registry::Registry,
     store::Store,
+    tasks,
     token::Signer,
 };
+use mizzen_descriptors::Places;
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
@@ -93,6 +96,7 @@ async fn run(flags: Flags) -> anyhow::Result<()> {
             Signer::read(&path)?
         }
     };
+    let places = places()?;
     let store = Arc::new(Store::new(&flags.etcd_servers)?);
     let listener = TcpListener::bind(flags.listen)
         .await
@@ -123,10 +127,28 @@ async fn run(flags: Flags) -> anyhow::Result<()> {
         }
     };
     let kept = api.clone();
-    let keeper = tokio::spawn(async move { bootstrap::keep(kept.registry()).await });
-    http::serve(listener, config, api, stop).await;
+    let keeper = tasks::spawn("bootstrap", async move {
+        bootstrap::keep(kept.registry()).await;
+    });
+    http::serve(listener, config, api, places, stop).await;
     keeper.abort();
     Ok(())
+}
+
+/// Places for connections within the limit of open files, which is raised as far as
+/// it may be.
+fn places() -> anyhow::Result<Places> {
+    let limit = mizzen_descriptors::raise().context("raising the limit of open files")?;
+    let least = limits::DESCRIPTORS_OWN + limits::CONNECTIONS_MIN;
+    anyhow::ensure!(
+        limit >= least,
+        "the limit of open files is {limit}, and {least} are needed: {} for clients, the rest for this process itself; raise the hard limit (ulimit -Hn, LimitNOFILE)",
+        limits::CONNECTIONS_MIN
+    );
+    let left = usize::try_from(limit - limits::DESCRIPTORS_OWN).unwrap_or(usize::MAX);
+    let connections = left.min(limits::CONNECTIONS_MAX);
+    tracing::info!(descriptors = limit, connections, "budgets");
+    Ok(Places::new(connections))
 }
 
 /// The token is no secret: without one kubectl asks for a name and a password.

@@ -5,6 +5,7 @@
 //! series is bounded by the kinds, verbs and codes there are.
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, HashMap},
     fmt::Write as _,
     sync::{
@@ -27,11 +28,11 @@ const BOUNDS: [f64; 23] = [
 const TICKS: f64 = 100.0;
 
 /// What a request is about, as upstream labels it.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default)]
 pub struct Labels {
-    pub group: &'static str,
-    pub version: &'static str,
-    pub resource: &'static str,
+    pub group: Cow<'static, str>,
+    pub version: Cow<'static, str>,
+    pub resource: Cow<'static, str>,
     pub subresource: &'static str,
     /// `cluster`, `namespace`, `resource` or nothing.
     pub scope: &'static str,
@@ -108,13 +109,13 @@ impl Drop for Watching {
         if let Some(watches) = self.metrics.watches.lock().get_mut(&self.labels) {
             watches.open -= 1;
         }
-        self.metrics.done(self.labels, 200, self.started.elapsed());
+        self.metrics.done(&self.labels, 200, self.started.elapsed());
     }
 }
 
 impl Metrics {
     /// Counts a request that is not a watch as under way.
-    pub fn flying(&self, labels: Labels) -> Flying<'_> {
+    pub fn flying(&self, labels: &Labels) -> Flying<'_> {
         let kind = if labels.is_write() {
             &self.writing
         } else {
@@ -125,24 +126,24 @@ impl Metrics {
     }
 
     /// Counts a watch as under way.
-    pub fn watching(self: &Arc<Self>, labels: Labels) -> Watching {
+    pub fn watching(self: &Arc<Self>, labels: &Labels) -> Watching {
         let mut watches = self.watches.lock();
-        let watches = watches.entry(labels).or_default();
+        let watches = watches.entry(labels.clone()).or_default();
         watches.open += 1;
         Watching {
             metrics: self.clone(),
-            labels,
+            labels: labels.clone(),
             started: std::time::Instant::now(),
             events: watches.events.clone(),
         }
     }
 
     /// Counts a request that is over.
-    pub fn done(&self, labels: Labels, code: u16, took: Duration) {
+    pub fn done(&self, labels: &Labels, code: u16, took: Duration) {
         let seconds = took.as_secs_f64();
         let bucket = BOUNDS.partition_point(|bound| *bound < seconds);
         let mut requests = self.requests.lock();
-        let requests = requests.entry(labels).or_default();
+        let requests = requests.entry(labels.clone()).or_default();
         *requests.codes.entry(code).or_default() += 1;
         requests.buckets[bucket] += 1;
         requests.seconds += seconds;
@@ -188,7 +189,7 @@ impl Metrics {
     fn requests_text(&self, out: &mut String) {
         let requests = self.requests.lock();
         let mut sorted: Vec<_> = requests.iter().collect();
-        sorted.sort_unstable_by_key(|(labels, _)| **labels);
+        sorted.sort_unstable_by_key(|(labels, _)| (*labels).clone());
         head(
             out,
             "apiserver_request_total",
@@ -309,20 +310,20 @@ mod tests {
     fn requests_and_watches_are_counted() {
         let metrics = Arc::new(Metrics::default());
         let labels = Labels {
-            version: "v1",
-            resource: "pods",
+            version: "v1".into(),
+            resource: "pods".into(),
             scope: "namespace",
             verb: "LIST",
             ..Labels::default()
         };
-        let flying = metrics.flying(labels);
-        metrics.done(labels, 200, Duration::from_millis(30));
-        metrics.done(labels, 200, Duration::from_secs(90));
+        let flying = metrics.flying(&labels);
+        metrics.done(&labels, 200, Duration::from_millis(30));
+        metrics.done(&labels, 200, Duration::from_secs(90));
         let watch = Labels {
             verb: "WATCH",
             ..labels
         };
-        let watching = metrics.watching(watch);
+        let watching = metrics.watching(&watch);
         watching.sent(3);
         let text = metrics.text();
         let of = "component=\"apiserver\",group=\"\",resource=\"pods\",scope=\"namespace\",subresource=\"\"";

@@ -8,12 +8,13 @@ use rand::Rng as _;
 use serde_json::{Map, Value};
 
 use crate::{
+    catalog::Resource,
     codec::{
         self,
         json::{self, DecodeError, Source},
         proto::{self, Envelope, ProtoError, Transcoded},
     },
-    schema::{Resource, schema},
+    schema::schema,
     store::Pair,
 };
 
@@ -61,7 +62,7 @@ pub fn to_client(
     let raw = raw(resource, value)?;
     Ok(proto::to_json(
         &resource.api_version(),
-        resource.kind,
+        &resource.kind,
         resource.message,
         &raw,
         revision,
@@ -83,7 +84,7 @@ pub fn to_store(resource: &Resource, value: &mut Json) -> Bytes {
     }
     proto::seal(
         &resource.api_version(),
-        resource.kind,
+        &resource.kind,
         resource.message,
         value,
     )

@@ -4,9 +4,10 @@
 use serde_json::{Value, json};
 
 use crate::{
+    catalog::Resource,
     codec,
+    kind::Column,
     object::{self, Json},
-    schema::Resource,
 };
 
 /// What of the object goes with its row.
@@ -18,12 +19,6 @@ pub enum Include {
     Object,
 }
 
-type Cell = fn(&Json) -> Value;
-
-/// A column: its name, whether it is shown only when more is asked for, and
-/// how its cells are made.
-struct Column(&'static str, bool, Cell);
-
 /// A `Table` of objects. `definitions`: whether it says what its columns are.
 pub fn of(
     resource: &Resource,
@@ -32,7 +27,7 @@ pub fn of(
     include: Include,
     definitions: bool,
 ) -> Value {
-    let columns = columns(resource.kind);
+    let columns = resource.rules.columns;
     let rows: Vec<Value> = objects
         .iter()
         .map(|value| {
@@ -62,7 +57,7 @@ pub fn of(
     json!({"kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": meta, "columnDefinitions": named, "rows": rows})
 }
 
-fn text(value: &Json, path: &[&str]) -> Value {
+pub fn text(value: &Json, path: &[&str]) -> Value {
     match object::at(value, path) {
         None | Some(Value::Null) => "<none>".into(),
         Some(Value::String(text)) if text.is_empty() => "<none>".into(),
@@ -71,25 +66,25 @@ fn text(value: &Json, path: &[&str]) -> Value {
     }
 }
 
-fn number(value: &Json, path: &[&str]) -> i64 {
+pub fn number(value: &Json, path: &[&str]) -> i64 {
     object::at(value, path).and_then(Value::as_i64).unwrap_or(0)
 }
 
-fn count(value: &Json, path: &[&str]) -> Value {
+pub fn count(value: &Json, path: &[&str]) -> Value {
     number(value, path).to_string().into()
 }
 
-fn list<'a>(value: &'a Json, path: &[&str]) -> &'a [Value] {
+pub fn list<'a>(value: &'a Json, path: &[&str]) -> &'a [Value] {
     object::at(value, path)
         .and_then(Value::as_array)
         .map_or(&[], Vec::as_slice)
 }
 
-fn member<'a>(value: &'a Value, field: &str) -> &'a str {
+pub fn member<'a>(value: &'a Value, field: &str) -> &'a str {
     value.get(field).and_then(Value::as_str).unwrap_or("")
 }
 
-fn joined(parts: Vec<String>) -> Value {
+pub fn joined(parts: Vec<String>) -> Value {
     if parts.is_empty() {
         "<none>".into()
     } else {
@@ -122,18 +117,18 @@ pub fn human(seconds: i64) -> String {
     }
 }
 
-fn since(value: &Json, path: &[&str]) -> Value {
+pub fn since(value: &Json, path: &[&str]) -> Value {
     match codec::parse_time(object::str_at(value, path)) {
         Some((seconds, _)) => human(codec::now().0 - seconds).into(),
         None => "<unknown>".into(),
     }
 }
 
-fn age(value: &Json) -> Value {
+pub fn age(value: &Json) -> Value {
     since(value, &["metadata", "creationTimestamp"])
 }
 
-fn containers(value: &Json, field: &str) -> Value {
+pub fn containers(value: &Json, field: &str) -> Value {
     let path = &["spec", "template", "spec", "containers"];
     joined(
         list(value, path)
@@ -143,7 +138,7 @@ fn containers(value: &Json, field: &str) -> Value {
     )
 }
 
-fn selector(value: &Json) -> Value {
+pub fn selector(value: &Json) -> Value {
     let map = object::at(value, &["spec", "selector", "matchLabels"])
         .or_else(|| object::at(value, &["spec", "selector"]));
     let pairs = map.and_then(Value::as_object).into_iter().flatten();
@@ -154,7 +149,7 @@ fn selector(value: &Json) -> Value {
     )
 }
 
-fn ready_of(value: &Json, ready: &str) -> Value {
+pub fn ready_of(value: &Json, ready: &str) -> Value {
     format!(
         "{}/{}",
         number(value, &["status", ready]),
@@ -163,7 +158,7 @@ fn ready_of(value: &Json, ready: &str) -> Value {
     .into()
 }
 
-fn size(value: &Json) -> Value {
+pub fn size(value: &Json) -> Value {
     let fields = ["data", "binaryData"];
     fields
         .iter()
@@ -175,233 +170,12 @@ fn size(value: &Json) -> Value {
         .into()
 }
 
-const AGE: Column = Column("Age", false, age);
-const CONTAINERS: Column = Column("Containers", true, |value| containers(value, "name"));
-const IMAGES: Column = Column("Images", true, |value| containers(value, "image"));
-const SELECTOR: Column = Column("Selector", true, selector);
+pub const AGE: Column = Column("Age", false, age);
+pub const CONTAINERS: Column = Column("Containers", true, |value| containers(value, "name"));
+pub const IMAGES: Column = Column("Images", true, |value| containers(value, "image"));
+pub const SELECTOR: Column = Column("Selector", true, selector);
 
-fn columns(kind: &str) -> &'static [Column] {
-    match kind {
-        "Pod" => PODS,
-        "Namespace" => &[
-            Column("Status", false, |value| text(value, &["status", "phase"])),
-            AGE,
-        ],
-        "Node" => NODES,
-        "Service" => SERVICES,
-        "ConfigMap" => &[Column("Data", false, size), AGE],
-        "Secret" => &[
-            Column("Type", false, |value| text(value, &["type"])),
-            Column("Data", false, size),
-            AGE,
-        ],
-        "ServiceAccount" => &[
-            Column("Secrets", false, |value| {
-                list(value, &["secrets"]).len().to_string().into()
-            }),
-            AGE,
-        ],
-        "Deployment" => &[
-            Column("Ready", false, |value| ready_of(value, "readyReplicas")),
-            Column("Up-to-date", false, |value| {
-                count(value, &["status", "updatedReplicas"])
-            }),
-            Column("Available", false, |value| {
-                count(value, &["status", "availableReplicas"])
-            }),
-            AGE,
-            CONTAINERS,
-            IMAGES,
-            SELECTOR,
-        ],
-        "ReplicaSet" | "ReplicationController" => &[
-            Column("Desired", false, |value| {
-                count(value, &["spec", "replicas"])
-            }),
-            Column("Current", false, |value| {
-                count(value, &["status", "replicas"])
-            }),
-            Column("Ready", false, |value| {
-                count(value, &["status", "readyReplicas"])
-            }),
-            AGE,
-            CONTAINERS,
-            IMAGES,
-            SELECTOR,
-        ],
-        "StatefulSet" => &[
-            Column("Ready", false, |value| ready_of(value, "readyReplicas")),
-            AGE,
-            CONTAINERS,
-            IMAGES,
-        ],
-        "DaemonSet" => &[
-            Column("Desired", false, |value| {
-                count(value, &["status", "desiredNumberScheduled"])
-            }),
-            Column("Current", false, |value| {
-                count(value, &["status", "currentNumberScheduled"])
-            }),
-            Column("Ready", false, |value| {
-                count(value, &["status", "numberReady"])
-            }),
-            Column("Up-to-date", false, |value| {
-                count(value, &["status", "updatedNumberScheduled"])
-            }),
-            Column("Available", false, |value| {
-                count(value, &["status", "numberAvailable"])
-            }),
-            AGE,
-            CONTAINERS,
-            IMAGES,
-            SELECTOR,
-        ],
-        "Job" => &[
-            Column("Status", false, job_status),
-            Column("Completions", false, |value| {
-                let of = object::at(value, &["spec", "completions"])
-                    .and_then(Value::as_i64)
-                    .unwrap_or(1);
-                format!("{}/{of}", number(value, &["status", "succeeded"])).into()
-            }),
-            AGE,
-            CONTAINERS,
-            IMAGES,
-            SELECTOR,
-        ],
-        "CronJob" => &[
-            Column("Schedule", false, |value| {
-                text(value, &["spec", "schedule"])
-            }),
-            Column("Timezone", false, |value| {
-                text(value, &["spec", "timeZone"])
-            }),
-            Column("Suspend", false, |value| text(value, &["spec", "suspend"])),
-            Column("Active", false, |value| {
-                list(value, &["status", "active"]).len().to_string().into()
-            }),
-            Column("Last Schedule", false, |value| {
-                match object::str_at(value, &["status", "lastScheduleTime"]) {
-                    "" => "<none>".into(),
-                    _ => since(value, &["status", "lastScheduleTime"]),
-                }
-            }),
-            AGE,
-        ],
-        "Event" => EVENTS,
-        "PersistentVolumeClaim" => &[
-            Column("Status", false, |value| text(value, &["status", "phase"])),
-            Column("Volume", false, |value| {
-                text(value, &["spec", "volumeName"])
-            }),
-            Column("Capacity", false, |value| {
-                text(value, &["status", "capacity", "storage"])
-            }),
-            Column("StorageClass", false, |value| {
-                text(value, &["spec", "storageClassName"])
-            }),
-            AGE,
-        ],
-        "PersistentVolume" => &[
-            Column("Capacity", false, |value| {
-                text(value, &["spec", "capacity", "storage"])
-            }),
-            Column("Reclaim Policy", false, |value| {
-                text(value, &["spec", "persistentVolumeReclaimPolicy"])
-            }),
-            Column("Status", false, |value| text(value, &["status", "phase"])),
-            Column("StorageClass", false, |value| {
-                text(value, &["spec", "storageClassName"])
-            }),
-            AGE,
-        ],
-        "Lease" => &[
-            Column("Holder", false, |value| {
-                text(value, &["spec", "holderIdentity"])
-            }),
-            AGE,
-        ],
-        "RoleBinding" | "ClusterRoleBinding" => &[
-            Column("Role", false, |value| {
-                format!(
-                    "{}/{}",
-                    object::str_at(value, &["roleRef", "kind"]),
-                    object::str_at(value, &["roleRef", "name"])
-                )
-                .into()
-            }),
-            AGE,
-        ],
-        "PodDisruptionBudget" => &[
-            Column("Min Available", false, |value| {
-                text(value, &["spec", "minAvailable"])
-            }),
-            Column("Max Unavailable", false, |value| {
-                text(value, &["spec", "maxUnavailable"])
-            }),
-            Column("Allowed Disruptions", false, |value| {
-                count(value, &["status", "disruptionsAllowed"])
-            }),
-            AGE,
-        ],
-        "StorageClass" => &[
-            Column("Provisioner", false, |value| text(value, &["provisioner"])),
-            Column("ReclaimPolicy", false, |value| {
-                text(value, &["reclaimPolicy"])
-            }),
-            Column("VolumeBindingMode", false, |value| {
-                text(value, &["volumeBindingMode"])
-            }),
-            AGE,
-        ],
-        "PriorityClass" => &[
-            Column("Value", false, |value| count(value, &["value"])),
-            Column("Global-Default", false, |value| {
-                (value.get("globalDefault") == Some(&Value::Bool(true)))
-                    .to_string()
-                    .into()
-            }),
-            AGE,
-        ],
-        "Ingress" => &[
-            Column("Class", false, |value| {
-                text(value, &["spec", "ingressClassName"])
-            }),
-            Column("Hosts", false, |value| {
-                let hosts = list(value, &["spec", "rules"])
-                    .iter()
-                    .map(|rule| member(rule, "host"))
-                    .filter(|host| !host.is_empty());
-                let hosts: Vec<_> = hosts.map(str::to_owned).collect();
-                if hosts.is_empty() {
-                    "*".into()
-                } else {
-                    joined(hosts)
-                }
-            }),
-            AGE,
-        ],
-        "HorizontalPodAutoscaler" => &[
-            Column("Reference", false, |value| {
-                let of = |field| object::str_at(value, &["spec", "scaleTargetRef", field]);
-                format!("{}/{}", of("kind"), of("name")).into()
-            }),
-            Column("MinPods", false, |value| {
-                text(value, &["spec", "minReplicas"])
-            }),
-            Column("MaxPods", false, |value| {
-                text(value, &["spec", "maxReplicas"])
-            }),
-            Column("Replicas", false, |value| {
-                count(value, &["status", "currentReplicas"])
-            }),
-            AGE,
-        ],
-        _ => &[AGE],
-    }
-}
-
-const PODS: &[Column] = &[
+pub const PODS: &[Column] = &[
     Column("Ready", false, |value| {
         let all = list(value, &["spec", "containers"]).len();
         let ready = list(value, &["status", "containerStatuses"])
@@ -425,7 +199,7 @@ const PODS: &[Column] = &[
     }),
 ];
 
-fn pod_status(value: &Json) -> Value {
+pub fn pod_status(value: &Json) -> Value {
     if object::is_deleting(value) {
         return "Terminating".into();
     }
@@ -443,7 +217,7 @@ fn pod_status(value: &Json) -> Value {
     }
 }
 
-const NODES: &[Column] = &[
+pub const NODES: &[Column] = &[
     Column("Status", false, |value| {
         let ready = list(value, &["status", "conditions"])
             .iter()
@@ -490,7 +264,7 @@ const NODES: &[Column] = &[
     }),
 ];
 
-const SERVICES: &[Column] = &[
+pub const SERVICES: &[Column] = &[
     Column("Type", false, |value| text(value, &["spec", "type"])),
     Column("Cluster-IP", false, |value| {
         text(value, &["spec", "clusterIP"])
@@ -521,7 +295,7 @@ const SERVICES: &[Column] = &[
     SELECTOR,
 ];
 
-const EVENTS: &[Column] = &[
+pub const EVENTS: &[Column] = &[
     Column("Last Seen", false, |value| {
         match object::str_at(value, &["lastTimestamp"]) {
             "" => age(value),
@@ -539,7 +313,7 @@ const EVENTS: &[Column] = &[
     }),
 ];
 
-fn job_status(value: &Json) -> Value {
+pub fn job_status(value: &Json) -> Value {
     let conditions = list(value, &["status", "conditions"]);
     let has = |kind: &str| {
         conditions
@@ -559,7 +333,6 @@ fn job_status(value: &Json) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::schema::find_resource;
 
     #[test]
     fn spans_are_short() {
@@ -583,7 +356,8 @@ mod tests {
 
     #[test]
     fn rows_have_a_cell_for_each_column() {
-        for resource in crate::schema::resources() {
+        let catalog = crate::kinds::built_in();
+        for resource in catalog.resources() {
             let value = json!({"metadata": {"name": "x"}})
                 .as_object()
                 .expect("an object")
@@ -601,9 +375,6 @@ mod tests {
             );
             assert_eq!(table["rows"][0]["object"]["metadata"]["name"], "x");
         }
-        assert_eq!(
-            columns(find_resource("", "v1", "pods").expect("a resource").kind).len(),
-            7
-        );
+        assert_eq!(catalog.own("", "v1", "pods").rules.columns.len(), 7);
     }
 }

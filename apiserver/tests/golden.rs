@@ -1,6 +1,10 @@
 //! The maximal objects that ship with the Go module `k8s.io/api`, in JSON and
 //! in protobuf, made by upstream's own code: ours makes the same of them.
 
+#[path = "../../tests/src/skip.rs"]
+#[allow(dead_code, reason = "shared with the black-box tests")]
+mod skip;
+
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -70,7 +74,8 @@ fn object(value: Value) -> Map<String, Value> {
 #[test]
 fn maximal_objects_are_encoded_as_upstream_encodes_them() {
     let Some(dir) = vectors() else {
-        println!("skipped: upstream's vectors (no go on PATH, or its module cannot be had)");
+        let why = "no go on the PATH, or its module k8s.io/api cannot be had";
+        skip::test(&skip::Why::Program(why.to_owned())).expect("it may be skipped");
         return;
     };
     let mut checked = 0;

@@ -1,11 +1,11 @@
 //! A short slice of the harness: three workloads under faults, a minute each,
-//! one after the other, against the store of the same build.
+//! all at the same time, against the store of the same build.
 //!
 //! `MIZZEN_BIN` names another binary with etcd's flags, `MIZZEN_JEPSEN_TIME`
 //! another length of each run, such as `10s`.
 
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 const RUNS: [(&str, &str, &str); 3] = [
     (
@@ -36,15 +36,22 @@ fn store() -> PathBuf {
 #[test]
 fn three_workloads_under_faults_pass() {
     let time = std::env::var("MIZZEN_JEPSEN_TIME").unwrap_or_else(|_| "60s".to_owned());
-    for (workload, faults, seed) in RUNS {
-        let ended = Command::new(env!("CARGO_BIN_EXE_jepsen"))
+    let started = RUNS.map(|(workload, faults, seed)| {
+        let run = Command::new(env!("CARGO_BIN_EXE_jepsen"))
             .arg("run")
             .arg("--binary")
             .arg(store())
             .args(["--workload", workload, "--fault", faults])
             .args(["--time", &time, "--interval", "4s", "--seed", seed])
-            .output()
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
             .expect("jepsen starts");
+        // Read while it runs, or it would wait for its words to be taken.
+        std::thread::spawn(move || run.wait_with_output().expect("jepsen ends"))
+    });
+    for ((workload, faults, _), run) in RUNS.iter().zip(started) {
+        let ended = run.join().expect("its thread ends");
         let said = String::from_utf8_lossy(&ended.stdout);
         println!("{said}");
         assert!(

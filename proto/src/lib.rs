@@ -1,8 +1,8 @@
 //! Wire types, servers and clients of the gRPC services that Mizzen speaks.
 //!
-//! `etcd/*.proto` restates the client API of etcd 3.7.1: package, message,
+//! `etcd/*.proto` restates the client API of etcd 3.7.3: package, message,
 //! field, enum and method names and numbers are the contract that lets every
-//! etcd client work, and the tests hold them to `tests/etcd-3.7.1.txt`.
+//! etcd client work, and the tests hold them to `tests/etcd-3.7.3.txt`.
 //! `mizzen/*.proto` is the protocol between members.
 //!
 //! Every `bytes` field is a [`bytes::Bytes`], so decoding from one buffer

@@ -1,4 +1,4 @@
-//! The definitions in `etcd/` against facts read from etcd 3.7.1's descriptors.
+//! The definitions in `etcd/` against facts read from etcd 3.7.3's descriptors.
 //!
 //! Each failure is reproduced by `cargo test --release -p mizzen-proto`.
 
@@ -12,8 +12,8 @@ use prost_types::{
     FileDescriptorSet, MethodDescriptorProto,
 };
 
-/// One line for each message, field, enum value and method of etcd 3.7.1.
-const FACTS: &str = include_str!("etcd-3.7.1.txt");
+/// One line for each message, field, enum value and method of etcd 3.7.3.
+const FACTS: &str = include_str!("etcd-3.7.3.txt");
 
 fn etcd_files() -> Vec<FileDescriptorProto> {
     let set = FileDescriptorSet::decode(FILE_DESCRIPTOR_SET).expect("a valid descriptor set");

@@ -2,6 +2,7 @@
 
 pub mod concurrency;
 pub mod config;
+pub mod descriptors;
 pub mod first_start;
 pub mod grpc;
 pub mod lease;
@@ -9,6 +10,7 @@ pub mod limits;
 pub mod logging;
 pub mod member;
 pub mod member_dir;
+mod memory;
 pub mod raft;
 pub mod server;
 pub mod url;

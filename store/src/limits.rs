@@ -9,12 +9,19 @@ pub const REQUEST_BYTES: usize = 3 * 512 * 1024;
 /// What gRPC framing may add to the largest request, bytes (etcd's value).
 pub const GRPC_OVERHEAD_BYTES: usize = 512 * 1024;
 
-/// Largest reply a client is expected to take, bytes. etcd's clients lift
-/// their own limit to the same value.
+/// Largest reply, bytes, where memory does not allow less: more does not fit into
+/// a message (etcd's limit).
 pub const REPLY_BYTES: usize = i32::MAX as usize;
 
-/// Operations in one list of a transaction (etcd's --max-txn-ops).
-pub const TXN_OPS: usize = 128;
+/// The share of a member's memory that replies may take, one part in so many. A
+/// reply is copied once into its message, which the transport pays for.
+pub const REPLIES_SHARE: usize = 8;
+
+/// And one reply of these, one part in so many.
+pub const REPLY_SHARE: usize = 2;
+
+/// The share of a member's memory for proposals whose outcome is waited for.
+pub const PROPOSALS_SHARE: usize = 16;
 
 /// Streams one client connection may have open (HTTP/2
 /// SETTINGS_MAX_CONCURRENT_STREAMS). etcd leaves it at u32::MAX; a connection
@@ -25,8 +32,14 @@ pub const STREAMS_PER_CONNECTION: u32 = 100_000;
 /// request; beyond it clients are told to come back.
 pub const PROPOSALS_IN_FLIGHT: usize = 16_384;
 
-/// Bytes of proposals waiting for their outcome on one member.
-pub const PROPOSAL_BYTES_IN_FLIGHT: usize = 256 * 1024 * 1024;
+/// Bytes of proposals waiting for their outcome on one member, unless memory is
+/// scarce: a second of what a disk takes.
+pub const PROPOSAL_BYTES_IN_FLIGHT: usize = 64 * 1024 * 1024;
+
+/// Bytes in the log's queue from which on a leader takes no more proposals, also
+/// for those that nobody waits for any longer, and a follower reads no further
+/// what its leader sends. Half of what the queue can hold.
+pub const LOG_QUEUE_BYTES: usize = 128 * 1024 * 1024;
 
 /// Committed entries not yet applied beyond which new proposals are refused,
 /// so that a member that applies slowly does not fall behind without end
@@ -48,12 +61,15 @@ pub const RAFT_READ_BYTES: usize = 2 * 1024 * 1024;
 /// RAFT_READ_BYTES.
 pub const APPEND_ENTRIES: u64 = 4_096;
 
-/// Largest message between peers, bytes: one read of the log, whose last
-/// entry may be of the largest request.
-pub const PEER_MESSAGE_BYTES: usize = RAFT_READ_BYTES + REQUEST_BYTES + GRPC_OVERHEAD_BYTES;
+/// Largest message between peers, bytes: one read of the log, whose last entry may
+/// be the largest that the log holds. Not derived from --max-request-bytes, which
+/// may differ between members.
+pub const PEER_MESSAGE_BYTES: usize =
+    RAFT_READ_BYTES + crate::wal::MAX_ENTRY_BYTES + GRPC_OVERHEAD_BYTES;
 
-/// Replication messages sent to a follower and not answered.
-pub const APPENDS_IN_FLIGHT: usize = 64;
+/// Largest --max-request-bytes, bytes: what the log holds in one entry, less what a
+/// proposal has around a request.
+pub const REQUEST_BYTES_MAX: usize = crate::wal::MAX_ENTRY_BYTES - 4096;
 
 /// A follower that leaves a replication message unanswered for this long, or
 /// up to twice that, is taken to hang. Far beyond what a busy disk takes.
@@ -84,6 +100,18 @@ pub const PEER_ACKNOWLEDGES: Duration = Duration::from_secs(5);
 /// Rows a read may touch on an async worker, which it must not hold for long;
 /// what needs more goes to a thread of its own.
 pub const INLINE_ROWS: usize = 64;
+
+/// And their bytes. One key-value of the largest size is a copy of some hundred
+/// microseconds.
+pub const INLINE_BYTES: usize = 2 * 1024 * 1024;
+
+/// Reads that wait for one of the BLOCKING_THREADS, or have one. Each keeps a
+/// sight of the rows, and with it their files; further ones are refused.
+pub const BLOCKING_READS: usize = 1_024;
+
+/// Single keys that a transaction may read, or ask the earlier value of, without
+/// a look at how large they are before it is proposed.
+pub const SINGLE_READS: usize = 8;
 
 /// Keys in the first chunk of a streamed range, as etcd's.
 pub const RANGE_STREAM_FIRST_CHUNK: usize = 10;
@@ -142,8 +170,8 @@ pub const SNAPSHOT_BYTES_PER_SECOND_BUSY: u64 = 16 * 1024 * 1024;
 /// during which nothing moves, takes less.
 pub const SNAPSHOT_STALL: Duration = Duration::from_secs(30);
 
-/// Connections served at once on one listener; further ones wait to be
-/// accepted.
+/// Connections of clients served at once, fewer where the process may not have so
+/// many files open (`descriptors.rs`). Further ones are closed.
 pub const CONNECTIONS: usize = 32_768;
 
 /// Bytes a client may send on one stream before it is read: one request of the
@@ -258,6 +286,12 @@ pub const WATCH_PAGE_BYTES: usize = 512 * 1024;
 
 /// Rows looked at for one page of history: some milliseconds.
 pub const WATCH_PAGE_ROWS: usize = 8_192;
+
+/// Bytes of one revision that watches are told of from the past. A client takes
+/// a message of this size; a watch that a larger one concerns (somebody deleted
+/// very much at once, and it wants to know what was there before) is ended with
+/// the reason, as it is when this would exceed WATCH_ALL_BYTES.
+pub const WATCH_REVISION_BYTES: usize = 64 * 1024 * 1024;
 
 /// Pages of history read at once on one member: the past must not take all
 /// threads, nor the disk, from reads of the present.

@@ -3,6 +3,8 @@
 //!
 //! In the library, so that whatever is an executable of it is only linked.
 
+mod opening;
+
 use std::{
     collections::BTreeMap,
     io,
@@ -11,6 +13,7 @@ use std::{
     sync::Arc,
 };
 
+use mizzen_descriptors::Places;
 use mizzen_engine::{Engine, EngineOptions, RocksRows};
 use tokio::{
     runtime::Handle,
@@ -19,17 +22,20 @@ use tokio::{
 
 use crate::{
     config::{self, Config, InitialClusterState},
+    descriptors::Descriptors,
     first_start,
     grpc::{self, Front, Listener},
     limits, logging,
     member_dir::{Identity, MemberDir},
+    memory,
     raft::{GroupConfig, PeerNode, PeerService, Peers, PlainDial, Retention},
     server::{
         self, Attributes, DiskSpace, LookAtDisk, MembershipService, Server, ServerConfig, Storage,
     },
     version, wal,
-    workers::Workers,
+    workers::{self, Owner, Workers},
 };
+use opening::Parts;
 
 /// Runs the member that arguments and environment describe until a signal or a
 /// failure ends it. `level` is the highest level of features it may use, from 1
@@ -55,7 +61,15 @@ pub fn run(level: u32) -> ExitCode {
         eprintln!("mizzen: {error}");
         return ExitCode::FAILURE;
     }
-    match run_apart(*config) {
+    let descriptors = match descriptors() {
+        Ok(descriptors) => descriptors,
+        Err(error) => {
+            tracing::error!(%error, "the member cannot start");
+            return ExitCode::FAILURE;
+        }
+    };
+    workers::log_panics();
+    match run_apart(*config, descriptors) {
         Ok(()) => {
             if !mizzen_engine::wait_closed(limits::CLOSE_LIMIT) {
                 tracing::warn!("the rows are still open");
@@ -69,10 +83,17 @@ pub fn run(level: u32) -> ExitCode {
     }
 }
 
+/// Raises the limit of open files as far as it may be, and shares it out.
+fn descriptors() -> Result<Descriptors, String> {
+    let limit = mizzen_descriptors::raise()
+        .map_err(|error| format!("cannot raise the limit of open files: {error}"))?;
+    Descriptors::share(limit, EngineOptions::default().max_open_files)
+}
+
 /// Runs what the members say to each other on this thread, and what clients
 /// ask on threads of their own. An entry of the log is many small steps one
 /// after the other; on several threads each would wake the next one.
-fn run_apart(config: Config) -> io::Result<()> {
+fn run_apart(config: Config, descriptors: Descriptors) -> io::Result<()> {
     let clients = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("clients")
@@ -82,14 +103,14 @@ fn run_apart(config: Config) -> io::Result<()> {
         .enable_all()
         .max_blocking_threads(limits::BLOCKING_THREADS)
         .build()?;
-    group.block_on(serve(config, clients.handle()))
+    group.block_on(serve(config, descriptors, clients.handle()))
 }
 
 /// What a member stops for when it is one no longer.
 const REMOVED: &str = "removed from the cluster";
 
 /// Runs the member until a signal or a failure ends it.
-async fn serve(config: Config, clients: &Handle) -> io::Result<()> {
+async fn serve(config: Config, descriptors: Descriptors, clients: &Handle) -> io::Result<()> {
     for notice in &config.notices {
         notice.log();
     }
@@ -98,14 +119,34 @@ async fn serve(config: Config, clients: &Handle) -> io::Result<()> {
         // Only the first reason counts, and it is the one that fits.
         let _ = failed.try_send(error.to_string());
     };
-    let peer_listeners = bind(&config.listen_peer_urls).await?;
-    let client_listeners = bind(&config.listen_client_urls).await?;
-    let (identity, mut storage) = open(&config, fail.clone()).await?;
+    tracing::info!(
+        descriptors = descriptors.limit,
+        client_connections = descriptors.clients,
+        peer_connections = descriptors.peers,
+        open_files_of_rows = descriptors.rows,
+        "budgets"
+    );
+    let peer_listeners = bind(&config.listen_peer_urls, descriptors.peers).await?;
+    let client_listeners = bind(&config.listen_client_urls, descriptors.clients).await?;
+    let rows = EngineOptions {
+        max_open_files: descriptors.rows,
+        ..EngineOptions::default()
+    };
+    let (identity, mut storage) = open(&config, &rows, fail.clone()).await?;
     if config.force_new_cluster && storage.recovered.last.is_some() {
         let urls = config.initial_advertise_peer_urls.clone();
         server::force_new_cluster(&mut storage, identity.member_id, urls).await?;
         tracing::warn!("this member is the only one of its cluster from here on");
     }
+    let memory = memory::available();
+    let budget = memory::budget(memory);
+    tracing::info!(
+        memory_bytes = memory,
+        replies_bytes = budget.replies,
+        reply_bytes = budget.reply,
+        proposals_bytes = budget.proposals,
+        "memory for clients"
+    );
     let (stop, stopping) = watch::channel(false);
     let (stop_peers, peers_stopping) = watch::channel(false);
     let server_config = ServerConfig {
@@ -125,10 +166,12 @@ async fn serve(config: Config, clients: &Handle) -> io::Result<()> {
             max_txn_ops: config.max_txn_ops,
         },
         request_bytes: config.max_request_bytes,
+        budget,
         strict_reconfig: config.strict_reconfig_check,
         quota: config.quota_backend_bytes,
         disk: look_at_disk(&config),
     };
+    let owner = Owner::new(fail.clone());
     let peers = Peers::new(Box::new(PlainDial), identity.cluster_id);
     let server = Server::start(server_config, storage, peers, fail).await?;
     let peer_service = tonic::service::Routes::new(PeerService::server(server.group().clone()))
@@ -138,11 +181,8 @@ async fn serve(config: Config, clients: &Handle) -> io::Result<()> {
     for listener in peer_listeners {
         let routes = peer_service.clone();
         let answer = move |request| tower::ServiceExt::oneshot(routes.clone(), request);
-        listening_to_peers.push(tokio::spawn(grpc::serve_peers(
-            listener,
-            answer,
-            peers_stopping.clone(),
-        )));
+        let serving = grpc::serve_peers(listener, answer, peers_stopping.clone());
+        listening_to_peers.push(owner.spawn_on(&Handle::current(), "listening to peers", serving));
     }
     tracing::info!(
         name = %config.name,
@@ -154,11 +194,13 @@ async fn serve(config: Config, clients: &Handle) -> io::Result<()> {
 
     let mut signals = Signals::new()?;
     let early = tokio::select! {
-        ready = ready(&server, &config) => ready.map(|()| None)?,
+        biased;
         signal = signals.next() => Some(signal),
         () = server.removed() => Some(REMOVED),
+        // What has failed says why better than the group that stops for it.
         reason = failures.recv() => return Err(io::Error::other(reason.unwrap_or_default())),
         reason = server.stopped() => return Err(io::Error::other(reason)),
+        ready = ready(&server, &config) => ready.map(|()| None)?,
     };
     if early.is_none() {
         let front = Front::new(
@@ -167,18 +209,20 @@ async fn serve(config: Config, clients: &Handle) -> io::Result<()> {
             config.watch_progress_interval,
         );
         for listener in client_listeners {
-            listening.push(clients.spawn(grpc::serve_clients(
+            let serving = grpc::serve_clients(
                 listener,
                 config.max_concurrent_streams,
                 front.clone(),
                 stopping.clone(),
-            )));
+            );
+            listening.push(owner.spawn_on(clients, "listening to clients", serving));
         }
         tracing::info!("ready to serve client requests");
     }
     let signal = match early {
         Some(signal) => signal,
         None => tokio::select! {
+            biased;
             signal = signals.next() => signal,
             () = server.removed() => REMOVED,
             reason = failures.recv() => return Err(io::Error::other(reason.unwrap_or_default())),
@@ -192,6 +236,7 @@ async fn serve(config: Config, clients: &Handle) -> io::Result<()> {
         );
     }
     tracing::info!(signal, "stopping");
+    owner.stop();
     server.hand_over().await;
     server.end_streams();
     // Clients' last requests are answered when they are applied here, for which
@@ -264,37 +309,28 @@ fn initial_members(
 /// Opens log and rows, or says why they cannot be trusted.
 async fn open(
     config: &Config,
+    rows: &EngineOptions,
     fail: impl Fn(&io::Error) + Send + Sync + 'static,
 ) -> io::Result<(Identity, Storage<RocksRows>)> {
     config::check_data_dir(&config.data_dir).map_err(io::Error::other)?;
     if let Some(wal_dir) = &config.wal_dir {
         config::check_wal_dir(wal_dir).map_err(io::Error::other)?;
     }
-    let identity = match MemberDir::identity(&config.data_dir)? {
+    let dir = MemberDir::open(&config.data_dir)?;
+    let identity = match dir.identity()? {
         Some(identity) => identity,
         None => first_start::identify(config, &PlainDial).await?,
     };
-    let member = MemberDir::open(&config.data_dir, identity)?;
-    // The rows are locked against another process, and with them the log.
-    let engine =
-        RocksRows::open(&member.rows(), &EngineOptions::default()).map_err(io::Error::other)?;
-    let log = wal::RealFs::open(config.wal_dir.clone().unwrap_or_else(|| member.raft_log()))?;
+    let log_dir = config.wal_dir.clone().unwrap_or_else(|| dir.raft_log());
+    let parts = Parts {
+        dir: &dir,
+        log: disk(wal::RealFs::open(&log_dir)?),
+        log_dir: &log_dir,
+        engine: rows,
+    };
     let options =
         wal::Options::default().on_failure(move |error| fail(&io::Error::other(error.to_string())));
-    let (wal, recovered) = wal::Wal::open(disk(log), options).map_err(io::Error::other)?;
-    if recovered.created && !member.created {
-        return Err(io::Error::other(
-            "the raft log of this member is gone: it cannot take part any more under its id",
-        ));
-    }
-    Ok((
-        member.identity,
-        Storage {
-            engine: Arc::new(engine),
-            wal: Arc::new(wal),
-            recovered,
-        },
-    ))
+    parts.open(identity, options)
 }
 
 #[cfg(not(feature = "planted"))]
@@ -312,10 +348,12 @@ fn disk(log: wal::RealFs) -> Arc<dyn wal::LogFs> {
     Arc::new(wal::Forgetful::new(log))
 }
 
-async fn bind(urls: &[config::Url]) -> io::Result<Vec<Listener>> {
+/// Listeners that serve so many connections together.
+async fn bind(urls: &[config::Url], connections: usize) -> io::Result<Vec<Listener>> {
+    let places = Places::new(connections);
     let mut listeners = Vec::with_capacity(urls.len());
     for url in urls {
-        listeners.push(Listener::bind(address(url)?).await?);
+        listeners.push(Listener::bind(address(url)?, &places).await?);
     }
     Ok(listeners)
 }

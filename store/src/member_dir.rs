@@ -5,7 +5,7 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    os::unix::fs::{DirBuilderExt, MetadataExt as _, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
@@ -19,21 +19,30 @@ pub struct Identity {
     pub cluster_id: u64,
 }
 
-/// An existing member directory, with the identity in it.
+/// The directory of a member, which has an identity from the end of its first
+/// start on.
 pub struct MemberDir {
     path: PathBuf,
-    pub identity: Identity,
-    /// Nothing had been in it before.
-    pub created: bool,
 }
 
 const MEMBER: &str = "member";
 const IDENTITY: &str = "identity";
 
 impl MemberDir {
-    /// Who the member in `data_dir` is; `None` if none was made there yet.
-    pub fn identity(data_dir: &Path) -> io::Result<Option<Identity>> {
-        let file = data_dir.join(MEMBER).join(IDENTITY);
+    /// Opens the directory below `data_dir`, or makes it.
+    pub fn open(data_dir: &Path) -> io::Result<Self> {
+        let path = data_dir.join(MEMBER);
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&path)
+            .map_err(|error| named(error, &path))?;
+        Ok(Self { path })
+    }
+
+    /// Who the member is; `None` before the end of its first start.
+    pub fn identity(&self) -> io::Result<Option<Identity>> {
+        let file = self.identity_file();
         match fs::read(&file) {
             Ok(bytes) => serde_json::from_slice(&bytes)
                 .map(Some)
@@ -43,27 +52,22 @@ impl MemberDir {
         }
     }
 
-    /// Opens the directory below `data_dir`, or makes it for `first`.
-    pub fn open(data_dir: &Path, first: Identity) -> io::Result<Self> {
-        let path = data_dir.join(MEMBER);
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&path)
-            .map_err(|error| named(error, &path))?;
-        let file = path.join(IDENTITY);
-        let (identity, created) = match Self::identity(data_dir)? {
-            Some(identity) => (identity, false),
-            None => {
-                write_durably(&path, &file, &first).map_err(|error| named(error, &file))?;
-                (first, true)
-            }
-        };
-        Ok(Self {
-            path,
-            identity,
-            created,
-        })
+    /// Makes this the directory of `identity`, durably: the last step of a first
+    /// start. All that the member cannot do without has been made before, some of
+    /// it in `others`; a crash before this leaves what the next start makes use
+    /// of or makes again.
+    pub fn settle(&self, identity: Identity, others: &[&Path]) -> io::Result<()> {
+        let dirs = others.iter().copied().chain([self.path.as_path()]);
+        for dir in dirs {
+            sync_names(dir).map_err(|error| named(error, dir))?;
+        }
+        let file = self.identity_file();
+        write_durably(&self.path, &file, &identity).map_err(|error| named(error, &file))
+    }
+
+    /// The file with the identity, for messages.
+    pub fn identity_file(&self) -> PathBuf {
+        self.path.join(IDENTITY)
     }
 
     /// Where the rows are.
@@ -79,6 +83,27 @@ impl MemberDir {
 
 fn named(error: io::Error, path: &Path) -> io::Error {
     io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}
+
+/// Makes the names in `dir`, and its own in its parents, durable, whoever made
+/// them: a start that was killed may have made some and not come to sync them.
+fn sync_names(dir: &Path) -> io::Result<()> {
+    let dir = dir.canonicalize()?;
+    let device = fs::metadata(&dir)?.dev();
+    for (level, dir) in dir.ancestors().enumerate() {
+        if fs::metadata(dir)?.dev() != device {
+            return Ok(());
+        }
+        match File::open(dir) {
+            Ok(dir) => dir.sync_all()?,
+            // Not made by this user.
+            Err(error) if level > 0 && error.kind() == io::ErrorKind::PermissionDenied => {
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 /// The file is there whole, or not at all, whatever happens meanwhile.
@@ -101,48 +126,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_identity_stays() {
+    fn a_member_has_an_identity_once_it_is_settled() {
         let data = tempfile::tempdir().unwrap();
+        let dir = MemberDir::open(data.path()).unwrap();
+        assert_eq!(dir.identity().unwrap(), None);
         let first = Identity {
             member_id: u64::MAX,
             cluster_id: 2,
         };
-        let opened = MemberDir::open(data.path(), first).unwrap();
-        assert!(opened.created);
-        assert_eq!(opened.identity, first);
-        let later = MemberDir::open(
-            data.path(),
-            Identity {
-                member_id: 3,
-                cluster_id: 4,
-            },
-        )
-        .unwrap();
-        assert!(!later.created);
-        assert_eq!(later.identity, first);
+        dir.settle(first, &[]).unwrap();
+        let later = MemberDir::open(data.path()).unwrap();
+        assert_eq!(later.identity().unwrap(), Some(first));
     }
 
     #[test]
     fn a_damaged_identity_is_refused_by_name() {
         let data = tempfile::tempdir().unwrap();
-        MemberDir::open(
-            data.path(),
-            Identity {
-                member_id: 1,
-                cluster_id: 2,
-            },
-        )
-        .unwrap();
+        let dir = MemberDir::open(data.path()).unwrap();
         fs::write(data.path().join("member/identity"), b"{").unwrap();
-        let error = MemberDir::open(
-            data.path(),
-            Identity {
-                member_id: 1,
-                cluster_id: 2,
-            },
-        )
-        .err()
-        .unwrap();
+        let error = dir.identity().unwrap_err();
         assert!(error.to_string().contains("member/identity"), "{error}");
     }
 }

@@ -1,7 +1,7 @@
 // Package conformance checks keys, watches and leases of the etcd v3 API through
 // etcd's own Go client and through raw gRPC, where that client hides a field.
 //
-// The expectations are those of etcd 3.7.1: the suite passes against it without
+// The expectations are those of etcd 3.7.3: the suite passes against it without
 // an exception, and every expected error text is the text that etcd sends.
 //
 // The members are started with --watch-progress-notify-interval=100ms.

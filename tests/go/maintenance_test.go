@@ -254,7 +254,7 @@ func TestUnknownMethods(t *testing.T) {
 func TestRequestMetadata(t *testing.T) {
 	onEachMember(t, func(t *testing.T, m *member) {
 		ctx := metadata.AppendToOutgoingContext(testContext(t),
-			"hasleader", "true", "client-api-version", "3.7.1", "x-unknown", "value", "x-unknown-bin", "\x00\xff")
+			"hasleader", "true", "client-api-version", "3.7.3", "x-unknown", "value", "x-unknown-bin", "\x00\xff")
 		if _, err := m.kv.Put(ctx, &pb.PutRequest{Key: []byte(newPrefix(t))}); err != nil {
 			t.Error(err)
 		}

@@ -96,6 +96,29 @@ func TestRangeStreamEqualsRange(t *testing.T) {
 	})
 }
 
+// A target sorts also without an order, as in a range, if one chunk holds all.
+// Longer ranges are not compared: etcd sorts every chunk by itself.
+func TestRangeStreamSortsByTarget(t *testing.T) {
+	onEachMember(t, func(t *testing.T, m *member) {
+		p := newPrefix(t)
+		for i := range 10 {
+			m.put(t, fmt.Sprintf("%s%d", p, (i+3)%10), fmt.Sprint((7*i)%10))
+		}
+		m.put(t, p+"4", "again")
+		for name, target := range pb.RangeRequest_SortTarget_value {
+			for _, keysOnly := range []bool{false, true} {
+				r := &pb.RangeRequest{Key: []byte(p), RangeEnd: prefixEnd(p), KeysOnly: keysOnly}
+				r.SortTarget = pb.RangeRequest_SortTarget(target)
+				if chunks := wantStreamed(t, m, r); len(chunks) != 1 || len(chunks[0].Kvs) != 10 {
+					t.Errorf("by %s: %d messages", name, len(chunks))
+				}
+				r.Limit = 10
+				wantStreamed(t, m, r)
+			}
+		}
+	})
+}
+
 func TestRangeStreamSizes(t *testing.T) {
 	onEachMember(t, func(t *testing.T, m *member) {
 		for _, n := range []int{0, 1, 9, 10, 11, 20, 21, 100} {

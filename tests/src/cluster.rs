@@ -20,6 +20,7 @@ use tempfile::TempDir;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::hosts::Hosts;
+use crate::machine::{self, Machine};
 
 mod binary;
 mod member;
@@ -46,6 +47,8 @@ pub struct Options {
     member_flags: Vec<(usize, String)>,
     directory: Option<PathBuf>,
     hosts: Option<Arc<Hosts>>,
+    alone: bool,
+    runner: Vec<String>,
 }
 
 impl Options {
@@ -59,7 +62,25 @@ impl Options {
             member_flags: Vec::new(),
             directory: None,
             hosts: None,
+            alone: false,
+            runner: Vec::new(),
         }
+    }
+
+    /// No other test of the program runs beside the cluster: for those that
+    /// judge how long something takes.
+    #[must_use]
+    pub fn alone(mut self) -> Self {
+        self.alone = true;
+        self
+    }
+
+    /// Each member is started by this command, which must become its process;
+    /// with [`Options::hosts`] it is not.
+    #[must_use]
+    pub fn run_by(mut self, command: &[&str]) -> Self {
+        self.runner = command.iter().map(|word| (*word).to_owned()).collect();
+        self
     }
 
     /// Each member runs on a host of its own instead of loopback.
@@ -114,6 +135,8 @@ pub struct Cluster {
     flags: Vec<String>,
     members: Vec<Member>,
     directory: TempDir,
+    /// None of a cluster that outlives its test.
+    machine: Option<Machine>,
 }
 
 impl Cluster {
@@ -122,6 +145,21 @@ impl Cluster {
     /// # Errors
     /// A member exits or is not ready within a minute. The logs are printed and kept.
     pub async fn start(options: Options) -> Result<Self> {
+        let mut cluster = Self::prepare(options).await?;
+        match cluster.launch().await {
+            Ok(()) => Ok(cluster),
+            Err(error) => {
+                cluster.keep();
+                Err(error)
+            }
+        }
+    }
+
+    /// A cluster of which no member has been started yet.
+    ///
+    /// # Errors
+    /// No free ports, or no directory.
+    pub async fn prepare(options: Options) -> Result<Self> {
         ensure!(
             [1, 3, 5].contains(&options.members),
             "{} members asked for",
@@ -146,11 +184,17 @@ impl Cluster {
                 peer: format!("{}:{}", host(index), pair[1]),
             })
             .collect();
+        let machine = Some(if options.alone {
+            machine::alone().await
+        } else {
+            machine::shared().await
+        });
         let mut cluster = Self {
             binary: options.binary,
             flags: options.flags,
             members: Vec::new(),
             directory,
+            machine,
         };
         for index in 0..options.members {
             let mut member = Member::new(
@@ -164,16 +208,17 @@ impl Cluster {
             own.for_each(|(_, flag)| member.add_argument(flag.clone()));
             if let Some(hosts) = &options.hosts {
                 member.run_by(hosts.prefix(index));
+            } else {
+                member.run_by(options.runner.clone());
             }
             cluster.members.push(member);
         }
-        match cluster.launch().await {
-            Ok(()) => Ok(cluster),
-            Err(error) => {
-                cluster.keep();
-                Err(error)
-            }
-        }
+        Ok(cluster)
+    }
+
+    /// From now on the cluster is no reason for others to wait.
+    pub fn give_machine_back(&mut self) {
+        self.machine = None;
     }
 
     async fn launch(&mut self) -> Result<()> {
@@ -195,10 +240,17 @@ impl Cluster {
         options: Options,
         test: impl AsyncFnOnce(&mut Self) -> Result<()>,
     ) -> Result<()> {
-        let mut cluster = Self::start(options).await?;
-        let result = test(&mut cluster).await;
+        Self::start(options).await?.attend(test).await
+    }
+
+    /// Runs a test against this cluster, as [`run`](Self::run) does.
+    ///
+    /// # Errors
+    /// The test's own.
+    pub async fn attend(mut self, test: impl AsyncFnOnce(&mut Self) -> Result<()>) -> Result<()> {
+        let result = test(&mut self).await;
         if result.is_err() {
-            cluster.keep();
+            self.keep();
         }
         result
     }

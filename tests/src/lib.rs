@@ -1,5 +1,7 @@
 //! Black-box tests: clusters of real processes and the clients that judge them.
 
+use std::env;
+
 pub mod api_diff;
 pub mod apiserver;
 pub mod bytes_server;
@@ -10,7 +12,23 @@ pub mod hosts;
 pub mod https;
 pub mod leases;
 pub mod load;
+pub mod machine;
 pub mod malformed;
+pub mod process;
 pub mod raw;
 pub mod reflector;
+pub mod shared;
+pub mod skip;
 pub mod snapshot;
+
+/// A number that the environment may set, for longer runs of a test.
+///
+/// # Panics
+/// The variable is there and is no number.
+pub fn setting(variable: &str, default: u64) -> u64 {
+    let given = env::var(variable);
+    given.map_or(default, |text| {
+        text.parse()
+            .unwrap_or_else(|_| panic!("{variable}={text} is no number"))
+    })
+}

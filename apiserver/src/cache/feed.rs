@@ -9,10 +9,21 @@ use bytes::Bytes;
 
 use super::{Cache, Entry, Event, Kind};
 use crate::{
+    catalog::Resource,
     limits,
-    schema::Resource,
+    object::StoredError,
     store::{Batch, Store, StoreError, Watch},
 };
+
+/// Why a cache cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum FeedError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A cache that left it out, or told of it as deleted, would be believed.
+    #[error("the value of {key} cannot be decoded: {error}")]
+    Unreadable { key: String, error: StoredError },
+}
 
 /// Runs until nobody uses the cache any more.
 pub(super) async fn run(cache: Weak<Cache>, store: Arc<Store>) {
@@ -21,36 +32,44 @@ pub(super) async fn run(cache: Weak<Cache>, store: Arc<Store>) {
         let Some(strong) = cache.upgrade() else {
             return;
         };
-        let resource = strong.resource;
+        let resource = strong.resource.clone();
         drop(strong);
         let result = match at {
-            None => fill(&cache, &store, resource)
+            None => fill(&cache, &store, &resource)
                 .await
                 .map(|revision| at = Some(revision)),
-            Some(revision) => follow(&cache, &store, resource, revision).await,
+            Some(revision) => follow(&cache, &store, &resource, revision).await,
         };
         if let Some(cache) = cache.upgrade()
             && at.is_some()
         {
             at = Some(cache.revision());
         }
-        if let Err(error) = result {
-            if matches!(error, StoreError::Compacted | StoreError::Future { .. }) {
+        match result {
+            Ok(()) => {}
+            Err(FeedError::Unreadable { key, error }) => {
                 at = None;
+                if let Some(cache) = cache.upgrade() {
+                    cache.fail();
+                }
+                tracing::error!(resource = %resource.plural, key, %error,
+                    "a stored value cannot be decoded: this resource is not served from its cache until it is mended or deleted");
+                tokio::time::sleep(limits::UNREADABLE).await;
             }
-            tracing::warn!(resource = resource.plural, %error, "the watch of the store broke: again");
-            store.turn();
-            tokio::time::sleep(limits::STORE_PAUSE).await;
+            Err(FeedError::Store(error)) => {
+                if matches!(error, StoreError::Compacted | StoreError::Future { .. }) {
+                    at = None;
+                }
+                tracing::warn!(resource = %resource.plural, %error, "the watch of the store broke: again");
+                store.turn();
+                tokio::time::sleep(limits::STORE_PAUSE).await;
+            }
         }
     }
 }
 
 /// Reads all objects at one revision.
-async fn fill(
-    cache: &Weak<Cache>,
-    store: &Store,
-    resource: &'static Resource,
-) -> Result<i64, StoreError> {
+async fn fill(cache: &Weak<Cache>, store: &Store, resource: &Resource) -> Result<i64, FeedError> {
     let mut objects = BTreeMap::new();
     let mut start = resource.prefix.clone();
     let mut revision = 0;
@@ -63,8 +82,8 @@ async fn fill(
         }
         let more = (page.pairs.len() as i64) < page.count;
         for pair in &page.pairs {
-            if let Some(entry) = entry(resource, &pair.key, &pair.value, pair.revision, Kind::Added)
-            {
+            if let Some(key) = own_key(resource, &pair.key) {
+                let entry = entry(resource, key, &pair.value, pair.revision, Kind::Added)?;
                 objects.insert(entry.key.clone(), entry);
             }
         }
@@ -79,40 +98,40 @@ async fn fill(
     Ok(revision)
 }
 
-/// A stored object, or nothing when it cannot be read: it is left out, not a
-/// reason to serve no other.
+/// A key after the prefix of its resource.
+fn own_key<'a>(resource: &Resource, key: &'a Bytes) -> Option<&'a str> {
+    let key = std::str::from_utf8(key).ok()?;
+    key.strip_prefix(resource.prefix.as_str())
+}
+
 fn entry(
     resource: &Resource,
-    key: &Bytes,
+    key: &str,
     value: &[u8],
     revision: i64,
     kind: Kind,
-) -> Option<Arc<Entry>> {
-    let key = std::str::from_utf8(key)
-        .ok()?
-        .strip_prefix(resource.prefix.as_str())?;
-    match Entry::new(resource, key, value, revision, kind) {
-        Ok(entry) => Some(Arc::new(entry)),
-        Err(error) => {
-            tracing::error!(resource = resource.plural, key, %error, "a stored object cannot be read");
-            None
-        }
-    }
+) -> Result<Arc<Entry>, FeedError> {
+    Entry::new(resource, key, value, revision, kind)
+        .map(Arc::new)
+        .map_err(|error| FeedError::Unreadable {
+            key: format!("{}{key}", resource.prefix),
+            error,
+        })
 }
 
 async fn follow(
     cache: &Weak<Cache>,
     store: &Store,
-    resource: &'static Resource,
+    resource: &Resource,
     revision: i64,
-) -> Result<(), StoreError> {
+) -> Result<(), FeedError> {
     let mut watch = store.watch(&resource.prefix, revision + 1).await?;
     loop {
         let Some(strong) = cache.upgrade() else {
             return Ok(());
         };
         let batch = next(&strong, &mut watch).await?;
-        strong.apply(&batch);
+        strong.apply(&batch)?;
     }
 }
 
@@ -140,13 +159,29 @@ impl Cache {
         self.shown(revision);
     }
 
-    pub(super) fn apply(&self, batch: &Batch) {
+    /// Shows nothing and tells nothing until it is filled anew; readers are
+    /// told to begin anew.
+    pub(super) fn fail(&self) {
+        let mut state = self.state.lock();
+        state.first = state.end().0 + 1;
+        state.history.clear();
+        state.history_bytes = 0;
+        state.floor = i64::MAX;
+        state.objects.clear();
+        state.revision = 0;
+        state.filled = false;
+        drop(state);
+        self.shown(0);
+    }
+
+    /// Takes changes in their order.
+    ///
+    /// # Errors
+    /// One cannot be decoded: those before it were taken.
+    pub(super) fn apply(&self, batch: &Batch) -> Result<(), FeedError> {
         let mut state = self.state.lock();
         for change in &batch.changes {
-            let Some(key) = std::str::from_utf8(&change.key)
-                .ok()
-                .and_then(|key| key.strip_prefix(self.resource.prefix.as_str()))
-            else {
+            let Some(key) = own_key(&self.resource, &change.key) else {
                 continue;
             };
             let previous = state.objects.get(key).cloned();
@@ -156,45 +191,35 @@ impl Cache {
             {
                 continue;
             }
-            let kind = match (&previous, &change.value) {
-                (_, None) => Kind::Deleted,
-                (None, Some(_)) => Kind::Added,
-                (Some(_), Some(_)) => Kind::Modified,
+            let (kind, entry) = match (&change.value, &previous) {
+                (Some(value), _) => {
+                    let kind = match previous {
+                        None => Kind::Added,
+                        Some(_) => Kind::Modified,
+                    };
+                    let made = entry(&self.resource, key, value, change.revision, kind)?;
+                    state.objects.insert(made.key.clone(), made.clone());
+                    (kind, made)
+                }
+                (None, Some(previous)) => {
+                    state.objects.remove(key);
+                    let gone = previous.deleted_at(change.revision);
+                    (Kind::Deleted, Arc::new(gone))
+                }
+                // Deleted before it was ever seen.
+                (None, None) => continue,
             };
-            let made = match &change.value {
-                Some(value) => entry(self.resource, &change.key, value, change.revision, kind),
-                None => previous
-                    .as_ref()
-                    .map(|entry| Arc::new(entry.deleted_at(change.revision))),
-            };
-            let gone = made.is_none() || kind == Kind::Deleted;
-            if gone {
-                state.objects.remove(key);
-            } else if let Some(entry) = &made {
-                state.objects.insert(entry.key.clone(), entry.clone());
-            }
-            let told = match (made, previous) {
-                (Some(entry), previous) => Some((kind, entry, previous)),
-                // It cannot be read any more: to clients it is gone.
-                (None, Some(previous)) => Some((
-                    Kind::Deleted,
-                    Arc::new(previous.deleted_at(change.revision)),
-                    Some(previous),
-                )),
-                (None, None) => None,
-            };
-            if let Some((kind, entry, previous)) = told {
-                state.push(Event {
-                    revision: change.revision,
-                    kind,
-                    entry,
-                    previous,
-                });
-            }
+            state.push(Event {
+                revision: change.revision,
+                kind,
+                entry,
+                previous,
+            });
         }
         state.revision = state.revision.max(batch.revision);
         let revision = state.revision;
         drop(state);
         self.shown(revision);
+        Ok(())
     }
 }

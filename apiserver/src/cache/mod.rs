@@ -23,12 +23,13 @@ use tokio::sync::{Notify, watch};
 use self::followers::Followers;
 pub use self::followers::Place;
 use crate::{
+    catalog::Resource,
     error::ApiError,
     limits,
     object::{self, StoredError},
-    schema::Resource,
     select::Selector,
     store::Store,
+    tasks,
 };
 
 /// One object as clients get it.
@@ -212,7 +213,7 @@ fn selectable(resource: &Resource, json: &[u8]) -> Box<[Box<str>]> {
 }
 
 /// The text that a field selector compares.
-pub fn field_text(field: &crate::schema::Selectable, value: &object::Json) -> String {
+pub fn field_text(field: &crate::kind::Selectable, value: &object::Json) -> String {
     match object::at(value, field.path) {
         None | Some(serde_json::Value::Null) => field.absent.to_owned(),
         Some(serde_json::Value::String(text)) => text.clone(),
@@ -270,7 +271,7 @@ pub struct Cursor(u64);
 
 /// The cache of one resource.
 pub struct Cache {
-    resource: &'static Resource,
+    resource: Arc<Resource>,
     state: Mutex<State>,
     /// The revision shown, for those who wait for one.
     progress: watch::Sender<i64>,
@@ -290,13 +291,13 @@ pub struct Snapshot {
 impl Cache {
     /// Starts a cache and the task that feeds it, which ends with the last
     /// user of the cache.
-    pub fn start(resource: &'static Resource, store: Arc<Store>) -> Arc<Self> {
+    pub fn start(resource: Arc<Resource>, store: Arc<Store>) -> Arc<Self> {
         let cache = Arc::new(Self::empty(resource));
-        tokio::spawn(feed::run(Arc::downgrade(&cache), store));
+        tasks::spawn("feeding a cache", feed::run(Arc::downgrade(&cache), store));
         cache
     }
 
-    fn empty(resource: &'static Resource) -> Self {
+    fn empty(resource: Arc<Resource>) -> Self {
         Self {
             resource,
             state: Mutex::new(State {

@@ -2,13 +2,12 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    schema::find_resource,
     select::{Fields, Labels},
     store::{Batch, Change},
 };
 
-fn pods() -> &'static Resource {
-    find_resource("", "v1", "pods").expect("a resource")
+fn pods() -> Arc<Resource> {
+    crate::kinds::built_in().own("", "v1", "pods").clone()
 }
 
 fn stored(labels: &Value, phase: &str) -> Bytes {
@@ -16,7 +15,7 @@ fn stored(labels: &Value, phase: &str) -> Bytes {
     let Value::Object(mut value) = value else {
         panic!("an object")
     };
-    object::to_store(pods(), &mut value)
+    object::to_store(&pods(), &mut value)
 }
 
 fn change(key: &str, value: Option<Bytes>, revision: i64) -> Change {
@@ -29,7 +28,7 @@ fn change(key: &str, value: Option<Bytes>, revision: i64) -> Change {
 
 fn apply(cache: &Cache, changes: Vec<Change>) {
     let revision = changes.last().map_or(0, |change| change.revision);
-    cache.apply(&Batch { changes, revision });
+    cache.apply(&Batch { changes, revision }).expect("objects");
 }
 
 fn parsed(frame: &Bytes) -> Value {
@@ -89,7 +88,7 @@ fn objects_move_in_and_out_of_a_selection() {
     let cache = Cache::empty(pods());
     let selector = Selector {
         labels: Labels::parse("app=web").expect("a selector"),
-        fields: Fields::parse("status.phase=Running", pods()).expect("a selector"),
+        fields: Fields::parse("status.phase=Running", &pods()).expect("a selector"),
     };
     for (revision, (labels, phase)) in (1..).zip([
         (json!({"app": "web"}), "Pending"),
@@ -106,7 +105,7 @@ fn objects_move_in_and_out_of_a_selection() {
     let (events, ..) = read(&cache, Cursor(0)).expect("the history is whole");
     let seen: Vec<_> = events
         .iter()
-        .map(|event| event.seen(pods(), &selector))
+        .map(|event| event.seen(&pods(), &selector))
         .collect();
     assert_eq!(
         seen,
@@ -177,4 +176,30 @@ fn scopes_are_whole_namespaces() {
     };
     assert_eq!(keys("n/"), ["n/a", "n/b"]);
     assert_eq!(keys("").len(), 4);
+}
+
+#[test]
+fn a_value_that_cannot_be_decoded_is_no_deletion() {
+    let cache = Cache::empty(pods());
+    apply(
+        &cache,
+        vec![change("n/a", Some(stored(&json!({}), "Pending")), 5)],
+    );
+    let cursor = cache.snapshot("").cursor;
+    let garbage = Bytes::from_static(b"k8s\0garbage");
+    let batch = Batch {
+        changes: vec![change("n/a", Some(garbage), 6)],
+        revision: 6,
+    };
+    let error = cache.apply(&batch).expect_err("it is no pod");
+    assert!(error.to_string().contains("/registry/pods/n/a"), "{error}");
+    // Nothing was told, and the object is as it was.
+    let (events, ..) = read(&cache, cursor).expect("the history is whole");
+    assert!(events.is_empty());
+    assert_eq!(cache.get("n/a").expect("still there").revision, 5);
+    // The feed fails the cache: readers begin anew, nothing is shown.
+    cache.fail();
+    assert!(read(&cache, cursor).is_none());
+    assert!(cache.after(5).is_none());
+    assert_eq!(cache.revision(), 0);
 }

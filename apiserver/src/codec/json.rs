@@ -21,7 +21,7 @@ pub const UNKNOWN: &str = "\0";
 const NAMED_MAX: usize = 64;
 
 /// An object in canonical form, and what was left out of it.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct Decoded {
     pub value: Map<String, Value>,
     pub kind: String,

@@ -1,11 +1,11 @@
 //! Upstream's defaults of the kinds that clients and controllers rely on.
 //! Knows objects; knows no request.
 
-mod pod;
+pub mod pod;
 
 use serde_json::{Value, json};
 
-use crate::{object::Json, schema::Resource};
+use crate::{catalog::Resource, object::Json};
 
 /// Sets `field` when it is absent.
 fn set(map: &mut Json, field: &str, value: impl Into<Value>) {
@@ -16,7 +16,7 @@ fn set(map: &mut Json, field: &str, value: impl Into<Value>) {
 }
 
 /// Calls `f` with the object at `field`, if there is one.
-fn with(map: &mut Json, field: &str, f: impl FnOnce(&mut Json)) {
+pub fn with(map: &mut Json, field: &str, f: impl FnOnce(&mut Json)) {
     if let Some(Value::Object(inner)) = map.get_mut(field) {
         f(inner);
     }
@@ -41,93 +41,100 @@ fn text<'a>(map: &'a Json, field: &str) -> &'a str {
     map.get(field).and_then(Value::as_str).unwrap_or("")
 }
 
-/// Sets what upstream sets.
+/// Sets what upstream sets, if the kind has defaults.
 pub fn apply(resource: &Resource, value: &mut Json) {
-    match resource.kind {
-        "Pod" => pod::pod(value),
-        "PodTemplate" => with(value, "template", pod::template),
-        "Namespace" => namespace(value),
-        "Secret" => secret(value),
-        "Service" => service(value),
-        "Endpoints" => each(value, "subsets", |subset| {
-            each(subset, "ports", |port| set(port, "protocol", "TCP"))
-        }),
-        "EndpointSlice" => each(value, "ports", |port| {
-            set(port, "name", "");
-            set(port, "protocol", "TCP");
-        }),
-        "PersistentVolume" => with(value, "spec", |spec| {
-            set(spec, "persistentVolumeReclaimPolicy", "Retain");
-            set(spec, "volumeMode", "Filesystem");
-        }),
-        "PersistentVolumeClaim" => claim(value),
-        "ReplicationController" => controller(value),
-        "Deployment" => deployment(value),
-        "ReplicaSet" => with(value, "spec", |spec| {
-            set(spec, "replicas", 1);
-            with(spec, "template", pod::template);
-        }),
-        "StatefulSet" => stateful_set(value),
-        "DaemonSet" => daemon_set(value),
-        "Job" => with(value, "spec", job),
-        "CronJob" => with(value, "spec", |spec| {
-            set(spec, "concurrencyPolicy", "Allow");
-            set(spec, "suspend", false);
-            set(spec, "successfulJobsHistoryLimit", 3);
-            set(spec, "failedJobsHistoryLimit", 1);
-            // A job of the template gets its own defaults when it is made.
-            with(spec, "jobTemplate", |job| {
-                with(job, "spec", |spec| with(spec, "template", pod::template))
-            });
-        }),
-        "HorizontalPodAutoscaler" => with(value, "spec", |spec| {
-            set(spec, "minReplicas", 1);
-            set(
-                spec,
-                "metrics",
-                json!([{"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 80}}}]),
-            );
-        }),
-        "NetworkPolicy" => network_policy(value),
-        "RoleBinding" | "ClusterRoleBinding" => binding(value),
-        "StorageClass" => {
-            set(value, "reclaimPolicy", "Delete");
-            set(value, "volumeBindingMode", "Immediate");
-        }
-        "PriorityClass" => set(value, "preemptionPolicy", "PreemptLowerPriority"),
-        "CSIDriver" => with(value, "spec", |spec| {
-            set(spec, "attachRequired", true);
-            set(spec, "podInfoOnMount", false);
-            set(spec, "storageCapacity", false);
-            set(spec, "fsGroupPolicy", "ReadWriteOnceWithFSType");
-            set(spec, "volumeLifecycleModes", json!(["Persistent"]));
-            set(spec, "requiresRepublish", false);
-            set(spec, "seLinuxMount", false);
-        }),
-        "MutatingWebhookConfiguration" | "ValidatingWebhookConfiguration" => {
-            webhooks(resource, value)
-        }
-        _ => {}
+    if let Some(defaults) = resource.rules.defaults {
+        defaults(value);
     }
 }
 
-fn namespace(value: &mut Json) {
-    let name = crate::object::meta_str(value, "name").to_owned();
-    made(value, "metadata", |meta| {
-        made(meta, "labels", |labels| {
-            labels.insert("kubernetes.io/metadata.name".to_owned(), name.into());
+pub fn endpoints(value: &mut Json) {
+    each(value, "subsets", |subset| {
+        each(subset, "ports", |port| set(port, "protocol", "TCP"))
+    });
+}
+
+pub fn endpoint_slice(value: &mut Json) {
+    each(value, "ports", |port| {
+        set(port, "name", "");
+        set(port, "protocol", "TCP");
+    });
+}
+
+pub fn volume(value: &mut Json) {
+    with(value, "spec", |spec| {
+        set(spec, "persistentVolumeReclaimPolicy", "Retain");
+        set(spec, "volumeMode", "Filesystem");
+    });
+    made(value, "status", |status| set(status, "phase", "Pending"));
+}
+
+pub fn replica_set(value: &mut Json) {
+    with(value, "spec", |spec| {
+        set(spec, "replicas", 1);
+        with(spec, "template", pod::template);
+    });
+}
+
+pub fn cron_job(value: &mut Json) {
+    with(value, "spec", |spec| {
+        set(spec, "concurrencyPolicy", "Allow");
+        set(spec, "suspend", false);
+        set(spec, "successfulJobsHistoryLimit", 3);
+        set(spec, "failedJobsHistoryLimit", 1);
+        // A job of the template gets its own defaults when it is made.
+        with(spec, "jobTemplate", |job| {
+            with(job, "spec", |spec| with(spec, "template", pod::template))
         });
     });
-    let new = !crate::object::is_deleting(value);
-    made(value, "spec", |spec| {
-        if new {
-            set(spec, "finalizers", json!(["kubernetes"]));
-        }
+}
+
+pub fn autoscaler(value: &mut Json) {
+    with(value, "spec", |spec| {
+        set(spec, "minReplicas", 1);
+        set(
+            spec,
+            "metrics",
+            json!([{"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 80}}}]),
+        );
     });
+}
+
+pub fn storage_class(value: &mut Json) {
+    set(value, "reclaimPolicy", "Delete");
+    set(value, "volumeBindingMode", "Immediate");
+}
+
+pub fn priority_class(value: &mut Json) {
+    set(value, "preemptionPolicy", "PreemptLowerPriority");
+}
+
+pub fn csi_driver(value: &mut Json) {
+    with(value, "spec", |spec| {
+        set(spec, "attachRequired", true);
+        set(spec, "podInfoOnMount", false);
+        set(spec, "storageCapacity", false);
+        set(spec, "fsGroupPolicy", "ReadWriteOnceWithFSType");
+        set(spec, "volumeLifecycleModes", json!(["Persistent"]));
+        set(spec, "requiresRepublish", false);
+        set(spec, "seLinuxMount", false);
+    });
+}
+
+pub fn namespace(value: &mut Json) {
+    let name = crate::object::meta_str(value, "name").to_owned();
+    if !name.is_empty() {
+        made(value, "metadata", |meta| {
+            made(meta, "labels", |labels| {
+                labels.insert("kubernetes.io/metadata.name".to_owned(), name.into());
+            });
+        });
+    }
+    made(value, "spec", |_| {});
     made(value, "status", |status| set(status, "phase", "Active"));
 }
 
-fn secret(value: &mut Json) {
+pub fn secret(value: &mut Json) {
     set(value, "type", "Opaque");
     // Given for writing only: it lands in `data`.
     if let Some(Value::Object(plain)) = value.remove("stringData") {
@@ -141,7 +148,7 @@ fn secret(value: &mut Json) {
     }
 }
 
-fn service(value: &mut Json) {
+pub fn service(value: &mut Json) {
     made(value, "spec", |spec| {
         set(spec, "type", "ClusterIP");
         set(spec, "sessionAffinity", "None");
@@ -173,12 +180,12 @@ fn service(value: &mut Json) {
     });
 }
 
-fn claim(value: &mut Json) {
+pub fn claim(value: &mut Json) {
     with(value, "spec", |spec| set(spec, "volumeMode", "Filesystem"));
     made(value, "status", |status| set(status, "phase", "Pending"));
 }
 
-fn controller(value: &mut Json) {
+pub fn controller(value: &mut Json) {
     let labels = value
         .get("spec")
         .and_then(|spec| spec.get("template"))
@@ -194,7 +201,7 @@ fn controller(value: &mut Json) {
     });
 }
 
-fn deployment(value: &mut Json) {
+pub fn deployment(value: &mut Json) {
     with(value, "spec", |spec| {
         set(spec, "replicas", 1);
         made(spec, "strategy", |strategy| {
@@ -212,7 +219,7 @@ fn deployment(value: &mut Json) {
     });
 }
 
-fn stateful_set(value: &mut Json) {
+pub fn stateful_set(value: &mut Json) {
     with(value, "spec", |spec| {
         set(spec, "podManagementPolicy", "OrderedReady");
         made(spec, "updateStrategy", |strategy| {
@@ -234,7 +241,7 @@ fn stateful_set(value: &mut Json) {
     });
 }
 
-fn daemon_set(value: &mut Json) {
+pub fn daemon_set(value: &mut Json) {
     with(value, "spec", |spec| {
         made(spec, "updateStrategy", |strategy| {
             set(strategy, "type", "RollingUpdate");
@@ -250,7 +257,11 @@ fn daemon_set(value: &mut Json) {
     });
 }
 
-fn job(spec: &mut Json) {
+pub fn job(value: &mut Json) {
+    with(value, "spec", job_spec);
+}
+
+fn job_spec(spec: &mut Json) {
     if !spec.contains_key("completions") && !spec.contains_key("parallelism") {
         set(spec, "completions", 1);
     }
@@ -268,7 +279,7 @@ fn job(spec: &mut Json) {
     with(spec, "template", pod::template);
 }
 
-fn network_policy(value: &mut Json) {
+pub fn network_policy(value: &mut Json) {
     with(value, "spec", |spec| {
         let egress = spec
             .get("egress")
@@ -291,7 +302,7 @@ fn network_policy(value: &mut Json) {
     });
 }
 
-fn binding(value: &mut Json) {
+pub fn binding(value: &mut Json) {
     const GROUP: &str = "rbac.authorization.k8s.io";
     with(value, "roleRef", |role| {
         if text(role, "apiGroup").is_empty() {
@@ -306,17 +317,20 @@ fn binding(value: &mut Json) {
     });
 }
 
-fn webhooks(resource: &Resource, value: &mut Json) {
-    let mutating = resource.kind == "MutatingWebhookConfiguration";
+pub fn mutating_webhooks(value: &mut Json) {
+    webhooks(value);
+    each(value, "webhooks", |webhook| {
+        set(webhook, "reinvocationPolicy", "Never");
+    });
+}
+
+pub fn webhooks(value: &mut Json) {
     each(value, "webhooks", |webhook| {
         set(webhook, "failurePolicy", "Fail");
         set(webhook, "matchPolicy", "Equivalent");
         set(webhook, "namespaceSelector", json!({}));
         set(webhook, "objectSelector", json!({}));
         set(webhook, "timeoutSeconds", 10);
-        if mutating {
-            set(webhook, "reinvocationPolicy", "Never");
-        }
         each(webhook, "rules", |rule| set(rule, "scope", "*"));
         with(webhook, "clientConfig", |config| {
             with(config, "service", |service| set(service, "port", 443))
@@ -327,14 +341,12 @@ fn webhooks(resource: &Resource, value: &mut Json) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        codec::json::{self, Source},
-        schema::find_resource,
-    };
+    use crate::codec::json::{self, Source};
 
     fn defaulted(group: &str, plural: &str, value: &Value) -> Value {
         let version = if group == "autoscaling" { "v2" } else { "v1" };
-        let resource = find_resource(group, version, plural).expect("a resource");
+        let catalog = crate::kinds::built_in();
+        let resource = catalog.own(group, version, plural);
         let decoded = json::decode(
             value.to_string().as_bytes(),
             resource.message,
@@ -382,7 +394,8 @@ mod tests {
             (&json!({"a": "Yg=="}), &json!("Opaque"))
         );
         let value = defaulted("", "namespaces", &json!({"metadata": {"name": "n"}}));
-        assert_eq!(value["spec"]["finalizers"], json!(["kubernetes"]));
+        // A body of `finalize` says by leaving them out that they are gone.
+        assert!(value["spec"].get("finalizers").is_none());
         assert_eq!(
             value["metadata"]["labels"]["kubernetes.io/metadata.name"],
             "n"

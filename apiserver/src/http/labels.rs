@@ -4,7 +4,7 @@
 use http::Method;
 
 use super::route::{Query, Route};
-use crate::{metrics::Labels, registry::Target, schema::Sub};
+use crate::{kind::Sub, metrics::Labels, registry::Target};
 
 /// The labels of a request. `route` and `query` are `None` when they are
 /// malformed or name nothing.
@@ -57,9 +57,9 @@ fn verb(method: &Method) -> &'static str {
 
 fn object(target: &Target, verb: &'static str, dry_run: &'static str) -> Labels {
     Labels {
-        group: target.resource.group,
-        version: target.resource.version,
-        resource: target.resource.plural,
+        group: target.resource.group.clone(),
+        version: target.resource.version.clone(),
+        resource: target.resource.plural.clone(),
         subresource: target.sub.map_or("", Sub::name),
         scope: if !target.name.is_empty() {
             "resource"
@@ -96,6 +96,7 @@ mod tests {
 
     #[test]
     fn requests_are_labelled_as_upstream_does() {
+        let catalog = crate::kinds::built_in();
         for (method, path, query, expected) in [
             (Method::GET, "/api/v1/pods", "", "v1 pods  cluster LIST "),
             (
@@ -132,7 +133,7 @@ mod tests {
             (Method::TRACE, "/nothing", "", "    other "),
         ] {
             let query = Query::parse(query);
-            let labels = of(route(path).as_ref(), query.as_ref(), &method);
+            let labels = of(route(&catalog, path).as_ref(), query.as_ref(), &method);
             let text = format!(
                 "{} {} {} {} {} {}",
                 labels.version,

@@ -2,8 +2,11 @@
 //! else to `registry`, `discovery` and `openapi`.
 
 mod accept;
+mod chain;
 mod compress;
+mod endpoint;
 mod labels;
+mod request;
 mod resource;
 mod respond;
 mod review;
@@ -12,45 +15,27 @@ mod tls;
 mod token;
 mod watch;
 
-use std::{
-    convert::Infallible,
-    net::SocketAddr,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
-use bytes::Bytes;
-use http::{Method, StatusCode, header};
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
-use hyper::{body::Incoming, service::service_fn};
+use hyper::service::service_fn;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::{conn::auto::Builder, graceful::GracefulShutdown},
 };
+use mizzen_descriptors::Places;
 use mizzen_h2::Coalesce;
+use parking_lot::Mutex;
 use rustls::ServerConfig;
-use serde_json::Value;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
 };
 use tokio_rustls::TlsAcceptor;
 
+use self::chain::Identity;
 pub use self::tls::{Files, TlsError, make_key};
-use self::{
-    resource::Request,
-    respond::Answer,
-    route::{Query, Route},
-};
 use crate::{
-    discovery,
-    error::ApiError,
-    limits,
-    metrics::{Labels, Metrics},
-    openapi,
-    registry::Registry,
-    schema::REVIEWS,
-    token::{self as tokens, Signer},
+    catalog::Catalog, limits, metrics::Metrics, openapi, registry::Registry, token::Signer,
 };
 
 /// What serves requests.
@@ -63,6 +48,10 @@ pub struct Api {
     address: String,
     signer: Signer,
     metrics: Arc<Metrics>,
+    /// Who asks, until requests are authenticated.
+    identity: Arc<Identity>,
+    /// Made with their first use, of the catalog that is served.
+    documents: Mutex<Option<(Arc<Catalog>, Arc<openapi::Documents>)>>,
 }
 
 impl Api {
@@ -74,6 +63,8 @@ impl Api {
             address,
             signer,
             metrics: Arc::default(),
+            identity: Arc::new(Identity::admin()),
+            documents: Mutex::new(None),
         }
     }
 
@@ -81,229 +72,40 @@ impl Api {
         &self.registry
     }
 
-    async fn serve(&self, request: http::Request<Incoming>) -> Answer {
-        let started = Instant::now();
-        let (parts, body) = request.into_parts();
-        let query = Query::parse(parts.uri.query().unwrap_or(""));
-        let route = route::route(parts.uri.path());
-        let labels = labels::of(route.as_ref(), query.as_ref(), &parts.method);
-        let watch = labels.verb == "WATCH";
-        let flying = (!watch).then(|| self.metrics.flying(labels));
-        let answer = match (self.requests.try_acquire(), query) {
-            (Err(_), _) => Err(ApiError::too_many()),
-            (Ok(_), None) => Err(ApiError::bad_request("the query is malformed")),
-            (Ok(_permit), Some(query)) => {
-                let asked = Asked {
-                    parts: &parts,
-                    query: &query,
-                    labels,
-                };
-                // In a box: the future of a request is moved several times
-                // before it runs, and when it ends.
-                let work = Box::pin(self.answer(asked, route, body));
-                match tokio::time::timeout(limits::REQUEST, work).await {
-                    Ok(answer) => answer,
-                    Err(_) => Err(ApiError::timeout("the request did not end in time")),
-                }
+    /// The OpenAPI documents of a catalog.
+    fn documents(&self, catalog: &Arc<Catalog>) -> Arc<openapi::Documents> {
+        let mut kept = self.documents.lock();
+        match &*kept {
+            Some((of, documents)) if Arc::ptr_eq(of, catalog) => documents.clone(),
+            _ => {
+                let documents = Arc::new(openapi::Documents::new(catalog));
+                *kept = Some((catalog.clone(), documents.clone()));
+                documents
             }
-        };
-        drop(flying);
-        let mut answer = answer.unwrap_or_else(|error| respond::failure(&error));
-        // A watch that began is counted at its end.
-        if !watch || !answer.status().is_success() {
-            self.metrics
-                .done(labels, answer.status().as_u16(), started.elapsed());
-        }
-        if matches!(parts.method, Method::GET | Method::HEAD) {
-            answer = compress::gzip(answer, header_text(&parts.headers, header::ACCEPT_ENCODING));
-        }
-        if parts.method == Method::HEAD {
-            *answer.body_mut() = respond::streamed(futures::stream::empty());
-        }
-        respond::set(&mut answer, header::CACHE_CONTROL, "no-cache, private");
-        answer
-    }
-
-    async fn answer(
-        &self,
-        asked: Asked<'_>,
-        route: Option<Route>,
-        body: Incoming,
-    ) -> Result<Answer, ApiError> {
-        let (target, by_path) = match route.ok_or_else(ApiError::no_page)? {
-            Route::Object(target) => (target, false),
-            Route::Watch(target) => (target, true),
-            Route::Review(group, version, plural) => {
-                let request = asked.with(read(body).await?);
-                let row = REVIEWS
-                    .iter()
-                    .find(|(of, name, ..)| *of == group && *name == plural && version == "v1");
-                let (_, _, kind, _) = row.ok_or_else(ApiError::no_page)?;
-                return review::answer(&group, kind, &request);
-            }
-            other => return self.about(other, asked.parts).await,
-        };
-        let request = asked.with(read(body).await?);
-        resource::answer(self, target, &request, by_path).await
-    }
-
-    /// Answers what is not about objects.
-    async fn about(&self, route: Route, parts: &http::request::Parts) -> Result<Answer, ApiError> {
-        if !matches!(parts.method, Method::GET | Method::HEAD) {
-            return Err(ApiError::method(parts.method.as_str()));
-        }
-        let accept = header_text(&parts.headers, header::ACCEPT);
-        let found = |value: Option<Value>| {
-            value
-                .map(|value| respond::json(StatusCode::OK, &value))
-                .ok_or_else(ApiError::no_page)
-        };
-        match route {
-            Route::Root => found(Some(discovery::paths())),
-            Route::Version => found(Some(discovery::version())),
-            Route::OpenId => found(Some(tokens::openid_configuration())),
-            Route::Keys => found(Some(self.signer.jwks())),
-            Route::Health => self.health().await,
-            Route::Metrics => Ok(respond::bytes(
-                StatusCode::OK,
-                "text/plain; version=0.0.4; charset=utf-8",
-                self.metrics.text(),
-            )),
-            Route::CoreVersions => Ok(self.groups(true, accept)),
-            Route::Groups => Ok(self.groups(false, accept)),
-            Route::Group(name) => found(discovery::group(&name)),
-            Route::Resources(group, version) => found(discovery::resource_list(&group, &version)),
-            Route::OpenApiV2 => {
-                let form = openapi::v2(accept);
-                let mut answer = respond::bytes(StatusCode::OK, form.content, form.bytes.clone());
-                respond::set(&mut answer, header::ETAG, &format!("\"{}\"", form.hash));
-                respond::set(&mut answer, header::VARY, "Accept");
-                Ok(answer)
-            }
-            Route::OpenApi => found(Some(openapi::index())),
-            Route::OpenApiOf(path) => {
-                let document = openapi::documents()
-                    .get(&path)
-                    .ok_or_else(ApiError::no_page)?;
-                let mut answer =
-                    respond::bytes(StatusCode::OK, "application/json", document.json.clone());
-                respond::set(&mut answer, header::ETAG, &format!("\"{}\"", document.hash));
-                Ok(answer)
-            }
-            _ => Err(ApiError::no_page()),
-        }
-    }
-
-    fn groups(&self, core: bool, accept: &str) -> Answer {
-        match accept::aggregated(accept) {
-            Some(version) => {
-                let content = format!(
-                    "application/json;g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList"
-                );
-                let mut answer = respond::bytes(
-                    StatusCode::OK,
-                    &content,
-                    discovery::aggregated(core, version).to_string(),
-                );
-                respond::set(&mut answer, header::VARY, "Accept");
-                answer
-            }
-            None if core => respond::json(StatusCode::OK, &discovery::core_versions(&self.address)),
-            None => respond::json(StatusCode::OK, &discovery::group_list()),
-        }
-    }
-
-    /// Healthy is who reaches the store.
-    async fn health(&self) -> Result<Answer, ApiError> {
-        let reached =
-            tokio::time::timeout(Duration::from_secs(2), self.registry.store().revision()).await;
-        match reached {
-            Ok(Ok(_)) => Ok(respond::bytes(
-                StatusCode::OK,
-                "text/plain; charset=utf-8",
-                "ok",
-            )),
-            _ => Ok(respond::bytes(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "text/plain; charset=utf-8",
-                "[-]etcd failed: the store does not answer\n",
-            )),
         }
     }
 }
 
-/// A request without its body.
-struct Asked<'a> {
-    parts: &'a http::request::Parts,
-    query: &'a Query,
-    labels: Labels,
-}
-
-impl<'a> Asked<'a> {
-    fn with(self, body: Bytes) -> Request<'a> {
-        Request {
-            method: &self.parts.method,
-            headers: &self.parts.headers,
-            query: self.query,
-            labels: self.labels,
-            body,
-        }
-    }
-}
-
-/// The text of a header, empty when it is absent or is none.
-fn header_text(headers: &http::HeaderMap, name: header::HeaderName) -> &str {
-    headers
-        .get(name)
-        .and_then(|value| value.to_str().ok())
-        .unwrap_or("")
-}
-
-/// Reads a body up to the limit.
-async fn read(body: Incoming) -> Result<Bytes, ApiError> {
-    match Limited::new(body, limits::BODY_BYTES_MAX).collect().await {
-        Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => {
-            Err(ApiError::too_large("the request's body"))
-        }
-        Err(error) => Err(ApiError::bad_request(format!(
-            "the body cannot be read: {error}"
-        ))),
-    }
-}
-
-/// Serves until `stop` is done; then lets requests end for a while.
+/// Serves as many connections as there are places until `stop` is done; then lets requests end for a while.
 pub async fn serve(
     listener: TcpListener,
     config: Arc<ServerConfig>,
     api: Arc<Api>,
+    places: Places,
     stop: impl Future<Output = ()>,
 ) {
     let acceptor = TlsAcceptor::from(config);
-    let connections = Arc::new(Semaphore::new(limits::CONNECTIONS_MAX));
     let graceful = GracefulShutdown::new();
     tokio::pin!(stop);
     loop {
-        let Ok(permit) = connections.clone().acquire_owned().await else {
-            return;
-        };
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+        let (stream, peer, place) = tokio::select! {
+            accepted = mizzen_descriptors::accept(&listener, &places) => accepted,
             () = &mut stop => break,
-        };
-        let (stream, peer) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                // Out of descriptors, as a rule: others must end first.
-                tracing::warn!(%error, "a connection could not be accepted");
-                tokio::time::sleep(limits::STORE_PAUSE).await;
-                continue;
-            }
         };
         let (acceptor, api, watcher) = (acceptor.clone(), api.clone(), graceful.watcher());
         tokio::spawn(async move {
             connection(stream, peer, acceptor, api, watcher).await;
-            drop(permit);
+            drop(place);
         });
     }
     drop(listener);
@@ -343,7 +145,7 @@ async fn connection(
         .max_header_list_size(u32::try_from(limits::HEADER_BYTES_MAX).unwrap_or(u32::MAX));
     let service = service_fn(move |request| {
         let api = api.clone();
-        async move { Ok::<_, Infallible>(api.serve(request).await) }
+        async move { Ok::<_, Infallible>(chain::serve(&api, request).await) }
     });
     let ended = if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
         let stream = TokioIo::new(Coalesce::new(stream, limits::CHUNK_BYTES));

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::accept::Form;
 use crate::{
+    catalog::Resource,
     codec::{
         json::{self, Source},
         proto,
@@ -19,7 +20,7 @@ use crate::{
     limits,
     object::Json,
     registry::{Listed, Object},
-    schema::{MessageId, Resource, schema},
+    schema::{MessageId, schema},
     table,
 };
 
@@ -89,7 +90,7 @@ fn sealed(api_version: &str, kind: &str, id: MessageId, json: &[u8]) -> Result<V
 pub fn protobuf(resource: &Resource, json: &[u8]) -> Result<Vec<u8>, ApiError> {
     sealed(
         &resource.api_version(),
-        resource.kind,
+        &resource.kind,
         resource.message,
         json,
     )

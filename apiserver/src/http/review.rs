@@ -5,16 +5,17 @@ use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use super::{
-    resource::Request,
+    request::Request,
     respond::{self, Answer},
 };
-use crate::{error::ApiError, registry::sub, schema::package};
+use crate::{
+    catalog::{Review, package},
+    error::ApiError,
+    registry::sub,
+};
 
-/// Who asks, until requests are authenticated.
-const USER: &str = "system:admin";
-const GROUPS: &[&str] = &["system:masters", "system:authenticated"];
-
-pub fn answer(group: &str, kind: &str, request: &Request<'_>) -> Result<Answer, ApiError> {
+pub fn answer(review: &Review, request: &Request<'_>) -> Result<Answer, ApiError> {
+    let (group, kind) = (review.group, review.kind);
     if request.method != Method::POST {
         return Err(ApiError::method(request.method.as_str()));
     }
@@ -22,7 +23,7 @@ pub fn answer(group: &str, kind: &str, request: &Request<'_>) -> Result<Answer, 
         "io.k8s.api.{}.v1.{kind}",
         package(group)
     )))?;
-    if body.kind != kind {
+    if !body.kind.is_empty() && body.kind != kind {
         return Err(ApiError::bad_request(format!(
             "the kind in the data ({}) does not match the expected kind ({kind})",
             body.kind
@@ -32,7 +33,13 @@ pub fn answer(group: &str, kind: &str, request: &Request<'_>) -> Result<Answer, 
     value["kind"] = kind.into();
     value["apiVersion"] = format!("{group}/v1").into();
     value["status"] = match kind {
-        "SelfSubjectReview" => json!({"userInfo": {"username": USER, "groups": GROUPS}}),
+        "SelfSubjectReview" => {
+            let identity = &request.context.identity;
+            json!({"userInfo": {
+                "username": identity.user, "uid": identity.uid,
+                "groups": identity.groups, "extra": identity.extra,
+            }})
+        }
         "SelfSubjectRulesReview" => json!({
             "resourceRules": [{"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}],
             "nonResourceRules": [{"verbs": ["*"], "nonResourceURLs": ["*"]}],

@@ -1,9 +1,12 @@
 //! Paths and queries: what a request is about. Knows URLs and the table of
 //! resources; answers nothing.
 
+use std::sync::Arc;
+
 use crate::{
+    catalog::{Catalog, REVIEWS, Resource, Review},
+    kind::Sub,
     registry::Target,
-    schema::{REVIEWS, Resource, Sub, find_resource},
 };
 
 /// What a path names.
@@ -32,8 +35,8 @@ pub enum Route {
     OpenApi,
     /// `/openapi/v3/apis/GROUP/VERSION`, after `v3/`
     OpenApiOf(String),
-    /// A kind that is answered, not stored: group, version, plural.
-    Review(String, String, String),
+    /// A kind that is answered, not stored.
+    Review(&'static Review),
     Object(Target),
     /// An object or a collection, to be watched by its path.
     Watch(Target),
@@ -96,7 +99,7 @@ impl Query {
 }
 
 /// Reads a path; `None` when it names nothing.
-pub fn route(path: &str) -> Option<Route> {
+pub fn route(catalog: &Catalog, path: &str) -> Option<Route> {
     let parts: Option<Vec<String>> = path
         .trim_matches('/')
         .split('/')
@@ -121,27 +124,23 @@ pub fn route(path: &str) -> Option<Route> {
         ["openapi", "v2"] => Some(Route::OpenApiV2),
         ["openapi", "v3"] => Some(Route::OpenApi),
         ["openapi", "v3", rest @ ..] => Some(Route::OpenApiOf(rest.join("/"))),
-        ["api", "v1", rest @ ..] => resource("", "v1", rest),
-        ["apis", group, version, rest @ ..] => resource(group, version, rest),
+        ["api", "v1", rest @ ..] => resource(catalog, "", "v1", rest),
+        ["apis", group, version, rest @ ..] => resource(catalog, group, version, rest),
         _ => None,
     }
 }
 
-fn resource(group: &str, version: &str, parts: &[&str]) -> Option<Route> {
+fn resource(catalog: &Catalog, group: &str, version: &str, parts: &[&str]) -> Option<Route> {
     if let ["watch", rest @ ..] = parts {
-        return match resource(group, version, rest)? {
+        return match resource(catalog, group, version, rest)? {
             Route::Object(target) if target.sub.is_none() => Some(Route::Watch(target)),
             _ => None,
         };
     }
-    if let Some((_, plural, ..)) = review(group, version, parts) {
-        return Some(Route::Review(
-            group.to_owned(),
-            version.to_owned(),
-            (*plural).to_owned(),
-        ));
+    if let Some(review) = review(group, version, parts) {
+        return Some(Route::Review(review));
     }
-    let find = |plural: &str| find_resource(group, version, plural);
+    let find = |plural: &str| catalog.find(group, version, plural).cloned();
     match parts {
         // A namespace is an object and a place for others.
         ["namespaces", name] => target(find("namespaces")?, "", name, None),
@@ -183,23 +182,22 @@ fn resource(group: &str, version: &str, parts: &[&str]) -> Option<Route> {
     }
 }
 
-fn review(
-    group: &str,
-    version: &str,
-    parts: &[&str],
-) -> Option<&'static (&'static str, &'static str, &'static str, bool)> {
+fn review(group: &str, version: &str, parts: &[&str]) -> Option<&'static Review> {
     let (plural, namespaced) = match parts {
         ["namespaces", _, plural] => (plural, true),
         [plural] => (plural, false),
         _ => return None,
     };
-    REVIEWS.iter().find(|(of, name, _, within)| {
-        version == "v1" && *of == group && name == plural && *within == namespaced
+    REVIEWS.iter().find(|one| {
+        version == "v1"
+            && one.group == group
+            && one.plural == *plural
+            && one.namespaced == namespaced
     })
 }
 
 fn target(
-    resource: &'static Resource,
+    resource: Arc<Resource>,
     namespace: &str,
     name: &str,
     sub: Option<&str>,
@@ -231,7 +229,7 @@ mod tests {
     use super::*;
 
     fn described(path: &str) -> String {
-        match route(path) {
+        match route(&crate::kinds::built_in(), path) {
             Some(Route::Object(target)) => {
                 let sub = target.sub.map_or("", Sub::name);
                 format!(
@@ -241,6 +239,7 @@ mod tests {
                     target.name
                 )
             }
+            Some(Route::Review(review)) => format!("Review({}, {})", review.group, review.plural),
             Some(other) => format!("{other:?}"),
             None => "nothing".to_owned(),
         }
@@ -274,7 +273,7 @@ mod tests {
             ("/apis/apps/v1", "Resources(\"apps\", \"v1\")"),
             (
                 "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews",
-                "Review(\"authorization.k8s.io\", \"v1\", \"selfsubjectaccessreviews\")",
+                "Review(authorization.k8s.io, selfsubjectaccessreviews)",
             ),
             ("/", "Root"),
             ("/%zz", "nothing"),

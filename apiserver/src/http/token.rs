@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{
     Api,
-    resource::Request,
+    request::Request,
     respond::{self, Answer},
 };
 use crate::{
@@ -14,7 +14,6 @@ use crate::{
     error::{ApiError, FieldError},
     object::{self, Json},
     registry::{Target, sub},
-    schema::find_resource,
     token::{Bound, Claims, ISSUER},
 };
 
@@ -142,7 +141,7 @@ async fn bound(api: &Api, target: &Target, value: &Json) -> Result<Option<Bound>
         }
     };
     let one = Target {
-        resource: find_resource("", "v1", plural).expect("a row of the table"),
+        resource: api.registry.catalog().own("", "v1", plural).clone(),
         namespace: if namespaced {
             target.namespace.clone()
         } else {
@@ -165,7 +164,7 @@ async fn bound(api: &Api, target: &Target, value: &Json) -> Result<Option<Bound>
     let wanted = object::str_at(reference, &["uid"]);
     if !wanted.is_empty() && wanted != uid {
         return Err(ApiError::conflict(
-            one.resource,
+            &one.resource,
             &one.name,
             &format!(
                 "the UID in the bound object reference ({wanted}) does not match the UID in record. The object might have been deleted and then recreated"

@@ -199,7 +199,7 @@ impl Chunks {
     /// The next chunk of what has been found, if anything has.
     fn gather(&mut self) -> Option<Bytes> {
         while let Some(entry) = self.entries.next() {
-            if entry.matches(self.view.stored, &self.options.selector) {
+            if entry.matches(&self.view.stored, &self.options.selector) {
                 self.hold.counted.sent(1);
                 let kind = Kind::Added.name();
                 let object = entry.json();
@@ -218,7 +218,7 @@ impl Chunks {
             {
                 continue;
             }
-            let Some(kind) = event.seen(self.view.stored, &self.options.selector) else {
+            let Some(kind) = event.seen(&self.view.stored, &self.options.selector) else {
                 continue;
             };
             self.hold.counted.sent(1);
@@ -343,7 +343,7 @@ impl Chunks {
                         .cloned();
                     let meta = json!({"resourceVersion": version.unwrap_or(Value::Null)});
                     let table = table::of(
-                        self.view.served,
+                        &self.view.served,
                         &[value],
                         &meta,
                         self.options.include,
@@ -355,7 +355,7 @@ impl Chunks {
                 }
             }
             Form::Protobuf => {
-                if let Ok(sealed) = respond::protobuf(self.view.served, object) {
+                if let Ok(sealed) = respond::protobuf(&self.view.served, object) {
                     self.protobuf(kind, &sealed);
                 }
             }
@@ -382,7 +382,7 @@ impl Chunks {
         }
         let (kind, version) = match self.options.form {
             Form::Partial => ("PartialObjectMetadata", "meta.k8s.io/v1".to_owned()),
-            _ => (self.view.served.kind, self.view.served.api_version()),
+            _ => (&*self.view.served.kind, self.view.served.api_version()),
         };
         let object = json!({"kind": kind, "apiVersion": version, "metadata": meta}).to_string();
         match self.options.form {
@@ -390,7 +390,7 @@ impl Chunks {
                 .chunk
                 .extend_from_slice(&frame("BOOKMARK", object.as_bytes())),
             Form::Protobuf => {
-                if let Ok(sealed) = respond::protobuf(self.view.served, object.as_bytes()) {
+                if let Ok(sealed) = respond::protobuf(&self.view.served, object.as_bytes()) {
                     self.protobuf("BOOKMARK", &sealed);
                 }
             }

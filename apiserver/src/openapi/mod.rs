@@ -6,7 +6,7 @@ mod v2;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
-    sync::LazyLock,
+    sync::OnceLock,
 };
 
 use bytes::Bytes;
@@ -14,11 +14,10 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
 use crate::{
+    catalog::{Catalog, Resource, package},
     discovery,
-    schema::{Field, MessageId, Resource, Type, package, resources, schema},
+    schema::{Field, MessageId, Type, schema},
 };
-
-pub use v2::document as v2;
 
 /// One document, encoded.
 pub struct Document {
@@ -27,14 +26,49 @@ pub struct Document {
     pub hash: String,
 }
 
-/// The documents by path, such as `apis/apps/v1`.
-pub fn documents() -> &'static BTreeMap<String, Document> {
-    static DOCUMENTS: LazyLock<BTreeMap<String, Document>> = LazyLock::new(|| {
-        let all = discovery::group_versions().into_iter();
-        all.map(|(group, version)| (path(group, version), document(group, version)))
-            .collect()
-    });
-    &DOCUMENTS
+/// The documents of a catalog, made once for each.
+pub struct Documents {
+    /// By path, such as `apis/apps/v1`.
+    v3: BTreeMap<String, Document>,
+    v2: OnceLock<[v2::Form; 2]>,
+}
+
+impl Documents {
+    pub fn new(catalog: &Catalog) -> Self {
+        let all = discovery::group_versions(catalog).into_iter();
+        Self {
+            v3: all
+                .map(|(group, version)| {
+                    let document = document(catalog, &group, &version);
+                    (path(&group, &version), document)
+                })
+                .collect(),
+            v2: OnceLock::new(),
+        }
+    }
+
+    /// The document of a path after `/openapi/v3/`.
+    pub fn get(&self, path: &str) -> Option<&Document> {
+        self.v3.get(path)
+    }
+
+    /// `/openapi/v2` for a client that takes what `accept` says.
+    pub fn v2(&self, accept: &str) -> &v2::Form {
+        &self.v2.get_or_init(|| v2::forms(self))[v2::asked(accept)]
+    }
+
+    /// `/openapi/v3`.
+    pub fn index(&self) -> Value {
+        let paths: Map<String, Value> = self
+            .v3
+            .iter()
+            .map(|(path, document)| {
+                let url = format!("/openapi/v3/{path}?hash={}", document.hash);
+                (path.clone(), json!({"serverRelativeURL": url}))
+            })
+            .collect();
+        json!({"paths": paths})
+    }
 }
 
 fn path(group: &str, version: &str) -> String {
@@ -45,23 +79,12 @@ fn path(group: &str, version: &str) -> String {
     }
 }
 
-/// `/openapi/v3`.
-pub fn index() -> Value {
-    let paths: Map<String, Value> = documents()
-        .iter()
-        .map(|(path, document)| {
-            let url = format!("/openapi/v3/{path}?hash={}", document.hash);
-            (path.clone(), json!({"serverRelativeURL": url}))
-        })
-        .collect();
-    json!({"paths": paths})
-}
-
-fn document(group: &str, version: &str) -> Document {
+fn document(catalog: &Catalog, group: &str, version: &str) -> Document {
     let mut schemas = Map::new();
     let mut paths = Map::new();
     let mut wanted: VecDeque<MessageId> = VecDeque::new();
-    for resource in resources()
+    for resource in catalog
+        .resources()
         .iter()
         .filter(|one| one.group == group && one.version == version)
     {
@@ -291,7 +314,7 @@ const DELETE: &[(&str, &str)] = &[
 ];
 
 fn paths(resource: &Resource, paths: &mut Map<String, Value>) {
-    let base = format!("/{}", path(resource.group, resource.version));
+    let base = format!("/{}", path(&resource.group, &resource.version));
     let collection = if resource.namespaced {
         format!("{base}/namespaces/{{namespace}}/{}", resource.plural)
     } else {
@@ -323,7 +346,8 @@ mod tests {
 
     #[test]
     fn every_reference_has_its_definition() {
-        for (path, document) in documents() {
+        let documents = Documents::new(&crate::kinds::built_in());
+        for (path, document) in &documents.v3 {
             let value: Value = serde_json::from_slice(&document.json).expect("JSON");
             let schemas = value["components"]["schemas"]
                 .as_object()
@@ -338,7 +362,8 @@ mod tests {
 
     #[test]
     fn merge_keys_are_told() {
-        let document = &documents()["apis/apps/v1"];
+        let documents = Documents::new(&crate::kinds::built_in());
+        let document = documents.get("apis/apps/v1").expect("a document");
         let value: Value = serde_json::from_slice(&document.json).expect("JSON");
         let containers = &value["components"]["schemas"]["io.k8s.api.core.v1.PodSpec"]["properties"]
             ["containers"];

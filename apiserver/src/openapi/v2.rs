@@ -2,12 +2,10 @@
 //! the documents of v3: as JSON, and in the protobuf form that kubectl asks for
 //! (gnostic's `openapi.v2.Document`).
 
-use std::sync::LazyLock;
-
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
-use super::{documents, hash};
+use super::{Documents, hash};
 use crate::{
     codec::proto::{nested, put_len, put_varint_field},
     discovery,
@@ -28,26 +26,28 @@ pub struct Form {
     pub hash: String,
 }
 
-/// The document for a client that takes what `accept` says.
-pub fn document(accept: &str) -> &'static Form {
-    static FORMS: LazyLock<[Form; 2]> = LazyLock::new(|| {
-        let value = whole();
-        let form = |content, bytes: Vec<u8>| Form {
-            content,
-            hash: hash(&bytes),
-            bytes: bytes.into(),
-        };
-        [
-            form("application/json", value.to_string().into_bytes()),
-            form(PROTOBUF, protobuf(&value)),
-        ]
-    });
-    &FORMS[usize::from(accept.contains(ASKED))]
+/// The document in JSON and in protobuf.
+pub(super) fn forms(documents: &Documents) -> [Form; 2] {
+    let value = whole(documents);
+    let form = |content, bytes: Vec<u8>| Form {
+        content,
+        hash: hash(&bytes),
+        bytes: bytes.into(),
+    };
+    [
+        form("application/json", value.to_string().into_bytes()),
+        form(PROTOBUF, protobuf(&value)),
+    ]
 }
 
-fn whole() -> Value {
+/// The index in [`forms`] of what a client takes.
+pub(super) fn asked(accept: &str) -> usize {
+    usize::from(accept.contains(ASKED))
+}
+
+fn whole(documents: &Documents) -> Value {
     let (mut definitions, mut paths) = (Map::new(), Map::new());
-    for document in documents().values() {
+    for document in documents.v3.values() {
         let Ok(mut value) = serde_json::from_slice::<Value>(&document.json) else {
             continue;
         };
@@ -279,7 +279,7 @@ mod tests {
 
     #[test]
     fn every_reference_has_its_definition() {
-        let form = document("application/json");
+        let form = &forms(&Documents::new(&crate::kinds::built_in()))[asked("application/json")];
         let value: Value = serde_json::from_slice(&form.bytes).expect("JSON");
         let text = std::str::from_utf8(&form.bytes).expect("UTF-8");
         assert!(!text.contains("components/schemas") && !text.contains("oneOf"));
@@ -296,7 +296,8 @@ mod tests {
 
     #[test]
     fn protobuf_is_what_its_media_type_gets() {
-        let form = document("application/com.github.proto-openapi.spec.v2@v1.0+protobuf");
+        let accept = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+        let form = &forms(&Documents::new(&crate::kinds::built_in()))[asked(accept)];
         assert_eq!(form.content, PROTOBUF);
         // Field 1, the three letters of the version of the form.
         assert!(form.bytes.starts_with(b"\x0a\x032.0"));

@@ -6,7 +6,7 @@
 //! Upstream's records are kept: an `IPAddress` for every address, one bitmap
 //! for all node ports.
 
-use std::{collections::BTreeSet, net::Ipv4Addr};
+use std::{collections::BTreeSet, net::Ipv4Addr, sync::Arc};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use bytes::Bytes;
@@ -15,13 +15,14 @@ use serde_json::{Value, json};
 
 use super::{Registry, strategy};
 use crate::{
+    catalog::Resource,
     codec::{
         json::{self, Source},
         proto::{self, Envelope},
     },
     error::{ApiError, FieldError},
     object::{self, Json},
-    schema::{MessageId, Resource, find_resource, schema},
+    schema::{MessageId, schema},
     store::Write,
 };
 
@@ -247,6 +248,13 @@ fn broken(error: impl std::fmt::Display) -> ApiError {
 }
 
 impl Registry {
+    fn addresses(&self) -> Arc<Resource> {
+        let catalog = self.catalog();
+        catalog
+            .own("networking.k8s.io", "v1", "ipaddresses")
+            .clone()
+    }
+
     /// Completes what a service is to be and gives the writes that must take
     /// effect with its own. `old` is `None` for one that is created, `new` for
     /// one that goes.
@@ -256,7 +264,7 @@ impl Registry {
         old: Option<&Json>,
         new: Option<&mut Json>,
     ) -> Result<Vec<Write>, ApiError> {
-        if resource.kind != "Service" {
+        if !resource.rules.addresses {
             return Ok(Vec::new());
         }
         let before = old.map(held).unwrap_or_default();
@@ -279,7 +287,7 @@ impl Registry {
             .address
             .filter(|one| after.address.as_ref() != Some(one))
         {
-            let key = addresses().key("", &gone);
+            let key = self.addresses().key("", &gone);
             if let (Some(pair), _) = self.store.get(&key).await? {
                 writes.push(Write::delete(key, pair.revision));
             }
@@ -335,7 +343,7 @@ impl Registry {
         };
         if address != "None" && before.address.as_ref() != Some(&address) {
             check_address(&address).map_err(invalid)?;
-            let key = addresses().key("", &address);
+            let key = self.addresses().key("", &address);
             // One that was chosen here and is taken is found out by the write.
             if !given.is_empty() && self.store.get(&key).await?.0.is_some() {
                 return Err(invalid(FieldError::invalid(
@@ -344,7 +352,11 @@ impl Registry {
                     &format!("failed to allocate IP {address}: provided IP is already allocated"),
                 )));
             }
-            writes.push(Write::put(key, record(&address, new)?, 0));
+            writes.push(Write::put(
+                key,
+                record(&self.addresses(), &address, new)?,
+                0,
+            ));
         }
         if let Some(spec) = spec(new) {
             let all = json!([address]);
@@ -444,13 +456,8 @@ fn misplaced(kind: &str) -> FieldError {
     FieldError::forbidden("spec.ports[0].nodePort", &why)
 }
 
-fn addresses() -> &'static Resource {
-    find_resource("networking.k8s.io", "v1", "ipaddresses").expect("a row of the table")
-}
-
 /// The record of an address, as upstream's allocator makes it.
-fn record(address: &str, service: &Json) -> Result<Bytes, ApiError> {
-    let resource = addresses();
+fn record(resource: &Resource, address: &str, service: &Json) -> Result<Bytes, ApiError> {
     let value = json!({
         "metadata": {"name": address, "labels": {
             "ipaddress.kubernetes.io/ip-family": "IPv4",

@@ -4,19 +4,17 @@ use serde_json::Value;
 
 use super::{Object, Registry, Target, opened, shown};
 use crate::{
+    catalog::Resource,
     codec::{self, Precision},
     error::ApiError,
     limits,
     object::{self, Json},
-    schema::Resource,
     select::Selector,
     store::{Outcome, Write},
 };
 
 const ORPHAN: &str = "orphan";
 const FOREGROUND: &str = "foregroundDeletion";
-/// Upstream's grace for a pod that names none, in seconds.
-const GRACE: i64 = 30;
 
 /// What becomes of the objects that a deleted one owns.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -61,7 +59,7 @@ impl Registry {
         target: &Target,
         options: &DeleteOptions,
     ) -> Result<Deleted, ApiError> {
-        let resource = target.resource;
+        let resource = &*target.resource;
         let mut pair = self.read(target).await?;
         let (mut tries, mut contended) = (0, 0);
         while tries < limits::UPDATE_TRIES && contended < limits::CLAIM_TRIES {
@@ -69,7 +67,18 @@ impl Registry {
             check(target, options, &current, pair.revision)?;
             let step = step(resource, options, &current);
             if options.dry_run {
-                return Ok(Deleted::Gone(shown(resource, &pair.value, pair.revision)?));
+                let bytes = match step {
+                    Step::Mark(mut marked) => {
+                        let bytes = object::to_store(resource, &mut marked);
+                        return Ok(Deleted::Pending(shown(resource, &bytes, pair.revision)?));
+                    }
+                    Step::Nothing | Step::Remove => &pair.value,
+                };
+                let object = shown(resource, bytes, pair.revision)?;
+                return Ok(match step {
+                    Step::Remove => Deleted::Gone(object),
+                    Step::Nothing | Step::Mark(_) => Deleted::Pending(object),
+                });
             }
             let (outcome, object) = match step {
                 Step::Nothing => {
@@ -144,7 +153,7 @@ fn check(
         let why = format!(
             "Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {found}"
         );
-        ApiError::conflict(target.resource, &target.name, &why)
+        ApiError::conflict(&target.resource, &target.name, &why)
     };
     if let Some(uid) = &options.uid
         && uid != object::meta_str(current, "uid")
@@ -162,48 +171,36 @@ fn check(
 }
 
 fn step(resource: &Resource, options: &DeleteOptions, current: &Json) -> Step {
+    let rules = &resource.rules.deletion;
     let finalizers = finalizers(resource, options.propagation, current);
-    let held = !finalizers.is_empty()
-        || (resource.kind == "Namespace" && !spec_finalizers(current).is_empty());
-    let grace = grace(resource, options, current);
+    let held = !finalizers.is_empty() || rules.held.is_some_and(|held| held(current));
+    let running = running_grace(current);
+    let (grace, time) = match (rules.grace, running) {
+        // Under way: only a shorter grace changes anything.
+        (Some(_), Some((left, until))) => match options.grace {
+            None => return Step::Nothing,
+            Some(asked) if positive(asked) >= left => return Step::Nothing,
+            Some(asked) => shortened(positive(asked), left, until),
+        },
+        (Some(grace), None) => {
+            let grace = grace(current, options.grace);
+            (grace, codec::now().0.saturating_add(grace))
+        }
+        (None, _) => (0, codec::now().0),
+    };
     if !held && grace == 0 {
         return Step::Remove;
     }
     let mut marked = current.clone();
-    object::set_meta(
-        &mut marked,
-        "finalizers",
-        (!finalizers.is_empty()).then(|| finalizers.clone().into()),
-    );
-    let meta = object::meta(current);
-    let before = meta
-        .and_then(|meta| meta.get("deletionGracePeriodSeconds"))
-        .and_then(Value::as_i64)
-        .unwrap_or(0);
-    // A grace that runs can only be shortened.
-    if !object::is_deleting(current) || grace < before {
-        let (seconds, nanos) = codec::now();
-        let at = codec::format_time(seconds.saturating_add(grace), nanos, Precision::Seconds);
-        object::set_meta(&mut marked, "deletionTimestamp", Some(at.into()));
-        object::set_meta(
-            &mut marked,
-            "deletionGracePeriodSeconds",
-            Some(grace.into()),
-        );
-        if let Some(generation) = meta
-            .and_then(|meta| meta.get("generation"))
-            .and_then(Value::as_i64)
-        {
-            object::set_meta(
-                &mut marked,
-                "generation",
-                Some(generation.saturating_add(1).into()),
-            );
+    let list = (!finalizers.is_empty()).then(|| finalizers.into());
+    object::set_meta(&mut marked, "finalizers", list);
+    if !object::is_deleting(current) || running.is_some() {
+        mark(&mut marked, grace, time);
+        if !object::is_deleting(current) {
+            next_generation(&mut marked);
         }
-        if resource.kind == "Namespace"
-            && let Some(Value::Object(status)) = marked.get_mut("status")
-        {
-            status.insert("phase".to_owned(), "Terminating".into());
+        if let Some(mark) = rules.mark {
+            mark(&mut marked);
         }
     }
     if marked == *current {
@@ -213,10 +210,44 @@ fn step(resource: &Resource, options: &DeleteOptions, current: &Json) -> Step {
     }
 }
 
-fn spec_finalizers(value: &Json) -> &[Value] {
-    object::at(value, &["spec", "finalizers"])
-        .and_then(Value::as_array)
-        .map_or(&[], Vec::as_slice)
+/// Less than none is a second.
+fn positive(seconds: i64) -> i64 {
+    if seconds < 0 { 1 } else { seconds }
+}
+
+/// The grace that runs, in seconds, and when it ends, in seconds since 1970.
+fn running_grace(current: &Json) -> Option<(i64, i64)> {
+    let meta = object::meta(current)?;
+    let grace = meta.get("deletionGracePeriodSeconds")?.as_i64()?;
+    let (until, _) = codec::parse_time(object::meta_str(current, "deletionTimestamp"))?;
+    (grace != 0).then_some((positive(grace), until))
+}
+
+/// A grace of `asked` seconds instead of `left` from the same beginning, but
+/// not into the past: whoever ends the object must hear of it.
+fn shortened(asked: i64, left: i64, until: i64) -> (i64, i64) {
+    let (now, _) = codec::now();
+    let time = until.saturating_sub(left).saturating_add(asked);
+    match time < now {
+        true => (asked.min(1), now),
+        false => (asked, time),
+    }
+}
+
+fn mark(marked: &mut Json, grace: i64, time: i64) {
+    let at = codec::format_time(time, 0, Precision::Seconds);
+    object::set_meta(marked, "deletionTimestamp", Some(at.into()));
+    object::set_meta(marked, "deletionGracePeriodSeconds", Some(grace.into()));
+}
+
+fn next_generation(marked: &mut Json) {
+    let generation = object::meta(marked)
+        .and_then(|meta| meta.get("generation"))
+        .and_then(Value::as_i64);
+    if let Some(generation) = generation {
+        let next = generation.saturating_add(1);
+        object::set_meta(marked, "generation", Some(next.into()));
+    }
 }
 
 /// The finalizers that the object has from now on.
@@ -226,13 +257,14 @@ fn finalizers(
     current: &Json,
 ) -> Vec<String> {
     let mut finalizers = object::finalizers(current);
-    let propagation = propagation.or_else(|| match resource.kind {
-        // What an object says of itself counts when the client says nothing.
-        _ if finalizers.iter().any(|one| one == ORPHAN) => Some(Propagation::Orphan),
-        _ if finalizers.iter().any(|one| one == FOREGROUND) => Some(Propagation::Foreground),
-        "Job" | "ReplicationController" => Some(Propagation::Orphan),
-        _ => None,
-    });
+    // What an object says of itself counts when the client says nothing.
+    let own = || match () {
+        () if finalizers.iter().any(|one| one == ORPHAN) => Some(Propagation::Orphan),
+        () if finalizers.iter().any(|one| one == FOREGROUND) => Some(Propagation::Foreground),
+        () if resource.rules.deletion.orphans => Some(Propagation::Orphan),
+        () => None,
+    };
+    let propagation = propagation.or_else(own);
     finalizers.retain(|one| one != ORPHAN && one != FOREGROUND);
     match propagation {
         Some(Propagation::Orphan) => finalizers.push(ORPHAN.to_owned()),
@@ -242,23 +274,58 @@ fn finalizers(
     finalizers
 }
 
-/// Seconds until the object may go. Only pods take time: whoever runs them
-/// ends them and then deletes them without any.
-fn grace(resource: &Resource, options: &DeleteOptions, current: &Json) -> i64 {
-    if resource.kind != "Pod" {
-        return 0;
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn pod(meta: &Value) -> Json {
+        let value = json!({"metadata": meta, "spec": {"nodeName": "n", "terminationGracePeriodSeconds": 30}});
+        value.as_object().expect("an object").clone()
     }
-    let phase = object::str_at(current, &["status", "phase"]);
-    if object::str_at(current, &["spec", "nodeName"]).is_empty()
-        || phase == "Failed"
-        || phase == "Succeeded"
-    {
-        return 0;
+
+    fn step_of(pod: &Json, grace: Option<i64>) -> Step {
+        let options = DeleteOptions {
+            grace,
+            ..DeleteOptions::default()
+        };
+        let catalog = crate::kinds::built_in();
+        step(catalog.own("", "v1", "pods"), &options, pod)
     }
-    let own =
-        || object::at(current, &["spec", "terminationGracePeriodSeconds"]).and_then(Value::as_i64);
-    match options.grace.or_else(own).unwrap_or(GRACE) {
-        seconds if seconds < 0 => 1,
-        seconds => seconds,
+
+    #[test]
+    fn a_grace_that_runs_is_only_shortened() {
+        let (now, _) = codec::now();
+        let until = codec::format_time(now + 20, 0, Precision::Seconds);
+        let running = pod(
+            &json!({"deletionTimestamp": until, "deletionGracePeriodSeconds": 30, "generation": 3}),
+        );
+        for same in [None, Some(30), Some(60)] {
+            assert!(matches!(step_of(&running, same), Step::Nothing), "{same:?}");
+        }
+        let Step::Mark(marked) = step_of(&running, Some(20)) else {
+            panic!("it is shortened")
+        };
+        let meta = object::meta(&marked).expect("metadata");
+        let at = codec::format_time(now + 10, 0, Precision::Seconds);
+        assert_eq!(meta["deletionTimestamp"], at);
+        assert_eq!(meta["deletionGracePeriodSeconds"], 20);
+        assert_eq!(meta["generation"], 3);
+        // Already over: a second is left, so that the kubelet hears of it.
+        let Step::Mark(marked) = step_of(&running, Some(5)) else {
+            panic!("it is shortened")
+        };
+        assert_eq!(marked["metadata"]["deletionGracePeriodSeconds"], 1);
+        assert!(matches!(step_of(&running, Some(0)), Step::Remove));
+    }
+
+    #[test]
+    fn a_first_deletion_takes_its_grace_and_counts() {
+        let Step::Mark(marked) = step_of(&pod(&json!({"generation": 1})), Some(-5)) else {
+            panic!("it is marked")
+        };
+        assert_eq!(marked["metadata"]["deletionGracePeriodSeconds"], 1);
+        assert_eq!(marked["metadata"]["generation"], 2);
     }
 }

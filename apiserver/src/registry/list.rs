@@ -10,10 +10,10 @@ use serde::{Deserialize, Serialize};
 use super::{Registry, Target, opened, shown};
 use crate::{
     cache::{Entry, field_text},
+    catalog::Resource,
     error::{ApiError, FieldError},
     limits,
     object::{self, Json},
-    schema::Resource,
     select::Selector,
     store::{Page, StoreError},
 };
@@ -142,7 +142,7 @@ impl Registry {
                 .pages(target, options, options.version.unwrap_or(0), String::new())
                 .await;
         }
-        let cache = self.cache(target.resource);
+        let cache = self.cache(&target.resource);
         let wanted = match options.version {
             Some(version) => version,
             None => self.store.revision().await?,
@@ -159,7 +159,7 @@ impl Registry {
         let selected = snapshot
             .entries
             .iter()
-            .filter(|entry| entry.matches(target.resource, &options.selector));
+            .filter(|entry| entry.matches(&target.resource, &options.selector));
         Ok(Listed {
             items: selected.map(json).collect(),
             revision: snapshot.revision,
@@ -176,7 +176,7 @@ impl Registry {
         revision: i64,
         start: String,
     ) -> Result<Listed, ApiError> {
-        let resource = target.resource;
+        let resource = &*target.resource;
         let prefix = format!("{}{}", resource.prefix, target.scope());
         let mut from = format!("{prefix}{start}");
         let mut listed = Listed {

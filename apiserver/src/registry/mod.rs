@@ -2,7 +2,7 @@
 //!
 //! Knows requests as targets and options, objects as canonical JSON, the store
 //! and the caches. Knows no HTTP and no media type. What differs between kinds
-//! is asked of `schema`, `strategy`, `defaults` and `validate`.
+//! is asked of the resource's `kinds::Kind`.
 
 mod addresses;
 mod delete;
@@ -11,9 +11,11 @@ mod strategy;
 pub mod sub;
 mod write;
 
-use std::sync::{Arc, OnceLock};
+use std::{collections::HashMap, sync::Arc};
 
+use arc_swap::{ArcSwap, Guard};
 use bytes::Bytes;
+use parking_lot::RwLock;
 
 pub use self::{
     addresses::API_ADDRESS,
@@ -23,16 +25,17 @@ pub use self::{
 };
 use crate::{
     cache::Cache,
+    catalog::{Catalog, Resource, ResourceId},
     error::ApiError,
+    kind::Sub,
     object::{self, Json, StoredError},
-    schema::{Resource, Sub, resources},
     store::{Pair, Store},
 };
 
 /// What a request is about.
 #[derive(Clone, Debug)]
 pub struct Target {
-    pub resource: &'static Resource,
+    pub resource: Arc<Resource>,
     /// Empty for kinds without one, and for all namespaces.
     pub namespace: String,
     /// Empty for the collection.
@@ -55,7 +58,7 @@ impl Target {
     }
 
     fn not_found(&self) -> ApiError {
-        ApiError::not_found(self.resource, &self.name)
+        ApiError::not_found(&self.resource, &self.name)
     }
 }
 
@@ -66,6 +69,8 @@ pub struct Object {
     pub revision: i64,
     /// What the client should know of its request.
     pub warnings: Vec<String>,
+    /// A PUT made it.
+    pub created: bool,
 }
 
 impl Object {
@@ -74,6 +79,7 @@ impl Object {
             json,
             revision,
             warnings: Vec::new(),
+            created: false,
         }
     }
 }
@@ -81,16 +87,19 @@ impl Object {
 /// All resources over one store.
 pub struct Registry {
     store: Arc<Store>,
-    caches: Vec<OnceLock<Arc<Cache>>>,
-    events: tokio::sync::Mutex<Option<write::EventLease>>,
+    catalog: ArcSwap<Catalog>,
+    /// Started with their first use, by the identity of their resource.
+    caches: RwLock<HashMap<ResourceId, Arc<Cache>>>,
+    leases: tokio::sync::Mutex<Option<write::SharedLease>>,
 }
 
 impl Registry {
     pub fn new(store: Arc<Store>) -> Self {
         Self {
             store,
-            caches: resources().iter().map(|_| OnceLock::new()).collect(),
-            events: tokio::sync::Mutex::new(None),
+            catalog: ArcSwap::from_pointee(crate::kinds::built_in()),
+            caches: RwLock::default(),
+            leases: tokio::sync::Mutex::new(None),
         }
     }
 
@@ -98,27 +107,44 @@ impl Registry {
         &self.store
     }
 
+    /// The resources that are served now. A request asks once.
+    pub fn catalog(&self) -> Guard<Arc<Catalog>> {
+        self.catalog.load()
+    }
+
+    /// Serves these resources from now on. Requests under way keep the
+    /// resources they began with; caches of resources that are gone end with
+    /// their last watch.
+    pub fn replace_catalog(&self, catalog: Catalog) {
+        let kept: Vec<ResourceId> = catalog.resources().iter().map(|one| one.id).collect();
+        self.catalog.store(Arc::new(catalog));
+        self.caches.write().retain(|id, _| kept.contains(id));
+    }
+
     /// The cache of a resource, started with its first use.
-    pub fn cache(&self, resource: &'static Resource) -> &Arc<Cache> {
-        let index = resources()
-            .iter()
-            .position(|one| std::ptr::eq(one, resource))
-            .expect("a resource is one of the table");
-        self.caches[index].get_or_init(|| Cache::start(resource, self.store.clone()))
+    pub fn cache(&self, resource: &Arc<Resource>) -> Arc<Cache> {
+        if let Some(cache) = self.caches.read().get(&resource.id) {
+            return cache.clone();
+        }
+        let mut caches = self.caches.write();
+        caches
+            .entry(resource.id)
+            .or_insert_with(|| Cache::start(resource.clone(), self.store.clone()))
+            .clone()
     }
 
     /// Reads one object: as it is now, or from the cache when the client takes
     /// any state not older than `version`.
     pub async fn get(&self, target: &Target, version: Option<i64>) -> Result<Object, ApiError> {
         if let Some(version) = version {
-            let cache = self.cache(target.resource);
+            let cache = self.cache(&target.resource);
             cache.wait(version).await?;
             let key = format!("{}{}", target.scope(), target.name);
             let entry = cache.get(&key).ok_or_else(|| target.not_found())?;
             return Ok(Object::new(entry.json(), entry.revision));
         }
         let pair = self.read(target).await?;
-        shown(target.resource, &pair.value, pair.revision)
+        shown(&target.resource, &pair.value, pair.revision)
     }
 
     /// The stored pair of an object.
@@ -141,5 +167,48 @@ fn opened(resource: &Resource, pair: &Pair) -> Result<Json, ApiError> {
 impl From<StoredError> for ApiError {
     fn from(error: StoredError) -> Self {
         Self::internal(error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::ResourceId;
+
+    #[tokio::test]
+    async fn a_resource_is_added_and_removed_while_others_are_served() {
+        let store = Store::new(&["http://127.0.0.1:1".to_owned()]).expect("a store");
+        let registry = Registry::new(Arc::new(store));
+        let before = registry.catalog().clone();
+        let pods = before.own("", "v1", "pods").clone();
+        let cached = registry.cache(&pods);
+        let maps = before.own("", "v1", "configmaps").clone();
+        let widgets = Resource {
+            id: ResourceId::new(),
+            group: "example.com".to_owned().into(),
+            version: "v1".into(),
+            plural: "widgets".to_owned().into(),
+            kind: "Widget".to_owned().into(),
+            namespaced: true,
+            short: Vec::new(),
+            categories: Vec::new(),
+            subs: (&[]).into(),
+            selectable: (&[]).into(),
+            message: maps.message,
+            prefix: "/registry/example.com/widgets/".to_owned(),
+            rules: maps.rules,
+            stored_as: None,
+        };
+        registry.replace_catalog(before.with(widgets));
+        let catalog = registry.catalog().clone();
+        let added = catalog.find("example.com", "v1", "widgets").expect("added");
+        assert!(Arc::ptr_eq(&registry.cache(added), &registry.cache(added)));
+        assert!(before.find("example.com", "v1", "widgets").is_none());
+        // What both have goes on.
+        let same = registry.catalog().own("", "v1", "pods").clone();
+        assert!(Arc::ptr_eq(&registry.cache(&same), &cached));
+        let gone = registry.cache(added);
+        registry.replace_catalog(Catalog::of(before.resources().to_vec()));
+        assert_eq!(Arc::strong_count(&gone), 1, "the registry let it go");
     }
 }

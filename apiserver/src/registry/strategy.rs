@@ -5,38 +5,13 @@ use serde_json::Value;
 
 use super::Target;
 use crate::{
+    catalog::Resource,
     codec::json::zero_of,
+    kind::{Generation, Metadata, Status, Sub},
     object::{self, Json},
-    schema::{Resource, Sub, schema},
+    schema::schema,
 };
 
-/// Kinds that count the generations of their specification.
-const GENERATIONS: &[&str] = &[
-    "CronJob",
-    "DaemonSet",
-    "Deployment",
-    "DeviceClass",
-    "EndpointSlice",
-    "FlowSchema",
-    "Ingress",
-    "IngressClass",
-    "Job",
-    "MutatingAdmissionPolicy",
-    "MutatingAdmissionPolicyBinding",
-    "MutatingWebhookConfiguration",
-    "NetworkPolicy",
-    "Pod",
-    "PodDisruptionBudget",
-    "PodTemplate",
-    "PriorityLevelConfiguration",
-    "ReplicaSet",
-    "ReplicationController",
-    "ResourceSlice",
-    "StatefulSet",
-    "ValidatingAdmissionPolicy",
-    "ValidatingAdmissionPolicyBinding",
-    "ValidatingWebhookConfiguration",
-];
 /// What an update cannot change.
 const FIXED: &[&str] = &[
     "uid",
@@ -61,13 +36,15 @@ pub fn prepare_create(resource: &Resource, value: &mut Json) {
     }
     object::set_meta(value, "uid", Some(object::uid().into()));
     object::set_meta(value, "creationTimestamp", Some(object::now()));
-    let generation = GENERATIONS.contains(&resource.kind).then(|| 1.into());
-    object::set_meta(value, "generation", generation);
-    if resource.has(Sub::Status) {
-        reset_status(resource, value, None);
+    let rules = resource.rules;
+    let counted = rules.generation != Generation::NONE;
+    object::set_meta(value, "generation", counted.then(|| 1.into()));
+    match rules.status {
+        Status::Reported(_) => reset_status(resource, value, None),
+        Status::Given | Status::NONE => {}
     }
-    if resource.kind == "Job" {
-        job_identity(value);
+    if let Some(on_create) = rules.on_create {
+        on_create(value);
     }
 }
 
@@ -81,75 +58,21 @@ fn reset_status(resource: &Resource, value: &mut Json, to: Option<&Value>) {
     };
 }
 
-/// A job's pods carry its identity, and it selects them by that.
-fn job_identity(value: &mut Json) {
-    if object::at(value, &["spec", "manualSelector"])
-        .is_some_and(|manual| manual == &Value::Bool(true))
-    {
-        return;
-    }
-    let uid = object::meta_str(value, "uid").to_owned();
-    let name = object::meta_str(value, "name").to_owned();
-    let Some(spec) = value.get_mut("spec").and_then(Value::as_object_mut) else {
-        return;
-    };
-    let template = spec
-        .entry("template")
-        .or_insert_with(|| Value::Object(Json::new()));
-    let Some(meta) = template.as_object_mut().map(|map| {
-        map.entry("metadata")
-            .or_insert_with(|| Value::Object(Json::new()))
-    }) else {
-        return;
-    };
-    let Some(labels) = meta.as_object_mut().map(|map| {
-        map.entry("labels")
-            .or_insert_with(|| Value::Object(Json::new()))
-    }) else {
-        return;
-    };
-    for (key, text) in [
-        ("batch.kubernetes.io/controller-uid", &uid),
-        ("batch.kubernetes.io/job-name", &name),
-        ("controller-uid", &uid),
-        ("job-name", &name),
-    ] {
-        labels[key] = text.as_str().into();
-    }
-    let selector = spec.entry("selector").or_insert(Value::Null);
-    if selector.is_null() {
-        *selector = serde_json::json!({});
-    }
-    if selector.is_object() {
-        selector["matchLabels"]["batch.kubernetes.io/controller-uid"] = uid.into();
-    }
-}
-
 /// Takes from `current` what this path cannot change.
 pub fn prepare_update(target: &Target, wanted: &mut Json, current: &Json) {
-    let resource = target.resource;
+    let resource = &*target.resource;
+    let rules = resource.rules;
     let meta = object::meta(current).cloned().unwrap_or_default();
     match target.sub {
         None | Some(Sub::Scale | Sub::Eviction) => {
-            if resource.has(Sub::Status) {
+            if rules.status != Status::NONE {
                 reset_status(resource, wanted, current.get("status"));
             }
-            // Namespaces are finalized by their own path.
-            if resource.kind == "Namespace" {
-                keep(wanted, current, "spec");
+            if let Some(on_update) = rules.on_update {
+                on_update(wanted, current);
             }
         }
-        Some(Sub::Status) => {
-            let status = wanted.get("status").cloned();
-            let new_meta = wanted.get("metadata").cloned();
-            wanted.clone_from(current);
-            reset_status(resource, wanted, status.as_ref());
-            // Nodes, volumes and others of the core group report through
-            // annotations too; workloads do not.
-            if let (true, Some(new)) = (resource.group.is_empty(), new_meta) {
-                wanted.insert("metadata".to_owned(), new);
-            }
-        }
+        Some(Sub::Status) => report(resource, wanted, current),
         Some(Sub::Approval) => {
             let conditions = object::at(wanted, &["status", "conditions"]).cloned();
             wanted.clone_from(current);
@@ -193,13 +116,59 @@ pub fn prepare_update(target: &Target, wanted: &mut Json, current: &Json) {
     for field in FIXED {
         object::set_meta(wanted, field, meta.get(*field).cloned());
     }
-    if GENERATIONS.contains(&resource.kind) && differs(resource, wanted, current) {
+    if counts(rules.generation, wanted, current) {
         let generation = meta.get("generation").and_then(Value::as_i64).unwrap_or(0);
         object::set_meta(
             wanted,
             "generation",
             Some(generation.saturating_add(1).into()),
         );
+    }
+}
+
+/// Takes of `wanted` the status, and of its metadata what a report of the kind
+/// may change.
+fn report(resource: &Resource, wanted: &mut Json, current: &Json) {
+    let status = wanted.remove("status");
+    let meta = wanted.remove("metadata");
+    wanted.clone_from(current);
+    reset_status(resource, wanted, status.as_ref());
+    let (Some(Value::Object(mut meta)), Some(present)) = (meta, object::meta(current)) else {
+        return;
+    };
+    let kept: &[&str] = match resource.rules.status {
+        Status::Reported(Metadata::Except(fields)) => fields,
+        Status::Reported(Metadata::Given) | Status::Given | Status::NONE => &[],
+    };
+    for field in kept {
+        match present.get(*field) {
+            Some(value) => meta.insert((*field).to_owned(), value.clone()),
+            None => meta.remove(*field),
+        };
+    }
+    wanted.insert("metadata".to_owned(), meta.into());
+}
+
+/// Whether a change makes a new generation.
+fn counts(generation: Generation, wanted: &Json, current: &Json) -> bool {
+    let differs = |fields: &[&str]| {
+        fields
+            .iter()
+            .any(|field| wanted.get(*field) != current.get(*field))
+    };
+    let of = |value: &Json, field: &str| {
+        let value = object::meta(value).and_then(|meta| meta.get(field));
+        value
+            .and_then(Value::as_object)
+            .cloned()
+            .unwrap_or_default()
+    };
+    match generation {
+        Generation::NONE => false,
+        Generation::Counts(fields) => differs(fields),
+        Generation::CountsWith(fields, meta) => {
+            differs(fields) || of(wanted, meta) != of(current, meta)
+        }
     }
 }
 
@@ -227,28 +196,13 @@ fn resize(pod: &mut Json, containers: Option<&Value>) {
     }
 }
 
-fn keep(wanted: &mut Json, current: &Json, field: &str) {
-    match current.get(field) {
-        Some(value) => wanted.insert(field.to_owned(), value.clone()),
-        None => wanted.remove(field),
-    };
-}
-
-/// Whether anything but metadata and status changed.
-fn differs(resource: &Resource, wanted: &Json, current: &Json) -> bool {
-    let fields = &schema().message(resource.message).fields;
-    fields
-        .iter()
-        .filter(|field| field.name != "metadata" && field.name != "status")
-        .any(|field| wanted.get(field.name) != current.get(field.name))
-}
-
 /// Whether an update lets an object that waits for its deletion go.
 pub fn ends(resource: &Resource, wanted: &Json, current: &Json) -> bool {
-    let held = resource.kind == "Namespace"
-        && object::at(wanted, &["spec", "finalizers"])
-            .and_then(Value::as_array)
-            .is_some_and(|list| !list.is_empty());
+    let held = resource
+        .rules
+        .deletion
+        .held
+        .is_some_and(|held| held(wanted));
     let grace = object::meta(current)
         .and_then(|meta| meta.get("deletionGracePeriodSeconds"))
         .and_then(Value::as_i64);

@@ -3,13 +3,16 @@
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use super::{DeleteOptions, Deleted, Object, Registry, Target, WriteOptions, list::selects};
+use super::{
+    DeleteOptions, Deleted, Object, Registry, Target, WriteOptions, list::selects,
+    write::check_name,
+};
 use crate::{
     codec::json::{self as codec_json, Decoded, Source},
     error::{ApiError, FieldError},
     object::{self, Json},
     patch::Patch,
-    schema::{MessageId, find_resource, schema},
+    schema::{MessageId, schema},
     select::{Labels, Selector},
 };
 
@@ -39,6 +42,7 @@ impl Registry {
         options: WriteOptions,
     ) -> Result<Object, ApiError> {
         expect(body, "autoscaling/v1", "Scale")?;
+        check_name(target, &body.value)?;
         self.write_scale(target, &body.value, options).await
     }
 
@@ -86,17 +90,17 @@ impl Registry {
                 &[error],
             ));
         }
-        let version = object::meta_str(scale, "resourceVersion");
-        if !version.is_empty() {
-            let present = self.get(target, None).await?;
-            if present.revision.to_string() != version {
-                return Err(ApiError::modified(target.resource, &target.name));
-            }
-        }
         let make = |current: &Json| {
             let mut wanted = current.clone();
             if let Some(Value::Object(spec)) = wanted.get_mut("spec") {
                 spec.insert("replicas".to_owned(), replicas.into());
+            }
+            // The write replaces the version and the object that it names.
+            for field in ["resourceVersion", "uid"] {
+                let named = object::meta_str(scale, field);
+                if !named.is_empty() {
+                    object::set_meta(&mut wanted, field, Some(named.into()));
+                }
             }
             Ok(wanted)
         };
@@ -135,7 +139,14 @@ impl Registry {
             .and_then(|meta| meta.get("annotations"))
             .cloned();
         let uid = object::meta_str(&body.value, "uid").to_owned();
-        let make = |current: &Json| bound(target, current, &node, &uid, annotations.as_ref());
+        let version = object::meta_str(&body.value, "resourceVersion");
+        let make = |current: &Json| {
+            let mut pod = bound(target, current, &node, &uid, annotations.as_ref())?;
+            if !version.is_empty() {
+                object::set_meta(&mut pod, "resourceVersion", Some(version.into()));
+            }
+            Ok(pod)
+        };
         self.with(target, &make, options).await.map(|_| ())
     }
 
@@ -176,8 +187,10 @@ impl Registry {
         value: &Json,
         dry_run: bool,
     ) -> Result<(), ApiError> {
-        let budgets =
-            find_resource("policy", "v1", "poddisruptionbudgets").expect("a row of the table");
+        let budgets = self
+            .catalog()
+            .own("policy", "v1", "poddisruptionbudgets")
+            .clone();
         let scope = Target {
             resource: budgets,
             namespace: pod.namespace.clone(),
@@ -201,7 +214,7 @@ impl Registry {
         let name = object::meta_str(budget, "name").to_owned();
         let one = Target {
             name: name.clone(),
-            sub: Some(crate::schema::Sub::Status),
+            sub: Some(crate::kind::Sub::Status),
             ..scope
         };
         let make = |current: &Json| {
@@ -248,7 +261,7 @@ fn covers(budget: &Json, pod: &Target, value: &Json) -> bool {
             labels,
             ..Selector::default()
         };
-        selects(pod.resource, &selector, value)
+        selects(&pod.resource, &selector, value)
     })
 }
 
@@ -290,7 +303,8 @@ fn label_selector(selector: &Value) -> Option<Labels> {
 
 /// Checks that a body is of the kind that the subresource takes.
 fn expect(body: &Decoded, api_version: &str, kind: &str) -> Result<(), ApiError> {
-    if body.api_version == api_version && body.kind == kind {
+    let said = |said: &str, expected: &str| said.is_empty() || said == expected;
+    if said(&body.api_version, api_version) && said(&body.kind, kind) {
         return Ok(());
     }
     Err(ApiError::bad_request(format!(
@@ -339,6 +353,7 @@ fn scale_of(object: &Object) -> Result<Object, ApiError> {
         json: Bytes::from(scale.to_string()),
         revision: object.revision,
         warnings: object.warnings.clone(),
+        created: false,
     })
 }
 
@@ -385,7 +400,7 @@ fn bound(
     uid: &str,
     annotations: Option<&Value>,
 ) -> Result<Json, ApiError> {
-    let conflict = |why: &str| ApiError::conflict(target.resource, &target.name, why);
+    let conflict = |why: &str| ApiError::conflict(&target.resource, &target.name, why);
     if !uid.is_empty() && uid != object::meta_str(current, "uid") {
         return Err(conflict(&format!(
             "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",

@@ -9,13 +9,13 @@ use serde_json::Value;
 
 use super::{Object, Registry, Target, opened, shown, strategy};
 use crate::{
+    catalog::Resource,
     codec::json::{self, DecodeError, Decoded, Source},
     defaults,
-    error::ApiError,
+    error::{ApiError, FieldError},
     limits,
     object::{self, Json},
     patch::{Patch, PatchError},
-    schema::{Resource, find_resource},
     store::{Outcome, Write},
     validate,
     versions::View,
@@ -65,15 +65,13 @@ fn left_out(
     }
 }
 
-/// A lease that many events share.
-pub(super) struct EventLease {
+/// A lease that many objects of a lifetime share.
+pub(super) struct SharedLease {
     id: i64,
     until: Instant,
     uses: u32,
 }
 
-/// Upstream's time to live of events, in seconds, with a minute for the clock.
-const EVENT_TTL: i64 = 3_660;
 /// A lease is shared for so long and by so many, as upstream does.
 const LEASE_SHARED: Duration = Duration::from_secs(60);
 const LEASE_USES: u32 = 1_000;
@@ -88,19 +86,19 @@ const GENERATED_TRIES: usize = 8;
 enum Change<'a> {
     Replace(&'a Decoded),
     /// In the version of the view.
-    Patch(&'a Patch, View),
+    Patch(&'a Patch, &'a View),
     With(&'a (dyn Fn(&Json) -> Result<Json, ApiError> + Sync)),
 }
 
 impl Registry {
-    /// Creates an object.
+    /// Creates an object, whose body has its kind's defaults.
     pub async fn create(
         &self,
         target: &Target,
         body: Decoded,
         options: WriteOptions,
     ) -> Result<Object, ApiError> {
-        let resource = target.resource;
+        let resource = &*target.resource;
         expect_kind(resource, &body)?;
         let warnings = left_out(resource, &body, options.validation)?;
         let mut value = body.value;
@@ -125,7 +123,6 @@ impl Registry {
             }
             let mut value = value.clone();
             strategy::prepare_create(resource, &mut value);
-            defaults::apply(resource, &mut value);
             let name = object::meta_str(&value, "name").to_owned();
             let errors = validate::create(resource, &value);
             if !errors.is_empty() {
@@ -160,15 +157,37 @@ impl Registry {
         }
     }
 
-    /// Replaces an object, or the part of it that a subresource is.
+    /// Replaces an object, or the part of it that a subresource is, by a body
+    /// that has its kind's defaults. Creates it where the kind allows that.
     pub async fn update(
         &self,
         target: &Target,
-        body: &Decoded,
+        body: Decoded,
         options: WriteOptions,
     ) -> Result<Object, ApiError> {
-        expect_kind(target.resource, body)?;
-        self.change(target, &Change::Replace(body), options).await
+        let rules = target.resource.rules;
+        expect_kind(&target.resource, &body)?;
+        let creates = rules.put.creates && target.sub.is_none();
+        let change = Change::Replace(&body);
+        match self.change(target, &change, options).await {
+            Err(error) if creates && error.code == 404 => {}
+            done => return done,
+        }
+        let mut new = body.clone();
+        for field in ["resourceVersion", "uid", "creationTimestamp"] {
+            object::set_meta(&mut new.value, field, None);
+        }
+        match self.create(target, new, options).await {
+            Ok(object) => Ok(Object {
+                created: true,
+                ..object
+            }),
+            // Another client was faster.
+            Err(error) if error.reason == "AlreadyExists" => {
+                self.change(target, &change, options).await
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Patches an object, or the part of it that a subresource is, as `view`
@@ -177,7 +196,7 @@ impl Registry {
         &self,
         target: &Target,
         patch: &Patch,
-        view: View,
+        view: &View,
         options: WriteOptions,
     ) -> Result<Object, ApiError> {
         self.change(target, &Change::Patch(patch, view), options)
@@ -200,7 +219,7 @@ impl Registry {
         change: &Change<'_>,
         options: WriteOptions,
     ) -> Result<Object, ApiError> {
-        let resource = target.resource;
+        let resource = &*target.resource;
         let mut pair = self.read(target).await?;
         let (mut tries, mut contended) = (0, 0);
         while tries < limits::UPDATE_TRIES && contended < limits::CLAIM_TRIES {
@@ -214,19 +233,15 @@ impl Registry {
                 warnings,
             } = made(target, change, &current, pair.revision, options.validation)?;
             place(target, &mut wanted)?;
-            if object::meta_str(&wanted, "name") != target.name {
-                return Err(ApiError::bad_request(format!(
-                    "the name of the object ({}) does not match the name on the URL ({})",
-                    object::meta_str(&wanted, "name"),
-                    target.name
-                )));
+            check_name(target, &wanted)?;
+            if version.is_none() && matches!(change, Change::Replace(_)) {
+                may_be_unconditional(target)?;
             }
             if version.is_some_and(|version| version != pair.revision) {
                 return Err(ApiError::modified(resource, &target.name));
             }
             check_uid(target, &wanted, &current)?;
             strategy::prepare_update(target, &mut wanted, &current);
-            defaults::apply(resource, &mut wanted);
             let errors = validate::update(resource, &wanted, &current, target.sub);
             if !errors.is_empty() {
                 return Err(ApiError::invalid(resource, &target.name, &errors));
@@ -270,10 +285,10 @@ impl Registry {
 
     /// The lease under which an object of this kind is kept, 0 for none.
     async fn lease_for(&self, resource: &Resource) -> Result<i64, ApiError> {
-        if resource.kind != "Event" {
+        let Some(lifetime) = resource.rules.lifetime else {
             return Ok(0);
-        }
-        let mut shared = self.events.lock().await;
+        };
+        let mut shared = self.leases.lock().await;
         if let Some(lease) = shared.as_mut()
             && lease.uses < LEASE_USES
             && lease.until > Instant::now()
@@ -281,8 +296,8 @@ impl Registry {
             lease.uses += 1;
             return Ok(lease.id);
         }
-        let id = self.store.grant(EVENT_TTL).await?;
-        *shared = Some(EventLease {
+        let id = self.store.grant(lifetime).await?;
+        *shared = Some(SharedLease {
             id,
             until: Instant::now() + LEASE_SHARED,
             uses: 1,
@@ -297,30 +312,42 @@ impl Registry {
         if !target.resource.namespaced {
             return Ok(None);
         }
-        let namespaces = find_resource("", "v1", "namespaces").expect("a row of the table");
+        let namespaces = self.catalog().own("", "v1", "namespaces").clone();
         let wanted = Target {
-            resource: namespaces,
+            resource: namespaces.clone(),
             namespace: String::new(),
             name: target.namespace.clone(),
             sub: None,
         };
-        let known = self.cache(namespaces).get(&target.namespace);
+        let known = self.cache(&namespaces).get(&target.namespace);
         if let Some(entry) = known.filter(|entry| !fresh && !entry.deleting) {
             return Ok(Some(Write::keep(wanted.key(), entry.revision)));
         }
         let pair = self.read(&wanted).await?;
-        if object::is_deleting(&opened(namespaces, &pair)?) {
-            return Err(ApiError::forbidden(
-                target.resource,
+        if object::is_deleting(&opened(&namespaces, &pair)?) {
+            return Err(ApiError::terminating(
+                &target.resource,
                 &target.name,
-                &format!(
-                    "unable to create new content in namespace {} because it is being terminated",
-                    target.namespace
-                ),
+                &target.namespace,
             ));
         }
         Ok(Some(Write::keep(wanted.key(), pair.revision)))
     }
+}
+
+/// Whether a replacement may name no version.
+fn may_be_unconditional(target: &Target) -> Result<(), ApiError> {
+    if target.resource.rules.put.unconditional {
+        return Ok(());
+    }
+    let why = "must be specified for an update";
+    let error = FieldError::invalid("metadata.resourceVersion", &0.into(), why);
+    Err(ApiError::invalid_kind(
+        &target.resource.group,
+        &target.resource.plural,
+        &target.name,
+        &[error],
+    ))
 }
 
 /// What a change makes of an object.
@@ -338,18 +365,12 @@ fn made(
     revision: i64,
     validation: Validation,
 ) -> Result<Made, ApiError> {
-    let resource = target.resource;
+    let resource = &*target.resource;
     let (wanted, warnings) = match change {
         Change::Replace(body) => (body.value.clone(), left_out(resource, body, validation)?),
-        Change::With(make) => {
-            return Ok(Made {
-                wanted: make(current)?,
-                version: None,
-                warnings: Vec::new(),
-            });
-        }
+        Change::With(make) => (make(current)?, Vec::new()),
         Change::Patch(patch, view) => {
-            let resource = view.served;
+            let resource = &*view.served;
             let unfit = |error: DecodeError| ApiError::invalid_body(resource, &error.to_string());
             let mut shown = view.to_served(current.clone()).map_err(unfit)?;
             object::set_meta(
@@ -357,7 +378,7 @@ fn made(
                 "resourceVersion",
                 Some(revision.to_string().into()),
             );
-            shown.insert("kind".to_owned(), resource.kind.into());
+            shown.insert("kind".to_owned(), resource.kind.clone().into());
             shown.insert("apiVersion".to_owned(), resource.api_version().into());
             let patched = patch
                 .apply(shown, resource.message)
@@ -365,7 +386,9 @@ fn made(
             let decoded = json::conform(patched, resource.message, Source::Store).map_err(unfit)?;
             expect_kind(resource, &decoded)?;
             let warnings = left_out(resource, &decoded, validation)?;
-            (view.to_stored(decoded.value).map_err(unfit)?, warnings)
+            let mut wanted = view.to_stored(decoded.value).map_err(unfit)?;
+            defaults::apply(&view.stored, &mut wanted);
+            (wanted, warnings)
         }
     };
     let version = object::meta_str(&wanted, "resourceVersion");
@@ -434,26 +457,17 @@ impl ApiError {
     }
 }
 
-/// Checks that a body says what it is, and that it is what the URL is about.
+/// Checks that a body is what the URL is about; what it does not say is taken
+/// from there.
 pub fn expect_kind(resource: &Resource, body: &Decoded) -> Result<(), ApiError> {
     let expected = resource.api_version();
-    if body.kind.is_empty() || body.api_version.is_empty() {
-        let missing = if body.kind.is_empty() {
-            "Kind"
-        } else {
-            "apiVersion"
-        };
-        return Err(ApiError::bad_request(format!(
-            "Object '{missing}' is missing in the body of the request"
-        )));
-    }
-    if body.api_version != expected {
+    if !body.api_version.is_empty() && body.api_version != expected {
         return Err(ApiError::bad_request(format!(
             "the API version in the data ({}) does not match the expected API version ({expected})",
             body.api_version
         )));
     }
-    if body.kind != resource.kind {
+    if !body.kind.is_empty() && body.kind != resource.kind {
         return Err(ApiError::bad_request(format!(
             "the kind in the data ({}) does not match the expected kind ({})",
             body.kind, resource.kind
@@ -462,19 +476,39 @@ pub fn expect_kind(resource: &Resource, body: &Decoded) -> Result<(), ApiError> 
     Ok(())
 }
 
-/// Puts the object into the namespace of the URL.
+/// Puts the object into the namespace of the URL; kinds without namespaces are
+/// in none, whatever they say.
 fn place(target: &Target, value: &mut Json) -> Result<(), ApiError> {
     let given = object::meta_str(value, "namespace");
     if given == target.namespace {
         return Ok(());
     }
-    if !given.is_empty() || !target.resource.namespaced {
+    if !target.resource.namespaced {
+        object::set_meta(value, "namespace", None);
+        return Ok(());
+    }
+    if !given.is_empty() {
         return Err(ApiError::bad_request(
             "the namespace of the provided object does not match the namespace sent on the request",
         ));
     }
     object::set_meta(value, "namespace", Some(target.namespace.clone().into()));
     Ok(())
+}
+
+/// Checks that an object has the name of the URL.
+pub(super) fn check_name(target: &Target, value: &Json) -> Result<(), ApiError> {
+    let (name, wanted) = (object::meta_str(value, "name"), &target.name);
+    if name == wanted {
+        return Ok(());
+    }
+    Err(ApiError::bad_request(if name.is_empty() {
+        format!(
+            "the name of the object ({wanted} based on URL) was undeterminable: name must be provided"
+        )
+    } else {
+        format!("the name of the object ({name}) does not match the name on the URL ({wanted})")
+    }))
 }
 
 fn check_uid(target: &Target, wanted: &Json, current: &Json) -> Result<(), ApiError> {
@@ -486,7 +520,7 @@ fn check_uid(target: &Target, wanted: &Json, current: &Json) -> Result<(), ApiEr
         return Ok(());
     }
     Err(ApiError::conflict(
-        target.resource,
+        &target.resource,
         &target.name,
         &format!(
             "Precondition failed: UID in precondition: {wanted}, UID in object meta: {current}"

@@ -1,6 +1,6 @@
 //! What the built-in kinds look like, as data: messages with their fields'
 //! JSON names, protobuf numbers, Go's rules for absent values, patch and
-//! list-map keys; and the table of resources.
+//! list-map keys.
 //!
 //! Knows names, numbers and types. Knows no object, no request, no store.
 //!
@@ -9,13 +9,7 @@
 //! `apiVersion`); an indented line is a field: JSON name (`-` when its message's
 //! fields stand in the owner's JSON object), protobuf number, type, flags.
 
-mod resources;
-
 use std::{collections::HashMap, sync::LazyLock};
-
-pub use resources::{
-    REVIEWS, Resource, Selectable, Sub, all as resources, find as find_resource, package,
-};
 
 const TYPES: &str = include_str!("../../schema/types.txt");
 

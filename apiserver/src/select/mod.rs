@@ -1,6 +1,6 @@
 //! Label and field selectors. Knows texts and maps; knows no object's form.
 
-use crate::schema::Resource;
+use crate::catalog::Resource;
 
 /// What one label must be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -217,7 +217,7 @@ impl Fields {
     #[must_use]
     pub fn renamed(mut self, from: &Resource, to: &Resource) -> Self {
         for requirement in &mut self.0 {
-            let mut pairs = from.selectable.iter().zip(to.selectable);
+            let mut pairs = from.selectable.iter().zip(to.selectable.iter());
             if let Some((_, known)) = pairs.find(|(one, _)| one.name == requirement.field) {
                 requirement.field = known.name.to_owned();
             }
@@ -259,7 +259,6 @@ fn plain(text: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::schema::find_resource;
 
     fn selects(selector: &str, labels: &[(&str, &str)]) -> bool {
         let selector = Selector {
@@ -320,10 +319,10 @@ mod tests {
 
     #[test]
     fn field_selectors() {
-        let pods = find_resource("", "v1", "pods").expect("a resource");
+        let pods = crate::kinds::built_in().own("", "v1", "pods").clone();
         let fields = Fields::parse(
             "spec.nodeName=a\\,b,status.phase!=Failed,metadata.name==x",
-            pods,
+            &pods,
         )
         .expect("a selector");
         assert_eq!(fields.name(), Some("x"));
@@ -342,7 +341,7 @@ mod tests {
             )
         };
         assert!(get("Running") && !get("Failed"));
-        assert!(Fields::parse("spec.image=a", pods).is_err());
-        assert!(Fields::parse("spec.nodeName", pods).is_err());
+        assert!(Fields::parse("spec.image=a", &pods).is_err());
+        assert!(Fields::parse("spec.nodeName", &pods).is_err());
     }
 }

@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::{Endpoints, Pair, StoreError, pair};
-use crate::limits;
+use crate::{limits, tasks};
 
 /// What is at a key, and the store's revision when it was read.
 type Found = (Option<Pair>, i64);
@@ -52,7 +52,8 @@ impl Reads {
             state.waiting.push_back(Waiting { key, answer });
             if state.flying < limits::READS_FLYING {
                 state.flying += 1;
-                tokio::spawn(fly(self.endpoints.clone(), self.state.clone()));
+                let flight = fly(self.endpoints.clone(), self.state.clone());
+                tasks::spawn("reading keys", flight);
             }
         }
         found

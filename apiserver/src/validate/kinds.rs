@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     codec,
-    error::FieldError,
+    field::FieldError,
     object::{self, Json},
 };
 

@@ -4,10 +4,10 @@ use serde_json::Value;
 
 use super::{Errors, names};
 use crate::{
-    error::FieldError,
+    catalog::Resource,
+    field::FieldError,
     limits,
     object::{self, Json},
-    schema::Resource,
 };
 
 /// Checks the metadata of an object.
@@ -42,23 +42,8 @@ pub fn object(resource: &Resource, value: &Json) -> Errors {
 
 /// Why a name does not do for a kind.
 fn bad_name(resource: &Resource, name: &str) -> Option<&'static str> {
-    let (good, why) = match resource.kind {
-        "Namespace" => (names::is_label(name), names::LABEL),
-        "Service" => (names::is_label_1035(name), names::LABEL_1035),
-        "Role"
-        | "ClusterRole"
-        | "RoleBinding"
-        | "ClusterRoleBinding"
-        | "CertificateSigningRequest"
-        | "FlowSchema"
-        | "PriorityLevelConfiguration"
-        | "IPAddress" => (
-            names::is_path_segment(name),
-            "may not be '.', '..', or contain '/' or '%'",
-        ),
-        _ => (names::is_subdomain(name), names::SUBDOMAIN),
-    };
-    (!good).then_some(why)
+    let (good, why) = resource.rules.names;
+    (!good(name)).then_some(why)
 }
 
 /// Checks a map of labels.

@@ -1,22 +1,23 @@
 //! What an object must be to be stored: names, labels, required and fixed
 //! fields, sizes. Knows objects; knows no request and no other object.
 
-mod kinds;
-mod meta;
-mod names;
-mod pod;
-mod workload;
+pub mod kinds;
+pub mod meta;
+pub mod names;
+pub mod pod;
+pub mod workload;
 
 use serde_json::Value;
 
 use crate::{
-    error::FieldError,
+    catalog::Resource,
+    field::FieldError,
+    kind::Sub,
     limits,
     object::{self, Json},
-    schema::{Resource, Sub},
 };
 
-type Errors = Vec<FieldError>;
+pub use crate::kind::Errors;
 
 /// Checks an object to be created.
 pub fn create(resource: &Resource, value: &Json) -> Errors {
@@ -32,7 +33,9 @@ pub fn update(resource: &Resource, value: &Json, current: &Json, sub: Option<Sub
     match sub {
         None | Some(Sub::Scale) => {
             kind(resource, value, &mut errors);
-            fixed(resource, value, current, &mut errors);
+            if let Some(validate) = resource.rules.validate_change {
+                validate(value, current, &mut errors);
+            }
         }
         Some(_) => {}
     }
@@ -40,44 +43,21 @@ pub fn update(resource: &Resource, value: &Json, current: &Json, sub: Option<Sub
 }
 
 fn kind(resource: &Resource, value: &Json, errors: &mut Errors) {
-    match resource.kind {
-        "ConfigMap" => data(value, &["data", "binaryData"], errors),
-        "Secret" => data(value, &["data"], errors),
-        "Pod" => pod::spec(value.get("spec"), "spec", None, errors),
-        "Service" => workload::service(value, errors),
-        "Deployment" | "ReplicaSet" | "DaemonSet" | "StatefulSet" => {
-            workload::selected(resource.kind, value, errors)
-        }
-        "ReplicationController" => workload::controller(value, errors),
-        "Job" => workload::job(value.get("spec"), "spec", errors),
-        "CronJob" => workload::cron_job(value, errors),
-        "Lease" => kinds::lease(value, errors),
-        "Role" | "ClusterRole" => kinds::role(value, resource.namespaced, errors),
-        "Node" => kinds::node(value, errors),
-        "Ingress" => kinds::ingress(value, errors),
-        "PersistentVolumeClaim" => kinds::claim(value, errors),
-        "PodDisruptionBudget" => kinds::budget(value, errors),
-        "PriorityClass" | "StorageClass" => required(value, resource.kind, errors),
-        _ => {}
+    if let Some(validate) = resource.rules.validate {
+        validate(value, errors);
     }
 }
 
-/// Checks an object of a version that is not the stored one for what only that
-/// version asks.
-pub fn other_version(resource: &Resource, new: bool, value: &Json) -> Errors {
-    if resource.group == "events.k8s.io" && new {
-        kinds::new_event(value)
-    } else {
-        Vec::new()
-    }
+/// Checks a new object of a version that is not the stored one for what only
+/// that version asks.
+pub fn other_version(resource: &Resource, value: &Json) -> Errors {
+    let conversion = resource.stored_as.as_ref().map(|stored| stored.conversion);
+    conversion
+        .and_then(|conversion| conversion.validate)
+        .map_or_else(Vec::new, |validate| validate(value))
 }
 
-fn required(value: &Json, kind: &str, errors: &mut Errors) {
-    let field = if kind == "StorageClass" {
-        "provisioner"
-    } else {
-        "value"
-    };
+pub fn required(value: &Json, field: &str, errors: &mut Errors) {
     if matches!(value.get(field), None | Some(Value::Null))
         || value.get(field).and_then(Value::as_str) == Some("")
     {
@@ -86,7 +66,7 @@ fn required(value: &Json, kind: &str, errors: &mut Errors) {
 }
 
 /// Keys and size of the data of a config map or a secret.
-fn data(value: &Json, fields: &[&str], errors: &mut Errors) {
+pub fn data(value: &Json, fields: &[&str], errors: &mut Errors) {
     let mut size = 0;
     for field in fields {
         for (key, item) in value
@@ -127,8 +107,8 @@ fn data(value: &Json, fields: &[&str], errors: &mut Errors) {
 }
 
 /// Fields that an update cannot change.
-fn fixed(resource: &Resource, value: &Json, current: &Json, errors: &mut Errors) {
-    let mut same = |path: &[&str]| {
+pub fn fixed(paths: &[&[&str]], value: &Json, current: &Json, errors: &mut Errors) {
+    for path in paths {
         if object::at(value, path) != object::at(current, path) {
             let shown = object::at(value, path).cloned().unwrap_or(Value::Null);
             errors.push(FieldError::invalid(
@@ -137,55 +117,26 @@ fn fixed(resource: &Resource, value: &Json, current: &Json, errors: &mut Errors)
                 "field is immutable",
             ));
         }
-    };
-    match resource.kind {
-        "Deployment" | "ReplicaSet" | "DaemonSet" => same(&["spec", "selector"]),
-        "StatefulSet" => {
-            for field in [
-                "selector",
-                "serviceName",
-                "podManagementPolicy",
-                "volumeClaimTemplates",
-            ] {
-                same(&["spec", field]);
-            }
-        }
-        "Job" => {
-            for field in ["selector", "template", "completionMode"] {
-                let suspended =
-                    object::at(current, &["spec", "suspend"]) == Some(&Value::Bool(true));
-                if field != "template" || !suspended {
-                    same(&["spec", field]);
-                }
-            }
-        }
-        "Secret" => {
-            same(&["type"]);
-            immutable(value, current, &["data"], errors);
-        }
-        "ConfigMap" => immutable(value, current, &["data", "binaryData"], errors),
-        "RoleBinding" | "ClusterRoleBinding" => same(&["roleRef"]),
-        "StorageClass" => {
-            for field in [
-                "parameters",
-                "provisioner",
-                "reclaimPolicy",
-                "volumeBindingMode",
-            ] {
-                same(&[field]);
-            }
-        }
-        "PriorityClass" => {
-            same(&["value"]);
-            same(&["preemptionPolicy"]);
-        }
-        "Pod" => pod::update(value, current, errors),
-        _ => {}
     }
 }
 
+/// A job's pods stay what they are, but for a suspended job's template.
+pub fn job_changes(value: &Json, current: &Json, errors: &mut Errors) {
+    let suspended = object::at(current, &["spec", "suspend"]) == Some(&Value::Bool(true));
+    fixed(&[&["spec", "selector"]], value, current, errors);
+    if !suspended {
+        fixed(&[&["spec", "template"]], value, current, errors);
+    }
+    fixed(&[&["spec", "completionMode"]], value, current, errors);
+}
+
+pub fn secret_changes(value: &Json, current: &Json, errors: &mut Errors) {
+    fixed(&[&["type"]], value, current, errors);
+    immutable(value, current, &["data"], errors);
+}
+
 /// An object that was declared immutable stays as it is.
-fn immutable(value: &Json, current: &Json, fields: &[&str], errors: &mut Errors) {
+pub fn immutable(value: &Json, current: &Json, fields: &[&str], errors: &mut Errors) {
     if current.get("immutable") != Some(&Value::Bool(true)) {
         return;
     }

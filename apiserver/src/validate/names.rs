@@ -7,6 +7,16 @@ pub const LABEL_1035: &str = "a DNS-1035 label must consist of lower case alphan
 pub const QUALIFIED: &str = "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')";
 pub const LABEL_VALUE: &str = "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')";
 
+use crate::kind::NameRule as Rule;
+
+pub const SUBDOMAIN_RULE: Rule = (is_subdomain, SUBDOMAIN);
+pub const LABEL_RULE: Rule = (is_label, LABEL);
+pub const LABEL_1035_RULE: Rule = (is_label_1035, LABEL_1035);
+pub const PATH_SEGMENT_RULE: Rule = (
+    is_path_segment,
+    "may not be '.', '..', or contain '/' or '%'",
+);
+
 fn ends_well(text: &str) -> bool {
     let bytes = text.as_bytes();
     let good = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::{Errors, names};
 use crate::{
     codec,
-    error::FieldError,
+    field::FieldError,
     object::{self, Json},
 };
 

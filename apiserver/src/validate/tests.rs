@@ -4,11 +4,10 @@ use super::*;
 use crate::{
     codec::json::{self, Source},
     defaults,
-    schema::find_resource,
 };
 
-fn object(group: &str, plural: &str, value: &Value) -> (&'static Resource, Json) {
-    let resource = find_resource(group, "v1", plural).expect("a resource");
+fn object(group: &str, plural: &str, value: &Value) -> (std::sync::Arc<Resource>, Json) {
+    let resource = crate::kinds::built_in().own(group, "v1", plural).clone();
     let mut value = json::decode(
         value.to_string().as_bytes(),
         resource.message,
@@ -16,7 +15,7 @@ fn object(group: &str, plural: &str, value: &Value) -> (&'static Resource, Json)
     )
     .expect("it decodes")
     .value;
-    defaults::apply(resource, &mut value);
+    defaults::apply(&resource, &mut value);
     (resource, value)
 }
 
@@ -26,7 +25,7 @@ fn fields(errors: &Errors) -> Vec<&str> {
 
 fn created(group: &str, plural: &str, value: &Value) -> Vec<String> {
     let (resource, value) = object(group, plural, value);
-    fields(&create(resource, &value))
+    fields(&create(&resource, &value))
         .into_iter()
         .map(str::to_owned)
         .collect()
@@ -145,7 +144,7 @@ fn some_fields_stay() {
         "configmaps",
         &json!({"metadata": {"name": "c"}, "immutable": true, "data": {"a": "2"}}),
     );
-    assert_eq!(fields(&update(resource, &after, &before, None)), ["data"]);
+    assert_eq!(fields(&update(&resource, &after, &before, None)), ["data"]);
     let pod = |image: &str, node: &str| {
         object(
             "",
@@ -155,11 +154,11 @@ fn some_fields_stay() {
     };
     let (resource, before) = pod("a", "");
     assert_eq!(
-        fields(&update(resource, &pod("b", "").1, &before, None)),
+        fields(&update(&resource, &pod("b", "").1, &before, None)),
         Vec::<&str>::new()
     );
     assert_eq!(
-        fields(&update(resource, &pod("a", "n").1, &before, None)),
+        fields(&update(&resource, &pod("a", "n").1, &before, None)),
         ["spec"]
     );
 }

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{Errors, meta, names, pod};
 use crate::{
-    error::FieldError,
+    field::FieldError,
     object::{self, Json},
 };
 

@@ -5,22 +5,24 @@
 //! A request for such a version is one for the stored version whose body is
 //! converted when it comes and whose answer is converted when it leaves.
 
-mod autoscaler;
+pub mod autoscaler;
+
+use std::sync::Arc;
 
 use bytes::Bytes;
 use serde_json::Value;
 
 use crate::{
+    catalog::Resource,
     codec::json::{self, DecodeError, Source},
     object::Json,
-    schema::Resource,
 };
 
 /// A resource as a client asks for it and as it is stored.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct View {
-    pub served: &'static Resource,
-    pub stored: &'static Resource,
+    pub served: Arc<Resource>,
+    pub stored: Arc<Resource>,
 }
 
 /// What the same fields are called: in the core group's events, in those of
@@ -36,16 +38,16 @@ const EVENT_FIELDS: &[(&str, &str)] = &[
 ];
 
 impl View {
-    pub fn of(served: &'static Resource) -> Self {
+    pub fn of(served: &Arc<Resource>) -> Self {
         Self {
-            served,
-            stored: served.stored(),
+            served: served.clone(),
+            stored: served.stored().clone(),
         }
     }
 
     /// Whether nothing is to be converted.
     pub fn is_plain(&self) -> bool {
-        std::ptr::eq(self.served, self.stored)
+        self.served.stored_as.is_none()
     }
 
     /// An object of the served version as one of the stored version, both in
@@ -54,11 +56,10 @@ impl View {
     /// # Errors
     /// What an annotation carries is not of its type.
     pub fn to_stored(&self, mut value: Json) -> Result<Json, DecodeError> {
-        match self.served.kind {
-            _ if self.is_plain() => return Ok(value),
-            "Event" => renamed(&mut value, |(core, events)| (events, core)),
-            _ => autoscaler::to_v2(&mut value),
-        }
+        let Some(stored) = &self.served.stored_as else {
+            return Ok(value);
+        };
+        (stored.conversion.to_stored)(&mut value);
         Ok(json::conform(Value::Object(value), self.stored.message, Source::Store)?.value)
     }
 
@@ -72,11 +73,10 @@ impl View {
     }
 
     fn converted(&self, mut value: Json, source: Source) -> Result<Json, DecodeError> {
-        match self.served.kind {
-            _ if self.is_plain() => return Ok(value),
-            "Event" => renamed(&mut value, |pair| *pair),
-            _ => autoscaler::to_v1(&mut value),
-        }
+        let Some(stored) = &self.served.stored_as else {
+            return Ok(value);
+        };
+        (stored.conversion.to_served)(&mut value);
         Ok(json::conform(Value::Object(value), self.served.message, source)?.value)
     }
 
@@ -90,10 +90,20 @@ impl View {
         }
         let value = json::decode(json, self.stored.message, Source::Client)?.value;
         let mut value = self.converted(value, Source::Client)?;
-        value.insert("kind".to_owned(), self.served.kind.into());
+        value.insert("kind".to_owned(), self.served.kind.clone().into());
         value.insert("apiVersion".to_owned(), self.served.api_version().into());
         Ok(Value::Object(value).to_string().into())
     }
+}
+
+/// An event of `events.k8s.io` in the words of the core group.
+pub fn event_to_core(value: &mut Json) {
+    renamed(value, |(core, events)| (events, core));
+}
+
+/// The same the other way.
+pub fn event_to_events(value: &mut Json) {
+    renamed(value, |pair| *pair);
 }
 
 fn renamed(
@@ -113,10 +123,9 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::schema::find_resource;
 
     fn view(group: &str, plural: &str) -> View {
-        View::of(find_resource(group, "v1", plural).expect("a resource"))
+        View::of(crate::kinds::built_in().own(group, "v1", plural))
     }
 
     fn canonical(resource: &Resource, value: &Value) -> Json {
@@ -134,7 +143,7 @@ mod tests {
             let view = view(group, plural);
             assert!(!view.is_plain());
             let paths = |resource: &Resource| resource.selectable.len();
-            assert_eq!(paths(view.served), paths(view.stored), "{plural}");
+            assert_eq!(paths(&view.served), paths(&view.stored), "{plural}");
         }
     }
 
@@ -147,7 +156,7 @@ mod tests {
             "regarding": {"kind": "Pod", "name": "p"}, "note": "text", "deprecatedCount": 3,
             "series": {"count": 4, "lastObservedTime": "2026-01-02T03:04:06.000000Z"},
         });
-        let given = canonical(view.served, &given);
+        let given = canonical(&view.served, &given);
         let stored = view.to_stored(given.clone()).expect("it converts");
         assert_eq!(stored["involvedObject"]["name"], "p");
         assert_eq!(stored["message"], "text");
@@ -174,7 +183,7 @@ mod tests {
                 "currentMetrics": [{"type": "Resource", "resource": {"name": "cpu", "current": {"averageUtilization": 55, "averageValue": "10m"}}}],
                 "conditions": [{"type": "AbleToScale", "status": "True", "lastTransitionTime": "2026-01-02T03:04:05Z"}]},
         });
-        let stored = canonical(view.stored, &stored);
+        let stored = canonical(&view.stored, &stored);
         let served = view.to_served(stored.clone()).expect("it converts");
         assert_eq!(served["spec"]["targetCPUUtilizationPercentage"], 70);
         assert_eq!(served["status"]["currentCPUUtilizationPercentage"], 55);
@@ -203,7 +212,7 @@ mod tests {
             "spec": {"scaleTargetRef": {"kind": "Deployment", "name": "d"}, "maxReplicas": 5},
         });
         let stored = view
-            .to_stored(canonical(view.served, &given))
+            .to_stored(canonical(&view.served, &given))
             .expect("it converts");
         assert!(stored["spec"].get("metrics").is_none_or(Value::is_null));
     }

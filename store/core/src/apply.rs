@@ -12,6 +12,7 @@ use crate::{
     limits::Limits,
     overlay::Overlay,
     reply::Reply,
+    room::{ReplyRoom, Room},
     rows::meta,
     state::State,
     txn,
@@ -22,14 +23,22 @@ use crate::{
 /// What came of a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
-    /// The reply, or a refusal, which changed nothing.
+    /// The reply, or a refusal. Only after [`Error::ReplyTooLarge`] something
+    /// may have changed: the command was carried out, and nobody can be told
+    /// all that it answered.
     pub reply: Result<Reply, Error>,
     /// What watches tell, in the order it happened; all of one revision.
     pub events: Vec<Event>,
+    /// There were more than [`limits::EVENTS_BYTES`](crate::limits::EVENTS_BYTES)
+    /// of them: `events` is empty, and the log has them.
+    pub events_in_log: bool,
 }
 
 /// Applies one committed command. Total: every command has an outcome, also one
 /// that [`Command::check`] refuses.
+///
+/// `room` is for the reply; without it nobody waits for one, and what it would
+/// have to be read for is not read. It changes nothing else.
 ///
 /// After an error the overlay and the state hold parts of the command and must
 /// be discarded.
@@ -37,16 +46,27 @@ pub fn apply<V: View + ?Sized>(
     state: &mut State,
     overlay: &mut Overlay<'_, V>,
     command: &Command,
+    room: Option<&dyn Room>,
 ) -> Result<Outcome, ViewError> {
-    let mut writer = Writer::new(overlay, *state);
+    let mut writer = Writer::new(overlay, *state, ReplyRoom::new(room));
     match answered(run(&mut writer, command))? {
-        Ok(reply) => Ok(Outcome {
-            reply: Ok(reply),
-            events: writer.finish(state),
-        }),
+        Ok(reply) => {
+            let too_large = writer.reply.is_over();
+            let events = writer.finish(state);
+            Ok(Outcome {
+                reply: if too_large {
+                    Err(Error::ReplyTooLarge)
+                } else {
+                    Ok(reply)
+                },
+                events_in_log: events.is_none(),
+                events: events.unwrap_or_default(),
+            })
+        }
         Err(refusal) => Ok(Outcome {
             reply: Err(refusal),
             events: Vec::new(),
+            events_in_log: false,
         }),
     }
 }

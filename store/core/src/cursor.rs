@@ -8,9 +8,10 @@ use crate::{
     command::{Range, SortOrder, SortTarget},
     error::{Error, Stop, answered},
     kv::Form,
-    range::Encoder,
+    range::{Encoder, selected},
     read::{Reader, Span},
     reply::EncodedKvs,
+    room::Unbounded,
     state::State,
     view::{View, ViewError},
 };
@@ -27,6 +28,8 @@ pub struct RangeCursor {
     range_end: Bytes,
     form: Form,
     count_only: bool,
+    /// The request, if its first chunk is sorted should it be the only one.
+    sorted: Option<Range>,
     /// `None`: no limit.
     left: Option<usize>,
     sent: i64,
@@ -66,7 +69,10 @@ impl RangeCursor {
     /// Pins the revision: the one asked for, or the state's.
     ///
     /// As etcd, refuses filters and orders other than that of keys. A sort
-    /// target without an order is ignored.
+    /// target without an order is heeded if the range fits into one chunk. An
+    /// etcd sorts every chunk and goes on after the key that then is its last,
+    /// so that of longer ranges keys are left out or come twice; here these
+    /// come in the order of keys.
     pub fn new(state: &State, request: &Range) -> Result<Self, RangeStreamError> {
         request.check()?;
         state.alarms.trust()?;
@@ -88,6 +94,7 @@ impl RangeCursor {
             range_end: request.range_end.clone(),
             form: request.form(),
             count_only: request.count_only,
+            sorted: (request.sort_target != SortTarget::Key).then(|| request.clone()),
             left: request.limit(),
             sent: 0,
             finished: false,
@@ -135,7 +142,7 @@ impl RangeCursor {
                 end: Some(self.end(count, false)),
             });
         }
-        Ok(self.keys(&reader, keys_max, bytes_max)?)
+        self.keys(&reader, keys_max, bytes_max)
     }
 
     fn keys<V: View + ?Sized>(
@@ -143,9 +150,10 @@ impl RangeCursor {
         reader: &Reader<'_, V>,
         keys_max: usize,
         bytes_max: usize,
-    ) -> Result<RangeChunk, ViewError> {
+    ) -> Result<RangeChunk, Stop> {
         let keys_max = keys_max.max(1).min(self.left.unwrap_or(usize::MAX));
-        let mut encoder = Encoder::default();
+        // A chunk has bounds of its own.
+        let mut encoder = Encoder::new(&Unbounded);
         let mut following = None;
         reader.scan(Span::new(&self.next, &self.range_end), |live| {
             if encoder.len() >= keys_max || (encoder.len() > 0 && encoder.bytes_len() >= bytes_max)
@@ -156,7 +164,14 @@ impl RangeCursor {
             encoder.push(reader.view, live, self.form)?;
             Ok(ControlFlow::Continue(()))
         })?;
-        let kvs = encoder.finish();
+        let mut kvs = encoder.finish()?;
+        if let Some(request) = &self.sorted
+            && self.sent == 0
+            && following.is_none()
+        {
+            let span = Span::new(&self.next, &self.range_end);
+            kvs = selected(reader, span, request, &Unbounded)?.kvs;
+        }
         let sent = self.sent + kvs.len as i64;
         let left = self.left.map(|left| left - kvs.len);
         let end = match &following {

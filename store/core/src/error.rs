@@ -3,7 +3,8 @@
 
 use crate::view::ViewError;
 
-/// A refusal. Nothing was changed.
+/// A refusal. Nothing was changed, but with [`Error::ReplyTooLarge`] of a command
+/// that was applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum Error {
     #[error("etcdserver: key is not provided")]
@@ -34,6 +35,10 @@ pub enum Error {
     LeaseExists,
     #[error("etcdserver: too large lease TTL")]
     LeaseTtlTooLarge,
+    /// There is no room for the reply. What etcd answers when a reply does not
+    /// fit into a message, without the two numbers.
+    #[error("grpc: trying to send message larger than max")]
+    ReplyTooLarge,
 }
 
 /// Why something inside the state machine stopped.

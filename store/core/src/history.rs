@@ -32,6 +32,14 @@ pub trait Interest {
     /// Is asked for every change, in order. Its row takes `bytes`.
     fn wants(&mut self, key: &[u8], revision: i64, bytes: usize) -> Wanted;
 
+    /// Is told of each key-value from before a wanted change, after all changes
+    /// were asked for, in order again.
+    fn previous(&mut self, revision: i64, bytes: usize);
+
+    /// Whether the revision that was named last has not outgrown what one may
+    /// take.
+    fn fits(&self) -> bool;
+
     /// Whether to stop before the next revision. Is asked before each revision
     /// but the first.
     fn full(&self) -> bool;
@@ -45,6 +53,8 @@ pub struct History {
     pub revisions: Vec<(i64, Vec<Event>)>,
     /// The first revision that was not looked at.
     pub next: i64,
+    /// There was no room for revision `next`.
+    pub too_large: bool,
 }
 
 /// Reads the log from revision `from` on until `interest` is full or there is
@@ -77,6 +87,7 @@ fn run<V: View + ?Sized>(
     }
     let mut found = Vec::new();
     let mut next = state.revision.saturating_add(1).max(from);
+    let mut too_large = false;
     let mut failure = None;
     let mut current = from;
     let first = log::encode_key(Revision::new(from.max(0), 0));
@@ -98,7 +109,12 @@ fn run<V: View + ?Sized>(
         match look(state, own, row, interest) {
             Ok(change) => {
                 found.extend(change);
-                ControlFlow::Continue(())
+                if interest.fits() {
+                    return ControlFlow::Continue(());
+                }
+                next = own.main;
+                too_large = true;
+                ControlFlow::Break(())
             }
             Err(error) => {
                 failure = Some(error);
@@ -109,7 +125,14 @@ fn run<V: View + ?Sized>(
     if let Some(error) = failure {
         return Err(error.into());
     }
-    fill_previous(view, &mut found)?;
+    if too_large {
+        found.retain(|change: &Found| change.own.main < next);
+    }
+    if let Some(end) = read_previous(view, &mut found, interest)? {
+        next = end.next;
+        too_large = end.too_large;
+        found.retain(|change| change.own.main < next);
+    }
     let mut revisions: Vec<(i64, Vec<Event>)> = Vec::new();
     for Found { own, event, .. } in found {
         match revisions.last_mut() {
@@ -117,7 +140,56 @@ fn run<V: View + ?Sized>(
             _ => revisions.push((own.main, vec![event])),
         }
     }
-    Ok(History { revisions, next })
+    Ok(History {
+        revisions,
+        next,
+        too_large,
+    })
+}
+
+/// Where reading what was before the changes has ended early.
+struct End {
+    next: i64,
+    too_large: bool,
+}
+
+/// Changes whose key-values before them are read together: a key-value may be
+/// as large as a request.
+const PREVIOUS_PAGE: usize = 16;
+
+/// Finds what was before the changes, in order, until `interest` has enough.
+fn read_previous<V: View + ?Sized>(
+    view: &V,
+    found: &mut [Found],
+    interest: &mut dyn Interest,
+) -> Result<Option<End>, ViewError> {
+    if found.iter().all(|change| change.previous.is_none()) {
+        return Ok(None);
+    }
+    let mut current = found.first().map_or(0, |change| change.own.main);
+    for page in found.chunks_mut(PREVIOUS_PAGE) {
+        fill_previous(view, page)?;
+        for change in page {
+            let main = change.own.main;
+            if main > current && interest.full() {
+                return Ok(Some(End {
+                    next: main,
+                    too_large: false,
+                }));
+            }
+            current = main;
+            if let Some(prev) = &change.event.prev {
+                interest.previous(main, prev.len());
+            }
+            if !interest.fits() {
+                return Ok(Some(End {
+                    next: main,
+                    too_large: true,
+                }));
+            }
+        }
+    }
+    Ok(None)
 }
 
 fn look(
@@ -194,7 +266,7 @@ fn fill_previous<V: View + ?Sized>(view: &V, found: &mut [Found]) -> Result<(), 
 mod tests {
     use super::*;
     use crate::{
-        Limits,
+        Limits, Unbounded,
         apply::apply,
         command::{Command, Compaction, DeleteRange, Operation, Put, Txn},
         overlay::Overlay,
@@ -231,6 +303,12 @@ mod tests {
             Wanted::WithPrevious
         }
 
+        fn previous(&mut self, _: i64, _: usize) {}
+
+        fn fits(&self) -> bool {
+            true
+        }
+
         fn full(&self) -> bool {
             self.seen.len() >= self.revisions
         }
@@ -254,7 +332,8 @@ mod tests {
         let mut told = Vec::new();
         for command in commands {
             command.check(&Limits::APPLY).expect("a valid command");
-            let outcome = apply(&mut state, &mut overlay, command).expect("rows can be read");
+            let outcome = apply(&mut state, &mut overlay, command, Some(&Unbounded))
+                .expect("rows can be read");
             if !outcome.events.is_empty() {
                 told.push((state.revision, outcome.events));
             }

@@ -1,7 +1,10 @@
 //! Leases as ids, times to live and attached keys. When one expires is not
 //! known here: expiry comes as a command.
 
-use std::{collections::BTreeSet, ops::ControlFlow};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    ops::ControlFlow,
+};
 
 use bytes::Bytes;
 
@@ -9,10 +12,11 @@ use crate::{
     command::{LeaseCheckpoint, LeaseGrant},
     error::{Error, Stop},
     event::Event,
-    limits::LEASE_TTL_MAX,
+    limits::{DELETE_PAGE_ROWS, LEASE_TTL_MAX},
     overlay::Overlay,
     planted,
     reply::Reply,
+    room::ReplyRoom,
     rows::{
         meta::{self, Lease},
         required,
@@ -118,8 +122,7 @@ pub(crate) fn revoke<V: View + ?Sized>(
         return Err(Error::LeaseNotFound.into());
     }
     let keys = lease_keys(writer.overlay, id)?;
-    let rows = heads(writer.overlay, std::slice::from_ref(&keys))?;
-    end(writer, id, &keys, &rows)?;
+    end(writer, id, keys.len(), &mut Attached::new(keys.iter()))?;
     Ok(Reply::LeaseRevoke {
         revision: writer.seen().revision,
     })
@@ -134,6 +137,8 @@ pub struct Ended {
     pub revision: i64,
     /// What watches tell, in the order it happened; all of that revision.
     pub events: Vec<Event>,
+    /// As [`Outcome::events_in_log`](crate::Outcome::events_in_log).
+    pub events_in_log: bool,
 }
 
 /// Ends leases one after the other, as
@@ -153,20 +158,18 @@ pub fn end_leases<V: View + ?Sized>(
     }
     let ids = existing(overlay, ids)?;
     let held = keys_of_each(overlay, &ids)?;
-    let rows = heads(overlay, &held)?;
-    let mut rows = &rows[..];
+    let mut attached = Attached::new(held.iter().flatten());
     let before = *state;
     let mut ended = Vec::with_capacity(ids.len());
-    for (id, keys) in ids.into_iter().zip(held) {
-        let own;
-        (own, rows) = rows.split_at(keys.len());
-        let mut writer = Writer::new(overlay, *state);
-        end(&mut writer, id, &keys, own)?;
+    for (id, keys) in ids.into_iter().zip(&held) {
+        let mut writer = Writer::new(overlay, *state, ReplyRoom::new(None));
+        end(&mut writer, id, keys.len(), &mut attached)?;
         let (events, _) = writer.close(state);
         ended.push(Ended {
             id,
             revision: state.revision,
-            events,
+            events_in_log: events.is_none(),
+            events: events.unwrap_or_default(),
         });
     }
     if *state != before {
@@ -223,26 +226,49 @@ fn keys_of_each<V: View + ?Sized>(
     Ok(keys)
 }
 
-/// The head rows of all keys, in their order.
-fn heads<V: View + ?Sized>(
-    overlay: &Overlay<'_, V>,
-    keys: &[Vec<Bytes>],
-) -> Result<Vec<Option<Bytes>>, ViewError> {
-    let keys: Vec<&[u8]> = keys.iter().flatten().map(Bytes::as_ref).collect();
-    overlay.multi_get(Family::Head, &keys)
+/// Keys attached to leases, of one lease after the other, with their head rows,
+/// which are read many at once.
+struct Attached<'k, I> {
+    keys: I,
+    read: VecDeque<(&'k Bytes, Option<Bytes>)>,
 }
 
-/// Ends a lease that exists. `rows` are the head rows of `keys`.
-fn end<V: View + ?Sized>(
+impl<'k, I: Iterator<Item = &'k Bytes>> Attached<'k, I> {
+    fn new(keys: I) -> Self {
+        Self {
+            keys,
+            read: VecDeque::new(),
+        }
+    }
+
+    /// The next key and its row. A key has one lease, so what was read is not
+    /// changed by the end of an earlier one.
+    fn next<V: View + ?Sized>(
+        &mut self,
+        overlay: &Overlay<'_, V>,
+    ) -> Result<Option<(&'k Bytes, Option<Bytes>)>, ViewError> {
+        if self.read.is_empty() {
+            let keys: Vec<&Bytes> = self.keys.by_ref().take(DELETE_PAGE_ROWS).collect();
+            let wanted: Vec<&[u8]> = keys.iter().map(|key| &key[..]).collect();
+            let rows = overlay.multi_get(Family::Head, &wanted)?;
+            self.read = keys.into_iter().zip(rows).collect();
+        }
+        Ok(self.read.pop_front())
+    }
+}
+
+/// Ends a lease that exists, whose keys are the next `keys` ones.
+fn end<'k, V: View + ?Sized>(
     writer: &mut Writer<'_, '_, V>,
     id: i64,
-    keys: &[Bytes],
-    rows: &[Option<Bytes>],
+    keys: usize,
+    attached: &mut Attached<'k, impl Iterator<Item = &'k Bytes>>,
 ) -> Result<(), ViewError> {
-    let skipped = usize::from(planted::has("revoke-leaves-key"));
-    for (key, row) in keys.iter().zip(rows).skip(skipped) {
-        if let Some(row) = row {
-            writer.delete_living(key, row)?;
+    for number in 0..keys {
+        if let Some((key, Some(row))) = attached.next(writer.overlay)?
+            && !(number == 0 && planted::has("revoke-leaves-key"))
+        {
+            writer.delete_living(key, &row)?;
         }
     }
     writer.overlay.delete(Family::Meta, meta::lease_key(id));

@@ -44,3 +44,18 @@ pub const LEASE_TTL_MAX: i64 = 9_000_000_000;
 /// head is one scan. Longer ones are read from the log row, since rows of the
 /// head are rewritten at every level of the engine's tree.
 pub const INLINE_VALUE_MAX: usize = 1024;
+
+/// Bytes of events of one command that are kept for watches: as much as a member
+/// keeps of the newest revisions anyway. What deletes more is told from the log.
+pub const EVENTS_BYTES: usize = 16 << 20;
+
+/// What an event takes beside its key and its key-values, bytes.
+pub const EVENT_BYTES: usize = 128;
+
+/// Rows of keys that are read before they are deleted, at once. A range, or a
+/// lease, may hold all keys there are.
+pub const DELETE_PAGE_ROWS: usize = 1_024;
+
+/// What the deletion of a key takes in memory until it is written, bytes beside
+/// twice its key: its two rows, in the overlay and in the batch.
+pub const DELETED_KEY_BYTES: usize = 640;

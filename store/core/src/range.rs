@@ -11,6 +11,7 @@ use crate::{
     planted,
     read::{Live, Reader, Span},
     reply::{EncodedKvs, RangeReply},
+    room::Room,
     rows::required,
     state::State,
     view::{View, ViewError},
@@ -20,23 +21,23 @@ use crate::{
 ///
 /// `count` is the number of keys in the range at the revision, whatever the
 /// limit and the filters. Keys that a sort finds equal stay in ascending order
-/// of key.
+/// of key. `room` is for the reply, and for what has to be sorted first.
 pub fn range<V: View + ?Sized>(
     state: &State,
     view: &V,
     request: &Range,
+    room: &dyn Room,
 ) -> Result<Result<RangeReply, Error>, ViewError> {
-    answered(run(state, view, request))
+    answered(run(state, view, request, room))
 }
 
 pub(crate) fn run<V: View + ?Sized>(
     state: &State,
     view: &V,
     request: &Range,
+    room: &dyn Room,
 ) -> Result<RangeReply, Stop> {
-    request.check()?;
-    state.alarms.trust()?;
-    let at = state.readable(request.revision)?;
+    let at = admitted(state, request)?;
     let reader = Reader::new(view, state, at);
     let span = Span::new(&request.key, &request.range_end);
     let mut reply = if request.count_only {
@@ -45,12 +46,19 @@ pub(crate) fn run<V: View + ?Sized>(
             ..RangeReply::default()
         }
     } else if request.has_filters() || !request.is_in_key_order() {
-        selected(&reader, span, request)?
+        selected(&reader, span, request, room)?
     } else {
-        in_key_order(&reader, span, request)?
+        in_key_order(&reader, span, request, room)?
     };
     reply.revision = state.revision;
     Ok(reply)
+}
+
+/// The revision to read at, or why the range is refused.
+pub(crate) fn admitted(state: &State, request: &Range) -> Result<i64, Error> {
+    request.check()?;
+    state.alarms.trust()?;
+    state.readable(request.revision)
 }
 
 impl Range {
@@ -101,14 +109,29 @@ impl Range {
     }
 }
 
-/// Key-values on their way into a reply.
-#[derive(Default)]
-pub(crate) struct Encoder {
+/// Key-values on their way into a reply, as far as there is room.
+pub(crate) struct Encoder<'r> {
+    room: &'r dyn Room,
+    full: bool,
     bytes: BytesMut,
     len: usize,
 }
 
-impl Encoder {
+impl<'r> Encoder<'r> {
+    pub(crate) fn new(room: &'r dyn Room) -> Self {
+        Self {
+            room,
+            full: false,
+            bytes: BytesMut::new(),
+            len: 0,
+        }
+    }
+
+    /// Whether more would be in vain.
+    pub(crate) fn is_full(&self) -> bool {
+        self.full
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.len
     }
@@ -132,16 +155,23 @@ impl Encoder {
     }
 
     fn append(&mut self, key: &[u8], rest: &[u8], form: Form) -> Result<(), ViewError> {
+        self.full = self.full || !self.room.take(key.len() + rest.len());
+        if self.full {
+            return Ok(());
+        }
         required(kv::append_element(&mut self.bytes, key, rest, form), "head")?;
         self.len += 1;
         Ok(())
     }
 
-    pub(crate) fn finish(self) -> EncodedKvs {
-        EncodedKvs {
+    pub(crate) fn finish(self) -> Result<EncodedKvs, Error> {
+        if self.full {
+            return Err(Error::ReplyTooLarge);
+        }
+        Ok(EncodedKvs {
             bytes: self.bytes.freeze(),
             len: self.len,
-        }
+        })
     }
 }
 
@@ -150,19 +180,24 @@ fn in_key_order<V: View + ?Sized>(
     reader: &Reader<'_, V>,
     span: Span<'_>,
     request: &Range,
-) -> Result<RangeReply, ViewError> {
+    room: &dyn Room,
+) -> Result<RangeReply, Stop> {
     let form = request.form();
     let limit = request.limit().unwrap_or(usize::MAX);
-    let mut encoder = Encoder::default();
+    let mut encoder = Encoder::new(room);
     let mut count = 0;
     reader.scan(span, |live| {
         count += 1;
         if encoder.len() < limit {
             encoder.push(reader.view, live, form)?;
         }
-        Ok(ControlFlow::Continue(()))
+        Ok(if encoder.is_full() {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        })
     })?;
-    let kvs = encoder.finish();
+    let kvs = encoder.finish()?;
     Ok(RangeReply {
         revision: 0,
         more: count > kvs.len as i64 && !(planted::has("no-more") && count % 3 == 0),
@@ -170,6 +205,9 @@ fn in_key_order<V: View + ?Sized>(
         count,
     })
 }
+
+/// What a candidate takes beside its key and the rest, bytes.
+const CANDIDATE_BYTES: usize = size_of::<Candidate>();
 
 /// A key-value taken out of the scan, to be sorted.
 struct Candidate {
@@ -182,11 +220,12 @@ struct Candidate {
 }
 
 /// Collects what passes the filters, sorts it, then cuts it to the limit.
-fn selected<V: View + ?Sized>(
+pub(crate) fn selected<V: View + ?Sized>(
     reader: &Reader<'_, V>,
     span: Span<'_>,
     request: &Range,
-) -> Result<RangeReply, ViewError> {
+    room: &dyn Room,
+) -> Result<RangeReply, Stop> {
     let limit = request.limit().unwrap_or(usize::MAX);
     // Without an order, etcd fetches the first keys up to one beyond the limit
     // and sorts only these.
@@ -198,23 +237,33 @@ fn selected<V: View + ?Sized>(
     };
     let mut candidates = Vec::new();
     let mut count = 0;
+    let mut fits = true;
     reader.scan(span, |live| {
         count += 1;
         if candidates.len() < fetch && request.passes_filters(&live.fields()?) {
-            candidates.push(candidate(reader.view, live, request)?);
+            let candidate = candidate(reader.view, live, request)?;
+            fits = room.take(CANDIDATE_BYTES + candidate.key.len() + candidate.rest.len());
+            candidates.push(candidate);
         }
-        Ok(ControlFlow::Continue(()))
+        Ok(if fits {
+            ControlFlow::Continue(())
+        } else {
+            ControlFlow::Break(())
+        })
     })?;
+    if !fits {
+        return Err(Error::ReplyTooLarge.into());
+    }
     sort(&mut candidates, request);
     let more = candidates.len() > limit;
     candidates.truncate(limit);
-    let mut encoder = Encoder::default();
+    let mut encoder = Encoder::new(room);
     for candidate in &candidates {
         encoder.append(&candidate.key, &candidate.rest, request.form())?;
     }
     Ok(RangeReply {
         revision: 0,
-        kvs: encoder.finish(),
+        kvs: encoder.finish()?,
         count,
         more,
     })

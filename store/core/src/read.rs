@@ -72,6 +72,11 @@ impl<'a> Live<'a> {
         required(kv::Fields::decode(self.rest), "head")
     }
 
+    /// Bytes of key and version, the value included.
+    pub(crate) fn len(&self) -> usize {
+        self.key.len() + self.rest.len() + self.spilled.map_or(0, |spilled| spilled.value_len)
+    }
+
     /// Enough for any form of a reply without the value.
     pub(crate) fn without_value(&self) -> &'a [u8] {
         self.rest

@@ -9,9 +9,12 @@ use std::{cmp::Ordering, ops::ControlFlow};
 use crate::{
     command::{Compare, CompareOp, CompareTarget, Operation, Put, Range, Txn},
     error::{Error, Stop, answered},
-    kv, lease, planted, range,
+    kv, lease,
+    limits::DELETED_KEY_BYTES,
+    planted, range,
     read::{self, Live, Reader, Span},
-    reply::Reply,
+    reply::{RangeReply, Reply},
+    room::Room,
     rows::required,
     state::State,
     view::{View, ViewError},
@@ -65,11 +68,17 @@ pub fn read_only_txn<V: View + ?Sized>(
     state: &State,
     view: &V,
     txn: &Txn,
+    room: &dyn Room,
 ) -> Result<Result<Reply, Error>, ViewError> {
-    answered(read(state, view, txn))
+    answered(read(state, view, txn, room))
 }
 
-fn read<V: View + ?Sized>(state: &State, view: &V, txn: &Txn) -> Result<Reply, Stop> {
+fn read<V: View + ?Sized>(
+    state: &State,
+    view: &V,
+    txn: &Txn,
+    room: &dyn Room,
+) -> Result<Reply, Stop> {
     state.alarms.trust()?;
     let chosen = choose(&Reader::new(view, state, state.revision), txn)?;
     admit(view, state, &chosen)?;
@@ -81,13 +90,86 @@ fn read<V: View + ?Sized>(state: &State, view: &V, txn: &Txn) -> Result<Reply, S
             )
             .into());
         };
-        responses.push(Reply::Range(range::run(state, view, request)?));
+        responses.push(Reply::Range(range::run(state, view, request, room)?));
     }
     Ok(Reply::Txn {
         revision: state.revision,
         succeeded: chosen.succeeded,
         responses,
     })
+}
+
+/// What carrying out `txn` on this state would put into memory: its replies,
+/// and the rows of the keys it deletes.
+///
+/// # Errors
+/// [`Error::ReplyTooLarge`] if `room` has no room for it, so that it need not be
+/// proposed. Other refusals, too, are those of this state.
+pub fn rehearse<V: View + ?Sized>(
+    state: &State,
+    view: &V,
+    txn: &Txn,
+    room: &dyn Room,
+) -> Result<Result<(), Error>, ViewError> {
+    let reader = Reader::new(view, state, state.revision);
+    answered(choose(&reader, txn).map_err(Stop::from).and_then(|chosen| {
+        admit(view, state, &chosen)?;
+        rehearse_chosen(state, &reader, &chosen, room)
+    }))
+}
+
+fn rehearse_chosen<V: View + ?Sized>(
+    state: &State,
+    reader: &Reader<'_, V>,
+    chosen: &Chosen<'_>,
+    room: &dyn Room,
+) -> Result<(), Stop> {
+    let mut nested = chosen.nested.iter();
+    for operation in chosen.operations {
+        match operation {
+            Operation::Range(request) => drop(range::run(state, reader.view, request, room)?),
+            Operation::Put(put) if put.prev_kv => {
+                take(reader, Span::Key(&put.key), room, |live| live.len())?;
+            }
+            Operation::DeleteRange(delete) => {
+                let span = Span::new(&delete.key, &delete.range_end);
+                take(reader, span, room, |live| {
+                    let prev = if delete.prev_kv { live.len() } else { 0 };
+                    DELETED_KEY_BYTES + 2 * live.key.len() + prev
+                })?;
+            }
+            Operation::Txn(_) => {
+                if let Some(chosen) = nested.next() {
+                    rehearse_chosen(state, reader, chosen, room)?;
+                }
+            }
+            Operation::Put(_) | Operation::Empty => {}
+        }
+    }
+    Ok(())
+}
+
+/// Takes room for every living key of a span.
+fn take<V: View + ?Sized>(
+    reader: &Reader<'_, V>,
+    span: Span<'_>,
+    room: &dyn Room,
+    bytes: impl Fn(&Live<'_>) -> usize,
+) -> Result<(), Stop> {
+    let mut fits = true;
+    reader.scan(span, |live| {
+        fits = room.take(bytes(&live));
+        Ok(if fits {
+            ControlFlow::Continue(())
+        } else {
+            ControlFlow::Break(())
+        })
+    })?;
+    if fits {
+        Ok(())
+    } else {
+        Err(Error::ReplyTooLarge.into())
+    }
 }
 
 fn choose<'t, V: View + ?Sized>(
@@ -171,8 +253,7 @@ fn carry_out<V: View + ?Sized>(
     for operation in chosen.operations {
         match operation {
             Operation::Range(request) => {
-                let seen = writer.seen();
-                responses.push(Reply::Range(range::run(&seen, writer.overlay, request)?));
+                responses.extend(range_within(writer, request)?.map(Reply::Range));
             }
             Operation::Put(put) => responses.push(writer.put(put)?),
             Operation::DeleteRange(delete) => responses.push(writer.delete_range(delete)?),
@@ -191,6 +272,27 @@ fn carry_out<V: View + ?Sized>(
         }
     }
     Ok(responses)
+}
+
+/// The reply of a range among writes; `None` if nobody will get it. Whether it
+/// is refused must not depend on that.
+fn range_within<V: View + ?Sized>(
+    writer: &mut Writer<'_, '_, V>,
+    request: &Range,
+) -> Result<Option<RangeReply>, Stop> {
+    let seen = writer.seen();
+    range::admitted(&seen, request)?;
+    let Some(room) = writer.reply.open() else {
+        return Ok(None);
+    };
+    match range::run(&seen, writer.overlay, request, room) {
+        Ok(reply) => Ok(Some(reply)),
+        Err(Stop::Refused(Error::ReplyTooLarge)) => {
+            writer.reply.overflow();
+            Ok(None)
+        }
+        Err(stop) => Err(stop),
+    }
 }
 
 /// Whether a compare holds for every living key it names. If there is none, it

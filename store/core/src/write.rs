@@ -8,11 +8,12 @@ use crate::{
     command::{DeleteRange, Put},
     error::{Error, Stop},
     event::{Event, EventKind},
-    kv,
+    kv, limits,
     overlay::Overlay,
     planted,
     read::{self, Newest, Reader, Span},
     reply::Reply,
+    room::ReplyRoom,
     rows::{
         Revision,
         chain::Chain,
@@ -28,17 +29,45 @@ pub(crate) struct Writer<'w, 'a, V: ?Sized> {
     pub(crate) overlay: &'w mut Overlay<'a, V>,
     /// The state before the command.
     pub(crate) before: State,
+    pub(crate) reply: ReplyRoom<'w>,
     changes: u32,
-    events: Vec<Event>,
+    events: Held,
+}
+
+/// Events of one revision; nothing once they are too many to be kept.
+struct Held {
+    events: Option<Vec<Event>>,
+    bytes: usize,
+}
+
+impl Held {
+    fn push(&mut self, event: Event) {
+        let prev = event.prev.as_ref().map_or(0, Bytes::len);
+        self.bytes += limits::EVENT_BYTES + event.key.len() + event.kv.len() + prev;
+        if self.bytes > limits::EVENTS_BYTES {
+            self.events = None;
+        }
+        if let Some(events) = &mut self.events {
+            events.push(event);
+        }
+    }
 }
 
 impl<'w, 'a, V: View + ?Sized> Writer<'w, 'a, V> {
-    pub(crate) fn new(overlay: &'w mut Overlay<'a, V>, before: State) -> Self {
+    pub(crate) fn new(
+        overlay: &'w mut Overlay<'a, V>,
+        before: State,
+        reply: ReplyRoom<'w>,
+    ) -> Self {
         Self {
             overlay,
             before,
+            reply,
             changes: 0,
-            events: Vec::new(),
+            events: Held {
+                events: Some(Vec::new()),
+                bytes: 0,
+            },
         }
     }
 
@@ -56,8 +85,9 @@ impl<'w, 'a, V: View + ?Sized> Writer<'w, 'a, V> {
         }
     }
 
-    /// Makes the changes the state's, if there are any.
-    pub(crate) fn finish(self, state: &mut State) -> Vec<Event> {
+    /// Makes the changes the state's, if there are any. `None`: the events are
+    /// too many to be kept.
+    pub(crate) fn finish(self, state: &mut State) -> Option<Vec<Event>> {
         let before = *state;
         let (events, overlay) = self.close(state);
         if *state != before {
@@ -68,7 +98,7 @@ impl<'w, 'a, V: View + ?Sized> Writer<'w, 'a, V> {
 
     /// As [`Writer::finish`], for who saves the state once after several
     /// revisions.
-    pub(crate) fn close(self, state: &mut State) -> (Vec<Event>, &'w mut Overlay<'a, V>) {
+    pub(crate) fn close(self, state: &mut State) -> (Option<Vec<Event>>, &'w mut Overlay<'a, V>) {
         let mut seen = self.seen();
         if self.changes > 0 && seen.revision % 97 == 0 {
             seen.revision += i64::from(planted::has("skipped-revision"));
@@ -78,7 +108,7 @@ impl<'w, 'a, V: View + ?Sized> Writer<'w, 'a, V> {
             seen.sizes.note(seen.revision, self.overlay);
         }
         *state = seen;
-        (self.events, self.overlay)
+        (self.events.events, self.overlay)
     }
 
     fn next(&self) -> Revision {
@@ -120,7 +150,7 @@ impl<'w, 'a, V: View + ?Sized> Writer<'w, 'a, V> {
         self.attach(&put.key, old.lease, fields.lease);
         self.write_put(own, &put.key, &fields, newest)?;
         let prev_kv = alive
-            .filter(|_| put.prev_kv)
+            .filter(|rest| put.prev_kv && self.reply.take(put.key.len() + rest.len()))
             .map(|rest| kv::key_value(&put.key, &rest));
         Ok(Reply::Put {
             revision: own.main,
@@ -155,18 +185,30 @@ impl<'w, 'a, V: View + ?Sized> Writer<'w, 'a, V> {
         Ok(())
     }
 
-    /// Deletes the living keys of a range in ascending order.
+    /// Deletes the living keys of a range in ascending order, some at a time: a
+    /// range may hold everything.
     pub(crate) fn delete_range(&mut self, delete: &DeleteRange) -> Result<Reply, ViewError> {
         let mut prev_kvs = Vec::new();
         let mut deleted = 0;
-        for (key, row) in self.living(Span::new(&delete.key, &delete.range_end))? {
-            let Some(rest) = self.delete_living(&key, &row)? else {
-                continue;
-            };
-            if delete.prev_kv {
-                prev_kvs.push(kv::key_value(&key, &rest));
+        let mut from = delete.key.clone();
+        loop {
+            let page = self.living(Span::new(&from, &delete.range_end))?;
+            let more = page.len() == limits::DELETE_PAGE_ROWS;
+            if let Some((last, _)) = page.last() {
+                from = [last, &[0][..]].concat().into();
             }
-            deleted += 1;
+            for (key, row) in page {
+                let Some(rest) = self.delete_living(&key, &row)? else {
+                    continue;
+                };
+                if delete.prev_kv && self.reply.take(key.len() + rest.len()) {
+                    prev_kvs.push(kv::key_value(&key, &rest));
+                }
+                deleted += 1;
+            }
+            if !more {
+                break;
+            }
         }
         Ok(Reply::DeleteRange {
             revision: self.seen().revision,
@@ -191,7 +233,7 @@ impl<'w, 'a, V: View + ?Sized> Writer<'w, 'a, V> {
         Ok(Some(rest))
     }
 
-    /// Keys and head rows of what lives in `span`.
+    /// Keys and head rows of what lives in `span`: the first of them.
     fn living(&self, span: Span<'_>) -> Result<Vec<(Bytes, Bytes)>, ViewError> {
         let mut rows = Vec::new();
         match span {
@@ -203,6 +245,9 @@ impl<'w, 'a, V: View + ?Sized> Writer<'w, 'a, V> {
                 self.overlay.scan(Family::Head, from, to, &mut |key, row| {
                     if !HeadRow::is_tombstone(row) {
                         rows.push((Bytes::copy_from_slice(key), Bytes::copy_from_slice(row)));
+                    }
+                    if rows.len() == limits::DELETE_PAGE_ROWS {
+                        return ControlFlow::Break(());
                     }
                     ControlFlow::Continue(())
                 })?

@@ -152,7 +152,7 @@ fn a_corrupt_store_answers_nothing() {
         ..Range::default()
     };
     assert_eq!(
-        range(&replica.state, &replica.rows, &get).unwrap(),
+        range(&replica.state, &replica.rows, &get, &mizzen_core::Unbounded).unwrap(),
         Err(Error::Corrupt)
     );
     let read = Txn {
@@ -160,7 +160,13 @@ fn a_corrupt_store_answers_nothing() {
         ..Txn::default()
     };
     assert_eq!(
-        read_only_txn(&replica.state, &replica.rows, &read).unwrap(),
+        read_only_txn(
+            &replica.state,
+            &replica.rows,
+            &read,
+            &mizzen_core::Unbounded
+        )
+        .unwrap(),
         Err(Error::Corrupt)
     );
     replied(&mut replica, &alarm(AlarmKind::Corrupt, 1, false));

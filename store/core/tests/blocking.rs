@@ -81,7 +81,9 @@ fn ranges_fail_cleanly() {
                     count_only,
                     ..all()
                 };
-                at_every_row(&replica, |view| range(&replica.state, view, &request));
+                at_every_row(&replica, |view| {
+                    range(&replica.state, view, &request, &mizzen_core::Unbounded)
+                });
             }
         }
         let single = Range {
@@ -89,7 +91,9 @@ fn ranges_fail_cleanly() {
             key: Bytes::from_static(b"b"),
             ..Range::default()
         };
-        at_every_row(&replica, |view| range(&replica.state, view, &single));
+        at_every_row(&replica, |view| {
+            range(&replica.state, view, &single, &mizzen_core::Unbounded)
+        });
     }
 }
 
@@ -108,7 +112,9 @@ fn other_reads_fail_cleanly() {
         success: vec![Operation::Range(all())],
         failure: vec![],
     };
-    at_every_row(&replica, |view| read_only_txn(&replica.state, view, &txn));
+    at_every_row(&replica, |view| {
+        read_only_txn(&replica.state, view, &txn, &mizzen_core::Unbounded)
+    });
     at_every_row(&replica, |view| hash_kv(&replica.state, view, 0));
     at_every_row(&replica, |view| reclaim(&replica.state, view, 100));
     at_every_row(&replica, |view| leases(view));
@@ -145,7 +151,12 @@ fn applying_fails_cleanly() {
     ] {
         at_every_row(&replica, |view| {
             let (mut state, mut overlay) = (replica.state, Overlay::new(view));
-            let outcome = apply(&mut state, &mut overlay, &command)?;
+            let outcome = apply(
+                &mut state,
+                &mut overlay,
+                &command,
+                Some(&mizzen_core::Unbounded),
+            )?;
             Ok((outcome, state, overlay.into_batch()))
         });
     }
@@ -169,6 +180,7 @@ fn a_stream_goes_on_where_it_failed() {
             revision: 6,
             ..all()
         },
+        &mizzen_core::Unbounded,
     )
     .unwrap()
     .unwrap();

@@ -51,7 +51,7 @@ fn read(state: &State, view: &impl View, revision: i64) {
         revision,
         ..Range::default()
     };
-    let reply = range(state, view, &request)
+    let reply = range(state, view, &request, &mizzen_core::Unbounded)
         .unwrap_or_else(|error| panic!("at {revision}: {error}"))
         .unwrap();
     if revision < 2 || revision % DELETIONS == 0 {

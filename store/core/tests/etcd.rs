@@ -1,4 +1,4 @@
-//! What etcd 3.7.1 does in corners, one by one, and the few places where it
+//! What etcd 3.7.3 does in corners, one by one, and the few places where it
 //! stops and a replica of this store does not.
 #![allow(clippy::unwrap_used)]
 
@@ -51,7 +51,13 @@ fn compact(revision: i64) -> Command {
 }
 
 fn read(replica: &Replica, request: &Range) -> Result<RangeReply, Error> {
-    range(&replica.state, &replica.rows, request).unwrap()
+    range(
+        &replica.state,
+        &replica.rows,
+        request,
+        &mizzen_core::Unbounded,
+    )
+    .unwrap()
 }
 
 /// Keys and values of a reply.
@@ -75,7 +81,7 @@ fn kinds(events: &[Event]) -> Vec<(EventKind, &[u8], bool)> {
         .collect()
 }
 
-/// etcd 3.7.1 ends here, on every member and at each start.
+/// etcd 3.7.3 ends here, on every member and at each start.
 #[test]
 fn keeping_the_value_of_a_key_deleted_just_before_is_refused() {
     for keep in [
@@ -102,7 +108,8 @@ fn keeping_the_value_of_a_key_deleted_just_before_is_refused() {
             refused,
             Outcome {
                 reply: Err(Error::KeyNotFound),
-                events: vec![]
+                events: vec![],
+                events_in_log: false
             }
         );
         assert_eq!((&replica.rows, replica.state), (&before.rows, before.state));
@@ -148,7 +155,7 @@ fn a_key_may_be_put_after_an_open_delete() {
     // Both events have the same value before the revision.
     assert_eq!(outcome.events[0].prev, outcome.events[1].prev);
 
-    // A compaction there keeps the key; etcd 3.7.1 loses its value and ends.
+    // A compaction there keeps the key; etcd 3.7.3 loses its value and ends.
     replica.apply_one(&compact(3)).reply.unwrap();
     let hash = hash_kv(&replica.state, &replica.rows, 0).unwrap().unwrap();
     replica.reclaim_all();

@@ -64,6 +64,8 @@ struct Stream {
     cursor: RangeCursor,
     revision: i64,
     expected: RangeReply,
+    /// By the target too: what a single chunk must hold.
+    sorted: RangeReply,
     bytes: BytesMut,
     len: usize,
 }
@@ -94,7 +96,13 @@ impl Run {
             }
             Step::ReadOnly(mut txn) => {
                 resolve_txn(&mut txn, newest);
-                let got = read_only(&self.single.state, &self.single.rows, &txn).unwrap();
+                let got = read_only(
+                    &self.single.state,
+                    &self.single.rows,
+                    &txn,
+                    &mizzen_core::Unbounded,
+                )
+                .unwrap();
                 prop_assert_eq!(got, self.model.read_only_txn(&txn), "{:?}", txn);
                 Ok(())
             }
@@ -155,7 +163,13 @@ impl Run {
     }
 
     fn range(&self, range: &Range) -> TestCaseResult {
-        let got = range_of(&self.single.state, &self.single.rows, range).unwrap();
+        let got = range_of(
+            &self.single.state,
+            &self.single.rows,
+            range,
+            &mizzen_core::Unbounded,
+        )
+        .unwrap();
         prop_assert_eq!(got, self.model.range(range), "{:?}", range);
         Ok(())
     }
@@ -199,6 +213,7 @@ impl Run {
                     cursor: opened.unwrap(),
                     revision,
                     expected,
+                    sorted: self.model.range(range).unwrap(),
                     bytes: BytesMut::new(),
                     len: 0,
                 });
@@ -221,6 +236,10 @@ impl Run {
         }
         let chunk = got.unwrap();
         prop_assert!(chunk.kvs.len <= keys_max.max(1));
+        let only = stream.len == 0 && chunk.end.is_some_and(|end| !end.more);
+        if only {
+            stream.expected = stream.sorted.clone();
+        }
         stream.bytes.extend_from_slice(&chunk.kvs.bytes);
         stream.len += chunk.kvs.len;
         prop_assert_eq!(chunk.end.is_some(), stream.cursor.is_finished());
@@ -281,7 +300,13 @@ impl Run {
                 revision,
                 ..everything.clone()
             };
-            let got = range_of(&replica.state, &replica.rows, &range).unwrap();
+            let got = range_of(
+                &replica.state,
+                &replica.rows,
+                &range,
+                &mizzen_core::Unbounded,
+            )
+            .unwrap();
             prop_assert_eq!(got, self.model.range(&range), "at {}", revision);
             let hash = hash_kv(&replica.state, &replica.rows, revision)
                 .unwrap()

@@ -80,7 +80,7 @@ impl Events {
                     Message::Changes(changes) => changes
                         .encoded()
                         .for_each(|event| encoded.extend_from_slice(event)),
-                    Message::Compacted { .. } => return Ok(None),
+                    Message::Compacted { .. } | Message::TooLarge { .. } => return Ok(None),
                     Message::Refused { .. } => {
                         return Err(server::Error::TooManyRequests.into());
                     }

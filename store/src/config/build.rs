@@ -87,13 +87,25 @@ pub(super) fn config(settings: &Settings, mut notices: Vec<Notice>) -> Result<Co
         snapshot_count: snapshot_count(settings),
         snapshot_catchup_entries: settings.uint("snapshot-catchup-entries"),
         quota_backend_bytes: quota(settings.int("quota-backend-bytes")),
-        max_request_bytes: size(settings, "max-request-bytes")?,
+        max_request_bytes: request_bytes(settings)?,
         max_txn_ops: size(settings, "max-txn-ops")?,
         max_concurrent_streams: streams(settings),
         watch_progress_interval: progress_interval(settings),
         log,
         notices,
     })
+}
+
+/// What the log cannot hold must not be accepted from a client.
+fn request_bytes(settings: &Settings) -> Result<usize, Error> {
+    let bytes = size(settings, "max-request-bytes")?;
+    if bytes > limits::REQUEST_BYTES_MAX {
+        return Err(Error::invalid(format!(
+            "--max-request-bytes={bytes} is more than an entry of the raft log holds: at most {}",
+            limits::REQUEST_BYTES_MAX
+        )));
+    }
+    Ok(bytes)
 }
 
 /// Refuses every flag that is known, not implemented and not at its default.

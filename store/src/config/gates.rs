@@ -1,4 +1,4 @@
-//! etcd's feature gates: which exist in 3.7.1, and which of them mean
+//! etcd's feature gates: which exist in 3.7.3, and which of them mean
 //! something here.
 
 use std::collections::BTreeMap;

@@ -1,4 +1,4 @@
-//! The configuration of the executable: etcd 3.7.1's flags, environment and
+//! The configuration of the executable: etcd 3.7.3's flags, environment and
 //! configuration file, with etcd's defaults, checks and error texts.
 //!
 //! Knows what operators write and what follows from it, ids of the first

@@ -1,4 +1,4 @@
-//! Every flag of etcd 3.7.1 as data: its type, its default, where it stands in
+//! Every flag of etcd 3.7.3 as data: its type, its default, where it stands in
 //! a configuration file, and what it means here.
 //!
 //! A flag that an operator relies on is never ignored in silence: it works, or

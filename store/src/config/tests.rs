@@ -1,4 +1,4 @@
-//! What etcd 3.7.1 was seen to answer, held as tables.
+//! What etcd 3.7.3 was seen to answer, held as tables.
 
 mod any_input;
 mod facts;

@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use tonic::Status;
 
 use super::{
+    answering,
     frame::{self, decode},
     status::status,
     translate,
@@ -268,7 +269,7 @@ impl<E: Engine> Api<E> {
             })?;
         let (sender, messages) = mpsc::channel(1);
         let header = self.header();
-        tokio::spawn(async move {
+        answering(sender.clone(), async move {
             while let Some(chunk) = chunks.next().await {
                 let last = chunk.as_ref().map_or(true, |chunk| chunk.end.is_some());
                 let message = chunk

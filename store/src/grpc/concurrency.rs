@@ -8,6 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 use tonic::Status;
 
 use super::{
+    answering,
     api::Api,
     frame::{decode, framed},
     status::status,
@@ -16,6 +17,7 @@ use crate::{
     concurrency::{self, Announcement, Error, Leadership, Session},
     limits,
     server::{self, Caller},
+    workers,
 };
 
 /// A session that only looks needs no lease. etcd's services take -1 too.
@@ -47,7 +49,7 @@ where
 {
     // Dropped with this future: that says that the caller has gone.
     let (_here, gone) = oneshot::channel();
-    match tokio::spawn(work(api.clone(), gone)).await {
+    match workers::detached(work(api.clone(), gone)).await {
         Ok(Ok(Some(reply))) => Ok(reply),
         Ok(Ok(None)) | Err(_) => Err(status(server::Error::Stopped)),
         Ok(Err(status)) => Err(status),
@@ -194,7 +196,7 @@ impl<E: Engine> Api<E> {
         let (messages, receiver) = mpsc::channel(1);
         let (listener, mut announced) = mpsc::channel(limits::OBSERVED);
         let api = self.clone();
-        tokio::spawn(async move {
+        answering(messages.clone(), async move {
             let observe = concurrency::observe(&session, &request.name, &listener);
             let forward = async {
                 while let Some(next) = announced.recv().await {

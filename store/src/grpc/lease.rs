@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use tonic::Status;
 
 use super::{
+    answering,
     api::Api,
     frame::{Messages, decode, framed},
     status::status,
@@ -92,7 +93,7 @@ impl<E: Engine> Api<E> {
         }
         let (answers, receiver) = mpsc::channel(limits::LEASE_KEEPALIVES);
         let api = self.clone();
-        tokio::spawn(async move {
+        answering(answers.clone(), async move {
             let ended = tokio::select! {
                 ended = api.keep_alives(&caller, requests, &answers) => ended,
                 () = api.server.leader_lost(), if caller.require_leader => Err(status(Error::NoLeader)),

@@ -7,7 +7,6 @@ use std::{
     io,
     net::SocketAddr,
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -20,16 +19,17 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::{conn::auto, graceful::GracefulShutdown},
 };
+use mizzen_descriptors::{Place, Places};
 use mizzen_h2::{Coalesce, Service};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    sync::watch,
     task::JoinSet,
 };
 
 use super::not_found;
-use crate::limits;
+use crate::{limits, workers};
 
 /// How long requests under way may take to finish at the end.
 const GRACE: Duration = Duration::from_secs(1);
@@ -37,50 +37,35 @@ const GRACE: Duration = Duration::from_secs(1);
 /// A bound address, not yet accepting.
 pub struct Listener {
     inner: TcpListener,
-    places: Arc<Semaphore>,
+    places: Places,
 }
 
 impl Listener {
-    /// Fails if the address is taken, with the address in the error.
-    pub async fn bind(address: SocketAddr) -> io::Result<Self> {
+    /// Fails if the address is taken, with the address in the error. `places`
+    /// bounds the connections, those of all listeners with the same ones together.
+    pub async fn bind(address: SocketAddr, places: &Places) -> io::Result<Self> {
         let inner = TcpListener::bind(address).await.map_err(|error| {
             io::Error::new(error.kind(), format!("listen tcp {address}: {error}"))
         })?;
         Ok(Self {
             inner,
-            places: Arc::new(Semaphore::new(limits::CONNECTIONS)),
+            places: places.clone(),
         })
     }
 
     /// The next connection with its place, which is free again when dropped;
     /// `None` once `stop` says true.
-    async fn accept(
-        &self,
-        stop: &mut watch::Receiver<bool>,
-    ) -> Option<(TcpStream, OwnedSemaphorePermit)> {
-        tokio::select! {
-            biased;
-            _ = stop.wait_for(|stop| *stop) => None,
-            accepted = self.accept_any() => accepted,
-        }
-    }
-
-    async fn accept_any(&self) -> Option<(TcpStream, OwnedSemaphorePermit)> {
-        const PAUSE: Duration = Duration::from_millis(50);
+    async fn accept(&self, stop: &mut watch::Receiver<bool>) -> Option<(TcpStream, Place)> {
         loop {
-            let place = self.places.clone().acquire_owned().await.ok()?;
-            match self.inner.accept().await {
-                Ok((stream, _)) => match stream.set_nodelay(true) {
-                    Ok(()) => return Some((stream, place)),
-                    Err(error) => {
-                        tracing::debug!(%error, "a connection broke before it was served");
-                    }
-                },
+            let (stream, _, place) = tokio::select! {
+                biased;
+                _ = stop.wait_for(|stop| *stop) => return None,
+                accepted = mizzen_descriptors::accept(&self.inner, &self.places) => accepted,
+            };
+            match stream.set_nodelay(true) {
+                Ok(()) => return Some((stream, place)),
                 Err(error) => {
-                    // Out of file descriptors, most likely: it passes as
-                    // others close.
-                    tracing::warn!(%error, "cannot accept a connection");
-                    tokio::time::sleep(PAUSE).await;
+                    tracing::debug!(%error, "a connection broke before it was served");
                 }
             }
         }
@@ -230,7 +215,7 @@ where
             service_fn(service),
         );
         let connection = graceful.watch(connection.into_owned());
-        tokio::spawn(async move {
+        workers::detached(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "a connection ended");
             }
@@ -251,7 +236,69 @@ fn protocol() -> auto::Builder<TokioExecutor> {
         .max_concurrent_streams(limits::STREAMS_PER_CONNECTION)
         .initial_stream_window_size(limits::STREAM_WINDOW_BYTES)
         .initial_connection_window_size(limits::CONNECTION_WINDOW_BYTES)
-        .keep_alive_interval(limits::KEEPALIVE_INTERVAL)
+        // A member that vanishes again and again must not take up all places.
+        .keep_alive_interval(limits::PEER_STALL)
         .keep_alive_timeout(limits::KEEPALIVE_TIMEOUT);
     http
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use futures::future::BoxFuture;
+    use mizzen_h2::{Head, Incoming as RequestBody, Reply};
+    use tonic::{Status, transport::Endpoint};
+    use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+
+    use super::*;
+
+    /// Refuses every call, and panics on one.
+    #[derive(Clone)]
+    struct Fragile;
+
+    impl Service for Fragile {
+        type Body = super::super::reply::Reply;
+
+        fn whole(&self, _: &Head) -> Option<usize> {
+            Some(1_024)
+        }
+
+        fn answer(&self, _: Arc<Head>, body: Bytes) -> BoxFuture<'static, Reply> {
+            Box::pin(async move {
+                // A gRPC message has five bytes before its own.
+                assert!(body.len() == 5, "this one is too much");
+                super::super::reply::unary(Err(Status::already_exists("alive")))
+            })
+        }
+
+        fn call(&self, _: Request<RequestBody>) -> BoxFuture<'static, Response<Self::Body>> {
+            unreachable!("all are wanted whole")
+        }
+    }
+
+    #[tokio::test]
+    async fn a_panic_ends_the_connection_that_asked_for_it_and_no_other() {
+        let places = Places::new(10);
+        let any = "127.0.0.1:0".parse().expect("an address");
+        let listener = Listener::bind(any, &places).await.expect("bound");
+        let address = listener.inner.local_addr().expect("an address");
+        let (stop, stopping) = watch::channel(false);
+        let serving = tokio::spawn(serve_clients(listener, 10, Fragile, stopping));
+        let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("a URL");
+        let mut good = HealthClient::new(endpoint.connect().await.expect("connected"));
+        let mut bad = HealthClient::new(endpoint.connect().await.expect("connected"));
+        let ask = |service: &str| HealthCheckRequest {
+            service: service.to_owned(),
+        };
+        for _ in 0..2 {
+            let broken = bad.check(ask("x")).await.expect_err("a panic");
+            assert_ne!(broken.message(), "alive");
+            let alive = good.check(ask("")).await.expect_err("refused");
+            assert_eq!(alive.message(), "alive");
+        }
+        drop((good, bad));
+        stop.send_replace(true);
+        serving.await.expect("the listener goes on");
+    }
 }

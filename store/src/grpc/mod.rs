@@ -16,13 +16,14 @@ mod status;
 mod translate;
 mod watch;
 
-use std::{sync::Arc, time::Duration};
+use std::{future::Future, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use futures::future::BoxFuture;
+use futures::{FutureExt as _, future::BoxFuture};
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use mizzen_engine::Engine;
 use mizzen_h2::{Head, Incoming, Service};
+use tokio::sync::mpsc;
 use tonic::Status;
 use tower::Service as _;
 
@@ -31,10 +32,27 @@ pub use listen::{Listener, serve_clients, serve_peers};
 use crate::{
     limits,
     server::{Caller, Server},
+    workers,
 };
 use api::Api;
 use frame::Messages;
 use reply::Reply;
+
+/// Carries out a call that is answered by many messages. One that panics ends
+/// with an error, not as if that had been all.
+fn answering(
+    messages: mpsc::Sender<Result<Bytes, Status>>,
+    work: impl Future<Output = ()> + Send + 'static,
+) {
+    workers::detached(async move {
+        if AssertUnwindSafe(work).catch_unwind().await.is_err() {
+            // A client that went away wants no reason.
+            let _ = messages
+                .send(Err(Status::internal("the call panicked")))
+                .await;
+        }
+    });
+}
 
 /// A gRPC service of tonic's, for calls that are not unary.
 type Health = tonic_health::pb::health_server::HealthServer<tonic_health::server::HealthService>;

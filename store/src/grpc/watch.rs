@@ -26,6 +26,7 @@ use crate::{
     limits,
     server::{Caller, Error, Server},
     watch::{Changes, Create, End, Message, Span, WatchStream},
+    workers,
 };
 
 /// The body of a watch's response.
@@ -60,7 +61,8 @@ where
 {
     let stream = Arc::new(server.watch(&caller).map_err(status)?);
     let (server, listener) = (server.clone(), stream.clone());
-    let requests = tokio::spawn(async move {
+    let requests = workers::detached(async move {
+        let _end = EndOfPanic(listener.clone());
         let lost = async {
             match caller.require_leader {
                 true => server.leader_lost().await,
@@ -81,6 +83,17 @@ where
         fragment_bytes,
         requests,
     })
+}
+
+/// Ends a stream whose requests nobody reads any more because of a panic.
+struct EndOfPanic(Arc<WatchStream>);
+
+impl Drop for EndOfPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.end(End::Stopped);
+        }
+    }
 }
 
 /// Reports progress now and then. Intervals differ by up to a tenth, so that
@@ -238,6 +251,13 @@ impl Writer {
                 canceled: true,
                 compact_revision: *floor,
                 ..self.head(*id, 0)
+            },
+            Message::TooLarge { id, revision } => wire::WatchResponse {
+                canceled: true,
+                cancel_reason: format!(
+                    "mizzen: revision {revision} changed more than a watch can be told at once"
+                ),
+                ..self.head(*id, *revision)
             },
             Message::Progress { id, revision } => self.head(*id, *revision),
             Message::Changes(changes) => return self.changes(std::slice::from_ref(changes)),

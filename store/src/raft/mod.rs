@@ -15,6 +15,7 @@ mod network;
 mod peer;
 mod retention;
 mod rows;
+mod runtime;
 mod snapshot;
 mod transfer;
 mod types;
@@ -49,7 +50,10 @@ pub use retention::Retention;
 pub use transfer::{Drain, TransferError};
 pub use types::{LogId, Payload, PeerNode};
 
-use crate::{limits, wal, workers::Workers};
+use crate::{
+    limits, wal,
+    workers::{self, Workers},
+};
 
 /// How a member takes part in its group.
 pub struct GroupConfig {
@@ -71,6 +75,8 @@ pub enum Submitted {
     Done,
     /// Never appended: it may be proposed again, here or elsewhere.
     Refused,
+    /// Never appended: the leader's log has as much to write as it may have.
+    Busy,
     /// It may be applied now, later, or never.
     Unknown,
 }
@@ -150,14 +156,16 @@ impl Group {
             leader: watch::channel(0).0,
             leading: watch::channel(None).0,
         });
-        tokio::spawn(follow(config.id, raft.clone(), hints.clone()));
+        // These two end with the group.
+        let following = follow(config.id, raft.clone(), hints.clone());
+        workers::detached(workers::watched("following the leader", following));
         let keeper = retention::Keeper::new(
             raft.clone(),
             wal.clone(),
             peers.holds().clone(),
             config.retention,
         );
-        tokio::spawn(keeper.run());
+        workers::detached(workers::watched("retention", keeper.run()));
         Ok(Arc::new(Self {
             config,
             raft,
@@ -245,6 +253,9 @@ impl Group {
 
     /// Proposes as the leader.
     pub async fn propose(&self, payload: Payload) -> Submitted {
+        if self.wal.queued_bytes() >= limits::LOG_QUEUE_BYTES {
+            return Submitted::Busy;
+        }
         let Some(_pass) = self.gate.enter() else {
             return Submitted::Refused;
         };

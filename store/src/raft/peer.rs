@@ -7,7 +7,7 @@ use mizzen_proto::peer::{self as wire, peer_server};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{CLUSTER_ID_HEADER, Group, Submitted, TO_HEADER, convert, snapshot, types::Payload};
-use crate::limits;
+use crate::{limits, wal};
 
 /// The peer protocol's service of one member.
 pub struct PeerService {
@@ -60,6 +60,22 @@ impl Group {
     }
 }
 
+/// Waits while the log has more to write than it should: the leader's stream is
+/// read no further meanwhile, so its connection holds the rest.
+async fn log_has_room(wal: &wal::Wal) {
+    while wal.queued_bytes() >= limits::LOG_QUEUE_BYTES {
+        let (done, written) = tokio::sync::oneshot::channel();
+        let barrier = wal.barrier(Box::new(move |_| {
+            // Whoever waited may be gone.
+            let _ = done.send(());
+        }));
+        // A log that has failed ends the member; openraft finds out by itself.
+        if barrier.is_err() || written.await.is_err() {
+            return;
+        }
+    }
+}
+
 #[tonic::async_trait]
 impl peer_server::Peer for PeerService {
     type StreamAppendStream = BoxStream<Result<wire::AppendResponse, Status>>;
@@ -70,9 +86,16 @@ impl peer_server::Peer for PeerService {
     ) -> Result<Response<Self::StreamAppendStream>, Status> {
         self.check(&request)?;
         // A broken or malformed stream simply ends: the leader opens another.
+        let wal = self.group.wal.clone();
         let requests = request
             .into_inner()
-            .map(|message| message.ok().and_then(convert::append_from_wire))
+            .then(move |message| {
+                let wal = wal.clone();
+                async move {
+                    log_has_room(&wal).await;
+                    message.ok().and_then(convert::append_from_wire)
+                }
+            })
             .take_while(|message| future::ready(message.is_some()))
             .filter_map(future::ready);
         let answers = self.group.raft().stream_append(requests);
@@ -187,6 +210,7 @@ impl peer_server::Peer for PeerService {
             .map(|outcome| match outcome {
                 Submitted::Done => wire::ProposeOutcome::Done,
                 Submitted::Refused => wire::ProposeOutcome::Refused,
+                Submitted::Busy => wire::ProposeOutcome::Busy,
                 Submitted::Unknown => wire::ProposeOutcome::Unknown,
             })
             .map(i32::from)

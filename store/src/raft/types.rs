@@ -15,7 +15,7 @@ openraft::declare_raft_types!(
         Node = PeerNode,
         Term = u64,
         LeaderId = leader_id_std::LeaderId<u64, u64>,
-        AsyncRuntime = openraft::impls::TokioRuntime,
+        AsyncRuntime = super::runtime::OwnedTasks,
 );
 
 pub type Entry = openraft::alias::EntryOf<TypeConfig>;

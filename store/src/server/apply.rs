@@ -8,7 +8,7 @@ use std::{io, sync::Arc};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use mizzen_core::{Batch, Command, Event, Family, Overlay, State, View, planted};
+use mizzen_core::{Batch, Command, Event, Family, Overlay, Reply, Room, State, View, planted};
 use mizzen_engine::{Engine, Incoming, Outgoing, Transfer};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -17,14 +17,15 @@ use super::{
     lease::{Change, Primary},
     level,
     members::Members,
+    memory::Grant,
     proposal::{Body, Proposal},
     published::{Published, SharedPublished},
-    waiters::{Answer, Waiters},
+    waiters::{Waiters, Waiting},
 };
 use crate::{
     limits,
     raft::{Applied, BoxFuture, Committed, Received, Rows},
-    watch::{Hub, Revision},
+    watch::{Hub, News, Revision},
     workers::Workers,
 };
 
@@ -260,12 +261,12 @@ impl<E: Transfer> Thread<E> {
             .prefetch(Family::Head, &keys)
             .map_err(io::Error::other)?;
         let mut members = before.members.clone();
-        let mut answers = Vec::with_capacity(proposals.len());
+        let mut answers: Vec<(Waiting, Result<Reply, Error>)> = Vec::new();
         let mut told = Told::default();
         #[cfg(feature = "planted")]
         for id in self.leases.ended_here() {
             let revoke = Command::LeaseRevoke(mizzen_core::LeaseRevoke { id });
-            let _ = carry_out(&mut state, &mut overlay, &revoke, &mut told)?;
+            let _ = carry_out(&mut state, &mut overlay, &revoke, None, &mut told)?;
         }
         for proposal in &proposals {
             if planted::has("write-lost-on-one-member")
@@ -274,26 +275,30 @@ impl<E: Transfer> Thread<E> {
             {
                 continue;
             }
+            let waiting = self.waiters.take(proposal.id);
             let answer = match &proposal.body {
-                Body::Command(command) => carry_out(&mut state, &mut overlay, command, &mut told)?,
+                Body::Command(command) => {
+                    let room = waiting.as_ref().map(|waiting| &waiting.room);
+                    carry_out(&mut state, &mut overlay, command, room, &mut told)?
+                }
                 Body::Expiry(ids) => {
                     let ended = mizzen_core::end_leases(&mut state, &mut overlay, ids);
                     for lease in ended.map_err(io::Error::other)? {
                         told.leases.push(Change::Revoked { id: lease.id });
-                        told.events(lease.revision, lease.events);
+                        told.events(lease.revision, lease.events, lease.events_in_log);
                     }
-                    Ok(mizzen_core::Reply::Compact {
+                    Ok(Reply::Compact {
                         revision: state.revision(),
                     })
                 }
                 Body::Members(change) => Arc::make_mut(&mut members)
                     .apply(&mut overlay, change)
-                    .map(|()| mizzen_core::Reply::Compact {
+                    .map(|()| Reply::Compact {
                         revision: state.revision(),
                     })
                     .map_err(Error::from),
             };
-            answers.push((proposal.id, answer));
+            answers.extend(waiting.map(|waiting| (waiting, answer)));
         }
         check_level(&members)?;
         if members.cluster_id().is_none() && run.applied.membership.is_some() {
@@ -319,8 +324,8 @@ impl<E: Transfer> Thread<E> {
         // Before the index is told: whoever waits for it knows of them.
         self.leases.applied(index, &told.leases);
         self.index.send_replace(index);
-        for (id, answer) in answers {
-            self.waiters.answer(id, answer);
+        for (waiting, answer) in answers {
+            waiting.answer(answer);
         }
         if !told.revisions.is_empty() {
             self.watches.publish(told.revisions);
@@ -409,18 +414,23 @@ impl<E: Transfer> Thread<E> {
 #[derive(Default)]
 struct Told {
     leases: Vec<Change>,
-    revisions: Vec<Revision>,
+    revisions: Vec<News>,
 }
 
 impl Told {
-    fn events(&mut self, revision: i64, mut events: Vec<Event>) {
+    fn events(&mut self, revision: i64, mut events: Vec<Event>, in_log: bool) {
+        if in_log {
+            self.revisions.push(News::InLog(revision));
+            return;
+        }
         if events.is_empty() {
             return;
         }
         if planted::has("half-revision-watched") {
             events.truncate(1);
         }
-        self.revisions.push(Revision::new(revision, events));
+        self.revisions
+            .push(News::Revision(Revision::new(revision, events)));
     }
 }
 
@@ -428,13 +438,18 @@ fn carry_out<V: View>(
     state: &mut State,
     overlay: &mut Overlay<'_, V>,
     command: &Command,
+    room: Option<&Grant>,
     told: &mut Told,
-) -> io::Result<Answer> {
-    let outcome = mizzen_core::apply(state, overlay, command).map_err(io::Error::other)?;
+) -> io::Result<Result<Reply, Error>> {
+    if let Some(room) = room {
+        room.rewind();
+    }
+    let room = room.map(|room| room as &dyn Room);
+    let outcome = mizzen_core::apply(state, overlay, command, room).map_err(io::Error::other)?;
     if let Ok(reply) = &outcome.reply {
         told.leases.extend(Change::of(command, reply));
     }
-    told.events(state.revision(), outcome.events);
+    told.events(state.revision(), outcome.events, outcome.events_in_log);
     Ok(outcome.reply.map_err(Error::from))
 }
 

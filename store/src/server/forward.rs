@@ -10,6 +10,7 @@ use super::error::Error;
 use crate::{
     limits,
     raft::{Group, Payload, Submitted, never_sent},
+    workers,
 };
 
 struct Item {
@@ -25,7 +26,7 @@ pub struct Forward {
 impl Forward {
     pub fn start(group: Arc<Group>) -> Self {
         let (items, queue) = mpsc::channel(limits::PROPOSALS_IN_FLIGHT);
-        tokio::spawn(batches(group, queue));
+        workers::spawn("forwarding", batches(group, queue));
         Self { items }
     }
 
@@ -71,7 +72,7 @@ async fn batches(group: Arc<Group>, mut queue: mpsc::Receiver<Item>) {
             batch.push(item);
         }
         let group = group.clone();
-        tokio::spawn(async move {
+        workers::detached(async move {
             send(&group, batch).await;
             drop(permit);
         });
@@ -113,6 +114,7 @@ fn submitted(outcome: i32) -> Submitted {
     match ProposeOutcome::try_from(outcome) {
         Ok(ProposeOutcome::Done) => Submitted::Done,
         Ok(ProposeOutcome::Refused) => Submitted::Refused,
+        Ok(ProposeOutcome::Busy) => Submitted::Busy,
         Ok(ProposeOutcome::Unknown) | Err(_) => Submitted::Unknown,
     }
 }

@@ -16,7 +16,7 @@ use mizzen_proto::peer::{PingRequest, PingResponse, membership_client::Membershi
 use parking_lot::Mutex;
 use tokio::{sync::watch, time::Instant};
 
-use crate::{limits, raft::Group};
+use crate::{limits, raft::Group, workers};
 
 /// A member that answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +54,7 @@ impl Liveness {
             low_on_space: AtomicBool::new(false),
             cut_off: watch::channel(None).0,
         });
-        tokio::spawn(watch_peers(group, liveness.clone()));
+        workers::spawn("liveness", watch_peers(group, liveness.clone()));
         liveness
     }
 

@@ -194,7 +194,7 @@ impl<E: Engine> Server<E> {
     }
 
     async fn change_members(&self, change: Change) -> Result<(), Error> {
-        self.submit(Body::Members(change)).await?.map(drop)
+        self.submit(Body::Members(change), None).await.map(drop)
     }
 
     /// The change is decided; waits a while for the Raft group to follow, so

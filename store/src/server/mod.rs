@@ -17,6 +17,7 @@ mod liveness;
 mod members;
 mod membership;
 mod membership_service;
+mod memory;
 mod proposal;
 mod published;
 mod range_stream;
@@ -33,11 +34,12 @@ mod tests;
 use std::{collections::BTreeMap, future::Future, io, sync::Arc, time::Duration};
 
 use mizzen_core::{
-    Command, Compaction, KvHash, Limits, Range, RangeReply, Reply, Txn, View, ViewError,
+    Command, Compaction, KvHash, Limits, Operation, Range, RangeReply, Reply, Room, Txn, Unbounded,
+    View, ViewError,
 };
 use mizzen_engine::{Engine, Snapshot, Transfer};
 use tokio::{
-    sync::watch,
+    sync::{Semaphore, watch},
     time::{Instant, timeout_at},
 };
 
@@ -57,15 +59,16 @@ use crate::{
     raft::{self, Group, GroupConfig, PeerNode, Submitted},
     wal,
     watch::Hub,
-    workers::Workers,
+    workers::{self, Owner, Workers},
 };
 use apply::{Applier, Started};
 use forward::Forward;
 use lease::{Leases, Primary};
+use memory::{Grant, Memory, NoRoom};
 use proposal::{Body, Proposal};
 use published::SharedPublished;
 use read_index::ReadIndex;
-use waiters::{Answer, Waiters};
+use waiters::Waiters;
 
 /// Who asks, and on which terms.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -82,6 +85,8 @@ pub struct ServerConfig {
     pub initial_members: BTreeMap<u64, PeerNode>,
     pub limits: Limits,
     pub request_bytes: usize,
+    /// For what clients make this member hold.
+    pub budget: Budget,
     /// Refuse changes of the membership that would endanger the quorum.
     pub strict_reconfig: bool,
     /// Bytes of versions the store may keep, if there is a limit.
@@ -89,13 +94,28 @@ pub struct ServerConfig {
     pub disk: LookAtDisk,
 }
 
+/// Bytes that clients may make a member hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Budget {
+    /// Replies being put together, or waiting for who asked.
+    pub replies: usize,
+    /// One of them.
+    pub reply: usize,
+    /// Proposals whose outcome is waited for.
+    pub proposals: usize,
+}
+
 pub struct Server<E: Engine> {
+    owner: Owner,
     group: Arc<Group>,
     engine: Arc<E>,
     published: SharedPublished<E>,
     /// See [`Started::seldom`].
     seldom: watch::Receiver<()>,
     waiters: Arc<Waiters>,
+    memory: Arc<Memory>,
+    /// Reads that wait for a thread, or have one.
+    reads: Arc<Semaphore>,
     forward: Forward,
     read_index: ReadIndex,
     leases: Leases,
@@ -134,8 +154,21 @@ pub struct Storage<E> {
 
 impl<E: Transfer> Server<E> {
     /// Starts the replica. `fail` is called at most once per background
-    /// worker, when rows or log can no longer be trusted: the process must end.
+    /// worker, when rows or log can no longer be trusted, or when one has panicked
+    /// or ended by itself: the process must end.
     pub async fn start(
+        config: ServerConfig,
+        storage: Storage<E>,
+        peers: raft::Peers,
+        fail: impl Fn(&io::Error) + Clone + Send + Sync + 'static,
+    ) -> io::Result<Arc<Self>> {
+        let owner = Owner::new(fail.clone());
+        let started = Self::start_parts(config, storage, peers, fail);
+        owner.scope(started).await
+    }
+
+    /// Whatever is started here has an owner.
+    async fn start_parts(
         config: ServerConfig,
         storage: Storage<E>,
         peers: raft::Peers,
@@ -147,7 +180,13 @@ impl<E: Transfer> Server<E> {
             recovered,
         } = storage;
         let request_limit = Duration::from_secs(5) + 2 * config.group.election_timeout;
-        let waiters = Arc::new(Waiters::new(config.group.id, rand::random()));
+        let memory = Memory::new(config.budget.replies, config.budget.reply);
+        let waiters = Arc::new(Waiters::new(
+            config.group.id,
+            rand::random(),
+            config.budget.proposals,
+            memory.clone(),
+        ));
         let primary = Arc::new(Primary::new());
         let workers = config.group.workers;
         let (heartbeat, election_timeout) = (config.group.heartbeat, config.group.election_timeout);
@@ -184,9 +223,9 @@ impl<E: Transfer> Server<E> {
             applied: applied.clone(),
             liveness: liveness.clone(),
         };
-        tokio::spawn(reconciler.run());
+        workers::spawn("reconciler", reconciler.run());
         let (reclaimed, reclaimed_seen) = watch::channel(0);
-        tokio::spawn(compactor::run(
+        let compactor = compactor::run(
             engine.clone(),
             applier,
             published.clone(),
@@ -194,7 +233,8 @@ impl<E: Transfer> Server<E> {
             reclaimed,
             workers,
             fail.clone(),
-        ));
+        );
+        workers::spawn("compactor", compactor);
         let leases = lease::Setup::<E> {
             group: group.clone(),
             primary,
@@ -208,6 +248,7 @@ impl<E: Transfer> Server<E> {
         }
         .start(fail);
         let server = Arc::new(Self {
+            owner: Owner::current(),
             forward: Forward::start(group.clone()),
             read_index: ReadIndex::start(group.clone(), applied, request_limit),
             leases,
@@ -216,6 +257,8 @@ impl<E: Transfer> Server<E> {
             published,
             seldom,
             waiters,
+            memory,
+            reads: Arc::new(Semaphore::new(limits::BLOCKING_READS)),
             watches,
             ending: watch::channel(false).0,
             liveness,
@@ -228,7 +271,8 @@ impl<E: Transfer> Server<E> {
             workers,
             request_limit,
         });
-        tokio::spawn(Self::watch_disk(Arc::downgrade(&server)));
+        let disk = Self::watch_disk(Arc::downgrade(&server));
+        workers::spawn("watching the log's disk", disk);
         Ok(server)
     }
 }
@@ -321,6 +365,7 @@ impl<E: Engine> Server<E> {
 
     /// Ends what would go on for ever, so that connections can be closed.
     pub fn end_streams(&self) {
+        self.owner.stop();
         self.watches.stop();
         self.ending.send_replace(true);
     }
@@ -337,7 +382,10 @@ impl<E: Engine> Server<E> {
         command.check(&self.limits)?;
         match &command {
             Command::Txn(txn) if txn.is_read_only() => self.read_txn(txn.clone()).await,
-            _ => Ok(self.submit(Body::Command(command)).await??),
+            _ => {
+                let room = self.rehearse(&command).await?;
+                self.submit(Body::Command(command), room).await
+            }
         }
     }
 
@@ -345,8 +393,8 @@ impl<E: Engine> Server<E> {
         if !txn.is_serializable() {
             self.read_index.wait().await?;
         }
-        self.read(txn, |txn, state, view| {
-            mizzen_core::read_only_txn(state, view, txn)
+        self.read(txn, |txn, state, view, room| {
+            mizzen_core::read_only_txn(state, view, txn, room)
         })
         .await
     }
@@ -357,8 +405,8 @@ impl<E: Engine> Server<E> {
         if !range.serializable {
             self.read_index.wait().await?;
         }
-        self.read(range, |range, state, view| {
-            mizzen_core::range(state, view, range)
+        self.read(range, |range, state, view, room| {
+            mizzen_core::range(state, view, range, room)
         })
         .await
     }
@@ -397,8 +445,8 @@ impl<E: Engine> Server<E> {
     ) -> Result<Reply, Error> {
         self.admit(caller)?;
         let reply = self
-            .submit(Body::Command(Command::Compact(compaction)))
-            .await??;
+            .submit(Body::Command(Command::Compact(compaction)), None)
+            .await?;
         if physical {
             let mut reclaimed = self.reclaimed.clone();
             reclaimed
@@ -412,7 +460,7 @@ impl<E: Engine> Server<E> {
     /// Hash of the history up to `revision` (0: the newest).
     pub async fn hash_kv(&self, caller: &Caller, revision: i64) -> Result<KvHash, Error> {
         self.admit(caller)?;
-        self.read_at_leisure(revision, |revision, state, view| {
+        self.read_at_leisure(revision, |revision, state, view, _| {
             mizzen_core::hash_kv(state, view, *revision)
         })
         .await
@@ -423,7 +471,7 @@ impl<E: Engine> Server<E> {
     async fn read<Q, T>(
         &self,
         question: Q,
-        answer: impl Fn(&Q, &mizzen_core::State, &dyn View) -> ReadResult<T> + Send + 'static,
+        answer: impl Fn(&Q, &mizzen_core::State, &dyn View, &dyn Room) -> ReadResult<T> + Send + 'static,
     ) -> Result<T, Error>
     where
         Q: Send + 'static,
@@ -431,8 +479,13 @@ impl<E: Engine> Server<E> {
     {
         let published = self.published.load_full();
         {
-            let brief = view::Brief::new(published.rows.in_memory(), limits::INLINE_ROWS);
-            match answer(&question, &published.state, &brief) {
+            let brief = view::Brief::new(
+                published.rows.in_memory(),
+                limits::INLINE_ROWS,
+                limits::INLINE_BYTES,
+            );
+            // The view's bound is the reply's.
+            match answer(&question, &published.state, &brief, &Unbounded) {
                 Err(ViewError::WouldBlock) => {}
                 other => return Ok(other??),
             }
@@ -443,7 +496,7 @@ impl<E: Engine> Server<E> {
     async fn read_at_leisure<Q, T>(
         &self,
         question: Q,
-        answer: impl Fn(&Q, &mizzen_core::State, &dyn View) -> ReadResult<T> + Send + 'static,
+        answer: impl Fn(&Q, &mizzen_core::State, &dyn View, &dyn Room) -> ReadResult<T> + Send + 'static,
     ) -> Result<T, Error>
     where
         Q: Send + 'static,
@@ -457,20 +510,33 @@ impl<E: Engine> Server<E> {
         &self,
         published: Arc<Published<E::Snapshot>>,
         question: Q,
-        answer: impl Fn(&Q, &mizzen_core::State, &dyn View) -> ReadResult<T> + Send + 'static,
+        answer: impl Fn(&Q, &mizzen_core::State, &dyn View, &dyn Room) -> ReadResult<T> + Send + 'static,
     ) -> Result<T, Error>
     where
         Q: Send + 'static,
         T: Send + 'static,
     {
-        let read = move || answer(&question, &published.state, &published.rows);
-        let answer = self.workers.run(read).await.map_err(|_| Error::Stopped)?;
-        Ok(answer??)
+        // Whoever waits for a thread keeps a sight of all rows.
+        let Ok(place) = self.reads.clone().try_acquire_owned() else {
+            return Err(Error::TooManyRequests);
+        };
+        let room = self.memory.grant();
+        let read = move || {
+            let answer = answer(&question, &published.state, &published.rows, &room);
+            drop(place);
+            (answer, room)
+        };
+        let (answer, room) = self.workers.run(read).await.map_err(|_| Error::Stopped)?;
+        match answer? {
+            Err(refusal) => Err(refused(refusal, &room)),
+            Ok(answer) => Ok(answer),
+        }
     }
 
     /// Proposes and waits for the outcome. Proposes again only what no member
     /// appended.
-    async fn submit(&self, body: Body) -> Result<Answer, Error> {
+    /// `room`: what the answer was found to need; nothing if that is little.
+    async fn submit(&self, body: Body, room: Option<Grant>) -> Result<Reply, Error> {
         if self
             .group
             .committed_index()
@@ -480,7 +546,7 @@ impl<E: Engine> Server<E> {
             return Err(Error::TooManyRequests);
         }
         let deadline = Instant::now() + self.request_limit;
-        let mut waiter = self.waiters.register()?;
+        let mut waiter = self.waiters.register(room)?;
         let proposal = Proposal {
             id: waiter.id(),
             body,
@@ -510,6 +576,7 @@ impl<E: Engine> Server<E> {
                     }
                 };
                 match submitted {
+                    Submitted::Busy => return Err(Error::TooManyRequests),
                     Submitted::Refused => read_index::retry(&mut leader, deadline).await?,
                     // Applied on the leader, and soon here; or perhaps never.
                     Submitted::Done | Submitted::Unknown => return waiter.answer().await,
@@ -520,8 +587,49 @@ impl<E: Engine> Server<E> {
             Ok(Err(Error::Timeout)) | Err(_) if self.group.leader() != Some(first_leader) => {
                 Err(Error::TimeoutLeaderFailure)
             }
-            Ok(outcome) => outcome,
+            Ok(outcome) => outcome?.reply,
             Err(_) => Err(Error::Timeout),
+        }
+    }
+
+    /// Finds out what carrying out `command` now would put into memory, if that
+    /// may be much, and takes room for it. What is too large is not proposed:
+    /// all members would have to carry it out.
+    async fn rehearse(&self, command: &Command) -> Result<Option<Grant>, Error> {
+        let txn = match command {
+            Command::Txn(txn) if may_be_large(txn) => txn.clone(),
+            Command::DeleteRange(delete) if !delete.range_end.is_empty() => Txn {
+                success: vec![Operation::DeleteRange(delete.clone())],
+                ..Txn::default()
+            },
+            _ => return Ok(None),
+        };
+        let published = self.published.load_full();
+        let brief = view::Brief::new(
+            published.rows.in_memory(),
+            limits::INLINE_ROWS,
+            limits::INLINE_BYTES,
+        );
+        match mizzen_core::rehearse(&published.state, &brief, &txn, &Unbounded) {
+            Err(ViewError::WouldBlock) => {}
+            // A refusal is the state's at the time it is applied to.
+            rehearsed => return rehearsed.map(|_| None).map_err(Error::from),
+        }
+        let Ok(place) = self.reads.clone().try_acquire_owned() else {
+            return Err(Error::TooManyRequests);
+        };
+        let room = self.memory.grant();
+        let read = move || {
+            let found = mizzen_core::rehearse(&published.state, &published.rows, &txn, &room);
+            drop(place);
+            (found, room)
+        };
+        let (found, room) = self.workers.run(read).await.map_err(|_| Error::Stopped)?;
+        match found? {
+            Err(mizzen_core::Error::ReplyTooLarge) => {
+                Err(refused(mizzen_core::Error::ReplyTooLarge, &room))
+            }
+            Ok(()) | Err(_) => Ok(Some(room)),
         }
     }
 
@@ -547,7 +655,7 @@ impl<E: Engine> Server<E> {
 
     pub async fn report(&self) -> Result<Report, Error> {
         let alarms = self
-            .read_at_leisure((), |(), _, view| Ok(Ok(mizzen_core::alarms(view)?)))
+            .read((), |(), _, view, _| Ok(Ok(mizzen_core::alarms(view)?)))
             .await?;
         let sizes = self.published.load().state.sizes();
         Ok(Report {
@@ -560,6 +668,7 @@ impl<E: Engine> Server<E> {
 
     /// Leaves the group and makes the rows durable.
     pub async fn stop(&self) -> io::Result<()> {
+        self.owner.stop();
         self.group.shutdown().await?;
         let engine = self.engine.clone();
         let flushed = self.workers.run(move || engine.flush()).await?;
@@ -576,8 +685,40 @@ impl<E: Engine> Server<E> {
 impl<E: Engine> Drop for Server<E> {
     /// The thread that tells watches would wait for ever.
     fn drop(&mut self) {
+        self.owner.stop();
         self.watches.stop();
     }
+}
+
+/// A refusal of a read, which changed nothing: who finds no room because of
+/// others may come again.
+fn refused(refusal: mizzen_core::Error, room: &Grant) -> Error {
+    match (refusal, room.refused()) {
+        (mizzen_core::Error::ReplyTooLarge, Some(NoRoom::Busy)) => Error::TooManyRequests,
+        _ => Error::Refused(refusal),
+    }
+}
+
+/// Whether a transaction may put much more into memory than it is itself.
+fn may_be_large(txn: &Txn) -> bool {
+    let mut single = 0;
+    let operations = txn.success.iter().chain(&txn.failure);
+    operations.clone().any(|operation| match operation {
+        Operation::Range(range) => {
+            single += 1;
+            !range.range_end.is_empty()
+        }
+        Operation::DeleteRange(delete) => {
+            single += usize::from(delete.prev_kv);
+            !delete.range_end.is_empty()
+        }
+        Operation::Put(put) => {
+            single += usize::from(put.prev_kv);
+            false
+        }
+        Operation::Txn(nested) => may_be_large(nested),
+        Operation::Empty => false,
+    }) || single > limits::SINGLE_READS
 }
 
 type ReadResult<T> = Result<Result<T, mizzen_core::Error>, ViewError>;

@@ -11,7 +11,7 @@ use tokio::{
 use mizzen_core::planted;
 
 use super::error::Error;
-use crate::{limits, raft::Group};
+use crate::{limits, raft::Group, workers};
 
 type Waiting = oneshot::Sender<Result<(), Error>>;
 
@@ -22,7 +22,7 @@ pub struct ReadIndex {
 impl ReadIndex {
     pub fn start(group: Arc<Group>, applied: watch::Receiver<u64>, limit: Duration) -> Self {
         let (waiting, queue) = mpsc::channel(limits::READERS_WAITING);
-        tokio::spawn(rounds(group, applied, queue, limit));
+        workers::spawn("read index", rounds(group, applied, queue, limit));
         Self { waiting }
     }
 
@@ -59,7 +59,7 @@ async fn rounds(
         match index {
             Ok(index) if *applied.borrow() >= index => finish(readers, Ok(())),
             // The next round need not wait until this one is applied.
-            Ok(index) => drop(tokio::spawn(finish_when(
+            Ok(index) => drop(workers::detached(finish_when(
                 applied.clone(),
                 index,
                 deadline,

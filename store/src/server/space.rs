@@ -18,7 +18,10 @@ use mizzen_core::{Alarm, AlarmKind, Command, Reply, SetAlarm};
 use mizzen_engine::Engine;
 
 use super::{Caller, Error, Server, proposal::Body};
-use crate::{limits, workers::Workers};
+use crate::{
+    limits,
+    workers::{self, Workers},
+};
 
 /// Of the disk with the least room among those a member uses, bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,7 +70,8 @@ impl DiskSpace {
 impl Space {
     pub fn start<E: Engine>(engine: Arc<E>, look: LookAtDisk, workers: Workers) -> Arc<Self> {
         let space = Arc::new(Self::default());
-        tokio::spawn(watch(space.clone(), engine, look, workers));
+        let watching = watch(space.clone(), engine, look, workers);
+        workers::spawn("watching the disk", watching);
         space
     }
 
@@ -152,14 +156,17 @@ impl<E: Engine> Server<E> {
     /// All alarms of the cluster.
     pub async fn alarms(&self, caller: &Caller) -> Result<Vec<Alarm>, Error> {
         self.linearize(caller).await?;
-        self.read_at_leisure((), |(), _, view| Ok(Ok(mizzen_core::alarms(view)?)))
+        self.read_at_leisure((), |(), _, view, _| Ok(Ok(mizzen_core::alarms(view)?)))
             .await
     }
 
     /// Raises an alarm or ends it; gives it back unless there was none to end.
     pub async fn set_alarm(&self, caller: &Caller, set: SetAlarm) -> Result<Vec<Alarm>, Error> {
         self.admit(caller)?;
-        match self.submit(Body::Command(Command::Alarm(set))).await?? {
+        match self
+            .submit(Body::Command(Command::Alarm(set)), None)
+            .await?
+        {
             Reply::Alarm { alarms, .. } => Ok(alarms),
             _ => Ok(Vec::new()),
         }
@@ -194,7 +201,7 @@ impl<E: Engine> Server<E> {
                 active: true,
             });
             // Whether or not the others learn of it, this member has no room.
-            if let Err(error) = Box::pin(self.submit(Body::Command(alarm))).await {
+            if let Err(error) = Box::pin(self.submit(Body::Command(alarm), None)).await {
                 tracing::warn!(%error, "the alarm was not raised");
             }
         }

@@ -1,40 +1,48 @@
-//! Looking at rows without staying too long.
+//! A view for reads on a thread that serves clients: it answers what is quick,
+//! and says so when a read is not.
 
 use std::{cell::Cell, ops::ControlFlow};
 
 use bytes::Bytes;
 use mizzen_core::{Family, View, ViewError};
 
-/// A view that answers small questions only: after `rows` rows it says that
-/// the caller must ask again from a thread that may take its time.
+/// A view that answers small reads only: after so many rows, or bytes of them,
+/// it says that the caller must read again on a thread that may take its time.
 pub struct Brief<V> {
     view: V,
     rows: Cell<usize>,
+    bytes: Cell<usize>,
 }
 
 impl<V: View> Brief<V> {
-    pub fn new(view: V, rows: usize) -> Self {
+    pub fn new(view: V, rows: usize, bytes: usize) -> Self {
         Self {
             view,
             rows: Cell::new(rows),
+            bytes: Cell::new(bytes),
         }
     }
 
-    fn take(&self) -> Result<(), ViewError> {
-        let left = self
-            .rows
-            .get()
-            .checked_sub(1)
-            .ok_or(ViewError::WouldBlock)?;
-        self.rows.set(left);
+    /// Takes a row of so many bytes.
+    fn take(&self, bytes: usize) -> Result<(), ViewError> {
+        let rows = self.rows.get().checked_sub(1);
+        let bytes = self.bytes.get().checked_sub(bytes);
+        let (rows, bytes) = rows.zip(bytes).ok_or(ViewError::WouldBlock)?;
+        self.rows.set(rows);
+        self.bytes.set(bytes);
         Ok(())
     }
 }
 
 impl<V: View> View for Brief<V> {
     fn get(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>, ViewError> {
-        self.take()?;
-        self.view.get(family, key)
+        self.take(0)?;
+        let row = self.view.get(family, key)?;
+        if let Some(row) = &row {
+            let left = self.bytes.get().checked_sub(row.len());
+            self.bytes.set(left.ok_or(ViewError::WouldBlock)?);
+        }
+        Ok(row)
     }
 
     fn scan(
@@ -46,7 +54,7 @@ impl<V: View> View for Brief<V> {
     ) -> Result<(), ViewError> {
         let mut over = false;
         self.view.scan(family, from, to, &mut |key, value| {
-            over = self.take().is_err();
+            over = self.take(key.len() + value.len()).is_err();
             if over {
                 ControlFlow::Break(())
             } else {

@@ -2,18 +2,43 @@
 
 use std::{
     collections::HashMap,
-    sync::atomic::{AtomicU64, AtomicUsize, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
 };
 
 use mizzen_core::Reply;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-use super::{error::Error, proposal::RequestId};
+use super::{
+    error::Error,
+    memory::{Grant, Memory},
+    proposal::RequestId,
+};
 use crate::limits;
 
-/// What applying a proposal answered.
-pub type Answer = Result<Reply, Error>;
+/// What applying a proposal answered, with the room it takes until somebody has
+/// come for it.
+pub struct Answer {
+    pub reply: Result<Reply, Error>,
+    _room: Grant,
+}
+
+/// Who waits for an answer, with the room it may take.
+pub struct Waiting {
+    answer: oneshot::Sender<Answer>,
+    pub room: Grant,
+}
+
+impl Waiting {
+    pub fn answer(self, reply: Result<Reply, Error>) {
+        let Self { answer, room } = self;
+        // A client that went away no longer wants it.
+        let _ = answer.send(Answer { reply, _room: room });
+    }
+}
 
 /// Keeps lock holders apart; any power of two near the number of cores does.
 const SHARDS: usize = 16;
@@ -23,28 +48,34 @@ pub struct Waiters {
     next: AtomicU64,
     in_flight: AtomicUsize,
     bytes_in_flight: AtomicUsize,
-    shards: [Mutex<HashMap<u64, oneshot::Sender<Answer>>>; SHARDS],
+    bytes_limit: usize,
+    memory: Arc<Memory>,
+    shards: [Mutex<HashMap<u64, Waiting>>; SHARDS],
 }
 
 impl Waiters {
     /// `first`: a random number. Numbers must not repeat after a restart, when
-    /// old entries of this member are applied again.
-    pub fn new(member: u64, first: u64) -> Self {
+    /// old entries of this member are applied again. `bytes_limit`: of all
+    /// proposals that are waited for.
+    pub fn new(member: u64, first: u64, bytes_limit: usize, memory: Arc<Memory>) -> Self {
         Self {
             member,
             next: AtomicU64::new(first),
             in_flight: AtomicUsize::new(0),
             bytes_in_flight: AtomicUsize::new(0),
+            bytes_limit,
+            memory,
             shards: Default::default(),
         }
     }
 
-    fn shard(&self, number: u64) -> &Mutex<HashMap<u64, oneshot::Sender<Answer>>> {
+    fn shard(&self, number: u64) -> &Mutex<HashMap<u64, Waiting>> {
         &self.shards[number as usize % SHARDS]
     }
 
-    /// A place among those who wait; refused at once when all are taken.
-    pub fn register(&self) -> Result<Waiter<'_>, Error> {
+    /// A place among those who wait, with room for the answer; refused at once
+    /// when all are taken.
+    pub fn register(&self, room: Option<Grant>) -> Result<Waiter<'_>, Error> {
         let before = self.in_flight.fetch_add(1, Ordering::Relaxed);
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let (sender, answer) = oneshot::channel();
@@ -57,7 +88,11 @@ impl Waiters {
         if before >= limits::PROPOSALS_IN_FLIGHT {
             return Err(Error::TooManyRequests);
         }
-        self.shard(number).lock().insert(number, sender);
+        let waiting = Waiting {
+            answer: sender,
+            room: room.unwrap_or_else(|| self.memory.grant()),
+        };
+        self.shard(number).lock().insert(number, waiting);
         Ok(waiter)
     }
 
@@ -69,15 +104,12 @@ impl Waiters {
         }
     }
 
-    /// The proposal `id` was applied; nothing if nobody here waits for it.
-    pub fn answer(&self, id: RequestId, answer: Answer) {
+    /// Who waits for the proposal `id`, if anybody here does.
+    pub fn take(&self, id: RequestId) -> Option<Waiting> {
         if id.member != self.member {
-            return;
+            return None;
         }
-        if let Some(sender) = self.shard(id.number).lock().remove(&id.number) {
-            // A client that went away no longer wants it.
-            let _ = sender.send(answer);
-        }
+        self.shard(id.number).lock().remove(&id.number)
     }
 }
 
@@ -97,7 +129,7 @@ impl Waiter<'_> {
             .waiters
             .bytes_in_flight
             .fetch_add(bytes, Ordering::Relaxed);
-        if before >= limits::PROPOSAL_BYTES_IN_FLIGHT {
+        if before.saturating_add(bytes) > self.waiters.bytes_limit {
             Err(Error::TooManyRequests)
         } else {
             Ok(())

@@ -42,6 +42,7 @@ pub(super) fn start<E: Engine>(
         dispatch_revisions: limits::WATCH_DISPATCH_REVISIONS,
         page_bytes: limits::WATCH_PAGE_BYTES,
         page_rows: limits::WATCH_PAGE_ROWS,
+        revision_bytes: limits::WATCH_REVISION_BYTES,
         watches: limits::WATCHES,
         streams: limits::WATCH_STREAMS,
     };

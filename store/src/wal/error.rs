@@ -28,6 +28,18 @@ pub enum WalError {
         /// What is wrong there.
         reason: String,
     },
+    /// There is no log, and none was to be created.
+    #[error("there is no Raft log in {directory}")]
+    Missing {
+        /// Path of the directory.
+        directory: String,
+    },
+    /// A thread of the log panicked; nothing more is acknowledged.
+    #[error("the thread {thread} of the raft log panicked")]
+    Panicked {
+        /// Its name.
+        thread: &'static str,
+    },
     /// A segment file is missing.
     #[error("{file} is missing: {reason}")]
     MissingSegment {
@@ -72,9 +84,6 @@ pub enum WalError {
     /// The log was closed.
     #[error("the log is closed")]
     Closed,
-    /// The writer thread panicked; nothing more is acknowledged.
-    #[error("the log writer stopped by a panic")]
-    Panicked,
     /// An earlier write or fsync failed; nothing is acknowledged any more.
     #[error("the log stopped after an earlier failure: {0}")]
     Poisoned(Arc<WalError>),

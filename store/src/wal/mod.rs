@@ -41,6 +41,7 @@ mod tests;
 
 use std::hash::{BuildHasher, RandomState};
 use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -52,6 +53,7 @@ pub use error::WalError;
 #[cfg(feature = "planted")]
 pub use forgetful::Forgetful;
 pub use fs::{LogFile, LogFs, RealFs};
+pub use limits::MAX_ENTRY_BYTES;
 pub use memfs::{Fault, MemFs};
 pub use state::Done;
 
@@ -110,6 +112,9 @@ pub struct Options {
     pub idle_after: Duration,
     /// Who runs the writer.
     pub execution: Execution,
+    /// Whether a log is created where there is none. A log that must exist is not created even by
+    /// an attempt that fails: the next one would take the empty log for it.
+    pub create: bool,
     /// Seed of the header checksums of a log that is created; random if absent.
     pub salt: Option<u64>,
     /// Called when the log stops for good; meant to end the process.
@@ -124,6 +129,7 @@ impl Default for Options {
             queue_bytes: limits::QUEUE_BYTES,
             idle_after: limits::IDLE_AFTER,
             execution: Execution::Threads,
+            create: true,
             salt: None,
             on_failure: None,
         }
@@ -174,7 +180,8 @@ struct Threads {
 }
 
 impl Wal {
-    /// Opens the log in a directory that no other process uses; creates it in an empty one.
+    /// Opens the log in a directory that no other process uses; creates it in an empty one, unless
+    /// the options say that it must exist.
     ///
     /// # Errors
     /// Damage of anything that was acknowledged, missing segments, an unknown format version, and
@@ -187,9 +194,10 @@ impl Wal {
                 options.segment_bytes
             )));
         }
-        let salt = options
-            .salt
-            .unwrap_or_else(|| RandomState::new().hash_one(0));
+        let salt = options.create.then(|| {
+            let random = || RandomState::new().hash_one(0);
+            options.salt.unwrap_or_else(random)
+        });
         let found = recovery::recover(&*fs, options.segment_bytes, salt)?;
         let recovered = Recovered {
             vote: found.position.state.vote.clone(),
@@ -241,8 +249,9 @@ impl Wal {
         }
         let keeper = wal.shared.clone();
         let mut threads = wal.threads.lock();
-        threads.keeper = Some(spawn("wal-keeper", move || keeper.keep_segments())?);
-        threads.writer = Some(spawn("wal-writer", move || writer.run())?);
+        let shared = &wal.shared;
+        threads.keeper = Some(spawn(shared, "wal-keeper", move || keeper.keep_segments())?);
+        threads.writer = Some(spawn(shared, "wal-writer", move || writer.run())?);
         drop(threads);
         Ok(wal)
     }
@@ -619,10 +628,21 @@ fn invalid(reason: String) -> WalError {
     WalError::Invalid(reason)
 }
 
-fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, WalError> {
+/// Starts a thread of the log. If it panics the log stops: callers must not wait for ever.
+fn spawn(
+    shared: &Arc<Shared>,
+    name: &'static str,
+    body: impl FnOnce() + Send + 'static,
+) -> Result<JoinHandle<()>, WalError> {
+    let shared = shared.clone();
     std::thread::Builder::new()
         .name(name.to_owned())
-        .spawn(body)
+        .spawn(move || {
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(body)) {
+                shared.poison(WalError::Panicked { thread: name });
+                resume_unwind(panic);
+            }
+        })
         .map_err(|source| WalError::io("start thread", name.to_owned(), None, source))
 }
 

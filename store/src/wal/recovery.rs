@@ -32,16 +32,19 @@ pub(super) struct Found {
     pub position: Position,
 }
 
-/// Opens the log in `fs`, creating it in an empty directory.
+/// Opens the log in `fs`; without one it creates one with `new_salt`, if that is given.
 pub(super) fn recover(
     fs: &dyn LogFs,
     segment_bytes: u32,
-    new_salt: u64,
+    new_salt: Option<u64>,
 ) -> Result<Found, WalError> {
     let mut directory = Directory::read(fs, segment_bytes)?;
     let created = directory.segments.is_empty();
     if created {
-        directory.create(new_salt)?;
+        let salt = new_salt.ok_or_else(|| WalError::Missing {
+            directory: fs.describe(""),
+        })?;
+        directory.create(salt)?;
     }
     let mut replay = directory.replay()?;
     directory.check_after(&replay)?;

@@ -74,7 +74,6 @@ impl Writer {
 
     /// The body of the writer thread.
     pub fn run(mut self) {
-        let guard = PanicGuard(self.shared.clone());
         loop {
             let work = self.shared.next_work(&mut self.pending, self.marker_due);
             let result = match work {
@@ -90,7 +89,6 @@ impl Writer {
                 break;
             }
         }
-        drop(guard);
     }
 
     /// Without a thread: writes one batch, does one chore, or writes the idle marker. `false` if
@@ -383,17 +381,6 @@ impl LogState {
         self.purged = Some(upto);
         if self.last.is_none_or(|last| last.index <= upto.index) {
             self.last = Some(upto);
-        }
-    }
-}
-
-/// Poisons the log if the writer thread panics: its callers must not wait for ever.
-struct PanicGuard(Arc<Shared>);
-
-impl Drop for PanicGuard {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.0.poison(WalError::Panicked);
         }
     }
 }

@@ -5,7 +5,7 @@
 //! The last few revisions are told under the index's lock, so that the watch
 //! is live from exactly the next one on.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use mizzen_core::{Interest, Wanted, planted};
 
@@ -14,7 +14,7 @@ use super::{
     hub::{Hub, PastError},
     index::Aftermath,
     spans::Spans,
-    stream::{Changes, Lagging, MESSAGE_BYTES, Picked, State, Stream},
+    stream::{Changes, Lagging, MESSAGE_BYTES, Message, Picked, State, Stream},
 };
 
 /// Matches looked at under the index's lock, at most.
@@ -53,7 +53,7 @@ fn read(hub: &Hub, stream: &Arc<Stream>) -> Result<Step, String> {
     let (compacted, behind): (Vec<Behind>, Vec<Behind>) =
         behind.into_iter().partition(|(_, lag)| lag.next < floor);
     for (place, _) in compacted {
-        hub.compacted(stream, place, floor);
+        hub.end_lagging(stream, place, |id| Message::Compacted { id, floor });
     }
     if behind.is_empty() {
         return Ok(finish(hub, stream));
@@ -63,7 +63,11 @@ fn read(hub: &Hub, stream: &Arc<Stream>) -> Result<Step, String> {
         return Ok(finish(hub, stream));
     }
     let (page, next) = match reader.page(hub) {
-        Ok(page) => page,
+        Ok(Page::Read(page, next)) => (page, next),
+        Ok(Page::TooLarge(revision)) => {
+            end_concerned(hub, stream, &reader, revision)?;
+            return Ok(Step::More);
+        }
         // Compacted meanwhile: the next step finds out which watches.
         Err(PastError::Compacted) => return Ok(Step::More),
         Err(PastError::Failed(error)) => return Err(error),
@@ -150,6 +154,66 @@ fn join(hub: &Hub, stream: &Arc<Stream>, reader: &Reader<'_>) -> bool {
     true
 }
 
+/// Ends the watches that would have to be told of a revision that is too large.
+fn end_concerned(
+    hub: &Hub,
+    stream: &Arc<Stream>,
+    reader: &Reader<'_>,
+    revision: i64,
+) -> Result<(), String> {
+    let mut concerned = Concerned {
+        reader,
+        revision,
+        numbers: BTreeSet::new(),
+    };
+    match hub.past.read(revision, &mut concerned) {
+        // Compacted meanwhile: the next step finds out which watches.
+        Ok(_) | Err(PastError::Compacted) => {}
+        Err(PastError::Failed(error)) => return Err(error),
+    }
+    for number in concerned.numbers {
+        let (place, _) = reader.behind[number];
+        hub.end_lagging(stream, place, |id| Message::TooLarge { id, revision });
+    }
+    Ok(())
+}
+
+/// Finds the watches that one revision concerns.
+struct Concerned<'r, 'b> {
+    reader: &'r Reader<'b>,
+    revision: i64,
+    numbers: BTreeSet<usize>,
+}
+
+impl Interest for Concerned<'_, '_> {
+    fn wants(&mut self, key: &[u8], revision: i64, _: usize) -> Wanted {
+        if revision == self.revision {
+            self.reader.spans.of(key, |numbers| {
+                let lacking = |number: &&usize| self.reader.behind[**number].1.next <= revision;
+                self.numbers.extend(numbers.iter().filter(lacking));
+            });
+        }
+        Wanted::No
+    }
+
+    fn previous(&mut self, _: i64, _: usize) {}
+
+    fn fits(&self) -> bool {
+        true
+    }
+
+    fn full(&self) -> bool {
+        true
+    }
+}
+
+enum Page {
+    /// Revisions, and the first that is not among them.
+    Read(Vec<Arc<Revision>>, i64),
+    /// The next revision does not fit.
+    TooLarge(i64),
+}
+
 /// Reads a page for some watches.
 struct Reader<'b> {
     behind: &'b [Behind],
@@ -161,6 +225,10 @@ struct Reader<'b> {
     bytes: usize,
     rows_limit: usize,
     bytes_limit: usize,
+    /// The revision that is looked at, its bytes, and how many it may have.
+    revision: i64,
+    revision_bytes: usize,
+    revision_limit: usize,
 }
 
 impl<'b> Reader<'b> {
@@ -180,13 +248,24 @@ impl<'b> Reader<'b> {
             rows: 0,
             bytes: 0,
             rows_limit: hub.bounds.page_rows,
-            bytes_limit: hub.bounds.page_bytes,
+            bytes_limit: hub.bounds.page_bytes.min(hub.stream_bytes()),
+            revision: 0,
+            revision_bytes: 0,
+            revision_limit: hub.revision_bytes(),
         }
     }
 
-    /// Revisions from the first that any of the watches lacks, and the first
-    /// that is not among them.
-    fn page(&mut self, hub: &Hub) -> Result<(Vec<Arc<Revision>>, i64), PastError> {
+    fn count(&mut self, revision: i64, bytes: usize) {
+        if revision != self.revision {
+            self.revision = revision;
+            self.revision_bytes = 0;
+        }
+        self.revision_bytes += bytes;
+        self.bytes += bytes;
+    }
+
+    /// Revisions from the first that any of the watches lacks.
+    fn page(&mut self, hub: &Hub) -> Result<Page, PastError> {
         let newest = hub.ring.lock().from(self.from, self.rows_limit);
         if let Some(revisions) = newest.filter(|revisions| !revisions.is_empty()) {
             let mut page = Vec::new();
@@ -202,15 +281,18 @@ impl<'b> Reader<'b> {
                 next = revision.number + 1;
                 page.push(self.kept(revision));
             }
-            return Ok((page, next));
+            return Ok(Page::Read(page, next));
         }
         let history = hub.past.read(self.from, self)?;
+        if history.too_large && history.revisions.is_empty() {
+            return Ok(Page::TooLarge(history.next));
+        }
         let page = history
             .revisions
             .into_iter()
             .map(|(number, events)| Arc::new(Revision::new(number, events)))
             .collect();
-        Ok((page, history.next))
+        Ok(Page::Read(page, history.next))
     }
 
     /// A revision of the ring as the rows tell it: what was before the floor is
@@ -271,9 +353,17 @@ impl Interest for Reader<'_> {
             }
         });
         if cost > 0 {
-            self.bytes += cost + bytes;
+            self.count(revision, cost + bytes);
         }
         wanted
+    }
+
+    fn previous(&mut self, revision: i64, bytes: usize) {
+        self.count(revision, bytes);
+    }
+
+    fn fits(&self) -> bool {
+        self.revision_bytes <= self.revision_limit
     }
 
     fn full(&self) -> bool {

@@ -12,6 +12,15 @@ const TYPE: u8 = 0x08;
 const KV: u8 = 0x12;
 const PREV_KV: u8 = 0x1a;
 
+/// What applying a command tells watches.
+#[derive(Debug)]
+pub enum News {
+    Revision(Revision),
+    /// This revision changed more than is kept in memory: it is to be read from
+    /// the rows, as any other of the past.
+    InLog(i64),
+}
+
 /// What changed at one revision.
 #[derive(Debug)]
 pub struct Revision {

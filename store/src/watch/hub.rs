@@ -11,19 +11,20 @@ use std::{
     },
 };
 
-use mizzen_core::{History, Interest};
+use mizzen_core::{History, Interest, planted};
 use parking_lot::{Condvar, Mutex};
 use slab::Slab;
 use tokio::sync::{Semaphore, mpsc};
 
 use super::{
     catch_up::{self, Step},
-    event::Revision,
+    event::News,
     index::{Aftermath, Index},
     ring::Ring,
     spans::Span,
     stream::{Create, End, Lagging, Message, Stream, Watch},
 };
+use crate::workers;
 
 /// How much a hub keeps.
 #[derive(Clone, Copy, Debug)]
@@ -41,6 +42,8 @@ pub struct Bounds {
     pub page_bytes: usize,
     /// Rows looked at for one page of history.
     pub page_rows: usize,
+    /// Bytes of one revision that is read from history.
+    pub revision_bytes: usize,
     /// Watches of one member.
     pub watches: usize,
     /// Streams of one member.
@@ -93,10 +96,9 @@ impl Hub {
         let (hub, behind) = Self::new(past, bounds);
         let hub = Arc::new(hub);
         let dispatcher = hub.clone();
-        std::thread::Builder::new()
-            .name("watch".to_owned())
-            .spawn(move || while dispatcher.dispatch_next() {})?;
-        tokio::spawn(catch_up(hub.clone(), behind, readers, fail));
+        workers::thread("watch", move || while dispatcher.dispatch_next() {})?;
+        let catching_up = catch_up(hub.clone(), behind, readers, fail);
+        workers::spawn("watches of the past", catching_up);
         Ok(hub)
     }
 
@@ -121,10 +123,13 @@ impl Hub {
     }
 
     /// Takes what was applied, in order. The rows must show it already.
-    pub fn publish(&self, revisions: Vec<Revision>) {
+    pub fn publish(&self, news: Vec<News>) {
         let mut ring = self.ring.lock();
-        for revision in revisions {
-            ring.push(Arc::new(revision));
+        for news in news {
+            match news {
+                News::Revision(revision) => ring.push(Arc::new(revision)),
+                News::InLog(revision) => ring.forget(revision),
+            }
         }
         drop(ring);
         self.wake_dispatcher();
@@ -164,6 +169,9 @@ impl Hub {
             self.grown.wait(&mut ring);
         }
         drop(ring);
+        if planted::has("dispatch-panics") {
+            panic!("planted");
+        }
         self.dispatch();
         !self.stopped.load(Ordering::Acquire)
     }
@@ -418,8 +426,23 @@ impl Hub {
         self.settle(after);
     }
 
-    /// Ends a watch that would have to be told of what is compacted.
-    pub(super) fn compacted(&self, stream: &Arc<Stream>, place: usize, floor: i64) {
+    /// Bytes that one revision from the past may take on a stream.
+    pub(super) fn revision_bytes(&self) -> usize {
+        let queued = self.queued.load(Ordering::Relaxed);
+        let free = self.bounds.all_bytes.saturating_sub(queued);
+        self.bounds
+            .revision_bytes
+            .min(free)
+            .max(self.bounds.page_bytes)
+    }
+
+    /// Ends a lagging watch, with `message` for its id as the last one.
+    pub(super) fn end_lagging(
+        &self,
+        stream: &Arc<Stream>,
+        place: usize,
+        message: impl FnOnce(i64) -> Message,
+    ) {
         let mut after = Aftermath::default();
         {
             let mut index = self.index.lock();
@@ -430,10 +453,7 @@ impl Hub {
             state.watches.remove(&watch.id);
             index.remove(place);
             self.watches.store(index.len(), Ordering::Release);
-            state.tell(Message::Compacted {
-                id: watch.id,
-                floor,
-            });
+            state.tell(message(watch.id));
             after.wake(&mut state);
         }
         self.settle(after);
@@ -455,7 +475,7 @@ async fn catch_up(
             return;
         };
         let (hub, fail) = (hub.clone(), fail.clone());
-        tokio::task::spawn_blocking(move || {
+        workers::beside("reading the past", move || {
             match catch_up::step(&hub, &stream) {
                 Ok(Step::More) => hub.enqueue(stream),
                 Ok(Step::Done) => {}

@@ -21,7 +21,7 @@ mod stream;
 #[cfg(test)]
 mod tests;
 
-pub use event::Revision;
+pub use event::{News, Revision};
 pub use hub::{Bounds, Hub, Past, PastError, WatchStream};
 pub use spans::Span;
 pub use stream::{ALL_WATCHES, Changes, Create, End, Message, Watch};

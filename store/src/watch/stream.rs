@@ -168,6 +168,12 @@ pub enum Message {
         id: i64,
         floor: i64,
     },
+    /// The watch has ended: what it was to be told next is one revision that is
+    /// larger than there is room for.
+    TooLarge {
+        id: i64,
+        revision: i64,
+    },
     /// The watch (or [`ALL_WATCHES`]) was told everything up to `revision`.
     Progress {
         id: i64,

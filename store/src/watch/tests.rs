@@ -104,6 +104,7 @@ impl Book {
         let mut history = History {
             revisions: Vec::new(),
             next: from.max(self.now() + 1),
+            too_large: false,
         };
         for (story, number) in self.revisions.iter().zip(2..) {
             if number < from {
@@ -429,7 +430,7 @@ fn dispatch(hub: &Hub) {
 
 fn publish(shelf: &Shelf, hub: &Hub) {
     let revisions = std::mem::take(&mut shelf.book.lock().unpublished);
-    hub.publish(revisions);
+    hub.publish(revisions.into_iter().map(News::Revision).collect());
 }
 
 impl Seen {
@@ -489,6 +490,7 @@ impl Client {
                 assert!(empty || doubled, "{create:?} was refused");
             }
             Message::Canceled { id, .. } => self.watch(id).over = true,
+            Message::TooLarge { .. } => panic!("no revision is large here"),
             Message::Compacted { id, floor } => {
                 let seen = self.watch(id);
                 seen.over = true;
@@ -597,6 +599,7 @@ proptest! {
             dispatch_revisions,
             page_bytes,
             page_rows,
+            revision_bytes: 1 << 20,
             watches: 100,
             streams: 100,
         });
@@ -632,6 +635,7 @@ fn a_client_that_does_not_read_costs_its_budget_and_no_more() {
         dispatch_revisions: 64,
         page_bytes: 5_000,
         page_rows: 100,
+        revision_bytes: 1 << 20,
         watches: 100,
         streams: 100,
     };
@@ -663,6 +667,7 @@ fn roomy(streams: usize) -> Bounds {
         dispatch_revisions: 64,
         page_bytes: 50_000,
         page_rows: 100,
+        revision_bytes: 1 << 20,
         watches: 100,
         streams,
     }
@@ -697,4 +702,69 @@ fn streams_that_come_and_go_do_not_stop_those_that_stay() {
     world.act(Act::Create(0, everything(1, 2)));
     world.exhaust();
     assert_eq!(world.clients[0].watches[&1].next, 3, "it was not told");
+}
+
+/// A hub with threads of its own, whose owner tells why it failed.
+async fn owned(past: impl Past) -> (Arc<Hub>, mpsc::Receiver<String>) {
+    let (failed, failures) = mpsc::channel(8);
+    let owner = crate::workers::Owner::new(move |error: &std::io::Error| {
+        failed.try_send(error.to_string()).expect("room");
+    });
+    let hub = owner
+        .scope(async { Hub::start(Box::new(past), roomy(10), 1, |_| ()) })
+        .await;
+    (hub.expect("started"), failures)
+}
+
+/// Who is told panics when it is woken.
+struct Fragile;
+
+impl std::task::Wake for Fragile {
+    fn wake(self: Arc<Self>) {
+        panic!("woken");
+    }
+}
+
+#[tokio::test]
+async fn a_panic_of_the_dispatcher_is_told() {
+    let shelf = Shelf::default();
+    let (hub, mut failures) = owned(shelf.clone()).await;
+    let stream = hub.open().expect("room");
+    let mut told = Context::from_waker(Waker::noop());
+    stream.create(&everything(1, 0));
+    assert!(stream.poll(&mut told, 1).is_ready(), "created");
+    let fragile = Waker::from(Arc::new(Fragile));
+    let mut fragile = Context::from_waker(&fragile);
+    assert!(stream.poll(&mut fragile, 1).is_pending());
+    shelf.book.lock().write(vec![("k".into(), EventKind::Put)]);
+    publish(&shelf, &hub);
+    assert_eq!(
+        failures.recv().await.as_deref(),
+        Some("watch panicked: woken")
+    );
+}
+
+/// Whose past cannot be read.
+struct Lost;
+
+impl Past for Lost {
+    fn now(&self) -> (i64, i64) {
+        (5, -1)
+    }
+
+    fn read(&self, _: i64, _: &mut dyn Interest) -> Result<History, PastError> {
+        panic!("lost")
+    }
+}
+
+#[tokio::test]
+async fn a_panic_of_a_reader_of_the_past_is_told() {
+    let (hub, mut failures) = owned(Lost).await;
+    let stream = hub.open().expect("room");
+    stream.create(&everything(1, 2));
+    assert_eq!(
+        failures.recv().await.as_deref(),
+        Some("reading the past panicked: lost")
+    );
+    hub.stop();
 }

@@ -26,11 +26,11 @@ use super::yaml;
 pub struct Case {
     pub group: String,
     pub name: String,
-    pub steps: Vec<Step>,
+    pub steps: Vec<CaseStep>,
 }
 
 impl Case {
-    pub fn new(group: &str, name: impl Into<String>, steps: Vec<Step>) -> Self {
+    pub fn new(group: &str, name: impl Into<String>, steps: Vec<CaseStep>) -> Self {
         Self {
             group: group.to_owned(),
             name: name.into(),
@@ -94,7 +94,7 @@ pub enum Compared {
 
 /// One request.
 #[derive(Clone, Debug)]
-pub struct Step {
+pub struct CaseStep {
     pub action: Action,
     pub method: String,
     pub path: String,
@@ -108,7 +108,7 @@ pub struct Step {
     pub events: usize,
 }
 
-impl Step {
+impl CaseStep {
     pub fn new(method: &str, path: impl Into<String>) -> Self {
         let action = match method {
             "WATCH" => Action::Watch,
@@ -217,7 +217,7 @@ const METHODS: [&str; 10] = [
     "GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "WATCH", "OPEN", "READ",
 ];
 
-fn step(written: Value) -> Result<Step> {
+fn step(written: Value) -> Result<CaseStep> {
     let Value::Object(mut fields) = written else {
         bail!("no mapping");
     };
@@ -226,7 +226,7 @@ fn step(written: Value) -> Result<Step> {
         .find(|method| fields.contains_key(*method))
         .context("no method")?;
     let path = text(&mut fields, method)?.context("no path")?;
-    let mut step = Step::new(method, path);
+    let mut step = CaseStep::new(method, path);
     if method == "PATCH" {
         step.media = Some(media_type("merge").to_owned());
     }

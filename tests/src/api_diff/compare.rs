@@ -23,19 +23,21 @@ impl Answered {
 
 /// One place where the answers differ.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub struct Difference {
+pub struct Mismatch {
     pub path: String,
     pub upstream: String,
     pub ours: String,
 }
 
+/// Headers that clients act on.
+pub const HEADERS: [&str; 3] = ["content-type", "warning", "retry-after"];
 /// Bytes of a value that are shown.
 const SHOWN: usize = 300;
 
 /// Every place where they differ, once.
-pub fn differences(upstream: &Answered, ours: &Answered, compared: &Compared) -> Vec<Difference> {
+pub fn differences(upstream: &Answered, ours: &Answered, compared: &Compared) -> Vec<Mismatch> {
     if upstream.code != ours.code {
-        return vec![Difference {
+        return vec![Mismatch {
             path: "code".to_owned(),
             upstream: outcome(upstream),
             ours: outcome(ours),
@@ -58,13 +60,13 @@ pub fn differences(upstream: &Answered, ours: &Answered, compared: &Compared) ->
         }
         Compared::Whole | Compared::Managed => {}
     }
-    for name in super::side::COMPARED_HEADERS {
+    for name in HEADERS {
         let of = |side: &Answered| -> Value {
             let values = side.headers.iter().filter(|(header, _)| header == name);
             values.map(|(_, value)| Value::from(value.as_str())).collect()
         };
         if of(upstream) != of(ours) {
-            found.push(Difference {
+            found.push(Mismatch {
                 path: format!("header {name}"),
                 upstream: shown(Some(&of(upstream))),
                 ours: shown(Some(&of(ours))),
@@ -92,7 +94,7 @@ fn outcome(side: &Answered) -> String {
     }
 }
 
-fn values(path: &str, upstream: Option<&Value>, ours: Option<&Value>, found: &mut Vec<Difference>) {
+fn values(path: &str, upstream: Option<&Value>, ours: Option<&Value>, found: &mut Vec<Mismatch>) {
     if upstream == ours {
         return;
     }
@@ -119,11 +121,11 @@ fn values(path: &str, upstream: Option<&Value>, ours: Option<&Value>, found: &mu
     }
 }
 
-fn leaf(path: &str, upstream: Option<&Value>, ours: Option<&Value>, found: &mut Vec<Difference>) {
+fn leaf(path: &str, upstream: Option<&Value>, ours: Option<&Value>, found: &mut Vec<Mismatch>) {
     if upstream == ours {
         return;
     }
-    found.push(Difference {
+    found.push(Mismatch {
         path: if path.is_empty() { "body" } else { path }.to_owned(),
         upstream: shown(upstream),
         ours: shown(ours),

@@ -4,7 +4,7 @@
 use anyhow::{Result, bail};
 use serde_json::{Map, Value, json};
 
-use super::case::{Case, Step};
+use super::case::{Case, CaseStep};
 use super::samples::{Sample, Samples};
 
 /// Kinds that are not compared, and why.
@@ -116,23 +116,23 @@ impl Kind<'_> {
         format!("{}/{}", self.path(), self.name())
     }
 
-    fn post(&self) -> Step {
-        Step::new("POST", self.path()).body(self.object())
+    fn post(&self) -> CaseStep {
+        CaseStep::new("POST", self.path()).body(self.object())
     }
 
-    fn life(&self) -> Vec<Step> {
+    fn life(&self) -> Vec<CaseStep> {
         let mut steps = vec![
             self.post().keep("made").save("rv", "metadata.resourceVersion"),
-            Step::new("GET", self.one()),
+            CaseStep::new("GET", self.one()),
             self.post(),
-            Step::new("PATCH", self.one()).media("merge").body(self.change()).keep("changed"),
-            Step::new("PUT", self.one()).body(json!({"$kept": "made"})),
-            Step::new("PUT", self.one())
+            CaseStep::new("PATCH", self.one()).media("merge").body(self.change()).keep("changed"),
+            CaseStep::new("PUT", self.one()).body(json!({"$kept": "made"})),
+            CaseStep::new("PUT", self.one())
                 .body(json!({"$kept": "changed", "metadata": {"annotations": {"k": "v"}}})),
-            Step::new("GET", self.one()),
-            Step::new("DELETE", self.one()),
-            Step::new("GET", self.one()),
-            Step::new("DELETE", self.one()),
+            CaseStep::new("GET", self.one()),
+            CaseStep::new("DELETE", self.one()),
+            CaseStep::new("GET", self.one()),
+            CaseStep::new("DELETE", self.one()),
         ];
         if self.sample.plural == "namespaces" {
             steps.truncate(8);
@@ -149,7 +149,7 @@ impl Kind<'_> {
     }
 
     /// Creations that upstream takes.
-    fn create(&self) -> Vec<Step> {
+    fn create(&self) -> Vec<CaseStep> {
         let query = |query: &str| format!("{}?{query}", self.path());
         let extra = self.with(&json!({"unknownField": 1, "metadata": {"unknownToo": 2}}));
         let mut bare = self.object();
@@ -158,24 +158,24 @@ impl Kind<'_> {
             fields.remove("apiVersion");
         }
         vec![
-            Step::new("POST", query("dryRun=All")).body(self.object()).managed(),
-            Step::new("POST", query("dryRun=All&fieldManager=tester")).body(self.object()).managed(),
-            Step::new("POST", query("dryRun=All&fieldValidation=Ignore")).body(extra.clone()),
-            Step::new("POST", query("dryRun=All&fieldValidation=Warn")).body(extra.clone()),
-            Step::new("POST", query("dryRun=All&fieldValidation=Strict")).body(extra),
-            Step::new("POST", query("dryRun=All")).body(bare),
-            Step::new("POST", query("dryRun=All")).body(self.with(&json!({"metadata": {
+            CaseStep::new("POST", query("dryRun=All")).body(self.object()).managed(),
+            CaseStep::new("POST", query("dryRun=All&fieldManager=tester")).body(self.object()).managed(),
+            CaseStep::new("POST", query("dryRun=All&fieldValidation=Ignore")).body(extra.clone()),
+            CaseStep::new("POST", query("dryRun=All&fieldValidation=Warn")).body(extra.clone()),
+            CaseStep::new("POST", query("dryRun=All&fieldValidation=Strict")).body(extra),
+            CaseStep::new("POST", query("dryRun=All")).body(bare),
+            CaseStep::new("POST", query("dryRun=All")).body(self.with(&json!({"metadata": {
                 "uid": "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee", "generation": 7,
                 "creationTimestamp": "2020-01-01T00:00:00Z", "selfLink": "/x",
                 "deletionTimestamp": "2020-01-01T00:00:00Z", "deletionGracePeriodSeconds": 5,
                 "labels": {"a": "b"}, "annotations": {"c": "d"}, "finalizers": ["example.com/f"],
                 "ownerReferences": [{"apiVersion": "v1", "kind": "ConfigMap", "name": "o",
                     "uid": "aaaaaaaa-bbbb-cccc-dddd-ffffffffffff"}]}}))),
-            Step::new("POST", query("dryRun=All")).body(self.with(&json!({"status": {}}))),
-            Step::new("POST", query("dryRun=All")).body(self.with(
+            CaseStep::new("POST", query("dryRun=All")).body(self.with(&json!({"status": {}}))),
+            CaseStep::new("POST", query("dryRun=All")).body(self.with(
                 &json!({"metadata": {"name": null, "generateName": self.generate_name()}}),
             )),
-            Step::new("POST", query("dryRun=All")).body(self.with(&json!({"metadata": {
+            CaseStep::new("POST", query("dryRun=All")).body(self.with(&json!({"metadata": {
                 "namespace": if self.sample.namespaced { Value::from("${ns}") } else { "x".into() }}}))),
         ]
     }
@@ -188,12 +188,12 @@ impl Kind<'_> {
     }
 
     /// Creations that upstream refuses, or whose texts clients match.
-    fn refused(&self) -> Vec<Step> {
+    fn refused(&self) -> Vec<CaseStep> {
         let post = |patch: &Value| {
-            Step::new("POST", format!("{}?dryRun=All", self.path())).body(self.with(patch))
+            CaseStep::new("POST", format!("{}?dryRun=All", self.path())).body(self.with(patch))
         };
         let raw = |text: &str| {
-            Step::new("POST", format!("{}?dryRun=All", self.path())).body(text.into())
+            CaseStep::new("POST", format!("{}?dryRun=All", self.path())).body(text.into())
         };
         let kind = &self.sample.kind;
         let version = self.sample.api_version();
@@ -228,28 +228,28 @@ impl Kind<'_> {
             raw("{}"),
             raw(&format!("{{\"kind\":\"{kind}\",\"apiVersion\":\"{version}\"}}")),
             raw(&twice),
-            Step::new("POST", format!("{}?dryRun=Some", self.path())).body(self.object()),
-            Step::new("POST", format!("{}?fieldValidation=Some", self.path())).body(self.object()),
-            Step::new("POST", format!("{}?fieldManager={}", self.path(), "a".repeat(129)))
+            CaseStep::new("POST", format!("{}?dryRun=Some", self.path())).body(self.object()),
+            CaseStep::new("POST", format!("{}?fieldValidation=Some", self.path())).body(self.object()),
+            CaseStep::new("POST", format!("{}?fieldManager={}", self.path(), "a".repeat(129)))
                 .body(self.object()),
-            Step::new("POST", self.one()).body(self.object()),
-            Step::new("PUT", self.path()).body(self.object()),
-            Step::new("PATCH", self.path()).media("merge").body(json!({})),
-            Step::new("POST", self.path()).media("text/plain").body(self.object()),
+            CaseStep::new("POST", self.one()).body(self.object()),
+            CaseStep::new("PUT", self.path()).body(self.object()),
+            CaseStep::new("PATCH", self.path()).media("merge").body(json!({})),
+            CaseStep::new("POST", self.path()).media("text/plain").body(self.object()),
         ]
     }
 
-    fn update(&self) -> Vec<Step> {
+    fn update(&self) -> Vec<CaseStep> {
         // Refusals are asked for as dry runs: one that is taken changes nothing.
         let dry = format!("{}?dryRun=All", self.one());
-        let put = |patch: Value| Step::new("PUT", dry.clone()).body(patch);
+        let put = |patch: Value| CaseStep::new("PUT", dry.clone()).body(patch);
         let kept = |patch: Value| {
             let mut body = json!({"$kept": "made"});
             super::vars::merge(&mut body, &patch);
             body
         };
         vec![
-            Step::new("PUT", format!("{}?dryRun=All", self.one())).body(self.object()),
+            CaseStep::new("PUT", format!("{}?dryRun=All", self.one())).body(self.object()),
             self.post().keep("made"),
             put(kept(json!({"metadata": {"name": "another"}}))),
             put(kept(json!({"metadata": {"namespace": "another"}}))),
@@ -261,25 +261,25 @@ impl Kind<'_> {
             put(json!({"$kept": "made"})),
             put(kept(json!({"metadata": {"generation": 50, "creationTimestamp": "2020-01-01T00:00:00Z",
                 "deletionTimestamp": "2020-01-01T00:00:00Z"}}))),
-            Step::new("PUT", format!("{}?dryRun=All", self.one()))
+            CaseStep::new("PUT", format!("{}?dryRun=All", self.one()))
                 .body(kept(json!({"metadata": {"labels": {"x": "y"}}})))
                 .managed(),
             put(self.with(&json!({"metadata": {"labels": {"without": "version"}}}))),
             put(json!({"$kept": "made", "metadata": {"resourceVersion": "0", "labels": {"zero": "0"}}})),
-            Step::new("PUT", self.one())
+            CaseStep::new("PUT", self.one())
                 .body(kept(json!({"metadata": {"labels": {"x": "y"}}})))
                 .keep("made"),
-            Step::new("PUT", self.one()).body(json!({"$kept": "made"})),
-            Step::new("GET", self.one()),
-            Step::new("DELETE", self.one()).code_only(),
+            CaseStep::new("PUT", self.one()).body(json!({"$kept": "made"})),
+            CaseStep::new("GET", self.one()),
+            CaseStep::new("DELETE", self.one()).code_only(),
             // Some kinds are created by it.
-            Step::new("PUT", self.one()).body(self.object()),
+            CaseStep::new("PUT", self.one()).body(self.object()),
         ]
     }
 
-    fn patch(&self) -> Vec<Step> {
+    fn patch(&self) -> Vec<CaseStep> {
         let patch = |media: &str, body: Value| {
-            Step::new("PATCH", self.one()).media(media).body(body)
+            CaseStep::new("PATCH", self.one()).media(media).body(body)
         };
         vec![
             patch("merge", json!({"metadata": {"labels": {"a": "b"}}})),
@@ -301,19 +301,19 @@ impl Kind<'_> {
             patch("merge", json!({"kind": "Other"})),
             patch("merge", json!({"metadata": {"labels": {"a": 1}}})),
             patch("merge", json!({})),
-            Step::new("PATCH", format!("{}?fieldValidation=Strict", self.one()))
+            CaseStep::new("PATCH", format!("{}?fieldValidation=Strict", self.one()))
                 .media("merge")
                 .body(json!({"unknownField": 1})),
-            Step::new("GET", self.one()),
+            CaseStep::new("GET", self.one()),
         ]
     }
 
     /// The kind's own change, by every kind of patch.
-    fn patched(&self) -> Vec<Step> {
+    fn patched(&self) -> Vec<CaseStep> {
         let dry = format!("{}?dryRun=All", self.one());
         let mut steps = vec![self.post().keep("made")];
         for media in ["merge", "strategic"] {
-            steps.push(Step::new("PATCH", dry.clone()).media(media).body(self.change()).managed());
+            steps.push(CaseStep::new("PATCH", dry.clone()).media(media).body(self.change()).managed());
         }
         // As JSON patches: every first field of spec removed, one by one.
         let spec = self.sample.object.as_object().cloned().unwrap_or_default();
@@ -329,8 +329,8 @@ impl Kind<'_> {
         steps
     }
 
-    fn delete(&self) -> Vec<Step> {
-        let delete = |body: Value| Step::new("DELETE", self.one()).body(body);
+    fn delete(&self) -> Vec<CaseStep> {
+        let delete = |body: Value| CaseStep::new("DELETE", self.one()).body(body);
         let options = |fields: Value| {
             let mut body = json!({"kind": "DeleteOptions", "apiVersion": "v1"});
             super::vars::merge(&mut body, &fields);
@@ -340,67 +340,67 @@ impl Kind<'_> {
             // Both places say so: neither server may take the object away.
             let mut body = json!({"dryRun": ["All"]});
             super::vars::merge(&mut body, &fields);
-            Step::new("DELETE", format!("{}?dryRun=All", self.one())).body(options(body))
+            CaseStep::new("DELETE", format!("{}?dryRun=All", self.one())).body(options(body))
         };
         let mut steps = vec![
-            Step::new("DELETE", self.one()),
-            Step::new("POST", self.path()).body(self.with(&json!({"metadata": {"finalizers": ["example.com/f"]}}))),
+            CaseStep::new("DELETE", self.one()),
+            CaseStep::new("POST", self.path()).body(self.with(&json!({"metadata": {"finalizers": ["example.com/f"]}}))),
             delete(options(json!({"dryRun": ["All"]}))),
-            Step::new("DELETE", format!("{}?dryRun=All", self.one())),
+            CaseStep::new("DELETE", format!("{}?dryRun=All", self.one())),
             dry(json!({"dryRun": ["x"]})),
             dry(json!({"preconditions": {"uid": "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee"}})),
             dry(json!({"preconditions": {"resourceVersion": "1"}})),
             dry(json!({"propagationPolicy": "Some"})),
             dry(json!({"propagationPolicy": "Orphan", "orphanDependents": true})),
             dry(json!({"gracePeriodSeconds": -1})),
-            Step::new("DELETE", format!("{}?dryRun=All", self.one())).body(json!("{")),
-            Step::new("DELETE", format!("{}?dryRun=All", self.one()))
+            CaseStep::new("DELETE", format!("{}?dryRun=All", self.one())).body(json!("{")),
+            CaseStep::new("DELETE", format!("{}?dryRun=All", self.one()))
                 .body(json!({"kind": "Pod", "apiVersion": "v1"})),
         ];
         if self.sample.plural == "namespaces" {
             return steps;
         }
         steps.extend([
-            Step::new("DELETE", format!("{}?propagationPolicy=Foreground", self.one())),
-            Step::new("GET", self.one()),
-            Step::new("PATCH", self.one()).media("merge").body(json!({"metadata": {"labels": {"x": "y"}}})),
-            Step::new("PATCH", self.one()).media("merge").body(json!({"metadata": {"finalizers": ["example.com/g"]}})),
-            Step::new("DELETE", format!("{}?gracePeriodSeconds=0", self.one())),
-            Step::new("PATCH", self.one()).media("merge").body(json!({"metadata": {"finalizers": null}})),
-            Step::new("GET", self.one()),
+            CaseStep::new("DELETE", format!("{}?propagationPolicy=Foreground", self.one())),
+            CaseStep::new("GET", self.one()),
+            CaseStep::new("PATCH", self.one()).media("merge").body(json!({"metadata": {"labels": {"x": "y"}}})),
+            CaseStep::new("PATCH", self.one()).media("merge").body(json!({"metadata": {"finalizers": ["example.com/g"]}})),
+            CaseStep::new("DELETE", format!("{}?gracePeriodSeconds=0", self.one())),
+            CaseStep::new("PATCH", self.one()).media("merge").body(json!({"metadata": {"finalizers": null}})),
+            CaseStep::new("GET", self.one()),
         ]);
         steps
     }
 
-    fn labelled(&self) -> Step {
-        Step::new("POST", self.path())
+    fn labelled(&self) -> CaseStep {
+        CaseStep::new("POST", self.path())
             .body(self.with(&json!({"metadata": {"labels": {"case": "${ns}"}}})))
     }
 
-    fn delete_many(&self) -> Vec<Step> {
+    fn delete_many(&self) -> Vec<CaseStep> {
         if self.sample.plural == "namespaces" {
-            return vec![Step::new("DELETE", "/api/v1/namespaces?labelSelector=case%3Dnone")];
+            return vec![CaseStep::new("DELETE", "/api/v1/namespaces?labelSelector=case%3Dnone")];
         }
         let chosen = format!("{}?labelSelector=case%3D${{ns}}", self.path());
         vec![
             self.labelled(),
-            Step::new("DELETE", format!("{}?labelSelector=a%20b", self.path())),
-            Step::new("DELETE", format!("{chosen}&dryRun=All")),
-            Step::new("GET", self.one()),
-            Step::new("DELETE", format!("{chosen}&gracePeriodSeconds=0")),
-            Step::new("GET", chosen),
+            CaseStep::new("DELETE", format!("{}?labelSelector=a%20b", self.path())),
+            CaseStep::new("DELETE", format!("{chosen}&dryRun=All")),
+            CaseStep::new("GET", self.one()),
+            CaseStep::new("DELETE", format!("{chosen}&gracePeriodSeconds=0")),
+            CaseStep::new("GET", chosen),
         ]
     }
 
-    fn list(&self) -> Vec<Step> {
+    fn list(&self) -> Vec<CaseStep> {
         let list = |query: &str| {
-            Step::new("GET", format!("{}?labelSelector=case%3D${{ns}}&{query}", self.path()))
+            CaseStep::new("GET", format!("{}?labelSelector=case%3D${{ns}}&{query}", self.path()))
         };
         let field = |name: &str| list(&format!("fieldSelector={name}"));
         vec![
             self.labelled().save("rv", "metadata.resourceVersion"),
             list(""),
-            Step::new("GET", format!("{}?labelSelector=case%3D${{ns}}", self.sample.everywhere())),
+            CaseStep::new("GET", format!("{}?labelSelector=case%3D${{ns}}", self.sample.everywhere())),
             list("limit=1"),
             list("resourceVersion=0"),
             list("resourceVersion=${rv}&resourceVersionMatch=NotOlderThan"),
@@ -419,25 +419,25 @@ impl Kind<'_> {
             field("spec.unknown%3Dx"),
             field("a"),
             list("timeoutSeconds=x"),
-            Step::new("GET", format!("{}?labelSelector=a%20b", self.path())),
-            Step::new("GET", format!("{}?labelSelector=case+in+(${{ns}}),x+notin+(y),!z", self.path())),
-            Step::new("GET", format!("{}?resourceVersion=${{rv}}", self.one())),
-            Step::new("GET", format!("{}?resourceVersion=0", self.one())),
-            Step::new("GET", format!("{}?resourceVersion=x", self.one())),
-            Step::new("GET", format!("{}/absent", self.path())),
+            CaseStep::new("GET", format!("{}?labelSelector=a%20b", self.path())),
+            CaseStep::new("GET", format!("{}?labelSelector=case+in+(${{ns}}),x+notin+(y),!z", self.path())),
+            CaseStep::new("GET", format!("{}?resourceVersion=${{rv}}", self.one())),
+            CaseStep::new("GET", format!("{}?resourceVersion=0", self.one())),
+            CaseStep::new("GET", format!("{}?resourceVersion=x", self.one())),
+            CaseStep::new("GET", format!("{}/absent", self.path())),
         ]
     }
 
-    fn watch(&self) -> Vec<Step> {
+    fn watch(&self) -> Vec<CaseStep> {
         let watch = |query: &str| {
-            Step::new("WATCH", format!(
+            CaseStep::new("WATCH", format!(
                 "{}?watch=1&labelSelector=case%3D${{ns}}&timeoutSeconds=30&{query}", self.path()))
         };
         vec![
             self.labelled().save("rv", "metadata.resourceVersion"),
-            Step::new("PATCH", self.one()).media("merge").body(json!({"metadata": {"annotations": {"a": "b"}}})),
-            Step::new("PATCH", self.one()).media("merge").body(json!({"metadata": {"labels": {"case": "gone"}}})),
-            Step::new("PATCH", self.one()).media("merge").body(json!({"metadata": {"labels": {"case": "${ns}"}}})),
+            CaseStep::new("PATCH", self.one()).media("merge").body(json!({"metadata": {"annotations": {"a": "b"}}})),
+            CaseStep::new("PATCH", self.one()).media("merge").body(json!({"metadata": {"labels": {"case": "gone"}}})),
+            CaseStep::new("PATCH", self.one()).media("merge").body(json!({"metadata": {"labels": {"case": "${ns}"}}})),
             watch("resourceVersion=${rv}").events(3),
             watch(""),
             watch("resourceVersion=0"),
@@ -452,10 +452,10 @@ impl Kind<'_> {
         ]
     }
 
-    fn media(&self) -> Vec<Step> {
-        let get = |accept: &str| Step::new("GET", self.one()).accept(accept);
+    fn media(&self) -> Vec<CaseStep> {
+        let get = |accept: &str| CaseStep::new("GET", self.one()).accept(accept);
         let list = |accept: &str| {
-            Step::new("GET", format!("{}?labelSelector=case%3D${{ns}}", self.path())).accept(accept)
+            CaseStep::new("GET", format!("{}?labelSelector=case%3D${{ns}}", self.path())).accept(accept)
         };
         vec![
             self.labelled(),
@@ -472,17 +472,17 @@ impl Kind<'_> {
             list("table"),
             list("partial-list"),
             list("partial"),
-            Step::new("GET", format!("{}?labelSelector=case%3D${{ns}}&includeObject=Object", self.path())).accept("table"),
-            Step::new("GET", format!("{}?labelSelector=case%3D${{ns}}&includeObject=None", self.path())).accept("table"),
-            Step::new("GET", format!("{}?includeObject=Some", self.path())).accept("table"),
-            Step::new("PUT", format!("{}?dryRun=All", self.one())).media("proto").body("$raw:proto".into()),
-            Step::new("PUT", format!("{}?dryRun=All", self.one())).media("proto").body("text".into()),
-            Step::new("PATCH", self.one()).media("proto").body("$raw:proto".into()),
-            Step::new("DELETE", format!("{}?dryRun=All", self.one())).accept("yaml"),
+            CaseStep::new("GET", format!("{}?labelSelector=case%3D${{ns}}&includeObject=Object", self.path())).accept("table"),
+            CaseStep::new("GET", format!("{}?labelSelector=case%3D${{ns}}&includeObject=None", self.path())).accept("table"),
+            CaseStep::new("GET", format!("{}?includeObject=Some", self.path())).accept("table"),
+            CaseStep::new("PUT", format!("{}?dryRun=All", self.one())).media("proto").body("$raw:proto".into()),
+            CaseStep::new("PUT", format!("{}?dryRun=All", self.one())).media("proto").body("text".into()),
+            CaseStep::new("PATCH", self.one()).media("proto").body("$raw:proto".into()),
+            CaseStep::new("DELETE", format!("{}?dryRun=All", self.one())).accept("yaml"),
         ]
     }
 
-    fn subresource(&self, sub: &str) -> Vec<Step> {
+    fn subresource(&self, sub: &str) -> Vec<CaseStep> {
         let path = format!("{}/{sub}", self.one());
         let change = if sub == "scale" {
             json!({"spec": {"replicas": 4}})
@@ -491,11 +491,11 @@ impl Kind<'_> {
         } else {
             self.sample.status.clone()
         };
-        let patch = |media: &str, body: Value| Step::new("PATCH", path.clone()).media(media).body(body);
+        let patch = |media: &str, body: Value| CaseStep::new("PATCH", path.clone()).media(media).body(body);
         vec![
-            Step::new("GET", path.clone()),
+            CaseStep::new("GET", path.clone()),
             self.post().save("rv", "metadata.resourceVersion"),
-            Step::new("GET", path.clone()).keep("sub"),
+            CaseStep::new("GET", path.clone()).keep("sub"),
             patch("merge", change.clone()).managed(),
             patch("strategic", change.clone()),
             patch("merge", json!({"metadata": {"labels": {"a": "b"}, "annotations": {"a": "b"},
@@ -504,20 +504,20 @@ impl Kind<'_> {
             patch("merge", json!({"metadata": {"ownerReferences": null}})),
             patch("merge", self.change()),
             patch("merge", json!({"spec": {"replicas": -1}})),
-            Step::new("PUT", path.clone()).body(json!({"$kept": "sub"})),
-            Step::new("GET", path.clone()).keep("sub"),
-            Step::new("PUT", path.clone()).body(json!({"$kept": "sub"})).managed(),
+            CaseStep::new("PUT", path.clone()).body(json!({"$kept": "sub"})),
+            CaseStep::new("GET", path.clone()).keep("sub"),
+            CaseStep::new("PUT", path.clone()).body(json!({"$kept": "sub"})).managed(),
             patch("merge", json!({"metadata": {"resourceVersion": "1"}})),
-            Step::new("GET", path.clone()).accept("table"),
-            Step::new("DELETE", path.clone()),
-            Step::new("POST", path.clone()).body(self.object()),
-            Step::new("GET", self.one()),
+            CaseStep::new("GET", path.clone()).accept("table"),
+            CaseStep::new("DELETE", path.clone()),
+            CaseStep::new("POST", path.clone()).body(self.object()),
+            CaseStep::new("GET", self.one()),
         ]
     }
 }
 
-fn removal(path: &str, field: &str) -> Step {
-    Step::new("PATCH", path)
+fn removal(path: &str, field: &str) -> CaseStep {
+    CaseStep::new("PATCH", path)
         .media("json-patch")
         .body(json!([{"op": "remove", "path": field}]))
 }

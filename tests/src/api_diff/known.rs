@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
 use super::case::checksum;
-use super::runner::Finding;
+use super::runner::Found;
 use super::yaml;
 
 /// At most this many differences stay.
@@ -31,7 +31,7 @@ pub struct Pending {
 
 /// Both lists.
 #[derive(Clone, Debug)]
-pub struct Known {
+pub struct Expected {
     allowed: Vec<Allowed>,
     /// By case.
     pending: BTreeMap<String, Pending>,
@@ -44,7 +44,7 @@ pub struct Changed {
     /// What the list says.
     pub listed: usize,
     /// What was found now.
-    pub findings: Vec<Finding>,
+    pub findings: Vec<Found>,
 }
 
 /// What a run found beside what was expected.
@@ -67,7 +67,7 @@ fn pending_file() -> PathBuf {
     folder().join("pending.txt")
 }
 
-impl Known {
+impl Expected {
     /// Those of the tree.
     ///
     /// # Errors
@@ -95,10 +95,10 @@ impl Known {
 
     /// Judges what the cases that ran were found to differ in. What the lists say
     /// of other cases is left alone.
-    pub fn judge(&self, findings: &[Finding], ran: &BTreeSet<String>) -> Verdict {
+    pub fn judge(&self, findings: &[Found], ran: &BTreeSet<String>) -> Verdict {
         let mut verdict = Verdict::default();
         let mut used = BTreeSet::new();
-        let mut cases: BTreeMap<&str, Vec<&Finding>> = BTreeMap::new();
+        let mut cases: BTreeMap<&str, Vec<&Found>> = BTreeMap::new();
         for finding in findings {
             let fits = self.allowed.iter().position(|one| {
                 matches(&one.step, &finding.step) && matches(&one.path, &finding.difference.path)
@@ -178,7 +178,7 @@ fn pending(line: &str) -> Result<(String, Pending)> {
     Ok((case, Pending { count, sum }))
 }
 
-fn summed(findings: &[&Finding]) -> Pending {
+fn summed(findings: &[&Found]) -> Pending {
     if findings.is_empty() {
         return Pending::default();
     }
@@ -208,14 +208,14 @@ pub fn matches(pattern: &str, text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::compare::Difference;
+    use super::super::compare::Mismatch;
     use super::*;
 
-    fn finding(step: &str, path: &str) -> Finding {
-        Finding {
+    fn finding(step: &str, path: &str) -> Found {
+        Found {
             step: step.to_owned(),
             request: String::new(),
-            difference: Difference {
+            difference: Mismatch {
                 path: path.to_owned(),
                 upstream: "1".to_owned(),
                 ours: "2".to_owned(),
@@ -223,12 +223,12 @@ mod tests {
         }
     }
 
-    fn known(pending: &[&Finding], allowed: &[(&str, &str)]) -> Known {
+    fn known(pending: &[&Found], allowed: &[(&str, &str)]) -> Expected {
         let allowed = allowed.iter().map(|(step, path)| Allowed {
             step: (*step).to_owned(),
             path: (*path).to_owned(),
         });
-        Known {
+        Expected {
             allowed: allowed.collect(),
             pending: BTreeMap::from([("g/c".to_owned(), summed(pending))]),
         }

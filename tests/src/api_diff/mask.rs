@@ -5,7 +5,7 @@ use serde_json::Value;
 
 /// What the case says by itself, and what it saved of this side's answers.
 #[derive(Clone, Copy, Debug)]
-pub struct Known<'a> {
+pub struct Literal<'a> {
     pub written: &'a str,
     pub saved: &'a std::collections::BTreeMap<String, String>,
 }
@@ -17,11 +17,11 @@ const CHOSEN: [&str; 4] = ["clusterIP", "clusterIPs", "nodePort", "healthCheckNo
 
 /// Masks a whole answer. The record of who owns which field goes, unless it is
 /// asked for.
-pub fn answer(value: &mut Value, known: &Known<'_>, managed: bool) {
+pub fn answer(value: &mut Value, known: &Literal<'_>, managed: bool) {
     walk(value, "", known, managed);
 }
 
-fn walk(value: &mut Value, key: &str, known: &Known<'_>, managed: bool) {
+fn walk(value: &mut Value, key: &str, known: &Literal<'_>, managed: bool) {
     match value {
         Value::Object(fields) => {
             if !managed {
@@ -63,7 +63,7 @@ fn generated_name(metadata: &mut serde_json::Map<String, Value>) {
     metadata.insert("name".to_owned(), masked.into());
 }
 
-fn string(text: &str, key: &str, known: &Known<'_>) -> Option<String> {
+fn string(text: &str, key: &str, known: &Literal<'_>) -> Option<String> {
     if NUMBERED.contains(&key) && !text.is_empty() && text != "0" {
         return Some(format!("<{key}>"));
     }
@@ -116,7 +116,7 @@ fn is_age(text: &str) -> bool {
 }
 
 /// Identifiers and times anywhere in a text.
-fn random_parts(text: &str, known: &Known<'_>) -> String {
+fn random_parts(text: &str, known: &Literal<'_>) -> String {
     let bytes = text.as_bytes();
     let mut masked = String::new();
     let mut at = 0;

@@ -7,6 +7,7 @@
 
 mod case;
 mod compare;
+mod fields;
 mod generate;
 mod known;
 mod mask;
@@ -25,8 +26,8 @@ use anyhow::{Context as _, Result};
 use crate::apiserver::ApiServer;
 use crate::cluster::{self, Cluster, Options};
 pub use case::Case;
-pub use known::{Known, Verdict, matches};
-pub use runner::{Finding, Report, Servers, Tally};
+pub use known::{Expected, Verdict, matches};
+pub use runner::{Found, Report, Servers, GroupTally};
 use samples::Samples;
 
 const COMMAND: &str = "cargo run --release -p mizzen-tests --bin api_diff --";
@@ -47,7 +48,7 @@ pub struct Settings {
 pub struct Outcome {
     pub report: Report,
     pub verdict: Verdict,
-    pub known: Known,
+    pub known: Expected,
     /// Not all cases ran.
     pub partial: bool,
 }
@@ -57,7 +58,7 @@ pub struct Outcome {
 /// # Errors
 /// A server does not start, or a case is not written as it should be.
 pub async fn run(settings: &Settings) -> Result<Outcome> {
-    let known = Known::read()?;
+    let known = Expected::read()?;
     let samples = Samples::read()?;
     let reference = Cluster::start(Options::new(cluster::reference()?).members(1)).await?;
     let store = Cluster::start(Options::new(cluster::mizzen()?).members(1)).await?;
@@ -66,6 +67,10 @@ pub async fn run(settings: &Settings) -> Result<Outcome> {
     let upstream = upstream::Upstream::start(&endpoint).await?;
     let mut cases = written()?;
     cases.extend(generate::cases(&runner::served(&upstream).await?, &samples)?);
+    for sample in samples.all() {
+        let document = runner::openapi(&upstream, &sample.api_version()).await?;
+        cases.extend(fields::cases(sample, &document)?);
+    }
     if !settings.cases.is_empty() {
         cases.retain(|case| {
             let chosen = |pattern: &String| matches(pattern, &case.id());
@@ -138,7 +143,7 @@ impl std::fmt::Display for Outcome {
             writeln!(out, "UNUSED {pattern}: take it off tests/api_cases/allowed.yaml")?;
         }
         writeln!(out, "{:<14}{:>7}{:>7}{:>11}{:>13}{:>13}", "group", "cases", "steps", "differing", "differences", "not reached")?;
-        let mut all = Tally::default();
+        let mut all = GroupTally::default();
         for (group, tally) in &self.report.groups {
             row(out, group, tally)?;
             all.cases += tally.cases;
@@ -158,7 +163,7 @@ impl std::fmt::Display for Outcome {
     }
 }
 
-fn row(out: &mut std::fmt::Formatter<'_>, name: &str, tally: &Tally) -> std::fmt::Result {
+fn row(out: &mut std::fmt::Formatter<'_>, name: &str, tally: &GroupTally) -> std::fmt::Result {
     writeln!(
         out,
         "{name:<14}{:>7}{:>7}{:>11}{:>13}{:>13}",

@@ -7,11 +7,11 @@ use futures::stream::{self, StreamExt as _};
 use http::Method;
 use serde_json::{Value, json};
 
-use super::case::{Action, Case, Step};
-use super::compare::{Answered, Difference, differences};
+use super::case::{Action, Case, CaseStep};
+use super::compare::{Answered, Mismatch, differences};
 use super::generate::Served;
 use super::samples::Samples;
-use super::side::Side;
+use super::side::Party;
 use super::upstream::{TOKEN, Upstream};
 use crate::apiserver::ApiServer;
 use crate::https::Https;
@@ -28,22 +28,22 @@ pub struct Servers {
 
 /// A difference and the step that met it, `group/case/number`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub struct Finding {
+pub struct Found {
     pub step: String,
     pub request: String,
-    pub difference: Difference,
+    pub difference: Mismatch,
 }
 
-impl Finding {
+impl Found {
     /// The case it was met in.
     pub fn case(&self) -> &str {
         self.step.rsplit_once('/').map_or("", |(case, _)| case)
     }
 }
 
-impl std::fmt::Display for Finding {
+impl std::fmt::Display for Found {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Difference {
+        let Mismatch {
             path,
             upstream,
             ours,
@@ -54,7 +54,7 @@ impl std::fmt::Display for Finding {
 
 /// What a group's cases came to.
 #[derive(Clone, Copy, Default, Debug)]
-pub struct Tally {
+pub struct GroupTally {
     pub cases: usize,
     pub steps: usize,
     /// Steps with a difference.
@@ -68,13 +68,13 @@ pub struct Tally {
 /// What all came to.
 #[derive(Clone, Default, Debug)]
 pub struct Report {
-    pub groups: BTreeMap<String, Tally>,
-    pub findings: Vec<Finding>,
+    pub groups: BTreeMap<String, GroupTally>,
+    pub findings: Vec<Found>,
 }
 
 struct Ran {
     case: Case,
-    findings: Vec<Finding>,
+    findings: Vec<Found>,
     reached: usize,
 }
 
@@ -112,10 +112,10 @@ pub async fn run(servers: &Servers, cases: Vec<Case>, samples: &Samples, print: 
 
 async fn one(servers: &Servers, case: Case, samples: &Samples, print: bool) -> Result<Ran> {
     let namespace = case.namespace();
-    let mut upstream = Side::new(servers.upstream.connect().await?, TOKEN, &namespace, print);
+    let mut upstream = Party::new(servers.upstream.connect().await?, TOKEN, &namespace, print);
     let ours = Https::connect(&servers.ours).await?;
-    let mut ours = Side::new(ours, TOKEN, &namespace, print);
-    let made = Step::new("POST", "/api/v1/namespaces")
+    let mut ours = Party::new(ours, TOKEN, &namespace, print);
+    let made = CaseStep::new("POST", "/api/v1/namespaces")
         .body(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "${ns}"}}));
     for side in [&mut upstream, &mut ours] {
         let answered = side.run(&made, samples).await?;
@@ -134,7 +134,7 @@ async fn one(servers: &Servers, case: Case, samples: &Samples, print: bool) -> R
                 .context(number.clone())?;
         reached += 1;
         let found = differences(&left, &right, &step.compared);
-        findings.extend(found.into_iter().map(|difference| Finding {
+        findings.extend(found.into_iter().map(|difference| Found {
             step: number.clone(),
             request: format!("{} {}", step.method, step.path),
             difference,
@@ -143,7 +143,7 @@ async fn one(servers: &Servers, case: Case, samples: &Samples, print: bool) -> R
             break;
         }
     }
-    release(&case, &mut upstream, &mut ours, samples).await?;
+    release(&case, [&mut upstream, &mut ours], samples).await?;
     Ok(Ran {
         case,
         findings,
@@ -152,7 +152,7 @@ async fn one(servers: &Servers, case: Case, samples: &Samples, print: bool) -> R
 }
 
 /// Whether the servers hold different objects now.
-fn parted(step: &Step, upstream: &Answered, ours: &Answered) -> bool {
+fn parted(step: &CaseStep, upstream: &Answered, ours: &Answered) -> bool {
     step.action == Action::Request
         && step.method != "GET"
         && !step.path.contains("dryRun=")
@@ -160,12 +160,32 @@ fn parted(step: &Step, upstream: &Answered, ours: &Answered) -> bool {
 }
 
 /// Addresses of services are few.
-async fn release(case: &Case, upstream: &mut Side, ours: &mut Side, samples: &Samples) -> Result<()> {
+async fn release(case: &Case, parties: [&mut Party; 2], samples: &Samples) -> Result<()> {
     if case.steps.iter().any(|step| step.path.contains("services")) {
-        let step = Step::new("DELETE", "/api/v1/namespaces/${ns}/services");
-        futures::future::try_join(upstream.run(&step, samples), ours.run(&step, samples)).await?;
+        let step = CaseStep::new("DELETE", "/api/v1/namespaces/${ns}/services");
+        for party in parties {
+            party.run(&step, samples).await?;
+        }
     }
     Ok(())
+}
+
+/// A document that upstream serves.
+async fn document(upstream: &Upstream, path: &str) -> Result<Value> {
+    let mut headers = http::HeaderMap::new();
+    headers.insert("authorization", http::HeaderValue::from_static(TOKEN));
+    let https = upstream.connect().await?;
+    let answer = https.send(Method::GET, path, &headers, bytes::Bytes::new());
+    answer.await?.json()
+}
+
+/// The OpenAPI v3 of a group version.
+///
+/// # Errors
+/// Upstream does not answer.
+pub async fn openapi(upstream: &Upstream, api_version: &str) -> Result<Value> {
+    let root = if api_version.contains('/') { "apis" } else { "api" };
+    document(upstream, &format!("/openapi/v3/{root}/{api_version}")).await
 }
 
 /// What upstream says it serves, groups in its order.
@@ -173,30 +193,30 @@ async fn release(case: &Case, upstream: &mut Side, ours: &mut Side, samples: &Sa
 /// # Errors
 /// It does not answer.
 pub async fn served(upstream: &Upstream) -> Result<Vec<Served>> {
-    let https = upstream.connect().await?;
-    let get = async |path: &str| -> Result<Value> {
-        let mut headers = http::HeaderMap::new();
-        headers.insert("authorization", http::HeaderValue::from_static(TOKEN));
-        https.send(Method::GET, path, &headers, bytes::Bytes::new()).await?.json()
-    };
-    let groups = get("/apis").await?;
+    let groups = document(upstream, "/apis").await?;
     let mut versions = vec![(String::new(), "v1".to_owned(), "/api/v1".to_owned())];
     for group in groups["groups"].as_array().context("groups")? {
         let name = group["name"].as_str().context("a name")?;
         for version in group["versions"].as_array().context("versions")? {
             let version = version["version"].as_str().context("a version")?;
-            versions.push((name.to_owned(), version.to_owned(), format!("/apis/{name}/{version}")));
+            versions.push((
+                name.to_owned(),
+                version.to_owned(),
+                format!("/apis/{name}/{version}"),
+            ));
         }
     }
     let mut served = Vec::new();
     for (group, version, path) in versions {
-        for resource in get(&path).await?["resources"].as_array().context("resources")? {
-            let verbs = resource["verbs"].as_array().context("verbs")?;
+        let list = document(upstream, &path).await?;
+        for resource in list["resources"].as_array().context("resources")? {
+            let verbs = resource["verbs"].as_array().context("verbs")?.iter();
+            let verbs = verbs.filter_map(Value::as_str).map(str::to_owned);
             served.push(Served {
                 group: group.clone(),
                 version: version.clone(),
                 name: resource["name"].as_str().context("a name")?.to_owned(),
-                verbs: verbs.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
+                verbs: verbs.collect(),
             });
         }
     }

@@ -79,6 +79,10 @@ impl Samples {
         Ok(Self(kinds))
     }
 
+    pub fn all(&self) -> &[Sample] {
+        &self.0
+    }
+
     /// By kind, or by `Kind.group` where two groups have one.
     pub fn kind(&self, name: &str) -> Option<&Sample> {
         let (kind, group) = name.split_once('.').unwrap_or((name, ""));

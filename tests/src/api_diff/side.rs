@@ -11,23 +11,21 @@ use hyper::body::Incoming;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use super::case::{Action, Compared, Step};
-use super::compare::Answered;
-use super::mask::{self, Known};
+use super::case::{Action, Compared, CaseStep};
+use super::compare::{Answered, HEADERS};
+use super::mask::{self, Literal};
 use super::samples::Samples;
 use super::vars::{Variables, at};
 use super::wire;
 use crate::https::Https;
 
-/// Headers that clients act on.
-pub const COMPARED_HEADERS: [&str; 3] = ["content-type", "warning", "retry-after"];
 /// Bound of one answer; a healthy server needs a thousandth.
 const ANSWER: Duration = Duration::from_secs(30);
 /// How long a watch is waited for when it has not told all that a step reads.
 const EVENTS: Duration = Duration::from_secs(5);
 
 /// A server and what a case knows of its answers.
-pub struct Side {
+pub struct Party {
     https: Https,
     token: &'static str,
     pub variables: Variables,
@@ -42,7 +40,7 @@ struct Stream {
     buffer: BytesMut,
 }
 
-impl Side {
+impl Party {
     pub fn new(https: Https, token: &'static str, namespace: &str, print: bool) -> Self {
         let mut variables = Variables::default();
         variables.saved.insert("ns".to_owned(), namespace.to_owned());
@@ -65,7 +63,7 @@ impl Side {
     ///
     /// # Errors
     /// The step is not written as it should be.
-    pub async fn run(&mut self, step: &Step, samples: &Samples) -> Result<Answered> {
+    pub async fn run(&mut self, step: &CaseStep, samples: &Samples) -> Result<Answered> {
         let managed = step.compared == Compared::Managed;
         let mut answered = match step.action {
             Action::Read => self.read(step).await?,
@@ -78,7 +76,7 @@ impl Side {
             }
         };
         self.remember(step, &answered.body);
-        let known = Known {
+        let known = Literal {
             written: &self.written,
             saved: &self.variables.saved,
         };
@@ -93,7 +91,7 @@ impl Side {
         Ok(answered)
     }
 
-    fn request(&mut self, step: &Step, samples: &Samples) -> Result<(String, HeaderMap, Bytes)> {
+    fn request(&mut self, step: &CaseStep, samples: &Samples) -> Result<(String, HeaderMap, Bytes)> {
         let path = self.variables.fill(&samples.expand(&step.path)?);
         let body = match &step.body {
             Value::Null => Bytes::new(),
@@ -130,7 +128,7 @@ impl Side {
 
     async fn send(
         &mut self,
-        step: &Step,
+        step: &CaseStep,
         path: &str,
         headers: &HeaderMap,
         body: Bytes,
@@ -181,7 +179,7 @@ impl Side {
         })
     }
 
-    async fn read(&mut self, step: &Step) -> Result<Answered> {
+    async fn read(&mut self, step: &CaseStep) -> Result<Answered> {
         let body = match self.watches.get_mut(&step.path) {
             Some(stream) => stream.events(step.events).await,
             None => "the watch is not open".into(),
@@ -204,7 +202,7 @@ impl Side {
         })
     }
 
-    fn remember(&mut self, step: &Step, body: &Value) {
+    fn remember(&mut self, step: &CaseStep, body: &Value) {
         if let (Some(name), Action::Request) = (&step.keep, step.action) {
             self.variables.kept.insert(name.clone(), body.clone());
         }
@@ -221,7 +219,7 @@ impl Side {
 
 fn compared(headers: &HeaderMap) -> Vec<(String, String)> {
     let mut found = Vec::new();
-    for name in COMPARED_HEADERS {
+    for name in HEADERS {
         for value in headers.get_all(name) {
             let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
             found.push((name.to_owned(), value));

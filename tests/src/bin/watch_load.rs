@@ -21,6 +21,7 @@ use mizzen_proto::etcdserverpb::{
     PutRequest, WatchCreateRequest, WatchRequest, watch_request::RequestUnion,
 };
 use mizzen_tests::cluster::{self, Cluster, Options};
+use mizzen_tests::process::rss;
 use mizzen_tests::raw::{Connection, Messages, Piece, count_fields, number_field};
 use prost::Message as _;
 use rand::RngCore as _;
@@ -566,13 +567,4 @@ fn cpu(pids: &[u32]) -> Result<Duration> {
         ticks += fields[11].parse::<u64>()? + fields[12].parse::<u64>()?;
     }
     Ok(Duration::from_millis(10 * ticks))
-}
-
-fn rss(pid: u32) -> Result<u64> {
-    let status = std::fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("status"))?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))
-        .context("VmRSS")?;
-    Ok(line.trim().trim_end_matches(" kB").trim().parse::<u64>()? << 10)
 }

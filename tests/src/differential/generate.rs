@@ -170,7 +170,7 @@ impl Draw<'_> {
         if self.rng.random_bool(0.85) {
             range.sort_order = 0;
         }
-        // Up to 3.7.1 an etcd sorts each chunk by a target given without an
+        // Up to 3.7.3 an etcd sorts each chunk by a target given without an
         // order and goes on after the chunk's last key, so that keys are left
         // out or come twice: nothing to compare with.
         if range.sort_order == 0 {

@@ -2,7 +2,7 @@
 //!
 //! The check for duplicate keys in a transaction takes a delete whose
 //! `range_end` is `"\0"` for one of an empty interval, so a later put of a key
-//! that it deleted is let through. Two things follow, up to 3.7.1, on every
+//! that it deleted is let through. Two things follow, up to 3.7.3, on every
 //! member and again at every restart:
 //!
 //! - The put has `ignore_value` or `ignore_lease`, and the key existed when the

@@ -40,7 +40,7 @@ pub fn case(rng: &mut StdRng, object: &Object, number: u64) -> Case {
         }
         5..=7 => {
             let (case, mut value) = write(rng, "a value that is not allowed", object, number);
-            let (pointer, wrong) = not_allowed(rng, object.plural, &case.method);
+            let (pointer, wrong) = not_allowed(rng, object, &case.method);
             set(&mut value, &pointer, wrong);
             case.json(&value)
         }
@@ -171,7 +171,7 @@ fn set(value: &mut Value, pointer: &str, to: Value) {
 type Wrong = (&'static str, Vec<Value>);
 
 /// What no kind may have.
-fn anywhere(method: &Method) -> Vec<Wrong> {
+fn anywhere(method: &Method, namespaced: bool) -> Vec<Wrong> {
     let mut all = vec![
         (
             "/metadata/name",
@@ -214,7 +214,6 @@ fn anywhere(method: &Method) -> Vec<Wrong> {
                 json!([{"apiVersion": "v1", "kind": "Pod", "name": "n", "uid": ""}]),
             ],
         ),
-        ("/metadata/namespace", vec![json!("other"), json!("a/b")]),
         (
             "/metadata/resourceVersion",
             vec![json!("1"), json!("x"), json!("-1")],
@@ -223,17 +222,17 @@ fn anywhere(method: &Method) -> Vec<Wrong> {
             "/metadata/creationTimestamp",
             vec![json!("yesterday"), json!("2020-13-01T00:00:00Z")],
         ),
-        ("/kind", vec![json!("Other"), json!("")]),
+        // What a body leaves empty of these is taken from the URL, as upstream does.
+        ("/kind", vec![json!("Other")]),
         (
             "/apiVersion",
-            vec![
-                json!("v9"),
-                json!(""),
-                json!("apps/v1beta1"),
-                json!("a/b/c"),
-            ],
+            vec![json!("v9"), json!("apps/v1beta1"), json!("a/b/c")],
         ),
     ];
+    // Kinds without namespaces are in none, whatever they say, as upstream has it.
+    if namespaced {
+        all.push(("/metadata/namespace", vec![json!("other"), json!("a/b")]));
+    }
     if *method == Method::PUT {
         all.push(("/metadata/uid", vec![json!("another")]));
     }
@@ -408,10 +407,10 @@ fn in_kind(plural: &str, method: &Method) -> Vec<Wrong> {
     all
 }
 
-fn not_allowed(rng: &mut StdRng, plural: &str, method: &Method) -> (String, Value) {
-    let own = in_kind(plural, method);
+fn not_allowed(rng: &mut StdRng, object: &Object, method: &Method) -> (String, Value) {
+    let own = in_kind(object.plural, method);
     let list = if own.is_empty() || rng.random_bool(0.4) {
-        anywhere(method)
+        anywhere(method, object.namespaced())
     } else {
         own
     };

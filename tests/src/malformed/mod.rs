@@ -1,12 +1,13 @@
 //! Requests that no resource API may take: mutated bodies, paths, queries,
-//! headers and patches. Every one must be refused with a 4xx and a `Status`,
-//! and after all of them the store must be at the revision it was at before.
+//! headers and patches. Every one must be refused with a code of its own kind
+//! (`codes.rs`) and a `Status`, and after all of them the store must be at the revision it was at before.
 //!
 //! A case comes from (seed, number) alone. Some are malformed in a way that a
 //! change by chance can undo (a flipped byte): these ask for a dry run, must
 //! not fail the server, and are counted apart.
 
 mod bodies;
+mod codes;
 mod objects;
 mod patches;
 mod urls;
@@ -151,20 +152,24 @@ fn wrong(case: &Case, answer: &Answer) -> Option<String> {
     if code < 300 && !case.sure {
         return None;
     }
-    if !(400..500).contains(&code) {
-        return Some(format!("{code} is no refusal"));
+    let expected = codes::refusals(case.what);
+    if !expected.contains(&code) {
+        return Some(format!("{code}, not one of {expected:?}"));
     }
     let Ok(status) = answer.json() else {
         return Some("the body is no JSON".to_owned());
     };
-    let told = |field: &str| status[field].as_str().is_some_and(|text| !text.is_empty());
+    let reason = status["reason"].as_str().unwrap_or_default();
+    let told = status["message"]
+        .as_str()
+        .is_some_and(|text| !text.is_empty());
     (status["kind"] != "Status"
         || status["apiVersion"] != "v1"
         || status["status"] != "Failure"
         || status["code"] != code
-        || !told("reason")
-        || !told("message"))
-    .then(|| "the body is no Status of this code".to_owned())
+        || !codes::reasons(code).contains(&reason)
+        || !told)
+        .then(|| "the body is no Status of this code".to_owned())
 }
 
 async fn revision(store: &Channel) -> Result<i64> {

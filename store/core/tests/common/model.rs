@@ -78,6 +78,7 @@ impl Model {
                 Outcome {
                     reply: Ok(reply),
                     events,
+                    events_in_log: false,
                 }
             }
             Err(error) => {
@@ -85,6 +86,7 @@ impl Model {
                 Outcome {
                     reply: Err(error),
                     events: vec![],
+                    events_in_log: false,
                 }
             }
         }

@@ -126,7 +126,8 @@ impl View for Limited<'_> {
 
 fn one(state: &mut State, overlay: &mut Overlay<'_, Rows>, command: &Command) -> Outcome {
     let (len, before) = (overlay.len(), *state);
-    let outcome = apply(state, overlay, command).expect("rows in memory can be read");
+    let outcome = apply(state, overlay, command, Some(&mizzen_core::Unbounded))
+        .expect("rows in memory can be read");
     if outcome.reply.is_err() {
         assert_eq!(
             (overlay.len(), *state),
@@ -166,6 +167,7 @@ fn revoked(
                         revision: ended.revision,
                     }),
                     events: ended.events,
+                    events_in_log: ended.events_in_log,
                 },
                 None => {
                     let outcome = one(state, overlay, command);

@@ -9,8 +9,8 @@ use crate::config::{
     table::{FLAGS, Flag},
 };
 
-/// Name and default of every flag in the help of etcd 3.7.1.
-const ETCD: &str = include_str!("../etcd-3.7.1-flags.tsv");
+/// Name and default of every flag in the help of etcd 3.7.3.
+const ETCD: &str = include_str!("../etcd-3.7.3-flags.tsv");
 
 /// Listed by etcd's help, yet not defined by etcd.
 const ONLY_IN_HELP: &[&str] = &["discovery", "discovery-proxy"];

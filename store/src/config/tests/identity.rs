@@ -1,4 +1,4 @@
-//! Ids as etcd 3.7.1 printed them for members started with the same flags.
+//! Ids as etcd 3.7.3 printed them for members started with the same flags.
 
 use super::{bootstrap, run};
 use crate::config::identity::{cluster_id, member_id};

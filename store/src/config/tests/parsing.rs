@@ -153,7 +153,7 @@ fn version_and_help_are_printed() {
     };
     for flag in ["--version", "-version", "--version=true"] {
         let text = print(&[flag]);
-        assert_eq!(text.lines().next(), Some("etcd Version: 3.7.1"));
+        assert_eq!(text.lines().next(), Some("etcd Version: 3.7.3"));
         assert!(
             text.lines()
                 .any(|line| line.starts_with("Mizzen Version: ")),

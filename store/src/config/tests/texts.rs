@@ -1,4 +1,4 @@
-//! Texts operators and tools look for, as etcd 3.7.1 printed them.
+//! Texts operators and tools look for, as etcd 3.7.3 printed them.
 
 use super::{bootstrap, refusal, run};
 use crate::config::{Url, peers::advertised_match};

@@ -14,6 +14,7 @@ use crate::{
     limits,
     raft::Group,
     server::{Error, read_index},
+    workers,
 };
 
 /// A client that waits.
@@ -43,7 +44,7 @@ impl Asking {
                 return;
             }
             let (asking, items) = (asking.clone(), std::mem::take(&mut items));
-            tokio::spawn(async move {
+            workers::detached(async move {
                 asking.send(items).await;
                 drop(permit);
             });

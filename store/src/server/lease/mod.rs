@@ -28,7 +28,11 @@ pub use peer::LeaseService;
 pub use primary::{Change, Primary};
 
 use super::{Body, Caller, Error, Server, published::SharedPublished, waiters::Waiters};
-use crate::{limits, raft::Group, workers::Workers};
+use crate::{
+    limits,
+    raft::Group,
+    workers::{self, Workers},
+};
 use asking::{Asking, Item};
 use keeper::{Checkpoints, Keeper};
 use rounds::{Answer, Question, Round, Rounds};
@@ -110,9 +114,9 @@ impl<E: Engine> Setup<E> {
             rounds,
             shortest_ttl: shortest_ttl(self.heartbeat, self.election_timeout),
             tasks: [
-                tokio::spawn(keeper.run(fail)).abort_handle(),
-                tokio::spawn(answering).abort_handle(),
-                tokio::spawn(asking.run(queue)).abort_handle(),
+                workers::spawn("leases", keeper.run(fail)).abort_handle(),
+                workers::spawn("rounds of leases", answering).abort_handle(),
+                workers::spawn("asking for leases", asking.run(queue)).abort_handle(),
             ],
         }
     }
@@ -169,15 +173,15 @@ impl<E: Engine> Server<E> {
             },
             ttl: ttl.max(self.leases.shortest_ttl),
         };
-        self.submit(Body::Command(Command::LeaseGrant(grant)))
-            .await?
+        self.submit(Body::Command(Command::LeaseGrant(grant)), None)
+            .await
     }
 
     /// Ends a lease and deletes its keys.
     pub async fn lease_revoke(&self, caller: &Caller, id: i64) -> Result<Reply, Error> {
         self.admit(caller)?;
         let command = Command::LeaseRevoke(LeaseRevoke { id });
-        self.submit(Body::Command(command)).await?
+        self.submit(Body::Command(command), None).await
     }
 
     /// Renews a lease and gives its time to live in seconds; `None` if there is
@@ -202,7 +206,7 @@ impl<E: Engine> Server<E> {
             return Ok(None);
         };
         self.read_index.wait().await?;
-        self.read_at_leisure((id, keys), move |(id, keys), _, view| {
+        self.read_at_leisure((id, keys), move |(id, keys), _, view, room| {
             // It may have ended since the leader was asked.
             let Some(lease) = mizzen_core::lease(view, *id)? else {
                 return Ok(Ok(None));
@@ -211,6 +215,9 @@ impl<E: Engine> Server<E> {
                 true => mizzen_core::lease_keys(view, *id)?,
                 false => Vec::new(),
             };
+            if !room.take(keys.iter().map(Bytes::len).sum()) {
+                return Ok(Err(mizzen_core::Error::ReplyTooLarge));
+            }
             Ok(Ok(Some(TimeToLive {
                 remaining,
                 granted: lease.ttl,
@@ -223,8 +230,11 @@ impl<E: Engine> Server<E> {
     /// The ids of all leases this member knows of.
     pub async fn leases(&self, caller: &Caller) -> Result<Vec<i64>, Error> {
         self.admit(caller)?;
-        self.read_at_leisure((), |(), _, view| {
+        self.read_at_leisure((), |(), _, view, room| {
             let leases = mizzen_core::leases(view)?;
+            if !room.take(leases.len() * size_of::<i64>()) {
+                return Ok(Err(mizzen_core::Error::ReplyTooLarge));
+            }
             Ok(Ok(leases.into_iter().map(|(id, _)| id).collect()))
         })
         .await

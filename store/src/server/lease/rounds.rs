@@ -12,6 +12,7 @@ use crate::{
     lease::{Lessor, Renewal},
     limits,
     raft::Group,
+    workers,
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,7 +114,7 @@ impl Round {
         } else {
             // What was looked at may have been granted or revoked and not
             // applied here. The next round need not wait for that.
-            tokio::spawn(async move {
+            workers::detached(async move {
                 let mut applied = self.applied.clone();
                 if applied.wait_for(|applied| *applied >= index).await.is_ok() {
                     self.finish(term, asked, looked);

@@ -238,6 +238,7 @@ impl Birth {
             },
             limits: mizzen_core::Limits { max_txn_ops: 128 },
             request_bytes: crate::limits::REQUEST_BYTES,
+            budget: crate::memory::budget(1 << 30),
             strict_reconfig: true,
             quota: None,
             disk: Arc::new(|| {

@@ -29,7 +29,8 @@ fn a_refused_announcement_leaves_time_for_others() {
             async move {
                 let server = &members[0].server;
                 server.ready().await?;
-                let taken: Vec<_> = std::iter::from_fn(|| server.waiters.register().ok()).collect();
+                let taken: Vec<_> =
+                    std::iter::from_fn(|| server.waiters.register(None).ok()).collect();
                 let announcement = server.announce(Attributes {
                     member: 1,
                     name: "late".to_owned(),

@@ -106,7 +106,7 @@ fn what_becomes_durable_after_the_log_stopped_is_not_acknowledged() {
     wal.append(vec![entry(1, 1, "a")], calls.done(1))
         .expect("append");
     fs.wait_held();
-    wal.shared.poison(WalError::Panicked);
+    wal.shared.poison(WalError::NotInLog { index: 1 });
     fs.release_syncs();
     assert!(wal.close().is_err());
     assert_eq!((calls.tags(), calls.acknowledged()), (vec![1], vec![]));

@@ -1,0 +1,211 @@
+//! The way of a request, step by step, in upstream's order: panic, request
+//! info, deadline, authentication, audit, impersonation, fairness,
+//! authorization, endpoint. Admission has its place inside the endpoint,
+//! between decoding with defaults and validation.
+//!
+//! Knows what each step hands to the next, the [`Context`]. Must not know any
+//! resource, any object, or how an endpoint answers.
+//!
+//! Steps that are not built yet are functions that decide nothing and cost
+//! nothing: they are the places where what is to come will stand.
+
+use std::{any::Any, collections::BTreeMap, panic::AssertUnwindSafe, sync::Arc, time::Instant};
+
+use futures::FutureExt as _;
+use http::{Method, StatusCode, header, request::Parts};
+use hyper::body::Incoming;
+use tokio::sync::SemaphorePermit;
+
+use super::{
+    Api, compress, endpoint, labels,
+    request::header_text,
+    respond::{self, Answer},
+    route::{self, Query, Route},
+};
+use crate::{error::ApiError, limits, metrics::Labels};
+
+/// Who asks.
+#[derive(Debug)]
+pub struct Identity {
+    pub user: String,
+    pub uid: String,
+    pub groups: Vec<String>,
+    /// What an authenticator knows besides, by key.
+    pub extra: BTreeMap<String, Vec<String>>,
+}
+
+impl Identity {
+    /// Whoever asks, until requests are authenticated.
+    pub fn admin() -> Self {
+        Self {
+            user: "system:admin".to_owned(),
+            uid: String::new(),
+            groups: ["system:masters", "system:authenticated"]
+                .map(str::to_owned)
+                .into(),
+            extra: BTreeMap::new(),
+        }
+    }
+}
+
+/// What the steps before found out about a request.
+#[derive(Debug)]
+pub struct Context {
+    /// How it is counted: verb, resource, scope.
+    pub labels: Labels,
+    pub query: Query,
+    pub identity: Arc<Identity>,
+    /// When the client is told that it took too long; a watch that began goes
+    /// on.
+    pub deadline: tokio::time::Instant,
+}
+
+/// Answers a request.
+pub async fn serve(api: &Api, request: http::Request<Incoming>) -> Answer {
+    let (parts, body) = request.into_parts();
+    // In a box: the future of a request is moved several times before it runs,
+    // and when it ends.
+    let steps = Box::pin(steps(api, &parts, body));
+    let answer = recovered(steps, &parts).await;
+    leave(answer, &parts)
+}
+
+/// Panic: one request's fault is not another's.
+async fn recovered(steps: impl Future<Output = Answer> + Unpin, parts: &Parts) -> Answer {
+    match AssertUnwindSafe(steps).catch_unwind().await {
+        Ok(answer) => answer,
+        Err(panic) => {
+            let why = panic_text(&*panic);
+            tracing::error!(method = %parts.method, path = parts.uri.path(), why, "a request caused a panic");
+            respond::bytes(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "text/plain; charset=utf-8",
+                "This request caused apiserver to panic. Look in the logs for details.\n",
+            )
+        }
+    }
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("")
+}
+
+/// Every step after panic recovery, each with what it needs of those before.
+async fn steps(api: &Api, parts: &Parts, body: Incoming) -> Answer {
+    let started = Instant::now();
+    let (route, context) = match request_info(api, parts) {
+        Ok(info) => info,
+        Err(refused) => {
+            let (labels, error) = *refused;
+            let answer = respond::failure(&error);
+            let code = answer.status().as_u16();
+            api.metrics.done(&labels, code, started.elapsed());
+            return answer;
+        }
+    };
+    let watch = context.labels.verb == "WATCH";
+    let under_way = (!watch).then(|| api.metrics.flying(&context.labels));
+    let rest = async {
+        authenticate(&context)?;
+        audit(&context);
+        impersonate(&context)?;
+        let _seat = fairness(api, route.as_ref())?;
+        authorize(&context)?;
+        endpoint::answer(api, parts, &context, route, body).await
+    };
+    let answer = match tokio::time::timeout_at(context.deadline, rest).await {
+        Ok(answer) => answer,
+        Err(_) => Err(ApiError::timeout("the request did not end in time")),
+    };
+    drop(under_way);
+    let answer = answer.unwrap_or_else(|error| respond::failure(&error));
+    // A watch that began is counted at its end.
+    if !watch || !answer.status().is_success() {
+        let code = answer.status().as_u16();
+        api.metrics.done(&context.labels, code, started.elapsed());
+    }
+    answer
+}
+
+type Info = (Option<Route>, Context);
+
+/// Request info and deadline: what the request is about, and until when.
+fn request_info(api: &Api, parts: &Parts) -> Result<Info, Box<(Labels, ApiError)>> {
+    let query = Query::parse(parts.uri.query().unwrap_or(""));
+    let route = route::route(&api.registry.catalog(), parts.uri.path());
+    let labels = labels::of(route.as_ref(), query.as_ref(), &parts.method);
+    let Some(query) = query else {
+        let error = ApiError::bad_request("the query is malformed");
+        return Err(Box::new((labels, error)));
+    };
+    let context = Context {
+        labels,
+        query,
+        identity: api.identity.clone(),
+        deadline: tokio::time::Instant::now() + limits::REQUEST,
+    };
+    Ok((route, context))
+}
+
+/// Authentication: not built. Whoever asks is [`Identity::admin`].
+fn authenticate(_: &Context) -> Result<(), ApiError> {
+    Ok(())
+}
+
+/// Audit: not built. Nothing is recorded.
+fn audit(_: &Context) {}
+
+/// Impersonation: not built. Headers that ask for it are not read.
+fn impersonate(_: &Context) -> Result<(), ApiError> {
+    Ok(())
+}
+
+/// Fairness: so many requests at once, whoever asks. Whether the server is
+/// healthy is answered beyond it, or an overload would have it killed.
+fn fairness<'a>(
+    api: &'a Api,
+    route: Option<&Route>,
+) -> Result<Option<SemaphorePermit<'a>>, ApiError> {
+    if matches!(route, Some(Route::Health)) {
+        return Ok(None);
+    }
+    match api.requests.try_acquire() {
+        Ok(permit) => Ok(Some(permit)),
+        Err(_) => Err(ApiError::too_many()),
+    }
+}
+
+/// Authorization: not built. Everybody may do everything.
+fn authorize(_: &Context) -> Result<(), ApiError> {
+    Ok(())
+}
+
+/// What every answer gets on its way out.
+fn leave(mut answer: Answer, parts: &Parts) -> Answer {
+    if matches!(parts.method, Method::GET | Method::HEAD) {
+        answer = compress::gzip(answer, header_text(&parts.headers, header::ACCEPT_ENCODING));
+    }
+    if parts.method == Method::HEAD {
+        *answer.body_mut() = respond::streamed(futures::stream::empty());
+    }
+    respond::set(&mut answer, header::CACHE_CONTROL, "no-cache, private");
+    answer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_is_answered_and_others_go_on() {
+        let request = http::Request::get("/api/v1/pods").body(());
+        let (parts, ()) = request.expect("a request").into_parts();
+        let panics = Box::pin(async { panic!("on purpose") });
+        let answer = recovered(panics, &parts).await;
+        assert_eq!(answer.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        let works = Box::pin(async { respond::bytes(StatusCode::OK, "text/plain", "ok") });
+        assert_eq!(recovered(works, &parts).await.status(), StatusCode::OK);
+    }
+}

@@ -1,0 +1,230 @@
+//! The kinds of the group `apps`.
+
+use super::prelude::*;
+
+pub const KINDS: &[&Kind] = &[
+    &CONTROLLER_REVISION,
+    &DAEMON_SET,
+    &DEPLOYMENT,
+    &REPLICA_SET,
+    &STATEFUL_SET,
+];
+
+const CONTROLLER_REVISION: Kind = Kind {
+    group: "apps",
+    version: "v1",
+    plural: "controllerrevisions",
+    kind: "ControllerRevision",
+    namespaced: true,
+    place: "controllerrevisions",
+    short: &[],
+    categories: &[],
+    subs: &[],
+    selectable: &[],
+    also: &[],
+    names: names::SUBDOMAIN_RULE,
+    put: Put {
+        creates: false,
+        unconditional: true,
+    },
+    generation: Generation::NONE,
+    status: Status::NONE,
+    on_create: None,
+    on_update: None,
+    deletion: DELETED_STATUS,
+    lifetime: None,
+    addresses: false,
+    defaults: None,
+    validate: None,
+    validate_change: None,
+    columns: &[AGE],
+};
+
+const DAEMON_SET: Kind = Kind {
+    group: "apps",
+    version: "v1",
+    plural: "daemonsets",
+    kind: "DaemonSet",
+    namespaced: true,
+    place: "daemonsets",
+    short: &["ds"],
+    categories: ALL,
+    subs: STATUS,
+    selectable: &[],
+    also: &[],
+    names: names::SUBDOMAIN_RULE,
+    put: Put {
+        creates: false,
+        unconditional: true,
+    },
+    generation: Generation::Counts(&["spec"]),
+    status: Status::Reported(Metadata::Given),
+    on_create: None,
+    on_update: None,
+    deletion: DELETED_STATUS,
+    lifetime: None,
+    addresses: false,
+    defaults: Some(defaults::daemon_set),
+    validate: Some(|value, errors| validate::workload::selected("DaemonSet", value, errors)),
+    validate_change: Some(|value, current, errors| {
+        validate::fixed(&[&["spec", "selector"]], value, current, errors)
+    }),
+    columns: &[
+        Column("Desired", false, |value| {
+            count(value, &["status", "desiredNumberScheduled"])
+        }),
+        Column("Current", false, |value| {
+            count(value, &["status", "currentNumberScheduled"])
+        }),
+        Column("Ready", false, |value| {
+            count(value, &["status", "numberReady"])
+        }),
+        Column("Up-to-date", false, |value| {
+            count(value, &["status", "updatedNumberScheduled"])
+        }),
+        Column("Available", false, |value| {
+            count(value, &["status", "numberAvailable"])
+        }),
+        AGE,
+        CONTAINERS,
+        IMAGES,
+        SELECTOR,
+    ],
+};
+
+const DEPLOYMENT: Kind = Kind {
+    group: "apps",
+    version: "v1",
+    plural: "deployments",
+    kind: "Deployment",
+    namespaced: true,
+    place: "deployments",
+    short: &["deploy"],
+    categories: ALL,
+    subs: SCALED,
+    selectable: &[],
+    also: &[],
+    names: names::SUBDOMAIN_RULE,
+    put: Put {
+        creates: false,
+        unconditional: true,
+    },
+    generation: Generation::CountsWith(&["spec"], "annotations"),
+    status: Status::Reported(Metadata::Except(&["labels"])),
+    on_create: None,
+    on_update: None,
+    deletion: DELETED_STATUS,
+    lifetime: None,
+    addresses: false,
+    defaults: Some(defaults::deployment),
+    validate: Some(|value, errors| validate::workload::selected("Deployment", value, errors)),
+    validate_change: Some(|value, current, errors| {
+        validate::fixed(&[&["spec", "selector"]], value, current, errors)
+    }),
+    columns: &[
+        Column("Ready", false, |value| ready_of(value, "readyReplicas")),
+        Column("Up-to-date", false, |value| {
+            count(value, &["status", "updatedReplicas"])
+        }),
+        Column("Available", false, |value| {
+            count(value, &["status", "availableReplicas"])
+        }),
+        AGE,
+        CONTAINERS,
+        IMAGES,
+        SELECTOR,
+    ],
+};
+
+const REPLICA_SET: Kind = Kind {
+    group: "apps",
+    version: "v1",
+    plural: "replicasets",
+    kind: "ReplicaSet",
+    namespaced: true,
+    place: "replicasets",
+    short: &["rs"],
+    categories: ALL,
+    subs: SCALED,
+    selectable: &[field("status.replicas", &["status", "replicas"], "0")],
+    also: &[],
+    names: names::SUBDOMAIN_RULE,
+    put: Put {
+        creates: false,
+        unconditional: true,
+    },
+    generation: Generation::Counts(&["spec"]),
+    status: Status::Reported(Metadata::Given),
+    on_create: None,
+    on_update: None,
+    deletion: DELETED_STATUS,
+    lifetime: None,
+    addresses: false,
+    defaults: Some(defaults::replica_set),
+    validate: Some(|value, errors| validate::workload::selected("ReplicaSet", value, errors)),
+    validate_change: Some(|value, current, errors| {
+        validate::fixed(&[&["spec", "selector"]], value, current, errors)
+    }),
+    columns: &[
+        Column("Desired", false, |value| {
+            count(value, &["spec", "replicas"])
+        }),
+        Column("Current", false, |value| {
+            count(value, &["status", "replicas"])
+        }),
+        Column("Ready", false, |value| {
+            count(value, &["status", "readyReplicas"])
+        }),
+        AGE,
+        CONTAINERS,
+        IMAGES,
+        SELECTOR,
+    ],
+};
+
+const STATEFUL_SET: Kind = Kind {
+    group: "apps",
+    version: "v1",
+    plural: "statefulsets",
+    kind: "StatefulSet",
+    namespaced: true,
+    place: "statefulsets",
+    short: &["sts"],
+    categories: ALL,
+    subs: SCALED,
+    selectable: &[],
+    also: &[],
+    names: names::SUBDOMAIN_RULE,
+    put: Put {
+        creates: false,
+        unconditional: true,
+    },
+    generation: Generation::Counts(&["spec"]),
+    status: Status::Reported(Metadata::Given),
+    on_create: None,
+    on_update: None,
+    deletion: DELETED_STATUS,
+    lifetime: None,
+    addresses: false,
+    defaults: Some(defaults::stateful_set),
+    validate: Some(|value, errors| validate::workload::selected("StatefulSet", value, errors)),
+    validate_change: Some(|value, current, errors| {
+        validate::fixed(
+            &[
+                &["spec", "selector"],
+                &["spec", "serviceName"],
+                &["spec", "podManagementPolicy"],
+                &["spec", "volumeClaimTemplates"],
+            ],
+            value,
+            current,
+            errors,
+        )
+    }),
+    columns: &[
+        Column("Ready", false, |value| ready_of(value, "readyReplicas")),
+        AGE,
+        CONTAINERS,
+        IMAGES,
+    ],
+};

@@ -1,0 +1,57 @@
+//! The kinds of the group `autoscaling`.
+
+use super::prelude::*;
+
+pub const KINDS: &[&Kind] = &[&HORIZONTAL_POD_AUTOSCALER];
+
+const HORIZONTAL_POD_AUTOSCALER: Kind = Kind {
+    group: "autoscaling",
+    version: "v2",
+    plural: "horizontalpodautoscalers",
+    kind: "HorizontalPodAutoscaler",
+    namespaced: true,
+    place: "horizontalpodautoscalers",
+    short: &["hpa"],
+    categories: ALL,
+    subs: STATUS,
+    selectable: &[],
+    also: &[Also {
+        group: "autoscaling",
+        version: "v1",
+        selectable: &[],
+        to_stored: versions::autoscaler::to_v2,
+        to_served: versions::autoscaler::to_v1,
+        validate: None,
+    }],
+    names: names::SUBDOMAIN_RULE,
+    put: Put {
+        creates: false,
+        unconditional: true,
+    },
+    generation: Generation::Counts(&["spec"]),
+    status: Status::Reported(Metadata::Given),
+    on_create: None,
+    on_update: None,
+    deletion: DELETED_STATUS,
+    lifetime: None,
+    addresses: false,
+    defaults: Some(defaults::autoscaler),
+    validate: None,
+    validate_change: None,
+    columns: &[
+        Column("Reference", false, |value| {
+            let of = |field| object::str_at(value, &["spec", "scaleTargetRef", field]);
+            format!("{}/{}", of("kind"), of("name")).into()
+        }),
+        Column("MinPods", false, |value| {
+            text(value, &["spec", "minReplicas"])
+        }),
+        Column("MaxPods", false, |value| {
+            text(value, &["spec", "maxReplicas"])
+        }),
+        Column("Replicas", false, |value| {
+            count(value, &["status", "currentReplicas"])
+        }),
+        AGE,
+    ],
+};

@@ -1,0 +1,40 @@
+//! The kinds of the group `coordination.k8s.io`.
+
+use super::prelude::*;
+
+pub const KINDS: &[&Kind] = &[&LEASE];
+
+const LEASE: Kind = Kind {
+    group: "coordination.k8s.io",
+    version: "v1",
+    plural: "leases",
+    kind: "Lease",
+    namespaced: true,
+    place: "leases",
+    short: &[],
+    categories: &[],
+    subs: &[],
+    selectable: &[],
+    also: &[],
+    names: names::SUBDOMAIN_RULE,
+    put: Put {
+        creates: true,
+        unconditional: false,
+    },
+    generation: Generation::NONE,
+    status: Status::NONE,
+    on_create: None,
+    on_update: None,
+    deletion: DELETED_STATUS,
+    lifetime: None,
+    addresses: false,
+    defaults: None,
+    validate: Some(validate::kinds::lease),
+    validate_change: None,
+    columns: &[
+        Column("Holder", false, |value| {
+            text(value, &["spec", "holderIdentity"])
+        }),
+        AGE,
+    ],
+};

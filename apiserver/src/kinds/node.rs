@@ -1,0 +1,35 @@
+//! The kinds of the group `node.k8s.io`.
+
+use super::prelude::*;
+
+pub const KINDS: &[&Kind] = &[&RUNTIME_CLASS];
+
+const RUNTIME_CLASS: Kind = Kind {
+    group: "node.k8s.io",
+    version: "v1",
+    plural: "runtimeclasses",
+    kind: "RuntimeClass",
+    namespaced: false,
+    place: "runtimeclasses",
+    short: &[],
+    categories: &[],
+    subs: &[],
+    selectable: &[],
+    also: &[],
+    names: names::SUBDOMAIN_RULE,
+    put: Put {
+        creates: true,
+        unconditional: false,
+    },
+    generation: Generation::NONE,
+    status: Status::NONE,
+    on_create: None,
+    on_update: None,
+    deletion: DELETED_STATUS,
+    lifetime: None,
+    addresses: false,
+    defaults: None,
+    validate: None,
+    validate_change: None,
+    columns: &[AGE],
+};

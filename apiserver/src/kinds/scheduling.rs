@@ -1,0 +1,45 @@
+//! The kinds of the group `scheduling.k8s.io`.
+
+use super::prelude::*;
+
+pub const KINDS: &[&Kind] = &[&PRIORITY_CLASS];
+
+const PRIORITY_CLASS: Kind = Kind {
+    group: "scheduling.k8s.io",
+    version: "v1",
+    plural: "priorityclasses",
+    kind: "PriorityClass",
+    namespaced: false,
+    place: "priorityclasses",
+    short: &["pc"],
+    categories: &[],
+    subs: &[],
+    selectable: &[],
+    also: &[],
+    names: names::SUBDOMAIN_RULE,
+    put: Put {
+        creates: false,
+        unconditional: true,
+    },
+    generation: Generation::Counts(&[]),
+    status: Status::NONE,
+    on_create: None,
+    on_update: None,
+    deletion: DELETED_STATUS,
+    lifetime: None,
+    addresses: false,
+    defaults: Some(defaults::priority_class),
+    validate: Some(|value, errors| validate::required(value, "value", errors)),
+    validate_change: Some(|value, current, errors| {
+        validate::fixed(&[&["value"], &["preemptionPolicy"]], value, current, errors)
+    }),
+    columns: &[
+        Column("Value", false, |value| count(value, &["value"])),
+        Column("Global-Default", false, |value| {
+            (value.get("globalDefault") == Some(&Value::Bool(true)))
+                .to_string()
+                .into()
+        }),
+        AGE,
+    ],
+};

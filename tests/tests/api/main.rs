@@ -1,0 +1,12 @@
+//! What clients of the etcd API and of the resource API get from clusters that
+//! are well.
+
+mod api_diff;
+mod concurrency;
+mod conformance;
+mod etcdctl;
+mod go_conformance;
+mod kubectl;
+mod malformed;
+mod requests;
+mod resource_api;

@@ -1,0 +1,449 @@
+//! The boundaries of the design, held against the dependency graph and the
+//! sources.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    process::Command,
+};
+
+use super::sources::{code_lines, names, product, root};
+
+/// Names of the crates that `package` reaches by normal dependencies.
+fn reached(package: &str, features: &[&str]) -> BTreeSet<String> {
+    let output = Command::new(env!("CARGO"))
+        .current_dir(root())
+        .args([
+            "tree",
+            "--locked",
+            "--offline",
+            "--edges",
+            "normal",
+            "--prefix",
+            "none",
+            "--format",
+            "{p}",
+            "--package",
+            package,
+        ])
+        .args(features)
+        .output()
+        .expect("cargo runs");
+    assert!(
+        output.status.success(),
+        "cargo tree: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let names = String::from_utf8(output.stdout).expect("cargo prints UTF-8");
+    names
+        .lines()
+        .filter_map(|line| line.split(' ').next())
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn the_state_machine_reaches_no_io_clock_or_chance() {
+    let reached = reached("mizzen-core", &[]);
+    assert!(
+        reached.contains("bytes"),
+        "the graph was not read: {reached:?}"
+    );
+    let forbidden = [
+        "tokio",
+        "rocksdb",
+        "librocksdb-sys",
+        "tonic",
+        "hyper",
+        "openraft",
+        "rand",
+        "rand_core",
+        "getrandom",
+        "fastrand",
+        "chrono",
+        "time",
+        "libc",
+        "rustix",
+        "mio",
+        "parking_lot",
+        "prost",
+    ];
+    let found: Vec<_> = forbidden
+        .into_iter()
+        .filter(|name| reached.contains(*name))
+        .collect();
+    assert!(found.is_empty(), "mizzen-core reaches {found:?}");
+}
+
+#[test]
+fn the_state_machine_names_no_io_clock_or_chance() {
+    let forbidden = [
+        "std::time",
+        "std::fs",
+        "std::io",
+        "std::net",
+        "std::thread",
+        "std::env",
+        "std::process",
+        "HashMap",
+        "HashSet",
+        "RandomState",
+        "f32",
+        "f64",
+    ];
+    for file in product(&root().join("store/core/src")) {
+        for (line, text) in code_lines(&file) {
+            for word in forbidden {
+                assert!(
+                    !names(&text, word),
+                    "{}:{line} names {word}",
+                    file.display()
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn the_in_memory_engine_needs_no_rocksdb() {
+    let reached = reached("mizzen-engine", &["--no-default-features"]);
+    assert!(
+        reached.contains("mizzen-core"),
+        "the graph was not read: {reached:?}"
+    );
+    assert!(
+        !reached.contains("rocksdb"),
+        "without its feature the engine package still reaches rocksdb"
+    );
+}
+
+#[test]
+fn the_resource_api_reaches_the_store_by_its_api_alone() {
+    let ours = |package: &str| -> Vec<String> {
+        let reached = reached(package, &[]).into_iter();
+        reached.filter(|name| name.starts_with("mizzen-")).collect()
+    };
+    assert_eq!(
+        ours("mizzen-apiserver"),
+        [
+            "mizzen-apiserver",
+            "mizzen-descriptors",
+            "mizzen-h2",
+            "mizzen-proto"
+        ]
+    );
+    assert_eq!(ours("mizzen-descriptors"), ["mizzen-descriptors"]);
+    assert_eq!(ours("mizzen-h2"), ["mizzen-h2"]);
+}
+
+/// What each module of the store may name. A new arrow is a decision: it
+/// belongs into store/ARCHITECTURE.md first.
+fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
+    BTreeMap::from([
+        ("limits", &[][..]),
+        ("version", &[]),
+        ("url", &[]),
+        ("config", &["limits", "url", "version"]),
+        ("descriptors", &["limits", "wal"]),
+        ("first_start", &["config", "member_dir", "raft", "server"]),
+        ("logging", &["config"]),
+        ("member_dir", &[]),
+        ("wal", &["limits"]),
+        ("workers", &[]),
+        ("raft", &["limits", "wal", "workers"]),
+        ("lease", &[]),
+        ("watch", &["workers"]),
+        (
+            "server",
+            &["lease", "limits", "raft", "wal", "watch", "workers"],
+        ),
+        ("concurrency", &["limits", "server", "watch"]),
+        (
+            "grpc",
+            &[
+                "concurrency",
+                "limits",
+                "server",
+                "url",
+                "version",
+                "watch",
+                "workers",
+            ],
+        ),
+        // Puts the parts together.
+        (
+            "member",
+            &[
+                "config",
+                "descriptors",
+                "first_start",
+                "grpc",
+                "limits",
+                "logging",
+                "member_dir",
+                "raft",
+                "server",
+                "version",
+                "wal",
+                "workers",
+            ],
+        ),
+    ])
+}
+
+/// The same for the resource API: apiserver/ARCHITECTURE.md.
+fn allowed_in_the_resource_api() -> BTreeMap<&'static str, &'static [&'static str]> {
+    BTreeMap::from([
+        ("limits", &[][..]),
+        ("schema", &[]),
+        ("codec", &["schema"]),
+        ("store", &["limits", "tasks"]),
+        ("field", &[]),
+        ("kind", &["field"]),
+        ("catalog", &["kind", "schema"]),
+        ("error", &["catalog", "field", "store"]),
+        ("object", &["catalog", "codec", "schema", "store"]),
+        ("select", &["catalog"]),
+        ("patch", &["codec", "limits", "schema"]),
+        ("defaults", &["catalog", "object"]),
+        (
+            "validate",
+            &["catalog", "codec", "field", "kind", "limits", "object"],
+        ),
+        ("table", &["catalog", "codec", "kind", "object"]),
+        ("versions", &["catalog", "codec", "object"]),
+        (
+            "kinds",
+            &[
+                "catalog", "codec", "defaults", "kind", "object", "table", "validate", "versions",
+            ],
+        ),
+        (
+            "cache",
+            &[
+                "catalog", "error", "kind", "limits", "object", "select", "store", "tasks",
+            ],
+        ),
+        ("tasks", &[]),
+        (
+            "registry",
+            &[
+                "cache", "catalog", "codec", "defaults", "error", "kind", "kinds", "limits",
+                "object", "patch", "schema", "select", "store", "validate", "versions",
+            ],
+        ),
+        (
+            "bootstrap",
+            &["codec", "defaults", "error", "limits", "registry"],
+        ),
+        ("discovery", &["catalog", "kind"]),
+        ("metrics", &["discovery"]),
+        ("openapi", &["catalog", "codec", "discovery", "schema"]),
+        ("token", &[]),
+        (
+            "http",
+            &[
+                "cache",
+                "catalog",
+                "codec",
+                "defaults",
+                "discovery",
+                "error",
+                "kind",
+                "limits",
+                "metrics",
+                "object",
+                "openapi",
+                "patch",
+                "registry",
+                "schema",
+                "select",
+                "table",
+                "token",
+                "validate",
+                "versions",
+            ],
+        ),
+    ])
+}
+
+/// The same for the harness: jepsen/src/lib.rs. A run drives the cluster, the
+/// workloads and the nemesis, which write a history; checks read nothing else.
+fn allowed_in_the_harness() -> BTreeMap<&'static str, &'static [&'static str]> {
+    BTreeMap::from([
+        ("clock", &[][..]),
+        ("seed", &[]),
+        ("history", &["clock"]),
+        ("cluster", &["clock", "history"]),
+        // Whom a link belongs to.
+        ("net", &["cluster"]),
+        // To be mended: what is known of the revisions belongs to neither, and
+        // evidence is collected by clients.
+        ("client", &["clock", "cluster", "evidence", "history"]),
+        ("evidence", &["client", "history"]),
+        ("workload", &["client", "evidence", "history", "seed"]),
+        (
+            "nemesis",
+            &["client", "clock", "cluster", "evidence", "history", "net"],
+        ),
+        // The names that a history uses: kinds of faults, prefixes of keys.
+        (
+            "check",
+            &["clock", "history", "nemesis", "seed", "workload"],
+        ),
+        ("finale", &["client", "history"]),
+        ("progress", &["client", "clock", "cluster", "nemesis"]),
+        ("cli", &["nemesis", "workload"]),
+        (
+            "run",
+            &[
+                "cli", "client", "clock", "cluster", "evidence", "finale", "history", "nemesis",
+                "net", "progress", "seed", "workload",
+            ],
+        ),
+        // The names of a run's files.
+        ("report", &["check", "clock", "history", "run"]),
+        ("planted", &["check", "cli", "nemesis", "workload"]),
+    ])
+}
+
+#[test]
+fn module_arrows_point_one_way() {
+    arrows("store/src", &allowed());
+    arrows("apiserver/src", &allowed_in_the_resource_api());
+    arrows("jepsen/src", &allowed_in_the_harness());
+}
+
+fn arrows(src: &str, allowed: &BTreeMap<&str, &[&str]>) {
+    let src = root().join(src);
+    let mut seen = BTreeSet::new();
+    for file in product(&src) {
+        let inside = file.strip_prefix(&src).expect("sources lie in src");
+        let module = inside
+            .iter()
+            .next()
+            .expect("a file has a name")
+            .to_string_lossy();
+        let module = module.trim_end_matches(".rs");
+        if matches!(module, "main" | "lib") {
+            continue;
+        }
+        let may = allowed
+            .get(module)
+            .unwrap_or_else(|| panic!("module {module} is not in the table of arrows"));
+        seen.insert(module.to_owned());
+        for other in mentioned(&file) {
+            assert!(
+                other == module || may.contains(&other.as_str()),
+                "{}: {module} must not know {other}",
+                file.display()
+            );
+        }
+    }
+    assert_eq!(
+        seen.len(),
+        allowed.len(),
+        "the table names modules that are gone: {seen:?}"
+    );
+}
+
+/// Which module may name which outside crate: everything else must not.
+#[test]
+fn outside_crates_stay_where_they_belong() {
+    let owners: [(&str, &[&str]); 7] = [
+        ("openraft", &["raft"]),
+        (
+            "mizzen_engine",
+            &["raft", "server", "concurrency", "grpc", "member"],
+        ),
+        ("mizzen_proto", &["raft", "server", "concurrency", "grpc"]),
+        ("hyper", &["grpc"]),
+        // Connections to peers, and those of clients.
+        ("hyper_util", &["raft", "grpc"]),
+        ("mizzen_h2", &["grpc"]),
+        ("mizzen_descriptors", &["grpc", "member"]),
+    ];
+    let src = root().join("store/src");
+    for file in product(&src) {
+        let inside = file.strip_prefix(&src).expect("sources lie in src");
+        let module = inside
+            .iter()
+            .next()
+            .expect("a file has a name")
+            .to_string_lossy();
+        let module = module.trim_end_matches(".rs");
+        for (line, text) in code_lines(&file) {
+            for (name, may) in owners {
+                let named = [
+                    format!("{name}::"),
+                    format!("use {name};"),
+                    format!("use {name} as"),
+                ];
+                let uses = named.iter().any(|named| text.contains(named));
+                assert!(
+                    !uses || may.contains(&module),
+                    "{}:{line}: {module} must not name {name}",
+                    file.display()
+                );
+            }
+        }
+    }
+}
+
+/// Top-level modules that a file names by `crate::`, in paths and in groups.
+fn mentioned(file: &Path) -> BTreeSet<String> {
+    let text: String = code_lines(file)
+        .into_iter()
+        .map(|(_, text)| text + "\n")
+        .collect();
+    let mut found = BTreeSet::new();
+    for (at, _) in text.match_indices("crate::") {
+        let rest = &text[at + "crate::".len()..];
+        let group = match rest.strip_prefix('{') {
+            Some(group) => top_level(group),
+            None => vec![rest],
+        };
+        for path in group {
+            let name: String = path
+                .trim_start()
+                .chars()
+                .take_while(|c| c.is_alphanumeric() || *c == '_')
+                .collect();
+            found.insert(name);
+        }
+    }
+    found.remove("");
+    found
+}
+
+/// The comma-separated paths of a `use` group, not those nested in them.
+fn top_level(group: &str) -> Vec<&str> {
+    let mut paths = Vec::new();
+    let (mut depth, mut start) = (0, 0);
+    for (at, c) in group.char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' if depth == 0 => {
+                paths.push(&group[start..at]);
+                return paths;
+            }
+            '}' => depth -= 1,
+            ',' if depth == 0 => {
+                paths.push(&group[start..at]);
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+    paths
+}
+
+#[test]
+fn the_scanner_sees_what_it_looks_for() {
+    assert_eq!(
+        top_level("a::b, c::{d, e}, f};"),
+        ["a::b", " c::{d, e}", " f"]
+    );
+    assert!(names("use std::time::Instant;", "std::time"));
+    assert!(!names("let timestamp_f64x = 1;", "f64"));
+}
