@@ -49,7 +49,13 @@ impl Case {
             .id()
             .to_ascii_lowercase()
             .chars()
-            .map(|letter| if letter.is_ascii_alphanumeric() { letter } else { '-' })
+            .map(|letter| {
+                if letter.is_ascii_alphanumeric() {
+                    letter
+                } else {
+                    '-'
+                }
+            })
             .collect();
         // Names longer than a label keep their ends apart by a checksum.
         if name.len() <= 40 {

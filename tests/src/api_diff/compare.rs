@@ -48,13 +48,23 @@ pub fn differences(upstream: &Answered, ours: &Answered, compared: &Compared) ->
         Compared::Code => {
             let reason = |side: &Answered| side.body["reason"].clone();
             if !upstream.succeeded() {
-                values("reason", Some(&reason(upstream)), Some(&reason(ours)), &mut found);
+                values(
+                    "reason",
+                    Some(&reason(upstream)),
+                    Some(&reason(ours)),
+                    &mut found,
+                );
             }
             return found;
         }
         Compared::Paths(paths) => {
             for path in paths {
-                values(path, at(&upstream.body, path), at(&ours.body, path), &mut found);
+                values(
+                    path,
+                    at(&upstream.body, path),
+                    at(&ours.body, path),
+                    &mut found,
+                );
             }
             return found;
         }
@@ -63,7 +73,9 @@ pub fn differences(upstream: &Answered, ours: &Answered, compared: &Compared) ->
     for name in HEADERS {
         let of = |side: &Answered| -> Value {
             let values = side.headers.iter().filter(|(header, _)| header == name);
-            values.map(|(_, value)| Value::from(value.as_str())).collect()
+            values
+                .map(|(_, value)| Value::from(value.as_str()))
+                .collect()
         };
         if of(upstream) != of(ours) {
             found.push(Mismatch {
@@ -75,7 +87,12 @@ pub fn differences(upstream: &Answered, ours: &Answered, compared: &Compared) ->
     }
     if upstream.body["kind"] != ours.body["kind"] {
         // Another object altogether: its parts say nothing more.
-        leaf("kind", upstream.body.get("kind"), ours.body.get("kind"), &mut found);
+        leaf(
+            "kind",
+            upstream.body.get("kind"),
+            ours.body.get("kind"),
+            &mut found,
+        );
         return found;
     }
     values("", Some(&upstream.body), Some(&ours.body), &mut found);
@@ -114,7 +131,12 @@ fn values(path: &str, upstream: Option<&Value>, ours: Option<&Value>, found: &mu
         }
         (Some(Value::Array(left)), Some(Value::Array(right))) if left.len() == right.len() => {
             for (index, (left, right)) in left.iter().zip(right).enumerate() {
-                values(&join(path, &index.to_string()), Some(left), Some(right), found);
+                values(
+                    &join(path, &index.to_string()),
+                    Some(left),
+                    Some(right),
+                    found,
+                );
             }
         }
         _ => leaf(path, upstream, ours, found),

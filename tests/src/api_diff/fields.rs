@@ -18,7 +18,9 @@ const TEMPLATE: &str = "PodTemplateSpec";
 /// # Errors
 /// The document does not describe the kind.
 pub fn cases(sample: &Sample, document: &Value) -> Result<Vec<Case>> {
-    let schemas = document["components"]["schemas"].as_object().context("schemas")?;
+    let schemas = document["components"]["schemas"]
+        .as_object()
+        .context("schemas")?;
     let (name, _) = schemas
         .iter()
         .find(|(_, schema)| {
@@ -67,7 +69,8 @@ impl Walk<'_> {
             return;
         };
         for (key, schema) in &properties {
-            let own = path.is_empty() && ["apiVersion", "kind", "metadata", "status"].contains(&key.as_str());
+            let own = path.is_empty()
+                && ["apiVersion", "kind", "metadata", "status"].contains(&key.as_str());
             let nested = key == "metadata" && name.ends_with(TEMPLATE);
             if own || nested {
                 continue;
@@ -80,7 +83,10 @@ impl Walk<'_> {
 
     fn field(&mut self, schema: &Value, path: &mut Vec<Part>) {
         let target = reference(schema).map(str::to_owned);
-        let resolved = target.as_deref().map_or(schema, |name| self.schema(name)).clone();
+        let resolved = target
+            .as_deref()
+            .map_or(schema, |name| self.schema(name))
+            .clone();
         for value in values(target.as_deref().unwrap_or_default(), &resolved) {
             self.found.push((path.clone(), value));
         }
@@ -96,7 +102,8 @@ impl Walk<'_> {
     /// One case for each field of the first two levels.
     fn into_cases(self) -> Vec<Case> {
         let group = self.sample.group.split('.').next().unwrap_or_default();
-        let kind = format!("{}.{group}.{}", self.sample.plural, self.sample.version).replace("..", ".");
+        let kind =
+            format!("{}.{group}.{}", self.sample.plural, self.sample.version).replace("..", ".");
         let mut cases: Vec<Case> = Vec::new();
         for (path, value) in self.found {
             let keys = path.iter().filter_map(|part| match part {
@@ -107,7 +114,8 @@ impl Walk<'_> {
             let name = format!("{kind}/{head}");
             let mut object = self.sample.object.clone();
             put(&mut object, &path, value);
-            let step = CaseStep::new("POST", format!("{}?dryRun=All", self.sample.path())).body(object);
+            let step =
+                CaseStep::new("POST", format!("{}?dryRun=All", self.sample.path())).body(object);
             match cases.last_mut() {
                 Some(case) if case.name == name => case.steps.push(step),
                 _ => cases.push(Case::new("fields", name, vec![step])),
@@ -118,7 +126,9 @@ impl Walk<'_> {
 }
 
 fn reference(schema: &Value) -> Option<&str> {
-    let target = schema["$ref"].as_str().or_else(|| schema["allOf"][0]["$ref"].as_str())?;
+    let target = schema["$ref"]
+        .as_str()
+        .or_else(|| schema["allOf"][0]["$ref"].as_str())?;
     target.rsplit('/').next()
 }
 
@@ -134,14 +144,30 @@ fn values(name: &str, schema: &Value) -> Vec<Value> {
         (_, "date-time") => vec![json!("2026-01-02T03:04:05Z"), json!("yesterday")],
         (_, "byte") => vec![json!("YQ=="), json!("?")],
         ("string", _) => match schema["enum"].as_array() {
-            Some(known) => known.iter().cloned().chain([json!("Unknown"), json!("")]).collect(),
+            Some(known) => known
+                .iter()
+                .cloned()
+                .chain([json!("Unknown"), json!("")])
+                .collect(),
             None => vec![json!("a"), json!("Bad Value!"), json!(""), json!(7)],
         },
-        ("integer" | "number", _) => vec![json!(5), json!(0), json!(-1), json!(9_999_999_999_i64), json!("x")],
+        ("integer" | "number", _) => vec![
+            json!(5),
+            json!(0),
+            json!(-1),
+            json!(9_999_999_999_i64),
+            json!("x"),
+        ],
         ("boolean", _) => vec![json!(true), json!(false), json!("x")],
         ("array", _) => vec![json!([]), json!([null]), json!("x")],
         ("object", _) if schema["properties"].is_object() => vec![json!({}), json!([])],
-        _ => vec![json!({"a": "b"}), json!({"Bad Key!": "b"}), json!({"": "b"}), json!({"a": 1}), json!("x")],
+        _ => vec![
+            json!({"a": "b"}),
+            json!({"Bad Key!": "b"}),
+            json!({"": "b"}),
+            json!({"a": 1}),
+            json!("x"),
+        ],
     }
 }
 
@@ -156,7 +182,7 @@ fn put(target: &mut Value, path: &[Part], value: Value) {
             put(&mut target[key.as_str()], rest, value);
         }
         Some((Part::Item, rest)) => {
-            if !target.as_array().is_some_and(|items| !items.is_empty()) {
+            if target.as_array().is_none_or(Vec::is_empty) {
                 *target = json!([null]);
             }
             put(&mut target[0], rest, value);

@@ -9,9 +9,15 @@ use super::samples::{Sample, Samples};
 
 /// Kinds that are not compared, and why.
 const WITHOUT_SAMPLE: &[(&str, &str)] = &[
-    ("componentstatuses", "reads the health of components that the set-up has not"),
+    (
+        "componentstatuses",
+        "reads the health of components that the set-up has not",
+    ),
     ("apiservices", "aggregation is not served"),
-    ("customresourcedefinitions", "custom resources are not served"),
+    (
+        "customresourcedefinitions",
+        "custom resources are not served",
+    ),
 ];
 
 /// What a kind can do, out of upstream's discovery.
@@ -64,8 +70,11 @@ impl Kind<'_> {
     fn cases(&self) -> Vec<Case> {
         let name = |what: &str| {
             let group = self.sample.group.split('.').next().unwrap_or_default();
-            format!("{}.{group}.{}/{what}", self.sample.plural, self.sample.version)
-                .replace("..", ".")
+            format!(
+                "{}.{group}.{}/{what}",
+                self.sample.plural, self.sample.version
+            )
+            .replace("..", ".")
         };
         let mut cases = Vec::new();
         for (group, steps) in [
@@ -84,7 +93,11 @@ impl Kind<'_> {
             cases.push(Case::new(group, name(group), steps));
         }
         if self.status {
-            cases.push(Case::new("status", name("status"), self.subresource("status")));
+            cases.push(Case::new(
+                "status",
+                name("status"),
+                self.subresource("status"),
+            ));
         }
         if self.scale {
             cases.push(Case::new("scale", name("scale"), self.subresource("scale")));
@@ -122,10 +135,15 @@ impl Kind<'_> {
 
     fn life(&self) -> Vec<CaseStep> {
         let mut steps = vec![
-            self.post().keep("made").save("rv", "metadata.resourceVersion"),
+            self.post()
+                .keep("made")
+                .save("rv", "metadata.resourceVersion"),
             CaseStep::new("GET", self.one()),
             self.post(),
-            CaseStep::new("PATCH", self.one()).media("merge").body(self.change()).keep("changed"),
+            CaseStep::new("PATCH", self.one())
+                .media("merge")
+                .body(self.change())
+                .keep("changed"),
             CaseStep::new("PUT", self.one()).body(json!({"$kept": "made"})),
             CaseStep::new("PUT", self.one())
                 .body(json!({"$kept": "changed", "metadata": {"annotations": {"k": "v"}}})),
@@ -226,16 +244,26 @@ impl Kind<'_> {
             raw("[]"),
             raw("null"),
             raw("{}"),
-            raw(&format!("{{\"kind\":\"{kind}\",\"apiVersion\":\"{version}\"}}")),
+            raw(&format!(
+                "{{\"kind\":\"{kind}\",\"apiVersion\":\"{version}\"}}"
+            )),
             raw(&twice),
             CaseStep::new("POST", format!("{}?dryRun=Some", self.path())).body(self.object()),
-            CaseStep::new("POST", format!("{}?fieldValidation=Some", self.path())).body(self.object()),
-            CaseStep::new("POST", format!("{}?fieldManager={}", self.path(), "a".repeat(129)))
+            CaseStep::new("POST", format!("{}?fieldValidation=Some", self.path()))
                 .body(self.object()),
+            CaseStep::new(
+                "POST",
+                format!("{}?fieldManager={}", self.path(), "a".repeat(129)),
+            )
+            .body(self.object()),
             CaseStep::new("POST", self.one()).body(self.object()),
             CaseStep::new("PUT", self.path()).body(self.object()),
-            CaseStep::new("PATCH", self.path()).media("merge").body(json!({})),
-            CaseStep::new("POST", self.path()).media("text/plain").body(self.object()),
+            CaseStep::new("PATCH", self.path())
+                .media("merge")
+                .body(json!({})),
+            CaseStep::new("POST", self.path())
+                .media("text/plain")
+                .body(self.object()),
         ]
     }
 
@@ -253,19 +281,25 @@ impl Kind<'_> {
             self.post().keep("made"),
             put(kept(json!({"metadata": {"name": "another"}}))),
             put(kept(json!({"metadata": {"namespace": "another"}}))),
-            put(kept(json!({"metadata": {"uid": "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee"}}))),
+            put(kept(
+                json!({"metadata": {"uid": "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee"}}),
+            )),
             put(kept(json!({"metadata": {"resourceVersion": "x"}}))),
             put(kept(json!({"metadata": {"resourceVersion": "1"}}))),
             put(kept(json!({"kind": "Other"}))),
             put(json!("")),
             put(json!({"$kept": "made"})),
-            put(kept(json!({"metadata": {"generation": 50, "creationTimestamp": "2020-01-01T00:00:00Z",
-                "deletionTimestamp": "2020-01-01T00:00:00Z"}}))),
+            put(kept(
+                json!({"metadata": {"generation": 50, "creationTimestamp": "2020-01-01T00:00:00Z",
+                "deletionTimestamp": "2020-01-01T00:00:00Z"}}),
+            )),
             CaseStep::new("PUT", format!("{}?dryRun=All", self.one()))
                 .body(kept(json!({"metadata": {"labels": {"x": "y"}}})))
                 .managed(),
             put(self.with(&json!({"metadata": {"labels": {"without": "version"}}}))),
-            put(json!({"$kept": "made", "metadata": {"resourceVersion": "0", "labels": {"zero": "0"}}})),
+            put(
+                json!({"$kept": "made", "metadata": {"resourceVersion": "0", "labels": {"zero": "0"}}}),
+            ),
             CaseStep::new("PUT", self.one())
                 .body(kept(json!({"metadata": {"labels": {"x": "y"}}})))
                 .keep("made"),
@@ -278,24 +312,41 @@ impl Kind<'_> {
     }
 
     fn patch(&self) -> Vec<CaseStep> {
-        let patch = |media: &str, body: Value| {
-            CaseStep::new("PATCH", self.one()).media(media).body(body)
-        };
+        let patch =
+            |media: &str, body: Value| CaseStep::new("PATCH", self.one()).media(media).body(body);
         vec![
             patch("merge", json!({"metadata": {"labels": {"a": "b"}}})),
             self.post().save("uid", "metadata.uid"),
             patch("merge", json!({"metadata": {"labels": {"a": "b"}}})).managed(),
-            patch("strategic", json!({"metadata": {"labels": {"c": "d"}, "finalizers": ["example.com/f"]}})),
-            patch("strategic", json!({"metadata": {"$deleteFromPrimitiveList/finalizers": ["example.com/f"]}})),
-            patch("json-patch", json!([{"op": "add", "path": "/metadata/labels/e", "value": "f"}])),
-            patch("json-patch", json!([{"op": "test", "path": "/metadata/labels/e", "value": "g"}])),
-            patch("json-patch", json!([{"op": "remove", "path": "/metadata/labels/none"}])),
+            patch(
+                "strategic",
+                json!({"metadata": {"labels": {"c": "d"}, "finalizers": ["example.com/f"]}}),
+            ),
+            patch(
+                "strategic",
+                json!({"metadata": {"$deleteFromPrimitiveList/finalizers": ["example.com/f"]}}),
+            ),
+            patch(
+                "json-patch",
+                json!([{"op": "add", "path": "/metadata/labels/e", "value": "f"}]),
+            ),
+            patch(
+                "json-patch",
+                json!([{"op": "test", "path": "/metadata/labels/e", "value": "g"}]),
+            ),
+            patch(
+                "json-patch",
+                json!([{"op": "remove", "path": "/metadata/labels/none"}]),
+            ),
             patch("json-patch", json!([{"op": "unknown", "path": "/x"}])),
             patch("json-patch", json!({"op": "add"})),
             patch("merge", json!([])),
             patch("strategic", json!("{")),
             patch("text/plain", json!({})),
-            patch("merge", json!({"metadata": {"uid": "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee"}})),
+            patch(
+                "merge",
+                json!({"metadata": {"uid": "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee"}}),
+            ),
             patch("merge", json!({"metadata": {"resourceVersion": "1"}})),
             patch("merge", json!({"metadata": {"name": "another"}})),
             patch("merge", json!({"kind": "Other"})),
@@ -313,7 +364,12 @@ impl Kind<'_> {
         let dry = format!("{}?dryRun=All", self.one());
         let mut steps = vec![self.post().keep("made")];
         for media in ["merge", "strategic"] {
-            steps.push(CaseStep::new("PATCH", dry.clone()).media(media).body(self.change()).managed());
+            steps.push(
+                CaseStep::new("PATCH", dry.clone())
+                    .media(media)
+                    .body(self.change())
+                    .managed(),
+            );
         }
         // As JSON patches: every first field of spec removed, one by one.
         let spec = self.sample.object.as_object().cloned().unwrap_or_default();
@@ -344,7 +400,8 @@ impl Kind<'_> {
         };
         let mut steps = vec![
             CaseStep::new("DELETE", self.one()),
-            CaseStep::new("POST", self.path()).body(self.with(&json!({"metadata": {"finalizers": ["example.com/f"]}}))),
+            CaseStep::new("POST", self.path())
+                .body(self.with(&json!({"metadata": {"finalizers": ["example.com/f"]}}))),
             delete(options(json!({"dryRun": ["All"]}))),
             CaseStep::new("DELETE", format!("{}?dryRun=All", self.one())),
             dry(json!({"dryRun": ["x"]})),
@@ -361,12 +418,21 @@ impl Kind<'_> {
             return steps;
         }
         steps.extend([
-            CaseStep::new("DELETE", format!("{}?propagationPolicy=Foreground", self.one())),
+            CaseStep::new(
+                "DELETE",
+                format!("{}?propagationPolicy=Foreground", self.one()),
+            ),
             CaseStep::new("GET", self.one()),
-            CaseStep::new("PATCH", self.one()).media("merge").body(json!({"metadata": {"labels": {"x": "y"}}})),
-            CaseStep::new("PATCH", self.one()).media("merge").body(json!({"metadata": {"finalizers": ["example.com/g"]}})),
+            CaseStep::new("PATCH", self.one())
+                .media("merge")
+                .body(json!({"metadata": {"labels": {"x": "y"}}})),
+            CaseStep::new("PATCH", self.one())
+                .media("merge")
+                .body(json!({"metadata": {"finalizers": ["example.com/g"]}})),
             CaseStep::new("DELETE", format!("{}?gracePeriodSeconds=0", self.one())),
-            CaseStep::new("PATCH", self.one()).media("merge").body(json!({"metadata": {"finalizers": null}})),
+            CaseStep::new("PATCH", self.one())
+                .media("merge")
+                .body(json!({"metadata": {"finalizers": null}})),
             CaseStep::new("GET", self.one()),
         ]);
         steps
@@ -379,7 +445,10 @@ impl Kind<'_> {
 
     fn delete_many(&self) -> Vec<CaseStep> {
         if self.sample.plural == "namespaces" {
-            return vec![CaseStep::new("DELETE", "/api/v1/namespaces?labelSelector=case%3Dnone")];
+            return vec![CaseStep::new(
+                "DELETE",
+                "/api/v1/namespaces?labelSelector=case%3Dnone",
+            )];
         }
         let chosen = format!("{}?labelSelector=case%3D${{ns}}", self.path());
         vec![
@@ -394,13 +463,19 @@ impl Kind<'_> {
 
     fn list(&self) -> Vec<CaseStep> {
         let list = |query: &str| {
-            CaseStep::new("GET", format!("{}?labelSelector=case%3D${{ns}}&{query}", self.path()))
+            CaseStep::new(
+                "GET",
+                format!("{}?labelSelector=case%3D${{ns}}&{query}", self.path()),
+            )
         };
         let field = |name: &str| list(&format!("fieldSelector={name}"));
         vec![
             self.labelled().save("rv", "metadata.resourceVersion"),
             list(""),
-            CaseStep::new("GET", format!("{}?labelSelector=case%3D${{ns}}", self.sample.everywhere())),
+            CaseStep::new(
+                "GET",
+                format!("{}?labelSelector=case%3D${{ns}}", self.sample.everywhere()),
+            ),
             list("limit=1"),
             list("resourceVersion=0"),
             list("resourceVersion=${rv}&resourceVersionMatch=NotOlderThan"),
@@ -420,7 +495,13 @@ impl Kind<'_> {
             field("a"),
             list("timeoutSeconds=x"),
             CaseStep::new("GET", format!("{}?labelSelector=a%20b", self.path())),
-            CaseStep::new("GET", format!("{}?labelSelector=case+in+(${{ns}}),x+notin+(y),!z", self.path())),
+            CaseStep::new(
+                "GET",
+                format!(
+                    "{}?labelSelector=case+in+(${{ns}}),x+notin+(y),!z",
+                    self.path()
+                ),
+            ),
             CaseStep::new("GET", format!("{}?resourceVersion=${{rv}}", self.one())),
             CaseStep::new("GET", format!("{}?resourceVersion=0", self.one())),
             CaseStep::new("GET", format!("{}?resourceVersion=x", self.one())),
@@ -430,20 +511,34 @@ impl Kind<'_> {
 
     fn watch(&self) -> Vec<CaseStep> {
         let watch = |query: &str| {
-            CaseStep::new("WATCH", format!(
-                "{}?watch=1&labelSelector=case%3D${{ns}}&timeoutSeconds=30&{query}", self.path()))
+            CaseStep::new(
+                "WATCH",
+                format!(
+                    "{}?watch=1&labelSelector=case%3D${{ns}}&timeoutSeconds=30&{query}",
+                    self.path()
+                ),
+            )
         };
         vec![
             self.labelled().save("rv", "metadata.resourceVersion"),
-            CaseStep::new("PATCH", self.one()).media("merge").body(json!({"metadata": {"annotations": {"a": "b"}}})),
-            CaseStep::new("PATCH", self.one()).media("merge").body(json!({"metadata": {"labels": {"case": "gone"}}})),
-            CaseStep::new("PATCH", self.one()).media("merge").body(json!({"metadata": {"labels": {"case": "${ns}"}}})),
+            CaseStep::new("PATCH", self.one())
+                .media("merge")
+                .body(json!({"metadata": {"annotations": {"a": "b"}}})),
+            CaseStep::new("PATCH", self.one())
+                .media("merge")
+                .body(json!({"metadata": {"labels": {"case": "gone"}}})),
+            CaseStep::new("PATCH", self.one())
+                .media("merge")
+                .body(json!({"metadata": {"labels": {"case": "${ns}"}}})),
             watch("resourceVersion=${rv}").events(3),
             watch(""),
             watch("resourceVersion=0"),
             watch("resourceVersion=x"),
             watch("sendInitialEvents=true"),
-            watch("sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true").events(2),
+            watch(
+                "sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true",
+            )
+            .events(2),
             watch("sendInitialEvents=true&resourceVersionMatch=Exact"),
             watch("resourceVersionMatch=NotOlderThan"),
             watch("resourceVersion=${rv}").accept("table").events(3),
@@ -455,7 +550,11 @@ impl Kind<'_> {
     fn media(&self) -> Vec<CaseStep> {
         let get = |accept: &str| CaseStep::new("GET", self.one()).accept(accept);
         let list = |accept: &str| {
-            CaseStep::new("GET", format!("{}?labelSelector=case%3D${{ns}}", self.path())).accept(accept)
+            CaseStep::new(
+                "GET",
+                format!("{}?labelSelector=case%3D${{ns}}", self.path()),
+            )
+            .accept(accept)
         };
         vec![
             self.labelled(),
@@ -472,12 +571,32 @@ impl Kind<'_> {
             list("table"),
             list("partial-list"),
             list("partial"),
-            CaseStep::new("GET", format!("{}?labelSelector=case%3D${{ns}}&includeObject=Object", self.path())).accept("table"),
-            CaseStep::new("GET", format!("{}?labelSelector=case%3D${{ns}}&includeObject=None", self.path())).accept("table"),
+            CaseStep::new(
+                "GET",
+                format!(
+                    "{}?labelSelector=case%3D${{ns}}&includeObject=Object",
+                    self.path()
+                ),
+            )
+            .accept("table"),
+            CaseStep::new(
+                "GET",
+                format!(
+                    "{}?labelSelector=case%3D${{ns}}&includeObject=None",
+                    self.path()
+                ),
+            )
+            .accept("table"),
             CaseStep::new("GET", format!("{}?includeObject=Some", self.path())).accept("table"),
-            CaseStep::new("PUT", format!("{}?dryRun=All", self.one())).media("proto").body("$raw:proto".into()),
-            CaseStep::new("PUT", format!("{}?dryRun=All", self.one())).media("proto").body("text".into()),
-            CaseStep::new("PATCH", self.one()).media("proto").body("$raw:proto".into()),
+            CaseStep::new("PUT", format!("{}?dryRun=All", self.one()))
+                .media("proto")
+                .body("$raw:proto".into()),
+            CaseStep::new("PUT", format!("{}?dryRun=All", self.one()))
+                .media("proto")
+                .body("text".into()),
+            CaseStep::new("PATCH", self.one())
+                .media("proto")
+                .body("$raw:proto".into()),
             CaseStep::new("DELETE", format!("{}?dryRun=All", self.one())).accept("yaml"),
         ]
     }
@@ -491,22 +610,28 @@ impl Kind<'_> {
         } else {
             self.sample.status.clone()
         };
-        let patch = |media: &str, body: Value| CaseStep::new("PATCH", path.clone()).media(media).body(body);
+        let patch =
+            |media: &str, body: Value| CaseStep::new("PATCH", path.clone()).media(media).body(body);
         vec![
             CaseStep::new("GET", path.clone()),
             self.post().save("rv", "metadata.resourceVersion"),
             CaseStep::new("GET", path.clone()).keep("sub"),
             patch("merge", change.clone()).managed(),
             patch("strategic", change.clone()),
-            patch("merge", json!({"metadata": {"labels": {"a": "b"}, "annotations": {"a": "b"},
+            patch(
+                "merge",
+                json!({"metadata": {"labels": {"a": "b"}, "annotations": {"a": "b"},
                 "finalizers": ["example.com/f"], "ownerReferences": [{"apiVersion": "v1",
-                "kind": "ConfigMap", "name": "o", "uid": "aaaaaaaa-bbbb-cccc-dddd-ffffffffffff"}]}})),
+                "kind": "ConfigMap", "name": "o", "uid": "aaaaaaaa-bbbb-cccc-dddd-ffffffffffff"}]}}),
+            ),
             patch("merge", json!({"metadata": {"ownerReferences": null}})),
             patch("merge", self.change()),
             patch("merge", json!({"spec": {"replicas": -1}})),
             CaseStep::new("PUT", path.clone()).body(json!({"$kept": "sub"})),
             CaseStep::new("GET", path.clone()).keep("sub"),
-            CaseStep::new("PUT", path.clone()).body(json!({"$kept": "sub"})).managed(),
+            CaseStep::new("PUT", path.clone())
+                .body(json!({"$kept": "sub"}))
+                .managed(),
             patch("merge", json!({"metadata": {"resourceVersion": "1"}})),
             CaseStep::new("GET", path.clone()).accept("table"),
             CaseStep::new("DELETE", path.clone()),

@@ -161,7 +161,8 @@ impl Expected {
 fn allowed(written: &Value) -> Result<Allowed> {
     let field = |name: &str| {
         let text = written[name].as_str().filter(|text| !text.is_empty());
-        text.map(str::to_owned).with_context(|| format!("no {name}"))
+        text.map(str::to_owned)
+            .with_context(|| format!("no {name}"))
     };
     field("reason")?;
     Ok(Allowed {

@@ -42,10 +42,10 @@ fn walk(value: &mut Value, key: &str, known: &Literal<'_>, managed: bool) {
                 *text = masked;
             }
         }
-        Value::Number(number) => {
-            if CHOSEN.contains(&key) && !known.written.contains(&number.to_string()) {
-                *value = "<chosen>".into();
-            }
+        Value::Number(number)
+            if CHOSEN.contains(&key) && !known.written.contains(&number.to_string()) =>
+        {
+            *value = "<chosen>".into();
         }
         _ => {}
     }
@@ -70,14 +70,15 @@ fn string(text: &str, key: &str, known: &Literal<'_>) -> Option<String> {
     if key == "token" && text.len() > 100 {
         return Some("<token>".to_owned());
     }
-    if CHOSEN.contains(&key) && text.parse::<std::net::IpAddr>().is_ok() && !known.written.contains(text) {
+    let asked = || known.written.contains(&format!("\"{text}\""));
+    if CHOSEN.contains(&key) && text.parse::<std::net::IpAddr>().is_ok() && !asked() {
         return Some("<chosen>".to_owned());
     }
     if key == "cells" {
         if is_age(text) {
             return Some("<age>".to_owned());
         }
-        if text.starts_with("10.96.") && !known.written.contains(text) {
+        if text.parse::<std::net::IpAddr>().is_ok() && !known.written.contains(text) {
             return Some("<chosen>".to_owned());
         }
     }
@@ -100,7 +101,10 @@ fn string(text: &str, key: &str, known: &Literal<'_>) -> Option<String> {
 
 /// Revisions that refusals of preconditions tell.
 fn revisions(mut text: String) -> String {
-    for before in ["ResourceVersion in record (", "ResourceVersion in object meta: "] {
+    for before in [
+        "ResourceVersion in record (",
+        "ResourceVersion in object meta: ",
+    ] {
         if let Some(start) = text.find(before).map(|at| at + before.len()) {
             let digits = text[start..].bytes().take_while(u8::is_ascii_digit).count();
             text.replace_range(start..start + digits, "<resourceVersion>");
@@ -151,10 +155,13 @@ const MICRO_TIME: &str = "0000-00-00T00:00:00.000000Z";
 
 fn matches(bytes: &[u8], pattern: &str) -> Option<usize> {
     let fits = bytes.len() >= pattern.len()
-        && pattern.bytes().zip(bytes).all(|(wanted, byte)| match wanted {
-            b'h' => byte.is_ascii_hexdigit(),
-            b'0' => byte.is_ascii_digit(),
-            literal => literal == *byte,
-        });
+        && pattern
+            .bytes()
+            .zip(bytes)
+            .all(|(wanted, byte)| match wanted {
+                b'h' => byte.is_ascii_hexdigit(),
+                b'0' => byte.is_ascii_digit(),
+                literal => literal == *byte,
+            });
     fits.then_some(pattern.len())
 }

@@ -27,7 +27,7 @@ use crate::apiserver::ApiServer;
 use crate::cluster::{self, Cluster, Options};
 pub use case::Case;
 pub use known::{Expected, Verdict, matches};
-pub use runner::{Found, Report, Servers, GroupTally};
+pub use runner::{Found, GroupTally, Report, Servers};
 use samples::Samples;
 
 const COMMAND: &str = "cargo run --release -p mizzen-tests --bin api_diff --";
@@ -63,10 +63,17 @@ pub async fn run(settings: &Settings) -> Result<Outcome> {
     let reference = Cluster::start(Options::new(cluster::reference()?).members(1)).await?;
     let store = Cluster::start(Options::new(cluster::mizzen()?).members(1)).await?;
     let ours = ApiServer::start(&store.endpoints())?;
-    let endpoint = reference.endpoints().into_iter().next().context("an endpoint")?;
+    let endpoint = reference
+        .endpoints()
+        .into_iter()
+        .next()
+        .context("an endpoint")?;
     let upstream = upstream::Upstream::start(&endpoint).await?;
     let mut cases = written()?;
-    cases.extend(generate::cases(&runner::served(&upstream).await?, &samples)?);
+    cases.extend(generate::cases(
+        &runner::served(&upstream).await?,
+        &samples,
+    )?);
     for sample in samples.all() {
         let document = runner::openapi(&upstream, &sample.api_version()).await?;
         cases.extend(fields::cases(sample, &document)?);
@@ -81,6 +88,7 @@ pub async fn run(settings: &Settings) -> Result<Outcome> {
     anyhow::ensure!(!ran.is_empty(), "no such case");
     anyhow::ensure!(ran.len() == cases.len(), "two cases of one name");
     let servers = Servers { upstream, ours };
+    runner::warm(&servers, &samples).await?;
     let report = runner::run(&servers, cases, &samples, settings.print).await?;
     let verdict = known.judge(&report.findings, &ran);
     Ok(Outcome {
@@ -99,7 +107,10 @@ fn written() -> Result<Vec<Case>> {
     files.sort_by_key(std::fs::DirEntry::file_name);
     for file in files {
         let path = file.path();
-        let group = path.file_stem().and_then(|name| name.to_str()).context("a name")?;
+        let group = path
+            .file_stem()
+            .and_then(|name| name.to_str())
+            .context("a name")?;
         let text = std::fs::read_to_string(&path)?;
         cases.extend(case::read(group, &text).with_context(|| path.display().to_string())?);
     }
@@ -140,9 +151,16 @@ impl std::fmt::Display for Outcome {
             writeln!(out, "when what is listed was mended: {COMMAND} --bless")?;
         }
         for pattern in self.verdict.unused.iter().filter(|_| !self.partial) {
-            writeln!(out, "UNUSED {pattern}: take it off tests/api_cases/allowed.yaml")?;
+            writeln!(
+                out,
+                "UNUSED {pattern}: take it off tests/api_cases/allowed.yaml"
+            )?;
         }
-        writeln!(out, "{:<14}{:>7}{:>7}{:>11}{:>13}{:>13}", "group", "cases", "steps", "differing", "differences", "not reached")?;
+        writeln!(
+            out,
+            "{:<14}{:>7}{:>7}{:>11}{:>13}{:>13}",
+            "group", "cases", "steps", "differing", "differences", "not reached"
+        )?;
         let mut all = GroupTally::default();
         for (group, tally) in &self.report.groups {
             row(out, group, tally)?;

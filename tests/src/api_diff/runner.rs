@@ -48,7 +48,11 @@ impl std::fmt::Display for Found {
             upstream,
             ours,
         } = &self.difference;
-        write!(out, "{} [{}]: {path}: upstream {upstream}, ours {ours}", self.step, self.request)
+        write!(
+            out,
+            "{} [{}]: {path}: upstream {upstream}, ours {ours}",
+            self.step, self.request
+        )
     }
 }
 
@@ -82,7 +86,12 @@ struct Ran {
 ///
 /// # Errors
 /// A server cannot be reached, or a case is not written as it should be.
-pub async fn run(servers: &Servers, cases: Vec<Case>, samples: &Samples, print: bool) -> Result<Report> {
+pub async fn run(
+    servers: &Servers,
+    cases: Vec<Case>,
+    samples: &Samples,
+    print: bool,
+) -> Result<Report> {
     let at_once = if print { 1 } else { AT_ONCE };
     let mut ran: Vec<Ran> = stream::iter(cases)
         .map(|case| async move {
@@ -110,6 +119,23 @@ pub async fn run(servers: &Servers, cases: Vec<Case>, samples: &Samples, print: 
     Ok(report)
 }
 
+/// Lists every kind once on both, so that what a server keeps of a kind begins
+/// before the first case.
+///
+/// # Errors
+/// A server does not answer.
+pub async fn warm(servers: &Servers, samples: &Samples) -> Result<()> {
+    let ours = Https::connect(&servers.ours).await?;
+    for https in [servers.upstream.connect().await?, ours] {
+        let mut party = Party::new(https, TOKEN, "default", false);
+        for sample in samples.all() {
+            let path = format!("{}?resourceVersion=0", sample.everywhere());
+            party.run(&CaseStep::new("GET", path), samples).await?;
+        }
+    }
+    Ok(())
+}
+
 async fn one(servers: &Servers, case: Case, samples: &Samples, print: bool) -> Result<Ran> {
     let namespace = case.namespace();
     let mut upstream = Party::new(servers.upstream.connect().await?, TOKEN, &namespace, print);
@@ -119,7 +145,12 @@ async fn one(servers: &Servers, case: Case, samples: &Samples, print: bool) -> R
         .body(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "${ns}"}}));
     for side in [&mut upstream, &mut ours] {
         let answered = side.run(&made, samples).await?;
-        anyhow::ensure!(answered.code == 201, "the namespace: {} {}", answered.code, answered.body);
+        anyhow::ensure!(
+            answered.code == 201,
+            "the namespace: {} {}",
+            answered.code,
+            answered.body
+        );
     }
     let mut findings = Vec::new();
     let mut reached = 0;
@@ -184,7 +215,11 @@ async fn document(upstream: &Upstream, path: &str) -> Result<Value> {
 /// # Errors
 /// Upstream does not answer.
 pub async fn openapi(upstream: &Upstream, api_version: &str) -> Result<Value> {
-    let root = if api_version.contains('/') { "apis" } else { "api" };
+    let root = if api_version.contains('/') {
+        "apis"
+    } else {
+        "api"
+    };
     document(upstream, &format!("/openapi/v3/{root}/{api_version}")).await
 }
 

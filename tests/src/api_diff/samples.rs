@@ -68,8 +68,7 @@ impl Samples {
     /// # Errors
     /// The file is not written as it should be.
     pub fn read() -> Result<Self> {
-        let Value::Object(kinds) = yaml::parse(TEXT)?
-        else {
+        let Value::Object(kinds) = yaml::parse(TEXT)? else {
             bail!("kinds.yaml: no mapping");
         };
         let kinds = kinds

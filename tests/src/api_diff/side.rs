@@ -11,7 +11,7 @@ use hyper::body::Incoming;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use super::case::{Action, Compared, CaseStep};
+use super::case::{Action, CaseStep, Compared};
 use super::compare::{Answered, HEADERS};
 use super::mask::{self, Literal};
 use super::samples::Samples;
@@ -43,7 +43,9 @@ struct Stream {
 impl Party {
     pub fn new(https: Https, token: &'static str, namespace: &str, print: bool) -> Self {
         let mut variables = Variables::default();
-        variables.saved.insert("ns".to_owned(), namespace.to_owned());
+        variables
+            .saved
+            .insert("ns".to_owned(), namespace.to_owned());
         // Names of IPAddress objects: one for each case.
         let [_, _, first, second] = super::case::checksum(namespace).to_be_bytes();
         variables
@@ -70,7 +72,11 @@ impl Party {
             _ => {
                 let (path, headers, body) = self.request(step, samples)?;
                 if self.print {
-                    println!("  {} {path} {}", step.method, String::from_utf8_lossy(&body));
+                    println!(
+                        "  {} {path} {}",
+                        step.method,
+                        String::from_utf8_lossy(&body)
+                    );
                 }
                 self.send(step, &path, &headers, body).await?
             }
@@ -91,12 +97,22 @@ impl Party {
         Ok(answered)
     }
 
-    fn request(&mut self, step: &CaseStep, samples: &Samples) -> Result<(String, HeaderMap, Bytes)> {
+    fn request(
+        &mut self,
+        step: &CaseStep,
+        samples: &Samples,
+    ) -> Result<(String, HeaderMap, Bytes)> {
         let path = self.variables.fill(&samples.expand(&step.path)?);
         let body = match &step.body {
             Value::Null => Bytes::new(),
             Value::String(text) => match text.strip_prefix("$raw:") {
-                Some(name) => self.variables.raw.get(name).cloned().unwrap_or_default().into(),
+                Some(name) => self
+                    .variables
+                    .raw
+                    .get(name)
+                    .cloned()
+                    .unwrap_or_default()
+                    .into(),
                 None => self.variables.fill(text).into(),
             },
             written => match self.variables.body(written, samples)? {
@@ -141,15 +157,25 @@ impl Party {
                 Err(_) => return self.broken("no answer").await,
             };
             if let Some(name) = &step.keep {
-                self.variables.raw.insert(name.clone(), answer.body.to_vec());
+                self.variables
+                    .raw
+                    .insert(name.clone(), answer.body.to_vec());
             }
             if self.print {
-                println!("    {} {:?}", answer.code, String::from_utf8_lossy(&answer.body));
+                println!(
+                    "    {} {:?}",
+                    answer.code,
+                    String::from_utf8_lossy(&answer.body)
+                );
             }
             return Ok(Answered {
                 code: answer.code.as_u16(),
                 headers: compared(&answer.headers),
-                body: decoded(&answer.headers, &answer.body, step.compared == Compared::Managed),
+                body: decoded(
+                    &answer.headers,
+                    &answer.body,
+                    step.compared == Compared::Managed,
+                ),
             });
         }
         let answer = match timeout(ANSWER, self.https.open(method, path, headers, body)).await {

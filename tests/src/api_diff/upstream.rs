@@ -75,11 +75,19 @@ impl Upstream {
     /// # Errors
     /// It is not built, ends, or is not ready in time.
     pub async fn start(endpoint: &str) -> Result<Self> {
-        let port = cluster::free_ports(1)?.into_iter().next().context("a port")?;
-        let directory = tempfile::Builder::new().prefix("kube-apiserver-").tempdir()?;
+        let port = cluster::free_ports(1)?
+            .into_iter()
+            .next()
+            .context("a port")?;
+        let directory = tempfile::Builder::new()
+            .prefix("kube-apiserver-")
+            .tempdir()?;
         let file = |name: &str| directory.path().join(name).display().to_string();
         let token = TOKEN.trim_start_matches("Bearer ");
-        std::fs::write(file("tokens"), format!("{token},admin,admin,\"system:masters\"\n"))?;
+        std::fs::write(
+            file("tokens"),
+            format!("{token},admin,admin,\"system:masters\"\n"),
+        )?;
         let log = File::create(directory.path().join("log"))?;
         let key = rcgen::KeyPair::generate()?;
         std::fs::write(file("sa.key"), key.serialize_pem())?;
@@ -91,7 +99,10 @@ impl Upstream {
             .arg(format!("--cert-dir={}", file("pki")))
             .arg(format!("--token-auth-file={}", file("tokens")))
             .arg("--service-account-issuer=https://kubernetes.default.svc.cluster.local")
-            .arg(format!("--service-account-signing-key-file={}", file("sa.key")))
+            .arg(format!(
+                "--service-account-signing-key-file={}",
+                file("sa.key")
+            ))
             .arg(format!("--service-account-key-file={}", file("sa.pub")))
             .args([
                 "--authorization-mode=AlwaysAllow",
