@@ -6,7 +6,7 @@
 //! - `body`: a mapping is sent as JSON, a string as it is. In it
 //!   `$sample: KIND` stands for the least object of a kind, `$kept: NAME` for
 //!   what an earlier step kept, both with the other keys merged over it, and
-//!   `{$repeat: [TEXT, TIMES]}` for a long string.
+//!   `{$repeat: [TEXT, TIMES, BEFORE, AFTER]}` for a long string.
 //! - `as`, `accept`: media types, or short names of them; `headers`: more.
 //! - `keep: NAME`: the answer is kept whole; `save: {NAME: PATH}`: a part of it.
 //! - `compare`: `code`, or a list of paths; the whole answer without it.

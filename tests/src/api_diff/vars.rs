@@ -63,7 +63,8 @@ impl Variables {
         if let Some(repeat) = fields.get("$repeat") {
             let text = repeat[0].as_str().context("$repeat: a text")?;
             let times = usize::try_from(repeat[1].as_u64().context("$repeat: how often")?)?;
-            return Ok(text.repeat(times).into());
+            let around = |at: usize| repeat[at].as_str().unwrap_or_default();
+            return Ok(format!("{}{}{}", around(2), text.repeat(times), around(3)).into());
         }
         let mut base = Value::Object(Map::new());
         let mut rest = Map::new();
