@@ -3,9 +3,6 @@
 
 use std::time::Duration;
 
-/// Largest request a client may send, bytes (etcd's --max-request-bytes).
-pub const REQUEST_BYTES: usize = 3 * 512 * 1024;
-
 /// What gRPC framing may add to the largest request, bytes (etcd's value).
 pub const GRPC_OVERHEAD_BYTES: usize = 512 * 1024;
 
@@ -61,15 +58,17 @@ pub const RAFT_READ_BYTES: usize = 2 * 1024 * 1024;
 /// RAFT_READ_BYTES.
 pub const APPEND_ENTRIES: u64 = 4_096;
 
+/// Largest entry of the log, bytes: its own bound.
+pub const LOG_ENTRY_BYTES: usize = 15 << 20;
+
 /// Largest message between peers, bytes: one read of the log, whose last entry may
 /// be the largest that the log holds. Not derived from --max-request-bytes, which
 /// may differ between members.
-pub const PEER_MESSAGE_BYTES: usize =
-    RAFT_READ_BYTES + crate::wal::MAX_ENTRY_BYTES + GRPC_OVERHEAD_BYTES;
+pub const PEER_MESSAGE_BYTES: usize = RAFT_READ_BYTES + LOG_ENTRY_BYTES + GRPC_OVERHEAD_BYTES;
 
 /// Largest --max-request-bytes, bytes: what the log holds in one entry, less what a
 /// proposal has around a request.
-pub const REQUEST_BYTES_MAX: usize = crate::wal::MAX_ENTRY_BYTES - 4096;
+pub const REQUEST_BYTES_MAX: usize = LOG_ENTRY_BYTES - 4096;
 
 /// A follower that leaves a replication message unanswered for this long, or
 /// up to twice that, is taken to hang. Far beyond what a busy disk takes.

@@ -19,6 +19,9 @@ use tokio::sync::oneshot;
 use super::types::{self, Entry, LogId, RaftLogId, RaftVote, TypeConfig};
 use crate::{limits, wal, workers::Workers};
 
+/// What clients and peers may send is derived from what the log can hold.
+const _: () = assert!(limits::LOG_ENTRY_BYTES == wal::MAX_ENTRY_BYTES);
+
 #[derive(Clone)]
 pub struct LogStore {
     wal: Arc<wal::Wal>,

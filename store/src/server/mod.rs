@@ -180,16 +180,14 @@ impl<E: Transfer> Server<E> {
             recovered,
         } = storage;
         let request_limit = Duration::from_secs(5) + 2 * config.group.election_timeout;
-        let memory = Memory::new(config.budget.replies, config.budget.reply);
-        let waiters = Arc::new(Waiters::new(
-            config.group.id,
-            rand::random(),
-            config.budget.proposals,
-            memory.clone(),
-        ));
+        let (memory, waiters) = waiting(config.group.id, config.budget);
         let primary = Arc::new(Primary::new());
-        let workers = config.group.workers;
-        let (heartbeat, election_timeout) = (config.group.heartbeat, config.group.election_timeout);
+        let GroupConfig {
+            workers,
+            heartbeat,
+            election_timeout,
+            ..
+        } = config.group;
         let Started {
             applier,
             published,
@@ -688,6 +686,13 @@ impl<E: Engine> Drop for Server<E> {
         self.owner.stop();
         self.watches.stop();
     }
+}
+
+/// The budget of replies, and those who wait for one.
+fn waiting(member: u64, budget: Budget) -> (Arc<Memory>, Arc<Waiters>) {
+    let memory = Memory::new(budget.replies, budget.reply);
+    let waiters = Waiters::new(member, rand::random(), budget.proposals, memory.clone());
+    (memory, Arc::new(waiters))
 }
 
 /// A refusal of a read, which changed nothing: who finds no room because of

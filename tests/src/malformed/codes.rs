@@ -17,7 +17,9 @@ pub fn refusals(what: &str) -> &'static [u16] {
         | "protobuf cut short"
         | "protobuf that is called JSON"
         | "protobuf without its magic" => &[400],
-        "a namespace that is not there" | "what is not there" => &[404],
+        "a namespace that is not there" => &[404],
+        // A PUT that may create looks at the name in its body first.
+        "what is not there" => &[400, 404],
         "a method that the path has not" => &[405],
         "a form that cannot be had" => &[406],
         "what is there already" => &[409],

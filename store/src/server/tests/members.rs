@@ -237,8 +237,12 @@ impl Birth {
                 BTreeMap::new()
             },
             limits: mizzen_core::Limits { max_txn_ops: 128 },
-            request_bytes: crate::limits::REQUEST_BYTES,
-            budget: crate::memory::budget(1 << 30),
+            request_bytes: crate::limits::REQUEST_BYTES_MAX,
+            budget: crate::server::Budget {
+                replies: 128 << 20,
+                reply: 64 << 20,
+                proposals: 64 << 20,
+            },
             strict_reconfig: true,
             quota: None,
             disk: Arc::new(|| {
