@@ -108,10 +108,8 @@ impl Registry {
                 "resourceVersion should not be set on objects to be created",
             ));
         }
-        if !target.name.is_empty() && object::meta_str(&value, "name") != target.name {
-            return Err(ApiError::bad_request(
-                "the name of the object does not match the name on the URL",
-            ));
+        if !target.name.is_empty() {
+            check_name(target, &value)?;
         }
         let mut namespace = self.namespace(target, options.dry_run).await?;
         let base = object::meta_str(&value, "generateName").to_owned();
@@ -167,6 +165,8 @@ impl Registry {
     ) -> Result<Object, ApiError> {
         let rules = target.resource.rules;
         expect_kind(&target.resource, &body)?;
+        // Whether there is such an object or not.
+        check_name(target, &body.value)?;
         let creates = rules.put.creates && target.sub.is_none();
         let change = Change::Replace(&body);
         match self.change(target, &change, options).await {

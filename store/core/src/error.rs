@@ -35,6 +35,9 @@ pub enum Error {
     LeaseExists,
     #[error("etcdserver: too large lease TTL")]
     LeaseTtlTooLarge,
+    /// Found before it is proposed; no member refuses it once it is in the log.
+    #[error("mizzen: the range holds more keys than can be deleted at once")]
+    DeletesTooMuch,
     /// There is no room for the reply. What etcd answers when a reply does not
     /// fit into a message, without the two numbers.
     #[error("grpc: trying to send message larger than max")]

@@ -178,9 +178,10 @@ fn read_previous<V: View + ?Sized>(
                 }));
             }
             current = main;
-            if let Some(prev) = &change.event.prev {
-                interest.previous(main, prev.len());
-            }
+            let Some(prev) = &change.event.prev else {
+                continue;
+            };
+            interest.previous(main, prev.len());
             if !interest.fits() {
                 return Ok(Some(End {
                     next: main,
@@ -417,5 +418,78 @@ mod tests {
             event.prev = None;
         }
         assert_eq!(page.revisions, expected);
+    }
+
+    /// Takes everything; of one revision so many bytes fit.
+    struct Fitting {
+        limit: usize,
+        revision: i64,
+        bytes: usize,
+    }
+
+    impl Fitting {
+        fn count(&mut self, revision: i64, bytes: usize) {
+            if self.revision != revision {
+                (self.revision, self.bytes) = (revision, 0);
+            }
+            self.bytes += bytes;
+        }
+    }
+
+    impl Interest for Fitting {
+        fn wants(&mut self, _: &[u8], revision: i64, bytes: usize) -> Wanted {
+            self.count(revision, bytes);
+            Wanted::WithPrevious
+        }
+
+        fn previous(&mut self, revision: i64, bytes: usize) {
+            self.count(revision, bytes);
+        }
+
+        fn fits(&self) -> bool {
+            self.bytes <= self.limit
+        }
+
+        fn full(&self) -> bool {
+            false
+        }
+    }
+
+    #[test]
+    fn a_page_ends_before_the_revision_that_does_not_fit() {
+        let large = || vec![7; 2_000].into();
+        let value = |key: &'static str, value| {
+            Command::Put(Put {
+                key: key.into(),
+                value,
+                ..Put::default()
+            })
+        };
+        let (state, overlay, told) = play(&[
+            Command::Put(put("a", "1")),
+            Command::Put(put("a", "2")),
+            Command::Put(put("b", "1")),
+            value("b", large()),
+            // Small, but what was before it is not.
+            Command::Put(put("b", "2")),
+        ]);
+        let page = |from| {
+            let mut interest = Fitting {
+                limit: 1_000,
+                revision: 0,
+                bytes: 0,
+            };
+            history(&state, &overlay, from, &mut interest)
+                .expect("rows can be read")
+                .expect("nothing was compacted")
+        };
+        for (from, large) in [(2, 5), (4, 5), (5, 5), (6, 6)] {
+            let page = page(from);
+            assert_eq!((page.next, page.too_large), (large, true), "from {from}");
+            let before = told
+                .iter()
+                .filter(|(revision, _)| (from..large).contains(revision));
+            assert_eq!(page.revisions, before.cloned().collect::<Vec<_>>());
+        }
     }
 }

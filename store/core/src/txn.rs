@@ -103,8 +103,8 @@ fn read<V: View + ?Sized>(
 /// and the rows of the keys it deletes.
 ///
 /// # Errors
-/// [`Error::ReplyTooLarge`] if `room` has no room for it, so that it need not be
-/// proposed. Other refusals, too, are those of this state.
+/// [`Error::ReplyTooLarge`] or [`Error::DeletesTooMuch`] if `room` has no room for
+/// it, so that it need not be proposed. Other refusals, too, are those of this state.
 pub fn rehearse<V: View + ?Sized>(
     state: &State,
     view: &V,
@@ -129,11 +129,12 @@ fn rehearse_chosen<V: View + ?Sized>(
         match operation {
             Operation::Range(request) => drop(range::run(state, reader.view, request, room)?),
             Operation::Put(put) if put.prev_kv => {
-                take(reader, Span::Key(&put.key), room, |live| live.len())?;
+                let span = Span::Key(&put.key);
+                take(reader, span, room, Error::ReplyTooLarge, |live| live.len())?;
             }
             Operation::DeleteRange(delete) => {
                 let span = Span::new(&delete.key, &delete.range_end);
-                take(reader, span, room, |live| {
+                take(reader, span, room, Error::DeletesTooMuch, |live| {
                     let prev = if delete.prev_kv { live.len() } else { 0 };
                     DELETED_KEY_BYTES + 2 * live.key.len() + prev
                 })?;
@@ -149,11 +150,12 @@ fn rehearse_chosen<V: View + ?Sized>(
     Ok(())
 }
 
-/// Takes room for every living key of a span.
+/// Takes room for every living key of a span, or refuses.
 fn take<V: View + ?Sized>(
     reader: &Reader<'_, V>,
     span: Span<'_>,
     room: &dyn Room,
+    refusal: Error,
     bytes: impl Fn(&Live<'_>) -> usize,
 ) -> Result<(), Stop> {
     let mut fits = true;
@@ -165,11 +167,7 @@ fn take<V: View + ?Sized>(
             ControlFlow::Break(())
         })
     })?;
-    if fits {
-        Ok(())
-    } else {
-        Err(Error::ReplyTooLarge.into())
-    }
+    if fits { Ok(()) } else { Err(refusal.into()) }
 }
 
 fn choose<'t, V: View + ?Sized>(

@@ -125,7 +125,7 @@ fn what_is_too_large_is_known_before_it_is_proposed() {
         })],
         ..Txn::default()
     };
-    assert_eq!(rehearsed(&deletion, 10_000), Err(Error::ReplyTooLarge));
+    assert_eq!(rehearsed(&deletion, 10_000), Err(Error::DeletesTooMuch));
     assert_eq!(rehearsed(&deletion, 100_000), Ok(()));
     let reads = Txn {
         success: vec![Operation::Range(everything())],

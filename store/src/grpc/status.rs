@@ -50,7 +50,9 @@ fn refusal_code(refusal: Refusal) -> Code {
         Refusal::Compacted | Refusal::FutureRevision | Refusal::LeaseTtlTooLarge => {
             Code::OutOfRange
         }
-        Refusal::NoSpace | Refusal::ReplyTooLarge => Code::ResourceExhausted,
+        Refusal::NoSpace | Refusal::ReplyTooLarge | Refusal::DeletesTooMuch => {
+            Code::ResourceExhausted
+        }
         Refusal::Corrupt => Code::DataLoss,
         Refusal::LeaseNotFound => Code::NotFound,
         Refusal::LeaseExists => Code::FailedPrecondition,

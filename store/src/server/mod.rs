@@ -477,11 +477,7 @@ impl<E: Engine> Server<E> {
     {
         let published = self.published.load_full();
         {
-            let brief = view::Brief::new(
-                published.rows.in_memory(),
-                limits::INLINE_ROWS,
-                limits::INLINE_BYTES,
-            );
+            let brief = brief(&published);
             // The view's bound is the reply's.
             match answer(&question, &published.state, &brief, &Unbounded) {
                 Err(ViewError::WouldBlock) => {}
@@ -514,26 +510,37 @@ impl<E: Engine> Server<E> {
         Q: Send + 'static,
         T: Send + 'static,
     {
-        // Whoever waits for a thread keeps a sight of all rows.
-        let Ok(place) = self.reads.clone().try_acquire_owned() else {
-            return Err(Error::TooManyRequests);
+        let read = move |published: &Published<E::Snapshot>, room: &Grant| {
+            answer(&question, &published.state, &published.rows, room)
         };
-        let room = self.memory.grant();
-        let read = move || {
-            let answer = answer(&question, &published.state, &published.rows, &room);
-            drop(place);
-            (answer, room)
-        };
-        let (answer, room) = self.workers.run(read).await.map_err(|_| Error::Stopped)?;
+        let (answer, room) = self.with_room(published, read).await?;
         match answer? {
             Err(refusal) => Err(refused(refusal, &room)),
             Ok(answer) => Ok(answer),
         }
     }
 
+    /// Reads on a thread that may wait for the disk, with room for what it reads.
+    async fn with_room<T: Send + 'static>(
+        &self,
+        published: Arc<Published<E::Snapshot>>,
+        read: impl FnOnce(&Published<E::Snapshot>, &Grant) -> T + Send + 'static,
+    ) -> Result<(T, Grant), Error> {
+        // Whoever waits for a thread keeps a sight of all rows.
+        let Ok(place) = self.reads.clone().try_acquire_owned() else {
+            return Err(Error::TooManyRequests);
+        };
+        let room = self.memory.grant();
+        let read = move || {
+            let found = read(&published, &room);
+            drop(place);
+            (found, room)
+        };
+        self.workers.run(read).await.map_err(|_| Error::Stopped)
+    }
+
     /// Proposes and waits for the outcome. Proposes again only what no member
-    /// appended.
-    /// `room`: what the answer was found to need; nothing if that is little.
+    /// appended. `room`: what the answer was found to need; nothing if that is little.
     async fn submit(&self, body: Body, room: Option<Grant>) -> Result<Reply, Error> {
         if self
             .group
@@ -603,30 +610,20 @@ impl<E: Engine> Server<E> {
             _ => return Ok(None),
         };
         let published = self.published.load_full();
-        let brief = view::Brief::new(
-            published.rows.in_memory(),
-            limits::INLINE_ROWS,
-            limits::INLINE_BYTES,
-        );
+        let brief = brief(&published);
         match mizzen_core::rehearse(&published.state, &brief, &txn, &Unbounded) {
             Err(ViewError::WouldBlock) => {}
             // A refusal is the state's at the time it is applied to.
             rehearsed => return rehearsed.map(|_| None).map_err(Error::from),
         }
-        let Ok(place) = self.reads.clone().try_acquire_owned() else {
-            return Err(Error::TooManyRequests);
+        drop(brief);
+        let read = move |published: &Published<E::Snapshot>, room: &Grant| {
+            mizzen_core::rehearse(&published.state, &published.rows, &txn, room)
         };
-        let room = self.memory.grant();
-        let read = move || {
-            let found = mizzen_core::rehearse(&published.state, &published.rows, &txn, &room);
-            drop(place);
-            (found, room)
-        };
-        let (found, room) = self.workers.run(read).await.map_err(|_| Error::Stopped)?;
+        let (found, room) = self.with_room(published, read).await?;
         match found? {
-            Err(mizzen_core::Error::ReplyTooLarge) => {
-                Err(refused(mizzen_core::Error::ReplyTooLarge, &room))
-            }
+            Err(refusal) if room.refused().is_some() => Err(refused(refusal, &room)),
+            // Any other refusal is for the state it is applied to.
             Ok(()) | Err(_) => Ok(Some(room)),
         }
     }
@@ -695,12 +692,21 @@ fn waiting(member: u64, budget: Budget) -> (Arc<Memory>, Arc<Waiters>) {
     (memory, Arc::new(waiters))
 }
 
-/// A refusal of a read, which changed nothing: who finds no room because of
-/// others may come again.
+/// The rows for a read on a thread that serves clients.
+fn brief<S: Snapshot>(published: &Published<S>) -> view::Brief<S> {
+    view::Brief::new(
+        published.rows.in_memory(),
+        limits::INLINE_ROWS,
+        limits::INLINE_BYTES,
+    )
+}
+
+/// A refusal before anything was changed: who finds no room because of others may
+/// come again.
 fn refused(refusal: mizzen_core::Error, room: &Grant) -> Error {
-    match (refusal, room.refused()) {
-        (mizzen_core::Error::ReplyTooLarge, Some(NoRoom::Busy)) => Error::TooManyRequests,
-        _ => Error::Refused(refusal),
+    match room.refused() {
+        Some(NoRoom::Busy) => Error::TooManyRequests,
+        Some(NoRoom::TooLarge) | None => Error::Refused(refusal),
     }
 }
 

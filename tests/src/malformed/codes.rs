@@ -17,15 +17,15 @@ pub fn refusals(what: &str) -> &'static [u16] {
         | "protobuf cut short"
         | "protobuf that is called JSON"
         | "protobuf without its magic" => &[400],
-        "a namespace that is not there" => &[404],
-        // A PUT that may create looks at the name in its body first.
-        "what is not there" => &[400, 404],
+        "a namespace that is not there" | "what is not there" => &[404],
+        "a name that is not the path's" => &[400],
         "a method that the path has not" => &[405],
         "a form that cannot be had" => &[406],
         "what is there already" => &[409],
         "a body that is too large" => &[413],
         "a body of an unknown type" | "a patch of an unknown type" => &[415],
-        "a path that names nothing" => &[404, 405, 415],
+        // 400: the name in the body of a PUT is another one.
+        "a path that names nothing" => &[400, 404, 405, 415],
         "a query that is malformed" => &[400, 422],
         "a subresource that is malformed" => &[400, 404, 405, 409, 422],
         "JSON with other bytes"

@@ -367,7 +367,7 @@ fn place(rng: &mut StdRng, object: &Object, number: u64) -> Case {
         }
         2 => {
             let path = format!("{}/nobody", object.collection);
-            Case::new("what is not there", Method::PUT, path).json(&fresh)
+            Case::new("a name that is not the path's", Method::PUT, path).json(&fresh)
         }
         _ => {
             let path = format!("{}/nobody", object.collection);
