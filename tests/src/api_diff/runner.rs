@@ -119,8 +119,8 @@ pub async fn run(
     Ok(report)
 }
 
-/// Lists every kind once on both, so that what a server keeps of a kind begins
-/// before the first case.
+/// Lists the kinds once on both whose history a server keeps only from the first
+/// request for it: those whose objects are kept for a time.
 ///
 /// # Errors
 /// A server does not answer.
@@ -128,7 +128,7 @@ pub async fn warm(servers: &Servers, samples: &Samples) -> Result<()> {
     let ours = Https::connect(&servers.ours).await?;
     for https in [servers.upstream.connect().await?, ours] {
         let mut party = Party::new(https, TOKEN, "default", false);
-        for sample in samples.all() {
+        for sample in samples.all().iter().filter(|one| one.plural == "events") {
             let path = format!("{}?resourceVersion=0", sample.everywhere());
             party.run(&CaseStep::new("GET", path), samples).await?;
         }
