@@ -1,6 +1,8 @@
 //! What clients of the etcd API and of the resource API get from clusters that
 //! are well.
 
+mod api_diff;
+mod compaction;
 mod concurrency;
 mod conformance;
 mod etcdctl;
