@@ -238,7 +238,7 @@ async fn serve(config: Config, descriptors: Descriptors, clients: &Handle) -> io
                 transport.clone(),
                 {
                     let front = front.clone();
-                    move |session: &tls::Session| front.of(session.common_name.clone())
+                    move |session: &tls::PeerCertificates| front.of(session.common_name.clone())
                 },
                 stopping.clone(),
             );

@@ -9,8 +9,6 @@ use mizzen_h2::Incoming;
 use prost::Message;
 use tonic::{Code, Status};
 
-use super::reply;
-
 /// Compression flag and length.
 pub const PREFIX: usize = 5;
 
@@ -114,7 +112,7 @@ impl Messages {
                 self.paid = self.held.len();
                 Ok(())
             }
-            false => Err(reply::too_many()),
+            false => Err(too_many()),
         }
     }
 }
@@ -135,4 +133,9 @@ fn announced(so_far: &[u8], limit: usize) -> Result<Option<usize>, Status> {
         return Err(Status::new(Code::ResourceExhausted, message));
     }
     Ok(Some(length))
+}
+
+/// As etcd refuses what is too much at once (ErrTooManyRequests).
+pub fn too_many() -> Status {
+    Status::resource_exhausted("etcdserver: too many requests")
 }

@@ -30,7 +30,7 @@ use tokio::{
 use super::not_found;
 use crate::{
     limits,
-    tls::{Bound, Connection, Door, Session, Socket},
+    tls::{Bound, Connection, Door, PeerCertificates, Socket},
     workers,
 };
 
@@ -105,7 +105,7 @@ pub fn transport(streams: u32, bytes: usize) -> mizzen_h2::Config {
 pub async fn serve_clients<S: Service>(
     listener: Listener,
     config: mizzen_h2::Config,
-    service: impl Fn(&Session) -> S + Clone + Send + 'static,
+    service: impl Fn(&PeerCertificates) -> S + Clone + Send + 'static,
     mut stop: watch::Receiver<bool>,
 ) {
     let mut connections = JoinSet::new();
@@ -135,7 +135,7 @@ pub async fn serve_clients<S: Service>(
 
 /// Serves a connection as long as its certificate is not revoked.
 async fn until_revoked<E>(
-    session: Session,
+    session: PeerCertificates,
     served: impl Future<Output = Result<(), E>>,
 ) -> Result<(), E> {
     tokio::select! {
@@ -346,7 +346,7 @@ mod tests {
         let serving = tokio::spawn(serve_clients(
             listener,
             transport(10, 1 << 20),
-            |_: &Session| Fragile,
+            |_: &PeerCertificates| Fragile,
             stopping,
         ));
         let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("a URL");

@@ -15,7 +15,10 @@ use mizzen_h2::Block;
 use tokio::sync::mpsc;
 use tonic::Status;
 
-use super::{frame::framed, watch::WatchBody};
+use super::{
+    frame::{framed, too_many},
+    watch::WatchBody,
+};
 
 /// The body of a response that is not whole from the beginning.
 pub enum Reply {
@@ -123,11 +126,6 @@ fn trailers_only(status: &Status) -> Block {
     let mut headers = headers();
     headers.extend(failure(status));
     Block::response(StatusCode::OK, &headers)
-}
-
-/// As etcd refuses what is too much at once (ErrTooManyRequests).
-pub fn too_many() -> Status {
-    Status::resource_exhausted("etcdserver: too many requests")
 }
 
 static NO_MEMORY: LazyLock<Block> = LazyLock::new(|| trailers_only(&too_many()));

@@ -51,12 +51,12 @@ fn many() -> Config {
     }
 }
 
-/// One after the other, each with what it is counted as.
-#[tokio::test]
-async fn every_flood_is_stopped_and_counted() {
-    type Flood = (&'static str, Vec<u8>, fn(u32) -> Vec<u8>, Excess);
+/// A name, what comes first, what comes again and again, and what it counts as.
+type Flood = (&'static str, Vec<u8>, fn(u32) -> Vec<u8>, Excess);
+
+fn floods() -> [Flood; 17] {
     let open = || frame(1, 4, 1, &block("/echo"));
-    let floods: [Flood; 17] = [
+    [
         (
             "settings",
             vec![],
@@ -149,8 +149,13 @@ async fn every_flood_is_stopped_and_counted() {
             |stream| frame(1, 5, stream, &[]),
             Excess::Resets,
         ),
-    ];
-    for (name, first, frames, excess) in floods {
+    ]
+}
+
+/// One after the other, each with what it is counted as.
+#[tokio::test]
+async fn every_flood_is_stopped_and_counted() {
+    for (name, first, frames, excess) in floods() {
         let config = many();
         let (code, counters) = flooded(config, first, frames).await;
         assert_eq!(code, CALM, "{name}");

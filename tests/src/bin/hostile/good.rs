@@ -33,7 +33,7 @@ impl Latencies {
     }
 }
 
-pub struct Load {
+pub struct GoodClients {
     pub endpoint: String,
     pub clients: usize,
     /// Requests per second of each client.
@@ -41,7 +41,7 @@ pub struct Load {
     pub until: Instant,
 }
 
-impl Load {
+impl GoodClients {
     pub fn run(&self) -> Result<Latencies> {
         let mut all = Latencies::default();
         thread::scope(|scope| {

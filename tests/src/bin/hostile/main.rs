@@ -19,7 +19,7 @@ use clap::Parser;
 
 use attack::Closes;
 use floods::{FLOODS, Flood};
-use good::{Latencies, Load};
+use good::{GoodClients, Latencies};
 
 /// Floods a server beside good clients.
 #[derive(Parser)]
@@ -82,7 +82,7 @@ fn wanted(names: &[String]) -> Result<Vec<&'static Flood>> {
 
 fn one(arguments: &Arguments, flood: &'static Flood) -> Result<()> {
     let length = Duration::from_secs(arguments.seconds);
-    let load = || Load {
+    let load = || GoodClients {
         endpoint: arguments.endpoint.clone(),
         clients: arguments.good,
         rate: arguments.rate,
