@@ -85,6 +85,17 @@ pub fn run(level: u32) -> ExitCode {
     }
 }
 
+/// As much memory as is good for speed, or less where there is little.
+fn row_options(share: memory::RowsShare, max_open_files: u16) -> EngineOptions {
+    let most = EngineOptions::default();
+    EngineOptions {
+        cache_bytes: most.cache_bytes.min(share.cache),
+        write_buffer_bytes: most.write_buffer_bytes.min(share.write_buffer),
+        max_open_files,
+        ..most
+    }
+}
+
 /// Raises the limit of open files as far as it may be, and shares it out.
 fn descriptors() -> Result<Descriptors, String> {
     let limit = mizzen_descriptors::raise()
@@ -152,10 +163,7 @@ async fn serve(config: Config, descriptors: Descriptors, clients: &Handle) -> io
         credentials: peer_tls,
     };
     let memory = memory::available();
-    let rows = EngineOptions {
-        max_open_files: descriptors.rows,
-        ..memory::rows(memory)
-    };
+    let rows = row_options(memory::rows(memory), descriptors.rows);
     let (identity, mut storage) = open(&config, &dial, &rows, fail.clone()).await?;
     if config.force_new_cluster && storage.recovered.last.is_some() {
         let urls = config.initial_advertise_peer_urls.clone();

@@ -4,8 +4,6 @@
 
 use std::{fs, path::Path};
 
-use mizzen_engine::EngineOptions;
-
 use crate::{limits, server::Budget};
 
 /// Bytes this process may use: the machine's memory, or less if a control group
@@ -29,16 +27,19 @@ pub fn budget(bytes: usize) -> Budget {
     }
 }
 
-/// What rows may take of it: the cache and, while flushes lag, several times the
-/// buffers of writes.
-pub fn rows(bytes: usize) -> EngineOptions {
-    let most = EngineOptions::default();
-    EngineOptions {
-        cache_bytes: most.cache_bytes.min(bytes / limits::CACHE_SHARE),
-        write_buffer_bytes: most
-            .write_buffer_bytes
-            .min(bytes / limits::WRITE_BUFFER_SHARE),
-        ..most
+/// What rows may take of it.
+#[derive(Clone, Copy, Debug)]
+pub struct RowsShare {
+    /// Bytes for the cache.
+    pub cache: usize,
+    /// Bytes for one buffer of writes; while flushes lag there are several.
+    pub write_buffer: usize,
+}
+
+pub fn rows(bytes: usize) -> RowsShare {
+    RowsShare {
+        cache: bytes / limits::CACHE_SHARE,
+        write_buffer: bytes / limits::WRITE_BUFFER_SHARE,
     }
 }
 
@@ -119,7 +120,7 @@ mod tests {
             assert!(reply <= transport / 2, "{bytes}");
             let rows = rows(bytes);
             // Up to four buffers of writes (EngineOptions).
-            let held = rows.cache_bytes + 4 * rows.write_buffer_bytes;
+            let held = rows.cache + 4 * rows.write_buffer;
             assert!(held <= bytes / 4, "{bytes}");
         }
         assert!(available() > 0);
