@@ -92,6 +92,9 @@ pub struct Budget {
     pub reply: usize,
     /// Proposals whose outcome is waited for.
     pub proposals: usize,
+    /// Requests on their way in, and replies on their way out. One client alone
+    /// may have half of it.
+    pub transport: usize,
 }
 
 /// A replica: its parts, and the calls that go to them.
