@@ -1,5 +1,6 @@
 //! The replicated store: see ARCHITECTURE.md for the map.
 
+pub mod auth;
 pub mod concurrency;
 pub mod config;
 pub mod descriptors;

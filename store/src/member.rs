@@ -21,6 +21,7 @@ use tokio::{
 };
 
 use crate::{
+    auth::{self, TokenOptions},
     config::{self, Config, InitialClusterState},
     descriptors::Descriptors,
     first_start,
@@ -202,6 +203,7 @@ async fn serve(config: Config, descriptors: Descriptors, clients: &Handle) -> io
         strict_reconfig: config.strict_reconfig_check,
         quota: config.quota_backend_bytes,
         disk: look_at_disk(&config),
+        auth: authentication(&config)?,
     };
     let peers = Peers::new(Box::new(dial), identity.cluster_id);
     let server = Server::start(server_config, storage, peers, fail).await?;
@@ -245,8 +247,10 @@ async fn serve(config: Config, descriptors: Descriptors, clients: &Handle) -> io
                 listener,
                 transport.clone(),
                 {
-                    let front = front.clone();
-                    move |session: &tls::PeerCertificates| front.of(session.common_name.clone())
+                    let (front, users) = (front.clone(), config.client_tls.client_cert_auth);
+                    move |session: &tls::PeerCertificates| {
+                        front.of(session.common_name.clone().filter(|_| users))
+                    }
                 },
                 stopping.clone(),
             );
@@ -301,6 +305,29 @@ async fn ready<E: Engine>(server: &Server<E>, config: &Config) -> io::Result<()>
     }
     server.voting().await;
     Ok(())
+}
+
+/// How clients are known, in etcd's words where it has a warning.
+fn authentication(config: &Config) -> io::Result<auth::AuthConfig> {
+    let tokens = TokenOptions::parse(&config.auth_token).map_err(io::Error::other)?;
+    let default = auth::AuthConfig::default();
+    let bcrypt_cost = auth::bcrypt_cost(config.bcrypt_cost).unwrap_or_else(|| {
+        tracing::warn!(
+            given_cost = config.bcrypt_cost,
+            default_cost = default.bcrypt_cost,
+            "use default bcrypt cost instead of the invalid given cost"
+        );
+        default.bcrypt_cost
+    });
+    Ok(auth::AuthConfig {
+        tokens,
+        // As in etcd, 0 is the default.
+        token_ttl: match config.auth_token_ttl.is_zero() {
+            true => default.token_ttl,
+            false => config.auth_token_ttl,
+        },
+        bcrypt_cost,
+    })
 }
 
 /// Looks at the disks of rows and log.

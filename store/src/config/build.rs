@@ -95,6 +95,9 @@ pub(super) fn config(settings: &Settings, mut notices: Vec<Notice>) -> Result<Co
         max_txn_ops: size(settings, "max-txn-ops")?,
         max_concurrent_streams: streams(settings),
         watch_progress_interval: progress_interval(settings),
+        auth_token: settings.text("auth-token").to_owned(),
+        auth_token_ttl: Duration::from_secs(settings.uint("auth-token-ttl")),
+        bcrypt_cost: settings.uint("bcrypt-cost"),
         log,
         notices,
     })

@@ -96,6 +96,11 @@ pub struct Config {
     /// Streams of one client connection.
     pub max_concurrent_streams: u32,
     pub watch_progress_interval: Duration,
+    /// The kind of tokens, in etcd's words.
+    pub auth_token: String,
+    pub auth_token_ttl: Duration,
+    /// As asked for, which may be none of bcrypt's.
+    pub bcrypt_cost: u64,
     pub log: LogConfig,
     /// To be logged once the log is open.
     pub notices: Vec<Notice>,

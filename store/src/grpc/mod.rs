@@ -6,12 +6,14 @@
 
 mod alarm;
 mod api;
+mod auth;
 mod cluster;
 mod concurrency;
 mod frame;
 mod lease;
 mod listen;
 mod reply;
+mod rights;
 mod status;
 mod translate;
 mod watch;
@@ -37,6 +39,7 @@ use tower::Service as _;
 pub use listen::{Listener, serve_clients, serve_peers, transport};
 
 use crate::{
+    auth::{CallCredentials, Secret},
     limits,
     server::{Caller, Server},
     workers,
@@ -44,6 +47,12 @@ use crate::{
 use api::Api;
 use frame::Messages;
 use reply::Reply;
+
+/// Anybody may ask whether the server serves.
+const HEALTH: &str = "/grpc.health.v1.Health/";
+
+/// What gateways from HTTP add to every call.
+const GATEWAY: &str = "grpcgateway-accept";
 
 /// Carries out a call that is answered by many messages. One that panics ends
 /// with an error, not as if that had been all.
@@ -113,11 +122,25 @@ impl<E: Engine> Front<E> {
 
     /// What a call's metadata and its connection say of the caller.
     fn caller(&self, headers: &HeaderMap) -> Caller {
+        let token = headers
+            .get("token")
+            .or_else(|| headers.get(header::AUTHORIZATION));
         Caller {
             require_leader: headers
                 .get("hasleader")
                 .is_some_and(|value| value == "true"),
-            common_name: self.common_name.clone(),
+            credentials: CallCredentials {
+                // What is no text is nobody's token.
+                token: token.map(|value| {
+                    let text = value.to_str().unwrap_or_default();
+                    Secret::new(text.strip_prefix("Bearer ").unwrap_or(text))
+                }),
+                // A gateway's certificate says nothing of whom it calls for.
+                certificate: match headers.contains_key(GATEWAY) {
+                    true => None,
+                    false => self.common_name.clone(),
+                },
+            },
         }
     }
 
@@ -142,6 +165,14 @@ impl<E: Engine> Front<E> {
         let caller = self.caller(request.headers());
         let path = request.uri().path();
         let requests = |request: Request<Incoming>| Messages::new(request.into_body(), limit);
+        if !path.starts_with(HEALTH) {
+            let Some(right) = rights::of(path) else {
+                return reply::refused(&unknown(path));
+            };
+            if let Err(refusal) = self.api.server.permit_call(&caller, right).await {
+                return reply::refused(&status::status(refusal));
+            }
+        }
         match path {
             "/etcdserverpb.KV/RangeStream" => reply::stream(match requests(request).only().await {
                 Ok(message) => self.api.range_stream(&caller, message).await,
@@ -160,7 +191,7 @@ impl<E: Engine> Front<E> {
                 let (requests, interval) = (requests(request), self.progress_interval);
                 reply::watch(self.api.watch(caller, requests, limit, interval))
             }
-            path if path.starts_with("/grpc.health.v1.Health/") => {
+            path if path.starts_with(HEALTH) => {
                 reply::infallible(self.health.call(request).await).map(Reply::Tonic)
             }
             path => reply::refused(&unknown(path)),
@@ -231,6 +262,7 @@ fn is_service(name: &str) -> bool {
             | "v3lockpb.Lock"
             | "v3electionpb.Election"
             | "etcdserverpb.Watch"
+            | "etcdserverpb.Auth"
             | "etcdserverpb.Cluster"
             | "etcdserverpb.Maintenance"
             | "grpc.health.v1.Health"

@@ -143,6 +143,7 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
         ("limits", &[][..]),
         ("version", &[]),
         ("url", &[]),
+        ("auth", &["limits", "workers"]),
         ("config", &["limits", "url", "version"]),
         ("descriptors", &["limits", "wal"]),
         // TLS between members is a way to dial them.
@@ -158,12 +159,13 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
         ("watch", &["workers"]),
         (
             "server",
-            &["lease", "limits", "raft", "wal", "watch", "workers"],
+            &["auth", "lease", "limits", "raft", "wal", "watch", "workers"],
         ),
         ("concurrency", &["limits", "server", "watch"]),
         (
             "grpc",
             &[
+                "auth",
                 "concurrency",
                 "limits",
                 "server",
@@ -178,6 +180,7 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
         (
             "member",
             &[
+                "auth",
                 "config",
                 "descriptors",
                 "first_start",

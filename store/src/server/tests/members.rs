@@ -252,6 +252,7 @@ impl Birth {
                     free: 1 << 40,
                 })
             }),
+            auth: crate::auth::AuthConfig::default(),
         }
     }
 }
