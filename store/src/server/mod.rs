@@ -567,7 +567,9 @@ impl<E: Engine> Server<E> {
         }
     }
 
-    /// Reads on a thread that may wait for the disk, with room for what it reads.
+    /// Reads on a thread that may wait for the disk, with room for what it reads
+    /// until the caller gives up: a client that takes its requests back must not
+    /// keep the threads busy with them.
     async fn with_room<T: Send + 'static>(
         &self,
         published: Arc<Published<E::Snapshot>>,
@@ -577,7 +579,7 @@ impl<E: Engine> Server<E> {
         let Ok(place) = self.reads.clone().try_acquire_owned() else {
             return Err(Error::TooManyRequests);
         };
-        let room = self.memory.grant();
+        let (room, _wanted) = self.memory.grant_while_wanted();
         let read = move || {
             let found = read(&published, &room);
             drop(place);
