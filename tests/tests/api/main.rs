@@ -3,6 +3,7 @@
 
 mod concurrency;
 mod conformance;
+mod etcd_suite;
 mod etcdctl;
 mod go_conformance;
 mod kubectl;
