@@ -17,24 +17,18 @@ use mizzen_tests::{
         random::{Chance, beginning},
     },
     cluster::{self, Cluster, Options},
+    setting,
 };
 
 /// Sequences, each in new clusters, and calls of one. `MIZZEN_AUTH_SEQUENCES`
 /// and `MIZZEN_SEED` change them.
-const SEQUENCES: u64 = 3;
+const SEQUENCES: u64 = 20;
 const CALLS: usize = 400;
-
-fn number(variable: &str, default: u64) -> Result<u64> {
-    match std::env::var(variable) {
-        Ok(text) => text.parse().context("a number"),
-        Err(_) => Ok(default),
-    }
-}
 
 #[tokio::test]
 async fn answers_are_those_of_etcd() -> Result<()> {
-    let first = number("MIZZEN_SEED", 1)?;
-    for seed in first..first + number("MIZZEN_AUTH_SEQUENCES", SEQUENCES)? {
+    let first = setting("MIZZEN_SEED", 1);
+    for seed in first..first + setting("MIZZEN_AUTH_SEQUENCES", SEQUENCES) {
         sequence(seed)
             .await
             .with_context(|| format!("again: MIZZEN_AUTH_SEQUENCES=1 MIZZEN_SEED={seed} cargo test --release -p mizzen-tests --test store auth"))?;
