@@ -21,6 +21,7 @@ use mizzen_core::{
         Auth, AuthChange, By, Name, PasswordHash, Permission, PermissionKind, Refusal, TokenDigest,
         TokenGrant, permit,
     },
+    limits,
 };
 use proptest::prelude::*;
 
@@ -525,4 +526,86 @@ fn nothing_secret_is_printed() {
         !printed.contains("secret") && !printed.contains("42"),
         "{printed}"
     );
+}
+
+/// The first refusal of a series of changes, and how many came before it.
+fn filled(
+    auth: &mut Auth,
+    change: impl Fn(usize) -> AuthChange,
+    most: usize,
+) -> (usize, Option<Refusal>) {
+    let rows = Rows::default();
+    for number in 0..most {
+        let mut overlay = Overlay::new(&rows);
+        if let Err(refusal) = auth.apply(&mut overlay, &By::Store, &change(number)) {
+            assert!(overlay.into_batch().ops.is_empty(), "{refusal} wrote rows");
+            return (number, Some(refusal));
+        }
+    }
+    (most, None)
+}
+
+#[test]
+fn users_and_roles_are_bounded() {
+    let named = |number: usize| Name::from(number.to_string());
+    let mut auth = Auth::default();
+    let add = |number| AuthChange::UserAdd {
+        name: named(number),
+        password: None,
+    };
+    let full = (limits::AUTH_USERS_MAX, Some(Refusal::TooManyUsers));
+    assert_eq!(filled(&mut auth, add, usize::MAX), full);
+    let add = |number| AuthChange::RoleAdd {
+        name: named(number),
+    };
+    let full = (limits::AUTH_ROLES_MAX, Some(Refusal::TooManyRoles));
+    assert_eq!(filled(&mut auth, add, usize::MAX), full);
+    let grant = |number| AuthChange::UserGrantRole {
+        user: named(0),
+        role: named(number),
+    };
+    let full = (limits::AUTH_ROLES_OF_USER_MAX, Some(Refusal::TooManyRoles));
+    assert_eq!(filled(&mut auth, grant, usize::MAX), full);
+    let end = |_| AuthChange::UserDelete { name: named(1) };
+    assert_eq!(filled(&mut auth, end, 1), (1, None), "there is a way back");
+    let long = Name::from("n".repeat(limits::AUTH_NAME_BYTES_MAX + 1));
+    let add = |_| AuthChange::UserAdd {
+        name: long.clone(),
+        password: None,
+    };
+    assert_eq!(filled(&mut auth, add, 1), (0, Some(Refusal::NameTooLong)));
+}
+
+#[test]
+fn permissions_are_bounded() {
+    let role = |auth: &mut Auth| {
+        let add = |_| AuthChange::RoleAdd { name: "r".into() };
+        assert_eq!(filled(auth, add, 1), (1, None));
+    };
+    let grant = |key: Vec<u8>| AuthChange::RoleGrantPermission {
+        role: "r".into(),
+        permission: Some(Permission {
+            kind: PermissionKind::READ,
+            key: key.into(),
+            range_end: Bytes::new(),
+        }),
+    };
+    let mut auth = Auth::default();
+    role(&mut auth);
+    let full = (
+        limits::AUTH_PERMISSIONS_OF_ROLE_MAX,
+        Some(Refusal::TooManyPermissions),
+    );
+    let short = |number: usize| grant(number.to_string().into_bytes());
+    assert_eq!(filled(&mut auth, short, usize::MAX), full);
+    let mut auth = Auth::default();
+    role(&mut auth);
+    let long = |number: usize| {
+        let mut key = vec![b'k'; 1 << 20];
+        key.extend(number.to_string().into_bytes());
+        grant(key)
+    };
+    let (granted, refusal) = filled(&mut auth, long, usize::MAX);
+    assert_eq!(refusal, Some(Refusal::TooLarge));
+    assert!(granted > 30 && granted < 64, "{granted} MiB are kept");
 }

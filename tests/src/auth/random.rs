@@ -95,7 +95,7 @@ impl Chance {
     }
 
     /// A caller and a call.
-    pub fn next(&mut self) -> (Option<&'static str>, Call) {
+    pub fn draw(&mut self) -> (Option<&'static str>, Call) {
         let user = match self.below(10) {
             0 => None,
             1 => Some("nobody"),
@@ -103,6 +103,12 @@ impl Chance {
             4..7 => Some("u"),
             _ => Some("v"),
         };
+        // Tokens end with passwords and users: who has none logs in again.
+        if self.below(10) == 0 {
+            let name = ["root", "u", "v"][self.below(3)];
+            let password = ["p", "q"][self.below(2)];
+            return (None, Call::Login(name.to_owned(), password.to_owned()));
+        }
         match self.below(3) {
             // Mostly root's: others are refused.
             0 if self.flip() => (Some("root"), self.change()),

@@ -17,24 +17,18 @@ use mizzen_tests::{
         random::{Chance, beginning},
     },
     cluster::{self, Cluster, Options},
+    setting,
 };
 
 /// Sequences, each in new clusters, and calls of one. `MIZZEN_AUTH_SEQUENCES`
 /// and `MIZZEN_SEED` change them.
-const SEQUENCES: u64 = 3;
+const SEQUENCES: u64 = 20;
 const CALLS: usize = 400;
-
-fn number(variable: &str, default: u64) -> Result<u64> {
-    match std::env::var(variable) {
-        Ok(text) => text.parse().context("a number"),
-        Err(_) => Ok(default),
-    }
-}
 
 #[tokio::test]
 async fn answers_are_those_of_etcd() -> Result<()> {
-    let first = number("MIZZEN_SEED", 1)?;
-    for seed in first..first + number("MIZZEN_AUTH_SEQUENCES", SEQUENCES)? {
+    let first = setting("MIZZEN_SEED", 1);
+    for seed in first..first + setting("MIZZEN_AUTH_SEQUENCES", SEQUENCES) {
         sequence(seed)
             .await
             .with_context(|| format!("again: MIZZEN_AUTH_SEQUENCES=1 MIZZEN_SEED={seed} cargo test --release -p mizzen-tests --test store auth"))?;
@@ -53,7 +47,7 @@ async fn sequence(seed: u64) -> Result<()> {
     let mut theirs = Asked::new(theirs.channel(0)?);
     let mut generator = Chance::new(seed);
     let begin = beginning().into_iter().map(|call| (None, call));
-    let then = std::iter::repeat_with(|| generator.next()).take(CALLS);
+    let then = std::iter::repeat_with(|| generator.draw()).take(CALLS);
     let (mut carried_out, mut refused) = (0, 0);
     for (number, (user, call)) in begin.chain(then).enumerate() {
         let answers = (

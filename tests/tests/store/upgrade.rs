@@ -31,8 +31,8 @@ async fn alarm(cluster: &Cluster, index: usize, action: AlarmAction) -> Result<u
 async fn add_role(cluster: &Cluster, index: usize) -> Result<(), Status> {
     let name = "r".to_owned();
     let channel = cluster.channel(index).expect("an address");
-    let added = AuthClient::new(channel).role_add(AuthRoleAddRequest { name });
-    added.await.map(drop)
+    let mut client = AuthClient::new(channel);
+    client.role_add(AuthRoleAddRequest { name }).await.map(drop)
 }
 
 fn is_not_capable(status: &Status) -> bool {

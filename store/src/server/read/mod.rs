@@ -206,7 +206,9 @@ impl<E: Engine> Reads<E> {
         }
     }
 
-    /// Reads on a thread that may wait for the disk, with room for what it reads.
+    /// Reads on a thread that may wait for the disk, with room for what it reads
+    /// until the caller gives up: a client that takes its requests back must not
+    /// keep the threads busy with them.
     pub async fn with_room<T: Send + 'static>(
         &self,
         published: Arc<Published<E::Snapshot>>,
@@ -216,7 +218,7 @@ impl<E: Engine> Reads<E> {
         let Ok(place) = self.places.clone().try_acquire_owned() else {
             return Err(Error::TooManyRequests);
         };
-        let room = self.memory.grant();
+        let (room, _wanted) = self.memory.grant_while_wanted();
         let read = move || {
             let found = read(&published, &room);
             drop(place);
