@@ -18,32 +18,32 @@ BIN := $(CARGO_TARGET_DIR)/release
 # Where tests note what this machine cannot run.
 export MIZZEN_SKIPPED := $(BIN)/skipped.txt
 
-.PHONY: run stop test test-long build packages tools reference kubectl lint
+.PHONY: run stop test test-long build packages tools reference h2spec kubectl lint
 
 ## Builds and starts three replicas on this machine, the resource API beside
 ## each, and says how to use them.
 run: build
-	@MIZZEN=$(BIN)/mizzen MIZZEN_APISERVER=$(BIN)/mizzen-apiserver store/run.sh start
+	@MIZZEN=$(BIN)/mizzen MIZZEN_CERTS=$(BIN)/mizzen-certs MIZZEN_APISERVER=$(BIN)/mizzen-apiserver store/run.sh start
 
 ## Stops what `make run` started; the data stays in run/.
 stop:
 	@store/run.sh stop
 
 build: packages
-	cargo build --release --locked -p mizzen-store -p mizzen-apiserver
+	cargo build --release --locked -p mizzen-store -p mizzen-certs -p mizzen-apiserver
 
 ## Everything that must hold before a change lands: what CI runs.
-test: packages tools reference kubectl lint build
+test: packages tools reference h2spec kubectl lint build
 	@tests/run.sh
 
 ## The same suites for hours: more seeds, more kills, longer runs.
-test-long: packages tools reference kubectl build
+test-long: packages tools reference h2spec kubectl build
 	@tests/run.sh long
 
 lint: packages tools
 	cargo fmt --all --check
 	cargo clippy --release --locked --workspace --all-targets -- -D warnings
-	cargo clippy --release --locked -p mizzen-store --features planted -- -D warnings
+	cargo clippy --release --locked --workspace --features mizzen-store/planted -- -D warnings
 	tests/deny.sh
 
 # What compiling RocksDB and the test clients takes from Debian.
@@ -63,8 +63,17 @@ $(REFERENCE)/server: tests/reference/go.mod
 	@if command -v go >/dev/null; then cd tests/reference && GOBIN=$(REFERENCE) go install tool && touch $(REFERENCE)/server; \
 	else echo "skipped: comparisons with etcd (no go on PATH)"; fi
 
+# What judges HTTP/2 servers. Needs Go.
+h2spec: $(REFERENCE)/h2spec
+
+$(REFERENCE)/h2spec: tests/h2spec/go.mod
+	@mkdir -p $(REFERENCE)
+	@if command -v go >/dev/null; then cd tests/h2spec && GOBIN=$(REFERENCE) go install tool && touch $(REFERENCE)/h2spec; \
+	else echo "skipped: h2spec (no go on PATH)"; fi
+
 # Upstream's kube-apiserver, which the resource API is compared with: a quarter of
-# an hour of compiling on two cores, once, behind whatever else compiles. Needs Go. Its other components are built by name:
+# an hour of compiling on two cores, once, behind whatever else compiles. Needs Go.
+# Its other components are built by name:
 # make ~/.cache/mizzen/reference/kube-scheduler
 UPSTREAM := kube-apiserver kube-controller-manager kube-scheduler kubemark
 VERSION := k8s.io/component-base/version

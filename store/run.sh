@@ -1,7 +1,7 @@
 #!/bin/bash
 # Three replicas on this machine, each with the resource API beside it: the
 # store on the client ports of etcd's Procfile.
-#   store/run.sh start   (MIZZEN, MIZZEN_APISERVER: the executables)
+#   store/run.sh start   (MIZZEN, MIZZEN_CERTS, MIZZEN_APISERVER: the executables)
 #   store/run.sh stop
 # A test names another folder and other ports: RUN, CLIENTS, PEERS, APIS.
 set -euo pipefail
@@ -10,7 +10,9 @@ RUN=${RUN:-run}
 read -ra CLIENTS <<<"${CLIENTS:-2379 22379 32379}"
 read -ra PEERS <<<"${PEERS:-12380 22380 32380}"
 read -ra APIS <<<"${APIS:-6443 16443 26443}"
-CLUSTER=infra1=http://127.0.0.1:${PEERS[0]},infra2=http://127.0.0.1:${PEERS[1]},infra3=http://127.0.0.1:${PEERS[2]}
+CLUSTER=infra1=https://127.0.0.1:${PEERS[0]},infra2=https://127.0.0.1:${PEERS[1]},infra3=https://127.0.0.1:${PEERS[2]}
+# Two authorities, so that no client's certificate opens a port of peers.
+CLIENT_PKI=$RUN/pki/etcd PEER_PKI=$RUN/pki/etcd-peer
 
 # A process that ended counts as gone before anybody has asked for its status.
 alive() {
@@ -47,14 +49,40 @@ runs() {
     echo "$1 runs already (pid $(cat "$RUN/$1.pid")); \`make stop\` stops it"
 }
 
+# Nothing that is there already is made again.
+make_certificates() {
+    "$MIZZEN_CERTS" "$CLIENT_PKI" authority
+    "$MIZZEN_CERTS" "$PEER_PKI" authority
+    for i in 1 2 3; do
+        for pki in "$CLIENT_PKI" "$PEER_PKI"; do
+            "$MIZZEN_CERTS" "$pki" sign "infra$i" --host=127.0.0.1 --host=localhost --host=::1
+        done
+    done
+    "$MIZZEN_CERTS" "$CLIENT_PKI" sign client --common-name=root
+    "$MIZZEN_CERTS" "$CLIENT_PKI" sign apiserver --common-name=mizzen-apiserver
+}
+
+# A start before there were certificates has left data whose members know each
+# other by http: they would not find each other.
+refuse_old() {
+    if [ -d "$RUN/infra1/member" ] && [ ! -d "$PEER_PKI" ]; then
+        echo "$RUN/ is of a version without TLS; move it away (or remove it) first" >&2
+        exit 1
+    fi
+}
+
 start_store() {
     for i in 1 2 3; do
         runs "infra$i" && continue
-        client=http://127.0.0.1:${CLIENTS[i - 1]} peer=http://127.0.0.1:${PEERS[i - 1]}
+        client=https://127.0.0.1:${CLIENTS[i - 1]} peer=https://127.0.0.1:${PEERS[i - 1]}
         "$MIZZEN" --name "infra$i" --data-dir "$RUN/infra$i" \
             --listen-client-urls "$client" --advertise-client-urls "$client" \
             --listen-peer-urls "$peer" --initial-advertise-peer-urls "$peer" \
             --initial-cluster "$CLUSTER" --initial-cluster-state new \
+            --cert-file "$CLIENT_PKI/infra$i.crt" --key-file "$CLIENT_PKI/infra$i.key" \
+            --client-cert-auth --trusted-ca-file "$CLIENT_PKI/ca.crt" \
+            --peer-cert-file "$PEER_PKI/infra$i.crt" --peer-key-file "$PEER_PKI/infra$i.key" \
+            --peer-client-cert-auth --peer-trusted-ca-file "$PEER_PKI/ca.crt" \
             </dev/null >>"$RUN/infra$i.log" 2>&1 &
         echo $! >"$RUN/infra$i.pid"
     done
@@ -72,9 +100,11 @@ start_apis() {
         runs "apiserver$i" && continue
         # Its own replica first.
         servers=()
-        for n in 0 1 2; do servers+=("http://127.0.0.1:${CLIENTS[(i - 1 + n) % 3]}"); done
+        for n in 0 1 2; do servers+=("https://127.0.0.1:${CLIENTS[(i - 1 + n) % 3]}"); done
         rm -f "$(kubeconfig "$i")"
         "$MIZZEN_APISERVER" --etcd-servers "$(IFS=,; echo "${servers[*]}")" \
+            --etcd-cafile "$CLIENT_PKI/ca.crt" \
+            --etcd-certfile "$CLIENT_PKI/apiserver.crt" --etcd-keyfile "$CLIENT_PKI/apiserver.key" \
             --listen "127.0.0.1:${APIS[i - 1]}" --cert-dir "$RUN/pki" --kubeconfig "$(kubeconfig "$i")" \
             </dev/null >>"$RUN/apiserver$i.log" 2>&1 &
         echo $! >"$RUN/apiserver$i.pid"
@@ -85,17 +115,25 @@ start_apis() {
 
 start() {
     mkdir -p "$RUN"
+    refuse_old
+    make_certificates
     start_store
     start_apis
+    pki=$(realpath "$CLIENT_PKI")
     cat <<TEXT
 
-Three replicas serve etcd's API on this machine:
-    http://127.0.0.1:${CLIENTS[0]}  http://127.0.0.1:${CLIENTS[1]}  http://127.0.0.1:${CLIENTS[2]}
+Three replicas serve etcd's API on this machine, to clients with a certificate:
+    https://127.0.0.1:${CLIENTS[0]}  https://127.0.0.1:${CLIENTS[1]}  https://127.0.0.1:${CLIENTS[2]}
 
-    export ETCDCTL_API=3 ETCDCTL_ENDPOINTS=127.0.0.1:${CLIENTS[0]},127.0.0.1:${CLIENTS[1]},127.0.0.1:${CLIENTS[2]}
+    export ETCDCTL_API=3
+    etcdctl --cacert $pki/ca.crt --cert $pki/client.crt --key $pki/client.key --endpoints https://127.0.0.1:${CLIENTS[0]},https://127.0.0.1:${CLIENTS[1]},https://127.0.0.1:${CLIENTS[2]} endpoint status --write-out=table
+
+or, shorter from the second command on:
+
+    export ETCDCTL_CACERT=$pki/ca.crt ETCDCTL_CERT=$pki/client.crt ETCDCTL_KEY=$pki/client.key
+    export ETCDCTL_ENDPOINTS=https://127.0.0.1:${CLIENTS[0]},https://127.0.0.1:${CLIENTS[1]},https://127.0.0.1:${CLIENTS[2]}
     etcdctl put greeting hello
     etcdctl get greeting
-    etcdctl endpoint status --write-out=table
 
 and beside each of them Kubernetes' API:
     https://127.0.0.1:${APIS[0]}  https://127.0.0.1:${APIS[1]}  https://127.0.0.1:${APIS[2]}

@@ -9,7 +9,7 @@ use mizzen_apiserver::{
     http::{self, Api, Files},
     limits,
     registry::Registry,
-    store::{Store, compact},
+    store::{Store, Tls, compact},
     tasks,
     token::Signer,
 };
@@ -31,6 +31,16 @@ struct Flags {
     /// Endpoints of the store.
     #[arg(long, value_delimiter = ',', default_value = "http://127.0.0.1:2379")]
     etcd_servers: Vec<String>,
+    /// The authority of the store's certificates, in PEM, for endpoints that
+    /// begin with https.
+    #[arg(long)]
+    etcd_cafile: Option<PathBuf>,
+    /// The certificate to show to the store, in PEM.
+    #[arg(long, requires = "etcd_keyfile", requires = "etcd_cafile")]
+    etcd_certfile: Option<PathBuf>,
+    /// The key of --etcd-certfile.
+    #[arg(long, requires = "etcd_certfile")]
+    etcd_keyfile: Option<PathBuf>,
     /// Address to listen on. Until requests are authenticated it must be a
     /// loopback address.
     #[arg(long, default_value = "127.0.0.1:6443")]
@@ -102,7 +112,11 @@ async fn run(flags: Flags) -> anyhow::Result<()> {
         }
     };
     let places = places()?;
-    let store = Arc::new(Store::new(&flags.etcd_servers)?);
+    let tls = flags.etcd_cafile.map(|authority| Tls {
+        authority,
+        own: flags.etcd_certfile.zip(flags.etcd_keyfile),
+    });
+    let store = Arc::new(Store::new(&flags.etcd_servers, tls.as_ref())?);
     let compacted = store.clone();
     let listener = TcpListener::bind(flags.listen)
         .await

@@ -1,5 +1,6 @@
 //! The replicated store: see ARCHITECTURE.md for the map.
 
+pub mod auth;
 pub mod concurrency;
 pub mod config;
 pub mod descriptors;
@@ -13,6 +14,7 @@ pub mod member_dir;
 mod memory;
 pub mod raft;
 pub mod server;
+pub mod tls;
 pub mod url;
 pub mod version;
 pub mod wal;

@@ -17,6 +17,13 @@ pub const REPLIES_SHARE: usize = 8;
 /// And one reply of these, one part in so many.
 pub const REPLY_SHARE: usize = 2;
 
+/// The share of a member's memory for the cache of rows, where that is less than
+/// the engine would take.
+pub const CACHE_SHARE: usize = 8;
+
+/// And for one buffer of writes; up to four of them wait for flushes.
+pub const WRITE_BUFFER_SHARE: usize = 32;
+
 /// The share of a member's memory for proposals whose outcome is waited for.
 pub const PROPOSALS_SHARE: usize = 16;
 
@@ -190,6 +197,11 @@ pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// An HTTP/1 client must have sent its headers by then.
 pub const HTTP1_HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Time a client has for what it begins: its first settings, a frame, a header
+/// block, the body of a unary request, and 16 KiB of the reply to one. The
+/// largest request takes less on the slowest network there is between machines.
+pub const CLIENT_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Threads for reads that need the disk or take long. More would only queue
 /// at the disk; each holds at most one reply.
@@ -370,3 +382,42 @@ pub const EMPTY_STORE_BYTES: i64 = 16 * 1024;
 
 /// Announcements of election leaders that wait for a client that observes.
 pub const OBSERVED: usize = 16;
+
+/// A client must have made its TLS handshake by then, the wait for a place
+/// included (etcd's tlsHandshakeTimeout).
+pub const TLS_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// TLS handshakes under way at once on one listener, some 20 KiB each; who comes
+/// then waits for a place. Whoever begins one and says no more holds a place
+/// until the timeout.
+pub const TLS_HANDSHAKES: usize = 4_096;
+
+/// Time for a connection and a TLS handshake with a peer.
+pub const TLS_CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// Read from a TLS connection at once, bytes: a record.
+pub const TLS_READ_BYTES: usize = 16 * 1024;
+
+/// How often the files of certificates, authorities and revocations are looked
+/// at: within this time a revocation holds.
+pub const TLS_RELOAD_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Bytes of one file of certificates, authorities or revocations: a list with
+/// some hundred thousand serial numbers.
+pub const TLS_FILE_BYTES: u64 = 16 << 20;
+
+/// How long a simple token lives after it was used last (etcd's
+/// --auth-token-ttl).
+pub const AUTH_TOKEN_TTL: Duration = Duration::from_secs(5 * 60);
+
+/// Simple tokens that live on one member, some 150 bytes each. Beyond it nobody
+/// gets a new one until some expire.
+pub const AUTH_TOKENS: usize = 65_536;
+
+/// Passwords being hashed or looked at, those waiting for their turn included.
+/// Half of the processors work on them, each ten or twenty a second at the
+/// default cost; beyond it clients are told to come back.
+pub const AUTH_PASSWORDS: usize = 64;
+
+/// How often a login is begun anew because users were changed meanwhile.
+pub const AUTH_ATTEMPTS: usize = 8;

@@ -21,17 +21,20 @@ use tokio::{
 };
 
 use crate::{
+    auth::{self, TokenOptions},
     config::{self, Config, InitialClusterState},
     descriptors::Descriptors,
     first_start,
     grpc::{self, Front, Listener},
     limits, logging,
-    member_dir::{Identity, MemberDir},
+    member_dir::{self, Identity, MemberDir},
     memory,
-    raft::{GroupConfig, PeerNode, PeerService, Peers, PlainDial, Retention},
+    raft::{GroupConfig, PeerNode, PeerService, Peers, Retention},
     server::{
         self, Attributes, DiskSpace, LookAtDisk, MembershipService, Server, ServerConfig, Storage,
     },
+    tls::{self, Bound, Credentials, Door, PeerDial},
+    url::Scheme,
     version, wal,
     workers::{self, Owner, Workers},
 };
@@ -83,6 +86,17 @@ pub fn run(level: u32) -> ExitCode {
     }
 }
 
+/// As much memory as is good for speed, or less where there is little.
+fn row_options(share: memory::RowsShare, max_open_files: u16) -> EngineOptions {
+    let most = EngineOptions::default();
+    EngineOptions {
+        cache_bytes: most.cache_bytes.min(share.cache),
+        write_buffer_bytes: most.write_buffer_bytes.min(share.write_buffer),
+        max_open_files,
+        ..most
+    }
+}
+
 /// Raises the limit of open files as far as it may be, and shares it out.
 fn descriptors() -> Result<Descriptors, String> {
     let limit = mizzen_descriptors::raise()
@@ -119,6 +133,8 @@ async fn serve(config: Config, descriptors: Descriptors, clients: &Handle) -> io
         // Only the first reason counts, and it is the one that fits.
         let _ = failed.try_send(error.to_string());
     };
+    let owner = Owner::new(fail.clone());
+    private_files(&config)?;
     tracing::info!(
         descriptors = descriptors.limit,
         client_connections = descriptors.clients,
@@ -126,25 +142,42 @@ async fn serve(config: Config, descriptors: Descriptors, clients: &Handle) -> io
         open_files_of_rows = descriptors.rows,
         "budgets"
     );
-    let peer_listeners = bind(&config.listen_peer_urls, descriptors.peers).await?;
-    let client_listeners = bind(&config.listen_client_urls, descriptors.clients).await?;
-    let rows = EngineOptions {
-        max_open_files: descriptors.rows,
-        ..EngineOptions::default()
+    let fixtures = config.data_dir.join("fixtures");
+    let peer_tls = Credentials::load(tls::PEER, config.peer_tls.clone(), &fixtures)?;
+    let client_tls = Credentials::load(tls::CLIENT, config.client_tls.clone(), &fixtures)?;
+    for credentials in peer_tls.iter().chain(&client_tls) {
+        let watching = Credentials::watch(Arc::downgrade(credentials));
+        owner.spawn_on(clients, "watching certificates", watching);
+    }
+    let places = Places::new(descriptors.peers);
+    let peer_listeners = bind_peers(
+        &config.listen_peer_urls,
+        peer_tls.as_ref(),
+        &places,
+        clients,
+    )
+    .await?;
+    let places = Places::new(descriptors.clients);
+    let client_listeners =
+        bind_clients(&config.listen_client_urls, client_tls.as_ref(), &places).await?;
+    let dial = PeerDial {
+        credentials: peer_tls,
     };
-    let (identity, mut storage) = open(&config, &rows, fail.clone()).await?;
+    let memory = memory::available();
+    let rows = row_options(memory::rows(memory), descriptors.rows);
+    let (identity, mut storage) = open(&config, &dial, &rows, fail.clone()).await?;
     if config.force_new_cluster && storage.recovered.last.is_some() {
         let urls = config.initial_advertise_peer_urls.clone();
         server::force_new_cluster(&mut storage, identity.member_id, urls).await?;
         tracing::warn!("this member is the only one of its cluster from here on");
     }
-    let memory = memory::available();
     let budget = memory::budget(memory);
     tracing::info!(
         memory_bytes = memory,
         replies_bytes = budget.replies,
         reply_bytes = budget.reply,
         proposals_bytes = budget.proposals,
+        transport_bytes = budget.transport,
         "memory for clients"
     );
     let (stop, stopping) = watch::channel(false);
@@ -170,9 +203,9 @@ async fn serve(config: Config, descriptors: Descriptors, clients: &Handle) -> io
         strict_reconfig: config.strict_reconfig_check,
         quota: config.quota_backend_bytes,
         disk: look_at_disk(&config),
+        auth: authentication(&config)?,
     };
-    let owner = Owner::new(fail.clone());
-    let peers = Peers::new(Box::new(PlainDial), identity.cluster_id);
+    let peers = Peers::new(Box::new(dial), identity.cluster_id);
     let server = Server::start(server_config, storage, peers, fail).await?;
     let peer_service = tonic::service::Routes::new(PeerService::server(server.group().clone()))
         .add_service(server.lease_service())
@@ -208,11 +241,17 @@ async fn serve(config: Config, descriptors: Descriptors, clients: &Handle) -> io
             config.max_request_bytes,
             config.watch_progress_interval,
         );
+        let transport = grpc::transport(config.max_concurrent_streams, budget.transport);
         for listener in client_listeners {
             let serving = grpc::serve_clients(
                 listener,
-                config.max_concurrent_streams,
-                front.clone(),
+                transport.clone(),
+                {
+                    let (front, users) = (front.clone(), config.client_tls.client_cert_auth);
+                    move |session: &tls::PeerCertificates| {
+                        front.of(session.common_name.clone().filter(|_| users))
+                    }
+                },
                 stopping.clone(),
             );
             listening.push(owner.spawn_on(clients, "listening to clients", serving));
@@ -268,6 +307,29 @@ async fn ready<E: Engine>(server: &Server<E>, config: &Config) -> io::Result<()>
     Ok(())
 }
 
+/// How clients are known, in etcd's words where it has a warning.
+fn authentication(config: &Config) -> io::Result<auth::AuthConfig> {
+    let tokens = TokenOptions::parse(&config.auth_token).map_err(io::Error::other)?;
+    let default = auth::AuthConfig::default();
+    let bcrypt_cost = auth::bcrypt_cost(config.bcrypt_cost).unwrap_or_else(|| {
+        tracing::warn!(
+            given_cost = config.bcrypt_cost,
+            default_cost = default.bcrypt_cost,
+            "use default bcrypt cost instead of the invalid given cost"
+        );
+        default.bcrypt_cost
+    });
+    Ok(auth::AuthConfig {
+        tokens,
+        // As in etcd, 0 is the default.
+        token_ttl: match config.auth_token_ttl.is_zero() {
+            true => default.token_ttl,
+            false => config.auth_token_ttl,
+        },
+        bcrypt_cost,
+    })
+}
+
 /// Looks at the disks of rows and log.
 fn look_at_disk(config: &Config) -> LookAtDisk {
     let mut dirs = vec![config.data_dir.clone()];
@@ -306,9 +368,25 @@ fn initial_members(
     })
 }
 
+/// What this process makes from here on is for its owner only, rows made by the
+/// engine included; says so if the directory that holds them is not.
+fn private_files(config: &Config) -> io::Result<()> {
+    rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
+    for dir in [Some(&config.data_dir), config.wal_dir.as_ref()]
+        .into_iter()
+        .flatten()
+    {
+        if let Some(error) = member_dir::too_open(dir)? {
+            tracing::warn!(error, "check file permission");
+        }
+    }
+    Ok(())
+}
+
 /// Opens log and rows, or says why they cannot be trusted.
 async fn open(
     config: &Config,
+    dial: &PeerDial,
     rows: &EngineOptions,
     fail: impl Fn(&io::Error) + Send + Sync + 'static,
 ) -> io::Result<(Identity, Storage<RocksRows>)> {
@@ -319,7 +397,7 @@ async fn open(
     let dir = MemberDir::open(&config.data_dir)?;
     let identity = match dir.identity()? {
         Some(identity) => identity,
-        None => first_start::identify(config, &PlainDial).await?,
+        None => first_start::identify(config, dial).await?,
     };
     let log_dir = config.wal_dir.clone().unwrap_or_else(|| dir.raft_log());
     let parts = Parts {
@@ -348,14 +426,60 @@ fn disk(log: wal::RealFs) -> Arc<dyn wal::LogFs> {
     Arc::new(wal::Forgetful::new(log))
 }
 
-/// Listeners that serve so many connections together.
-async fn bind(urls: &[config::Url], connections: usize) -> io::Result<Vec<Listener>> {
-    let places = Places::new(connections);
+/// Listeners that serve so many connections together. Every URL has one of its
+/// own, as in etcd, which speaks no TLS on Unix sockets between peers.
+async fn bind_peers(
+    urls: &[config::Url],
+    credentials: Option<&Arc<Credentials>>,
+    places: &Places,
+    clients: &Handle,
+) -> io::Result<Vec<Listener>> {
     let mut listeners = Vec::with_capacity(urls.len());
     for url in urls {
-        listeners.push(Listener::bind(address(url)?, &places).await?);
+        let credentials = credentials.filter(|_| url.scheme() == Scheme::Https);
+        // Handshakes are computed where clients are served: whoever asks for
+        // them must not hold up what members say to each other.
+        let door = Door::new(
+            credentials.is_none(),
+            credentials.cloned(),
+            Some(clients.clone()),
+        );
+        listeners.push(Listener::new(bound(url).await?, door, places));
     }
     Ok(listeners)
+}
+
+/// One address may be given with TLS and without: then the first byte that a
+/// client sends decides, as in etcd.
+async fn bind_clients(
+    urls: &[config::Url],
+    credentials: Option<&Arc<Credentials>>,
+    places: &Places,
+) -> io::Result<Vec<Listener>> {
+    let mut addresses: BTreeMap<&str, Vec<&config::Url>> = BTreeMap::new();
+    for url in urls {
+        addresses.entry(url.host_and_port()).or_default().push(url);
+    }
+    let mut listeners = Vec::with_capacity(addresses.len());
+    for urls in addresses.values() {
+        let plain = urls.iter().any(|url| !url.is_secure());
+        let secure = urls.iter().any(|url| url.is_secure());
+        let credentials = credentials.filter(|_| secure).cloned();
+        listeners.push(Listener::new(
+            bound(urls[0]).await?,
+            Door::new(plain, credentials, None),
+            places,
+        ));
+    }
+    Ok(listeners)
+}
+
+async fn bound(url: &config::Url) -> io::Result<Bound> {
+    if url.is_unix() {
+        Bound::unix(url.host_and_port().as_ref())
+    } else {
+        Bound::tcp(address(url)?).await
+    }
 }
 
 fn address(url: &config::Url) -> io::Result<SocketAddr> {

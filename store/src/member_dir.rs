@@ -5,7 +5,7 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Write},
-    os::unix::fs::{DirBuilderExt, MetadataExt as _, OpenOptionsExt},
+    os::unix::fs::{DirBuilderExt, MetadataExt as _, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
@@ -81,6 +81,28 @@ impl MemberDir {
     }
 }
 
+/// etcd's text for a directory that others may look into, if it is one.
+pub fn too_open(dir: &Path) -> io::Result<Option<String>> {
+    let mode = match fs::metadata(dir) {
+        Ok(metadata) => metadata.permissions().mode() & 0o777,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(named(error, dir)),
+    };
+    if mode == 0o700 {
+        return Ok(None);
+    }
+    let letters: String = (0..9)
+        .map(|bit| match mode & (0o400 >> bit) {
+            0 => '-',
+            _ => ['r', 'w', 'x'][bit % 3],
+        })
+        .collect();
+    Ok(Some(format!(
+        "directory {dir:?} exist, but the permission is \"d{letters}\". The recommended permission is \
+         \"-rwx------\" to prevent possible unprivileged access to the data"
+    )))
+}
+
 fn named(error: io::Error, path: &Path) -> io::Error {
     io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
@@ -137,6 +159,23 @@ mod tests {
         dir.settle(first, &[]).unwrap();
         let later = MemberDir::open(data.path()).unwrap();
         assert_eq!(later.identity().unwrap(), Some(first));
+    }
+
+    #[test]
+    fn a_directory_that_others_look_into_is_told_of() {
+        let data = tempfile::tempdir().unwrap();
+        fs::set_permissions(data.path(), fs::Permissions::from_mode(0o700)).unwrap();
+        assert_eq!(too_open(data.path()).unwrap(), None);
+        assert_eq!(too_open(&data.path().join("none")).unwrap(), None);
+        fs::set_permissions(data.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        assert_eq!(
+            too_open(data.path()).unwrap(),
+            Some(format!(
+                "directory {:?} exist, but the permission is \"drwxr-xr-x\". The recommended permission is \
+                 \"-rwx------\" to prevent possible unprivileged access to the data",
+                data.path()
+            ))
+        );
     }
 
     #[test]

@@ -24,10 +24,12 @@ use crate::machine::{self, Machine};
 
 mod binary;
 mod member;
+mod pki;
 mod ports;
 
-pub use binary::{apiserver, find_tool, mizzen, mizzen_older, reference};
+pub use binary::{apiserver, certs, find_tool, mizzen, mizzen_older, reference};
 use member::Member;
+pub use pki::{Pki, client_config, secure_channel};
 pub use ports::free as free_ports;
 
 /// Bound of every wait in this module. Far above what a healthy server needs.
@@ -49,6 +51,7 @@ pub struct Options {
     hosts: Option<Arc<Hosts>>,
     alone: bool,
     runner: Vec<String>,
+    tls: bool,
 }
 
 impl Options {
@@ -64,6 +67,7 @@ impl Options {
             hosts: None,
             alone: false,
             runner: Vec::new(),
+            tls: false,
         }
     }
 
@@ -80,6 +84,13 @@ impl Options {
     #[must_use]
     pub fn run_by(mut self, command: &[&str]) -> Self {
         self.runner = command.iter().map(|word| (*word).to_owned()).collect();
+        self
+    }
+
+    /// Clients and peers speak mutual TLS, with the certificates of a [`Pki`].
+    #[must_use]
+    pub fn tls(mut self) -> Self {
+        self.tls = true;
         self
     }
 
@@ -137,6 +148,7 @@ pub struct Cluster {
     directory: TempDir,
     /// None of a cluster that outlives its test.
     machine: Option<Machine>,
+    pki: Option<Pki>,
 }
 
 impl Cluster {
@@ -159,16 +171,21 @@ impl Cluster {
     ///
     /// # Errors
     /// No free ports, or no directory.
-    pub async fn prepare(options: Options) -> Result<Self> {
+    pub async fn prepare(mut options: Options) -> Result<Self> {
         ensure!(
             [1, 3, 5].contains(&options.members),
             "{} members asked for",
             options.members
         );
-        let parent = options.directory.unwrap_or_else(std::env::temp_dir);
+        let parent = options.directory.take().unwrap_or_else(std::env::temp_dir);
         let directory = tempfile::Builder::new()
             .prefix("cluster-")
             .tempdir_in(parent)?;
+        let pki = match options.tls {
+            true => Some(Pki::new(&directory.path().join("pki"))?),
+            false => None,
+        };
+        options.flags.extend(pki.iter().flat_map(Pki::flags));
         let ports = match options.first_port {
             Some(first) => (first..).take(2 * options.members).collect(),
             None => ports::free(2 * options.members)?,
@@ -182,6 +199,7 @@ impl Cluster {
             .map(|(index, pair)| member::Addresses {
                 client: format!("{}:{}", host(index), pair[0]),
                 peer: format!("{}:{}", host(index), pair[1]),
+                scheme: if options.tls { "https" } else { "http" },
             })
             .collect();
         let machine = Some(if options.alone {
@@ -195,6 +213,7 @@ impl Cluster {
             members: Vec::new(),
             directory,
             machine,
+            pki,
         };
         for index in 0..options.members {
             let mut member = Member::new(
@@ -266,6 +285,7 @@ impl Cluster {
         let own = member::Addresses {
             client: format!("127.0.0.1:{}", ports[0]),
             peer: format!("127.0.0.1:{}", ports[1]),
+            scheme: if self.pki.is_some() { "https" } else { "http" },
         };
         let directory = self.directory.path();
         let member = Member::joining(&self.binary, directory, index, own, &self.flags);
@@ -313,7 +333,13 @@ impl Cluster {
 
     /// The peer URL of a member.
     pub fn peer_url(&self, index: usize) -> String {
-        format!("http://{}", self.members[index].addresses().peer)
+        let addresses = self.members[index].addresses();
+        format!("{}://{}", addresses.scheme, addresses.peer)
+    }
+
+    /// The certificates, if the members speak TLS.
+    pub fn pki(&self) -> Option<&Pki> {
+        self.pki.as_ref()
     }
 
     /// Whether a member has ended by itself.
@@ -362,6 +388,9 @@ impl Cluster {
     /// # Errors
     /// None for an address made here.
     pub fn channel(&self, index: usize) -> Result<Channel> {
+        if let Some(pki) = &self.pki {
+            return secure_channel(self.endpoint(index), pki.client()?);
+        }
         let uri = format!("http://{}", self.endpoint(index));
         Ok(Endpoint::from_shared(uri)?.connect_lazy())
     }
@@ -428,12 +457,32 @@ impl Cluster {
         self.wait_ready(index).await
     }
 
+    /// As [`restart`](Self::restart), for members whose certificates are not
+    /// those they began with.
+    ///
+    /// # Errors
+    /// As [`restart`](Self::restart).
+    pub async fn restart_with(
+        &mut self,
+        index: usize,
+        config: Arc<rustls::ClientConfig>,
+    ) -> Result<()> {
+        self.spawn(index)?;
+        let channel = secure_channel(self.endpoint(index), config)?;
+        self.wait_ready_by(index, channel).await
+    }
+
     /// Waits until a member answers a linearizable read.
     ///
     /// # Errors
     /// It exits, or does not answer within a minute.
     pub async fn wait_ready(&mut self, index: usize) -> Result<()> {
-        let mut client = KvClient::new(self.channel(index)?);
+        let channel = self.channel(index)?;
+        self.wait_ready_by(index, channel).await
+    }
+
+    async fn wait_ready_by(&mut self, index: usize, channel: Channel) -> Result<()> {
+        let mut client = KvClient::new(channel);
         let started = Instant::now();
         loop {
             let request = RangeRequest {

@@ -98,7 +98,7 @@ pub async fn serve(
     let graceful = GracefulShutdown::new();
     tokio::pin!(stop);
     loop {
-        let (stream, peer, place) = tokio::select! {
+        let ((stream, peer), place) = tokio::select! {
             accepted = mizzen_descriptors::accept(&listener, &places) => accepted,
             () = &mut stop => break,
         };

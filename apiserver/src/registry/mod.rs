@@ -203,7 +203,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_resource_is_added_and_removed_while_others_are_served() {
-        let store = Store::new(&["http://127.0.0.1:1".to_owned()]).expect("a store");
+        let store = Store::new(&["http://127.0.0.1:1".to_owned()], None).expect("a store");
         let registry = Registry::new(Arc::new(store));
         let before = registry.catalog().clone();
         let pods = before.own("", "v1", "pods").clone();

@@ -9,22 +9,42 @@ use std::{
 use http::Uri;
 use hyper_util::rt::TokioIo;
 use mizzen_h2::Coalesce;
-use tokio::net::TcpStream;
+use rustls::pki_types::ServerName;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+};
+use tokio_rustls::TlsConnector;
 use tonic::{
     Status,
     transport::{Channel, Endpoint},
 };
 
-use super::{StoreError, passing};
+use super::{StoreError, passing, tls::Tls};
 use crate::limits;
+
+/// A connection to the store, by TLS or without.
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+type Connection = TokioIo<Coalesce<Box<dyn Stream>>>;
 
 /// Connects to an endpoint. Calls that are made together leave together: alone
 /// each costs two system calls, one for its header and one for its message.
-async fn connect(endpoint: Uri) -> io::Result<TokioIo<Coalesce<TcpStream>>> {
+async fn connect(endpoint: Uri, tls: Option<TlsConnector>) -> io::Result<Connection> {
     let host = endpoint.host().ok_or(io::ErrorKind::InvalidInput)?;
+    let host = host.trim_matches(['[', ']']);
     let port = endpoint.port_u16().unwrap_or(80);
-    let stream = TcpStream::connect(format!("{host}:{port}")).await?;
+    let stream = TcpStream::connect((host, port)).await?;
     stream.set_nodelay(true)?;
+    let stream: Box<dyn Stream> = match tls {
+        Some(tls) => {
+            let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
+            Box::new(tls.connect(name, stream).await?)
+        }
+        None => Box::new(stream),
+    };
     Ok(TokioIo::new(Coalesce::new(stream, limits::CHUNK_BYTES)))
 }
 
@@ -37,17 +57,32 @@ pub(super) struct Endpoints {
 
 impl Endpoints {
     /// Connects lazily: nothing is sent before the first call.
-    pub fn new(endpoints: &[String]) -> Result<Self, StoreError> {
+    pub fn new(endpoints: &[String], tls: Option<&Tls>) -> Result<Self, StoreError> {
+        let tls = tls.map(Tls::config).transpose()?.map(TlsConnector::from);
         let channels: Result<Vec<_>, _> = endpoints
             .iter()
             .map(|url| {
-                let endpoint = Endpoint::from_shared(url.clone())
+                let secure = url.starts_with("https://");
+                let tls = match (&tls, secure) {
+                    (Some(tls), true) => Some(tls.clone()),
+                    (None, true) => {
+                        return Err(StoreError::Other(format!(
+                            "{url}: --etcd-cafile is needed for it"
+                        )));
+                    }
+                    (_, false) => None,
+                };
+                // The connector below speaks TLS; tonic is not to.
+                let plain = url.replacen("https://", "http://", 1);
+                let endpoint = Endpoint::from_shared(plain)
                     .map_err(|error| StoreError::Other(format!("{url}: {error}")))?;
                 Ok(endpoint
                     .connect_timeout(Duration::from_secs(2))
                     .http2_keep_alive_interval(Duration::from_secs(30))
                     .keep_alive_timeout(Duration::from_secs(10))
-                    .connect_with_connector_lazy(tower::service_fn(connect)))
+                    .connect_with_connector_lazy(tower::service_fn(move |uri| {
+                        connect(uri, tls.clone())
+                    })))
             })
             .collect();
         let channels = channels?;

@@ -10,6 +10,7 @@
 pub mod compact;
 mod endpoints;
 mod reads;
+mod tls;
 mod watch;
 
 use std::sync::Arc;
@@ -25,6 +26,7 @@ use mizzen_proto::etcdserverpb::{
 };
 use tonic::{Code, Status};
 
+pub use self::tls::Tls;
 pub use self::watch::{Batch, Change, Watch};
 use self::{endpoints::Endpoints, reads::Reads};
 use crate::limits;
@@ -207,8 +209,9 @@ pub struct Store {
 
 impl Store {
     /// Connects lazily: nothing is sent before the first call.
-    pub fn new(endpoints: &[String]) -> Result<Self, StoreError> {
-        let endpoints = Arc::new(Endpoints::new(endpoints)?);
+    /// `tls` is for the endpoints that begin with `https`.
+    pub fn new(endpoints: &[String], tls: Option<&Tls>) -> Result<Self, StoreError> {
+        let endpoints = Arc::new(Endpoints::new(endpoints, tls)?);
         Ok(Self {
             reads: Reads::new(endpoints.clone()),
             endpoints,
@@ -418,7 +421,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_store_needs_an_endpoint() {
-        assert!(Store::new(&[]).is_err());
-        assert!(Store::new(&["not a url".to_owned()]).is_err());
+        assert!(Store::new(&[], None).is_err());
+        assert!(Store::new(&["not a url".to_owned()], None).is_err());
+        assert!(Store::new(&["https://a:1".to_owned()], None).is_err());
     }
 }

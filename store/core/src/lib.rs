@@ -8,6 +8,7 @@
 
 mod alarm;
 mod apply;
+pub mod auth;
 mod check;
 mod codec;
 mod command;

@@ -54,10 +54,10 @@ impl Places {
         Some(Place { _permit: permit })
     }
 
-    fn tell_refused(&self, peer: SocketAddr) {
+    fn tell_refused(&self, peer: &str) {
         if let Some(times) = self.inner.refused.count(Instant::now()) {
             tracing::warn!(
-                %peer,
+                peer,
                 connections = self.inner.total,
                 refused = times,
                 "refused a connection: there are as many as the limit allows"
@@ -72,15 +72,38 @@ impl Places {
     }
 }
 
+/// An address that is listened on.
+pub trait Listen {
+    type Connection;
+
+    /// The next connection. May be dropped at any time: none is lost.
+    fn accept(&self) -> impl Future<Output = io::Result<Self::Connection>> + Send;
+
+    /// Where a connection comes from, for the log.
+    fn peer(connection: &Self::Connection) -> String;
+}
+
+impl Listen for TcpListener {
+    type Connection = (TcpStream, SocketAddr);
+
+    fn accept(&self) -> impl Future<Output = io::Result<Self::Connection>> + Send {
+        self.accept()
+    }
+
+    fn peer((_, peer): &Self::Connection) -> String {
+        peer.to_string()
+    }
+}
+
 /// The next connection of `listener`, with its place. Those without one are
 /// closed. Never ends by a failure, and does not spin on one. May be dropped at
 /// any time: no connection is lost.
-pub async fn accept(listener: &TcpListener, places: &Places) -> (TcpStream, SocketAddr, Place) {
+pub async fn accept<L: Listen>(listener: &L, places: &Places) -> (L::Connection, Place) {
     loop {
         match listener.accept().await {
-            Ok((stream, peer)) => match places.take() {
-                Some(place) => return (stream, peer, place),
-                None => places.tell_refused(peer),
+            Ok(connection) => match places.take() {
+                Some(place) => return (connection, place),
+                None => places.tell_refused(&L::peer(&connection)),
             },
             Err(error) => {
                 places.tell_failed(&error);
@@ -103,7 +126,7 @@ mod tests {
         let places = Places::new(2);
         let connect = || TcpStream::connect(address);
         let _first = connect().await.expect("connected");
-        let (_, _, first_place) = accept(&listener, &places).await;
+        let (_, first_place) = accept(&listener, &places).await;
         let _second = connect().await.expect("connected");
         let second = accept(&listener, &places).await;
         let mut third = connect().await.expect("connected");
@@ -116,7 +139,7 @@ mod tests {
             drop(first_place);
             connect().await.expect("connected")
         };
-        let (fifth, (stream, peer, _)) = tokio::join!(turned_away, accept(&listener, &places));
+        let (fifth, ((stream, peer), _)) = tokio::join!(turned_away, accept(&listener, &places));
         assert_eq!(peer, fifth.local_addr().expect("an address"));
         drop((stream, second));
     }

@@ -12,7 +12,7 @@
 mod accept;
 mod seldom;
 
-pub use accept::{Place, Places, accept};
+pub use accept::{Listen, Place, Places, accept};
 
 use std::io;
 

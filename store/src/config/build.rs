@@ -14,11 +14,12 @@ use super::{
     gates::GATES,
     log_config,
     notice::Notice,
+    security,
     settings::{Setting, Settings, Source},
     support::Support,
     table::COMPACTION_MODES,
     url::{self, Url},
-    urls::{refuse_schemes, strings},
+    urls::strings,
     value::Value,
 };
 use crate::limits;
@@ -59,6 +60,7 @@ pub(super) fn config(settings: &Settings, mut notices: Vec<Notice>) -> Result<Co
     };
     let first_start = FirstStart::new(settings, &name, &initial_advertise_peer_urls, state);
 
+    let (client_tls, peer_tls) = security::read(settings, &mut notices)?;
     let data_dir = match settings.text("data-dir") {
         "" => {
             let dir = format!("{name}.etcd");
@@ -76,6 +78,8 @@ pub(super) fn config(settings: &Settings, mut notices: Vec<Notice>) -> Result<Co
         wal_dir,
         listen_peer_urls: settings.urls("listen-peer-urls").to_vec(),
         listen_client_urls: settings.urls("listen-client-urls").to_vec(),
+        client_tls,
+        peer_tls,
         initial_advertise_peer_urls: strings(&initial_advertise_peer_urls),
         advertise_client_urls: strings(&advertise_client_urls),
         initial_cluster_state: state,
@@ -91,6 +95,9 @@ pub(super) fn config(settings: &Settings, mut notices: Vec<Notice>) -> Result<Co
         max_txn_ops: size(settings, "max-txn-ops")?,
         max_concurrent_streams: streams(settings),
         watch_progress_interval: progress_interval(settings),
+        auth_token: settings.text("auth-token").to_owned(),
+        auth_token_ttl: Duration::from_secs(settings.uint("auth-token-ttl")),
+        bcrypt_cost: settings.uint("bcrypt-cost"),
         log,
         notices,
     })
@@ -193,10 +200,9 @@ fn note_without_effect(settings: &Settings, notices: &mut Vec<Notice>) {
 fn check_urls(settings: &Settings) -> Result<(), Error> {
     for name in ["listen-peer-urls", "listen-client-urls"] {
         let urls = settings.urls(name);
-        refuse_schemes(name, urls)?;
         if let Some(url) = urls
             .iter()
-            .find(|url| url.host() != "localhost" && !is_ip(url.host()))
+            .find(|url| !url.is_unix() && url.host() != "localhost" && !is_ip(url.host()))
         {
             return Err(Error::invalid(format!(
                 "expected IP in URL for binding ({url})"
@@ -211,8 +217,10 @@ fn check_urls(settings: &Settings) -> Result<(), Error> {
         ),
     ] {
         let urls = settings.urls(name);
-        refuse_schemes(name, urls)?;
-        if let Some(url) = urls.iter().find(|url| url.host().is_empty()) {
+        if let Some(url) = urls
+            .iter()
+            .find(|url| !url.is_unix() && url.host().is_empty())
+        {
             return Err(Error::invalid(format!(
                 "--{name} {:?} {form} (unexpected empty host ({url}))",
                 url::join(urls)

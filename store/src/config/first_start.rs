@@ -11,7 +11,7 @@ use super::{
     peers,
     settings::Settings,
     url::{self, Url},
-    urls::{refuse_schemes, strings},
+    urls::strings,
 };
 
 /// The flags of a first start, as given.
@@ -91,9 +91,6 @@ impl FirstStart {
                 "couldn't find local name {name:?} in the initial cluster configuration"
             )));
         };
-        for urls in cluster.values() {
-            refuse_schemes("initial-cluster", urls)?;
-        }
         if self.state == InitialClusterState::New {
             peers::advertised_match(name, &self.advertised, listed, peers::resolve)
                 .map_err(|text| Error::invalid(self.hint(text)))?;

@@ -17,6 +17,7 @@ pub mod identity;
 mod log_config;
 mod notice;
 mod peers;
+mod security;
 mod settings;
 mod support;
 pub mod table;
@@ -36,6 +37,7 @@ pub use self::{
     identity::{Identity, InitialMember},
     log_config::{LogConfig, LogFormat, LogLevel, LogOutput},
     notice::Notice,
+    security::{AutoTls, TlsInfo, TlsVersions},
     url::{Scheme, Url, parse_cluster},
     value::Kind,
 };
@@ -58,10 +60,14 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Where the Raft log goes if not into `data_dir`.
     pub wal_dir: Option<PathBuf>,
-    /// At least one; `http` with an IP address or `localhost`.
+    /// At least one; a Unix socket, or an IP address or `localhost`.
     pub listen_peer_urls: Vec<Url>,
-    /// At least one; `http` with an IP address or `localhost`.
+    /// At least one; a Unix socket, or an IP address or `localhost`.
     pub listen_client_urls: Vec<Url>,
+    /// TLS for clients; enough for every secure URL to listen on.
+    pub client_tls: TlsInfo,
+    /// TLS for peers; enough for every secure URL to listen on.
+    pub peer_tls: TlsInfo,
     /// Sorted, in their printed form.
     pub initial_advertise_peer_urls: Vec<String>,
     /// Sorted, in their printed form.
@@ -90,6 +96,11 @@ pub struct Config {
     /// Streams of one client connection.
     pub max_concurrent_streams: u32,
     pub watch_progress_interval: Duration,
+    /// The kind of tokens, in etcd's words.
+    pub auth_token: String,
+    pub auth_token_ttl: Duration,
+    /// As asked for, which may be none of bcrypt's.
+    pub bcrypt_cost: u64,
     pub log: LogConfig,
     /// To be logged once the log is open.
     pub notices: Vec<Notice>,

@@ -40,6 +40,16 @@ pub enum Notice {
     DefaultDataDir {
         dir: String,
     },
+    /// A setting that another one makes needless.
+    Ignored(&'static str),
+    /// A port that certificates do not hold for; `kind` is `client` or `peer`.
+    PlainUrl {
+        text: &'static str,
+        kind: &'static str,
+        url: String,
+    },
+    /// Peers need no certificate.
+    OpenPeerPort,
 }
 
 impl Notice {
@@ -67,7 +77,7 @@ impl Notice {
             Notice::UnknownKey { key } => {
                 tracing::warn!(key, "unrecognized key in the configuration file")
             }
-            Notice::Deprecated(text) => tracing::warn!("{text}"),
+            Notice::Deprecated(text) | Notice::Ignored(text) => tracing::warn!("{text}"),
             Notice::NoEffect { flag, reason } => {
                 tracing::warn!(flag, reason, "flag accepted without effect")
             }
@@ -88,6 +98,16 @@ impl Notice {
             Notice::DefaultDataDir { dir } => {
                 tracing::warn!(data_dir = dir, "'data-dir' was empty; using default")
             }
+            Notice::PlainUrl {
+                text,
+                kind: "peer",
+                url,
+            } => tracing::warn!(peer_url = url, "{text}"),
+            Notice::PlainUrl { text, url, .. } => tracing::warn!(client_url = url, "{text}"),
+            Notice::OpenPeerPort => tracing::warn!(
+                "peers need no certificate: whoever reaches --listen-peer-urls can read and write everything. \
+                 Serve them with --peer-cert-file, --peer-key-file, --peer-client-cert-auth and --peer-trusted-ca-file"
+            ),
         }
     }
 }

@@ -90,8 +90,6 @@ const fn legacy(name: &'static str) -> Flag {
     .not_in_file()
 }
 
-const TLS: &str = "TLS is not implemented yet";
-const AUTH: &str = "authentication is not implemented yet";
 const DISCOVERY: &str = "discovery is not implemented; give every member in --initial-cluster";
 const TRACING: &str = "it means nothing without --enable-distributed-tracing, which is refused";
 const BBOLT: &str = "it tunes bbolt, which is not the storage engine here";
@@ -172,36 +170,36 @@ pub const FLAGS: &[Flag] = &[
     accepted("v2-deprecation", OneOf(V2_STAGES), "write-only", "etcd ignores it as well")
         .deprecated("--v2-deprecation is deprecated and scheduled for removal in v3.8. The default value is enforced, ignoring user input."),
     // Security.
-    refused("cert-file", Text, "", TLS).at("client-transport-security.cert-file"),
-    refused("key-file", Text, "", TLS).at("client-transport-security.key-file"),
-    refused("client-cert-auth", Bool, "false", TLS).at("client-transport-security.client-cert-auth"),
-    refused("client-cert-file", Text, "", TLS).at("client-transport-security.client-cert-file"),
-    refused("client-key-file", Text, "", TLS).at("client-transport-security.client-key-file"),
-    refused("client-crl-file", Text, "", TLS).not_in_file(),
-    refused("client-cert-allowed-hostname", Words, "", TLS).at("client-transport-security.allowed-hostname"),
-    refused("trusted-ca-file", Text, "", TLS).at("client-transport-security.trusted-ca-file"),
-    refused("auto-tls", Bool, "false", TLS).at("client-transport-security.auto-tls"),
-    refused("peer-cert-file", Text, "", TLS).at("peer-transport-security.cert-file"),
-    refused("peer-key-file", Text, "", TLS).at("peer-transport-security.key-file"),
-    refused("peer-client-cert-auth", Bool, "false", TLS).at("peer-transport-security.client-cert-auth"),
-    refused("peer-client-cert-file", Text, "", TLS).at("peer-transport-security.client-cert-file"),
-    refused("peer-client-key-file", Text, "", TLS).at("peer-transport-security.client-key-file"),
-    refused("peer-trusted-ca-file", Text, "", TLS).at("peer-transport-security.trusted-ca-file"),
-    refused("peer-cert-allowed-cn", Words, "", TLS).at("peer-transport-security.allowed-cn"),
-    refused("peer-cert-allowed-hostname", Words, "", TLS).at("peer-transport-security.allowed-hostname"),
-    refused("peer-auto-tls", Bool, "false", TLS).at("peer-transport-security.auto-tls"),
-    refused("self-signed-cert-validity", Uint, "1", TLS),
-    refused("peer-crl-file", Text, "", TLS).not_in_file(),
-    refused("peer-skip-client-san-verification", Bool, "false", TLS).at("peer-transport-security.skip-client-san-verification"),
-    refused("cipher-suites", Words, "", TLS),
-    refused("tls-min-version", Text, "TLS1.2", TLS),
-    refused("tls-max-version", Text, "", TLS),
+    used("cert-file", Text, "", "PEM file of the certificate shown to clients.").at("client-transport-security.cert-file"),
+    used("key-file", Text, "", "PEM file of the key of --cert-file.").at("client-transport-security.key-file"),
+    used("client-cert-auth", Bool, "false", "Require of clients a certificate of an authority in --trusted-ca-file.").at("client-transport-security.client-cert-auth"),
+    used("client-cert-file", Text, "", "Certificate to show as a client, instead of --cert-file.").at("client-transport-security.client-cert-file"),
+    used("client-key-file", Text, "", "Key of --client-cert-file.").at("client-transport-security.client-key-file"),
+    used("client-crl-file", Text, "", "Revocation list, DER or PEM: clients with a certificate of a serial number in it are refused.").not_in_file(),
+    used("client-cert-allowed-hostname", Words, "", "Names or addresses, one of which a client's certificate must hold.").at("client-transport-security.allowed-hostname"),
+    used("trusted-ca-file", Text, "", "PEM file of the authorities of clients. Given, clients need a certificate.").at("client-transport-security.trusted-ca-file"),
+    used("auto-tls", Bool, "false", "Make a self-signed certificate for clients' connections if none is given.").at("client-transport-security.auto-tls"),
+    used("peer-cert-file", Text, "", "PEM file of the certificate shown to peers.").at("peer-transport-security.cert-file"),
+    used("peer-key-file", Text, "", "PEM file of the key of --peer-cert-file.").at("peer-transport-security.key-file"),
+    used("peer-client-cert-auth", Bool, "false", "Require of peers a certificate of an authority in --peer-trusted-ca-file.").at("peer-transport-security.client-cert-auth"),
+    used("peer-client-cert-file", Text, "", "Certificate to show when connecting to peers, instead of --peer-cert-file.").at("peer-transport-security.client-cert-file"),
+    used("peer-client-key-file", Text, "", "Key of --peer-client-cert-file.").at("peer-transport-security.client-key-file"),
+    used("peer-trusted-ca-file", Text, "", "PEM file of the authorities of peers. Given, peers need a certificate.").at("peer-transport-security.trusted-ca-file"),
+    used("peer-cert-allowed-cn", Words, "", "Common names, one of which a peer's certificate must have.").at("peer-transport-security.allowed-cn"),
+    used("peer-cert-allowed-hostname", Words, "", "Names or addresses, one of which a peer's certificate must hold.").at("peer-transport-security.allowed-hostname"),
+    used("peer-auto-tls", Bool, "false", "Make a self-signed certificate for peers' connections if none is given. It encrypts and lets everybody in.").at("peer-transport-security.auto-tls"),
+    used("self-signed-cert-validity", Uint, "1", "Years that the certificates of --auto-tls and --peer-auto-tls are valid."),
+    used("peer-crl-file", Text, "", "As --client-crl-file, for peers.").not_in_file(),
+    used("peer-skip-client-san-verification", Bool, "false", "Do not hold a peer's address against the names in its certificate.").at("peer-transport-security.skip-client-san-verification"),
+    used("cipher-suites", Words, "", "Suites of TLS 1.2 to use, by the names of IANA. Those of TLS 1.3 cannot be chosen."),
+    used("tls-min-version", Text, "TLS1.2", "TLS1.2 or TLS1.3."),
+    used("tls-max-version", Text, "", "TLS1.2 or TLS1.3; empty means the highest."),
     refused("cors", AllowAll, "*", "origins cannot be restricted yet"),
     refused("host-whitelist", AllowAll, "*", "host names cannot be restricted yet"),
     // Authentication.
-    refused("auth-token", Text, "simple", AUTH),
-    refused("bcrypt-cost", Uint, "10", AUTH),
-    refused("auth-token-ttl", Uint, "300", AUTH),
+    used("auth-token", Text, "simple", "simple, or jwt with its options: jwt,pub-key=FILE,priv-key=FILE,sign-method=RS256,ttl=5m."),
+    used("bcrypt-cost", Uint, "10", "Cost of hashing passwords, 4 to 31; each step doubles the time."),
+    used("auth-token-ttl", Uint, "300", "Seconds a simple token lives after it was used last."),
     // Monitoring.
     accepted("enable-pprof", Bool, "false", "it serves profiles of the Go runtime, which is not used here"),
     refused("metrics", Text, "basic", "extensive metrics are not implemented yet"),

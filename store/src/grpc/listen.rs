@@ -5,8 +5,8 @@ use std::{
     convert::Infallible,
     future::Future,
     io,
-    net::SocketAddr,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -19,55 +19,61 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::{conn::auto, graceful::GracefulShutdown},
 };
-use mizzen_descriptors::{Place, Places};
-use mizzen_h2::{Coalesce, Service};
+use mizzen_descriptors::{Listen, Place, Places};
+use mizzen_h2::{Budget, Coalesce, Excess, Service};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf},
-    net::{TcpListener, TcpStream},
     sync::watch,
     task::JoinSet,
 };
 
 use super::not_found;
-use crate::{limits, workers};
+use crate::{
+    limits,
+    tls::{Bound, Connection, Door, PeerCertificates, Socket},
+    workers,
+};
 
 /// How long requests under way may take to finish at the end.
 const GRACE: Duration = Duration::from_secs(1);
 
 /// A bound address, not yet accepting.
 pub struct Listener {
-    inner: TcpListener,
+    inner: Bound,
+    door: Door,
     places: Places,
 }
 
+impl Listen for Bound {
+    type Connection = Socket;
+
+    fn accept(&self) -> impl Future<Output = io::Result<Socket>> + Send {
+        self.accept()
+    }
+
+    fn peer(connection: &Socket) -> String {
+        connection.remote_text()
+    }
+}
+
 impl Listener {
-    /// Fails if the address is taken, with the address in the error. `places`
-    /// bounds the connections, those of all listeners with the same ones together.
-    pub async fn bind(address: SocketAddr, places: &Places) -> io::Result<Self> {
-        let inner = TcpListener::bind(address).await.map_err(|error| {
-            io::Error::new(error.kind(), format!("listen tcp {address}: {error}"))
-        })?;
-        Ok(Self {
+    /// `places` bounds the connections, those of all listeners with the same
+    /// ones together. A connection has its place before its handshake.
+    pub fn new(inner: Bound, door: Door, places: &Places) -> Self {
+        Self {
             inner,
+            door,
             places: places.clone(),
-        })
+        }
     }
 
     /// The next connection with its place, which is free again when dropped;
     /// `None` once `stop` says true.
-    async fn accept(&self, stop: &mut watch::Receiver<bool>) -> Option<(TcpStream, Place)> {
-        loop {
-            let (stream, _, place) = tokio::select! {
-                biased;
-                _ = stop.wait_for(|stop| *stop) => return None,
-                accepted = mizzen_descriptors::accept(&self.inner, &self.places) => accepted,
-            };
-            match stream.set_nodelay(true) {
-                Ok(()) => return Some((stream, place)),
-                Err(error) => {
-                    tracing::debug!(%error, "a connection broke before it was served");
-                }
-            }
+    async fn accept(&self, stop: &mut watch::Receiver<bool>) -> Option<(Socket, Place)> {
+        tokio::select! {
+            biased;
+            _ = stop.wait_for(|stop| *stop) => None,
+            accepted = mizzen_descriptors::accept(&self.inner, &self.places) => Some(accepted),
         }
     }
 }
@@ -78,28 +84,46 @@ async fn finish(connections: impl Future) {
     }
 }
 
-/// Serves clients with `service` until `stop` says true; then lets requests
-/// under way finish, for a moment.
-pub async fn serve_clients<S: Service + Clone>(
-    listener: Listener,
-    streams: u32,
-    service: S,
-    mut stop: watch::Receiver<bool>,
-) {
-    let config = mizzen_h2::Config {
+/// What all connections of clients share: each may have so many streams, and
+/// all together make a member hold so many bytes.
+pub fn transport(streams: u32, bytes: usize) -> mizzen_h2::Config {
+    mizzen_h2::Config {
         streams,
         stream_window: limits::STREAM_WINDOW_BYTES,
         connection_window: limits::CONNECTION_WINDOW_BYTES,
         held_bytes: limits::COALESCE_BYTES,
         keepalive_interval: limits::KEEPALIVE_INTERVAL,
         keepalive_timeout: limits::KEEPALIVE_TIMEOUT,
-    };
+        patience: limits::CLIENT_PATIENCE,
+        budget: Budget::new(bytes),
+        counters: Arc::default(),
+    }
+}
+
+/// Serves clients with the `service` that each gets until `stop` says true; then
+/// lets requests under way finish, for a moment.
+pub async fn serve_clients<S: Service>(
+    listener: Listener,
+    config: mizzen_h2::Config,
+    service: impl Fn(&PeerCertificates) -> S + Clone + Send + 'static,
+    mut stop: watch::Receiver<bool>,
+) {
     let mut connections = JoinSet::new();
     while let Some((stream, place)) = listener.accept(&mut stop).await {
-        let (service, stop) = (service.clone(), stop.clone());
+        let (service, config, stop) = (service.clone(), config.clone(), stop.clone());
+        let door = listener.door.clone();
+        let peer = Arc::from(stream.remote_text());
         connections.spawn(async move {
-            if let Err(error) = client(stream, service, config, stop).await {
-                tracing::debug!(%error, "a connection ended");
+            let mut leave = stop.clone();
+            let opened = tokio::select! {
+                opened = door.open(stream) => opened,
+                _ = leave.wait_for(|stop| *stop) => None,
+            };
+            if let Some((stream, session)) = opened {
+                let served = client(stream, peer, service(&session), config, stop);
+                if let Err(error) = until_revoked(session, served).await {
+                    tracing::debug!(%error, "a connection ended");
+                }
             }
             drop(place);
         });
@@ -109,21 +133,42 @@ pub async fn serve_clients<S: Service + Clone>(
     finish(async { while connections.join_next().await.is_some() {} }).await;
 }
 
+/// Serves a connection as long as its certificate is not revoked.
+async fn until_revoked<E>(
+    session: PeerCertificates,
+    served: impl Future<Output = Result<(), E>>,
+) -> Result<(), E> {
+    tokio::select! {
+        ended = served => ended,
+        () = session.revoked() => {
+            tracing::warn!("closed a connection: its certificate has been revoked");
+            Ok(())
+        }
+    }
+}
+
 async fn client<S: Service>(
-    mut stream: TcpStream,
+    mut stream: Connection,
+    peer: Arc<str>,
     service: S,
     config: mizzen_h2::Config,
     mut stop: watch::Receiver<bool>,
 ) -> io::Result<()> {
     let mut read = BytesMut::new();
     let begun = begun(&mut stream, &mut read);
-    let http2 = tokio::time::timeout(limits::HTTP1_HEADER_TIMEOUT, begun).await??;
+    let http2 = match tokio::time::timeout(limits::HTTP1_HEADER_TIMEOUT, begun).await {
+        Ok(http2) => http2?,
+        Err(late) => {
+            config.counters.note(Excess::SlowHandshake, &peer);
+            return Err(late.into());
+        }
+    };
     let leave = async move {
         // The sender is gone when all is over: then as well.
         let _ = stop.wait_for(|stop| *stop).await;
     };
     if http2 {
-        return mizzen_h2::serve(stream, read, service, config, leave).await;
+        return mizzen_h2::serve(stream, read, service, config, peer, leave).await;
     }
     let stream = Begun {
         read: read.freeze(),
@@ -141,7 +186,7 @@ async fn client<S: Service>(
 }
 
 /// Reads until it is clear whether the client speaks HTTP/2.
-async fn begun(stream: &mut TcpStream, read: &mut BytesMut) -> io::Result<bool> {
+async fn begun(stream: &mut Connection, read: &mut BytesMut) -> io::Result<bool> {
     let preface = mizzen_h2::PREFACE;
     loop {
         let length = read.len().min(preface.len());
@@ -160,7 +205,7 @@ async fn begun(stream: &mut TcpStream, read: &mut BytesMut) -> io::Result<bool> 
 /// A connection of which something has been read.
 struct Begun {
     read: Bytes,
-    inner: TcpStream,
+    inner: Connection,
 }
 
 impl AsyncRead for Begun {
@@ -209,14 +254,23 @@ where
     let graceful = GracefulShutdown::new();
     let http = protocol();
     while let Some((stream, place)) = listener.accept(&mut stop).await {
-        let service = service.clone();
-        let connection = http.serve_connection_with_upgrades(
-            TokioIo::new(Coalesce::new(stream, limits::COALESCE_BYTES)),
-            service_fn(service),
-        );
-        let connection = graceful.watch(connection.into_owned());
+        let (service, http) = (service.clone(), http.clone());
+        let (door, watcher) = (listener.door.clone(), graceful.watcher());
+        let mut leave = stop.clone();
         workers::detached(async move {
-            if let Err(error) = connection.await {
+            let opened = tokio::select! {
+                opened = door.open(stream) => opened,
+                _ = leave.wait_for(|stop| *stop) => None,
+            };
+            let Some((stream, session)) = opened else {
+                return;
+            };
+            let connection = http.serve_connection_with_upgrades(
+                TokioIo::new(Coalesce::new(stream, limits::COALESCE_BYTES)),
+                service_fn(service),
+            );
+            let served = watcher.watch(connection.into_owned());
+            if let Err(error) = until_revoked(session, served).await {
                 tracing::debug!(%error, "a connection ended");
             }
             drop(place);
@@ -272,6 +326,10 @@ mod tests {
             })
         }
 
+        fn refuse(&self) -> mizzen_h2::Block {
+            super::super::reply::no_memory()
+        }
+
         fn call(&self, _: Request<RequestBody>) -> BoxFuture<'static, Response<Self::Body>> {
             unreachable!("all are wanted whole")
         }
@@ -280,11 +338,17 @@ mod tests {
     #[tokio::test]
     async fn a_panic_ends_the_connection_that_asked_for_it_and_no_other() {
         let places = Places::new(10);
-        let any = "127.0.0.1:0".parse().expect("an address");
-        let listener = Listener::bind(any, &places).await.expect("bound");
-        let address = listener.inner.local_addr().expect("an address");
+        let any = "127.0.0.1:0";
+        let bound = tokio::net::TcpListener::bind(any).await.expect("bound");
+        let address = bound.local_addr().expect("an address");
+        let listener = Listener::new(Bound::Tcp(bound), Door::new(true, None, None), &places);
         let (stop, stopping) = watch::channel(false);
-        let serving = tokio::spawn(serve_clients(listener, 10, Fragile, stopping));
+        let serving = tokio::spawn(serve_clients(
+            listener,
+            transport(10, 1 << 20),
+            |_: &PeerCertificates| Fragile,
+            stopping,
+        ));
         let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("a URL");
         let mut good = HealthClient::new(endpoint.connect().await.expect("connected"));
         let mut bad = HealthClient::new(endpoint.connect().await.expect("connected"));

@@ -6,30 +6,40 @@
 
 mod alarm;
 mod api;
+mod auth;
 mod cluster;
 mod concurrency;
 mod frame;
 mod lease;
 mod listen;
 mod reply;
+mod rights;
 mod status;
 mod translate;
 mod watch;
 
-use std::{future::Future, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{
+    future::{Future, poll_fn},
+    panic::AssertUnwindSafe,
+    pin::Pin,
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use futures::{FutureExt as _, future::BoxFuture};
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
+use http_body::Body as _;
 use mizzen_engine::Engine;
-use mizzen_h2::{Head, Incoming, Service};
+use mizzen_h2::{Block, Head, Incoming, Service};
 use tokio::sync::mpsc;
 use tonic::Status;
 use tower::Service as _;
 
-pub use listen::{Listener, serve_clients, serve_peers};
+pub use listen::{Listener, serve_clients, serve_peers, transport};
 
 use crate::{
+    auth::{CallCredentials, Secret},
     limits,
     server::{Caller, Server},
     workers,
@@ -37,6 +47,12 @@ use crate::{
 use api::Api;
 use frame::Messages;
 use reply::Reply;
+
+/// Anybody may ask whether the server serves.
+const HEALTH: &str = "/grpc.health.v1.Health/";
+
+/// What gateways from HTTP add to every call.
+const GATEWAY: &str = "grpcgateway-accept";
 
 /// Carries out a call that is answered by many messages. One that panics ends
 /// with an error, not as if that had been all.
@@ -63,6 +79,8 @@ pub struct Front<E: Engine> {
     health: Health,
     request_bytes: usize,
     progress_interval: Duration,
+    /// Of the connection's certificate.
+    common_name: Option<Arc<str>>,
 }
 
 impl<E: Engine> Clone for Front<E> {
@@ -72,6 +90,7 @@ impl<E: Engine> Clone for Front<E> {
             health: self.health.clone(),
             request_bytes: self.request_bytes,
             progress_interval: self.progress_interval,
+            common_name: self.common_name.clone(),
         }
     }
 }
@@ -89,6 +108,39 @@ impl<E: Engine> Front<E> {
             health: Health::new(health),
             request_bytes,
             progress_interval,
+            common_name: None,
+        }
+    }
+
+    /// For one connection, whose certificate has this common name.
+    pub fn of(&self, common_name: Option<Arc<str>>) -> Self {
+        Self {
+            common_name,
+            ..self.clone()
+        }
+    }
+
+    /// What a call's metadata and its connection say of the caller.
+    fn caller(&self, headers: &HeaderMap) -> Caller {
+        let token = headers
+            .get("token")
+            .or_else(|| headers.get(header::AUTHORIZATION));
+        Caller {
+            require_leader: headers
+                .get("hasleader")
+                .is_some_and(|value| value == "true"),
+            credentials: CallCredentials {
+                // What is no text is nobody's token.
+                token: token.map(|value| {
+                    let text = value.to_str().unwrap_or_default();
+                    Secret::new(text.strip_prefix("Bearer ").unwrap_or(text))
+                }),
+                // A gateway's certificate says nothing of whom it calls for.
+                certificate: match headers.contains_key(GATEWAY) {
+                    true => None,
+                    false => self.common_name.clone(),
+                },
+            },
         }
     }
 
@@ -99,6 +151,7 @@ impl<E: Engine> Front<E> {
 
     async fn answer(self, request: Request<Incoming>) -> Response<Reply> {
         if !is_grpc(request.headers()) {
+            ended(request.into_body()).await;
             return not_found();
         }
         if request.method() != Method::POST {
@@ -109,9 +162,17 @@ impl<E: Engine> Front<E> {
 
     async fn grpc(mut self, request: Request<Incoming>) -> Response<Reply> {
         let limit = self.message_bytes();
-        let caller = caller(request.headers());
+        let caller = self.caller(request.headers());
         let path = request.uri().path();
         let requests = |request: Request<Incoming>| Messages::new(request.into_body(), limit);
+        if !path.starts_with(HEALTH) {
+            let Some(right) = rights::of(path) else {
+                return reply::refused(&unknown(path));
+            };
+            if let Err(refusal) = self.api.server.permit_call(&caller, right).await {
+                return reply::refused(&status::status(refusal));
+            }
+        }
         match path {
             "/etcdserverpb.KV/RangeStream" => reply::stream(match requests(request).only().await {
                 Ok(message) => self.api.range_stream(&caller, message).await,
@@ -130,7 +191,7 @@ impl<E: Engine> Front<E> {
                 let (requests, interval) = (requests(request), self.progress_interval);
                 reply::watch(self.api.watch(caller, requests, limit, interval))
             }
-            path if path.starts_with("/grpc.health.v1.Health/") => {
+            path if path.starts_with(HEALTH) => {
                 reply::infallible(self.health.call(request).await).map(Reply::Tonic)
             }
             path => reply::refused(&unknown(path)),
@@ -151,16 +212,21 @@ impl<E: Engine> Service for Front<E> {
     fn answer(&self, head: Arc<Head>, body: Bytes) -> BoxFuture<'static, mizzen_h2::Reply> {
         let api = self.api.clone();
         let message = frame::message(body, self.message_bytes());
+        let caller = self.caller(&head.headers);
         Box::pin(async move {
             let path = head.path();
             reply::unary(match message {
                 Ok(message) => api
-                    .unary(path, &caller(&head.headers), message)
+                    .unary(path, &caller, message)
                     .await
                     .unwrap_or_else(|| Err(unknown(path))),
                 Err(status) => Err(status),
             })
         })
+    }
+
+    fn refuse(&self) -> Block {
+        reply::no_memory()
     }
 
     fn call(&self, request: Request<Incoming>) -> BoxFuture<'static, Response<Reply>> {
@@ -172,15 +238,6 @@ fn is_grpc(headers: &HeaderMap) -> bool {
     headers
         .get(header::CONTENT_TYPE)
         .is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
-}
-
-/// What a call's metadata says of the caller.
-fn caller(headers: &HeaderMap) -> Caller {
-    Caller {
-        require_leader: headers
-            .get("hasleader")
-            .is_some_and(|value| value == "true"),
-    }
 }
 
 /// As grpc-go refuses what is not registered: the texts clients of etcd see.
@@ -205,10 +262,17 @@ fn is_service(name: &str) -> bool {
             | "v3lockpb.Lock"
             | "v3electionpb.Election"
             | "etcdserverpb.Watch"
+            | "etcdserverpb.Auth"
             | "etcdserverpb.Cluster"
             | "etcdserverpb.Maintenance"
             | "grpc.health.v1.Health"
     )
+}
+
+/// Waits for the end of a request whose body nobody wants: what its client does
+/// wrong on the way is told first.
+async fn ended(mut body: Incoming) {
+    while let Some(Ok(_)) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {}
 }
 
 /// What a request gets that is not for gRPC.

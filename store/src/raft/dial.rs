@@ -20,13 +20,18 @@ pub struct PlainDial;
 impl Dial for PlainDial {
     fn dial(&self, peer_url: &str) -> io::Result<Channel> {
         let endpoint = Endpoint::from_shared(peer_url.to_owned()).map_err(io::Error::other)?;
-        let mut connector = HttpConnector::new();
-        connector.enforce_http(false);
-        connector.set_nodelay(true);
-        connector.set_connect_timeout(Some(limits::PEER_CONNECT_TIMEOUT));
-        connector.set_tcp_user_timeout(Some(limits::PEER_ACKNOWLEDGES));
-        Ok(endpoint.connect_with_connector_lazy(connector))
+        Ok(endpoint.connect_with_connector_lazy(connector()))
     }
+}
+
+/// Connects to a peer by TCP.
+pub fn connector() -> HttpConnector {
+    let mut connector = HttpConnector::new();
+    connector.enforce_http(false);
+    connector.set_nodelay(true);
+    connector.set_connect_timeout(Some(limits::PEER_CONNECT_TIMEOUT));
+    connector.set_tcp_user_timeout(Some(limits::PEER_ACKNOWLEDGES));
+    connector
 }
 
 /// Whether no connection could be made, so that nothing can have arrived.

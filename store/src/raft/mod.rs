@@ -38,7 +38,9 @@ use openraft::{
 };
 use tokio::sync::watch;
 
-pub use dial::{CLUSTER_ID_HEADER, Client, Dial, PeerChannel, PlainDial, TO_HEADER, never_sent};
+pub use dial::{
+    CLUSTER_ID_HEADER, Client, Dial, PeerChannel, PlainDial, TO_HEADER, connector, never_sent,
+};
 pub use force_new::force_new_group;
 #[cfg(test)]
 pub use machine::hasty_rows;

@@ -8,12 +8,14 @@ use std::{io, sync::Arc};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use mizzen_core::{Batch, Command, Event, Family, Overlay, Reply, Room, State, View, planted};
+use mizzen_core::{
+    Batch, Command, Event, Family, Overlay, Reply, Room, State, View, auth::Auth, planted,
+};
 use mizzen_engine::{Engine, Incoming, Outgoing, Transfer};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
-    Error,
+    Error, auth,
     lease::{Change, Primary},
     level,
     members::Members,
@@ -23,11 +25,19 @@ use super::{
     waiters::{Waiters, Waiting},
 };
 use crate::{
+    auth::Authentication,
     limits,
     raft::{Applied, BoxFuture, Committed, Received, Rows},
     watch::{Hub, News, Revision},
     workers::Workers,
 };
+
+/// Who is told what has been applied.
+pub struct Listeners {
+    pub waiters: Arc<Waiters>,
+    pub leases: Arc<Primary>,
+    pub auth: Arc<Authentication>,
+}
 
 /// What [`Applier::start`] starts.
 pub struct Started<E: Engine> {
@@ -89,8 +99,7 @@ impl<E: Transfer> Applier<E> {
         engine: Arc<E>,
         replayed: u64,
         cluster_id: u64,
-        waiters: Arc<Waiters>,
-        leases: Arc<Primary>,
+        told: Listeners,
         workers: Workers,
         fail: impl Fn(&io::Error) + Clone + Send + Sync + 'static,
     ) -> io::Result<Started<E>> {
@@ -98,12 +107,14 @@ impl<E: Transfer> Applier<E> {
         let state = State::load(&rows).map_err(io::Error::other)?;
         let applied = Applied::load(&rows).map_err(io::Error::other)?;
         let members = Members::load(&rows).map_err(io::Error::other)?;
+        let users = Auth::load(&rows).map_err(io::Error::other)?;
         if members.cluster_id().is_some_and(|id| id != cluster_id) {
             return Err(io::Error::other("the rows are those of another cluster"));
         }
         let published = Published {
             state,
             members: Arc::new(members),
+            auth: Arc::new(users),
             applied,
             rows,
             replaced: 0,
@@ -124,8 +135,9 @@ impl<E: Transfer> Applier<E> {
             engine,
             replayed,
             cluster_id,
-            waiters,
-            leases,
+            waiters: told.waiters,
+            leases: told.leases,
+            auth: told.auth,
             watches: watches.clone(),
             published: published.clone(),
             index,
@@ -212,6 +224,7 @@ struct Thread<E: Engine> {
     cluster_id: u64,
     waiters: Arc<Waiters>,
     leases: Arc<Primary>,
+    auth: Arc<Authentication>,
     watches: Arc<Hub>,
     published: SharedPublished<E>,
     index: watch::Sender<u64>,
@@ -240,7 +253,6 @@ impl<E: Transfer> Thread<E> {
 
     fn run(&self, run: Committed) -> io::Result<()> {
         let before = self.published.load();
-        let mut state = before.state;
         let mut overlay = Overlay::new(&before.rows);
         let proposals = run
             .proposals
@@ -260,46 +272,38 @@ impl<E: Transfer> Thread<E> {
         overlay
             .prefetch(Family::Head, &keys)
             .map_err(io::Error::other)?;
-        let mut members = before.members.clone();
+        let mut pass = Pass {
+            state: before.state,
+            overlay,
+            members: before.members.clone(),
+            users: before.auth.clone(),
+            told: Told::default(),
+        };
         let mut answers: Vec<(Waiting, Result<Reply, Error>)> = Vec::new();
-        let mut told = Told::default();
         #[cfg(feature = "planted")]
         for id in self.leases.ended_here() {
             let revoke = Command::LeaseRevoke(mizzen_core::LeaseRevoke { id });
-            let _ = carry_out(&mut state, &mut overlay, &revoke, None, &mut told)?;
+            let _ = pass.carry_out(&revoke, None)?;
         }
         for proposal in &proposals {
             if planted::has("write-lost-on-one-member")
-                && state.revision() % 101 == 0
+                && pass.state.revision() % 101 == 0
                 && std::env::args().any(|flag| flag == "--name=m1")
             {
                 continue;
             }
             let waiting = self.waiters.take(proposal.id);
-            let answer = match &proposal.body {
-                Body::Command(command) => {
-                    let room = waiting.as_ref().map(|waiting| &waiting.room);
-                    carry_out(&mut state, &mut overlay, command, room, &mut told)?
-                }
-                Body::Expiry(ids) => {
-                    let ended = mizzen_core::end_leases(&mut state, &mut overlay, ids);
-                    for lease in ended.map_err(io::Error::other)? {
-                        told.leases.push(Change::Revoked { id: lease.id });
-                        told.events(lease.revision, lease.events, lease.events_in_log);
-                    }
-                    Ok(Reply::Compact {
-                        revision: state.revision(),
-                    })
-                }
-                Body::Members(change) => Arc::make_mut(&mut members)
-                    .apply(&mut overlay, change)
-                    .map(|()| Reply::Compact {
-                        revision: state.revision(),
-                    })
-                    .map_err(Error::from),
-            };
+            let room = waiting.as_ref().map(|waiting| &waiting.room);
+            let answer = pass.apply(proposal, room)?;
             answers.extend(waiting.map(|waiting| (waiting, answer)));
         }
+        let Pass {
+            state,
+            mut overlay,
+            mut members,
+            users,
+            told,
+        } = pass;
         check_level(&members)?;
         if members.cluster_id().is_none() && run.applied.membership.is_some() {
             let nodes = run.applied.nodes()?;
@@ -313,10 +317,14 @@ impl<E: Transfer> Thread<E> {
             .write(&overlay.into_batch())
             .map_err(io::Error::other)?;
         let index = run.applied.index();
+        let replayed = index <= self.replayed;
         let seldom = !Arc::ptr_eq(&members, &before.members)
+            || !Arc::ptr_eq(&users, &before.auth)
             || run.applied.membership != before.applied.membership
             || state.compact_revision() != before.state.compact_revision();
-        self.show(state, members, run.applied);
+        // Before the rows show who is who: nobody is taken for another.
+        auth::tell(&self.auth, &told.auth, replayed);
+        self.show(state, members, users, run.applied);
         if seldom {
             self.seldom.send_replace(());
         }
@@ -347,7 +355,10 @@ impl<E: Transfer> Thread<E> {
         let rows = self.engine.snapshot();
         let state = State::load(&rows).map_err(io::Error::other)?;
         let members = Members::load(&rows).map_err(io::Error::other)?;
+        let users = Auth::load(&rows).map_err(io::Error::other)?;
         check_level(&members)?;
+        // Whom they were given to may be somebody else now.
+        self.auth.forget_all();
         let replaced = self.published.load().replaced + 1;
         let revision = state.revision();
         tracing::info!(revision, "the rows are those of another member now");
@@ -358,6 +369,7 @@ impl<E: Transfer> Thread<E> {
         self.published.store(Arc::new(Published {
             state,
             members: Arc::new(members),
+            auth: Arc::new(users),
             applied: received.applied,
             rows,
             replaced,
@@ -393,16 +405,18 @@ impl<E: Transfer> Thread<E> {
             self.engine
                 .write(&overlay.into_batch())
                 .map_err(io::Error::other)?;
-            self.show(before.state, before.members.clone(), before.applied.clone());
+            let (members, users) = (before.members.clone(), before.auth.clone());
+            self.show(before.state, members, users, before.applied.clone());
         }
         self.engine.write(&step.batch).map_err(io::Error::other)
     }
 
     /// Readers see the rows as they are now, with this beside them.
-    fn show(&self, state: State, members: Arc<Members>, applied: Applied) {
+    fn show(&self, state: State, members: Arc<Members>, auth: Arc<Auth>, applied: Applied) {
         self.published.store(Arc::new(Published {
             state,
             members,
+            auth,
             applied,
             rows: self.engine.snapshot(),
             replaced: self.published.load().replaced,
@@ -415,6 +429,7 @@ impl<E: Transfer> Thread<E> {
 struct Told {
     leases: Vec<Change>,
     revisions: Vec<News>,
+    auth: Vec<mizzen_core::auth::AuthChange>,
 }
 
 impl Told {
@@ -434,23 +449,71 @@ impl Told {
     }
 }
 
-fn carry_out<V: View>(
-    state: &mut State,
-    overlay: &mut Overlay<'_, V>,
-    command: &Command,
-    room: Option<&Grant>,
-    told: &mut Told,
-) -> io::Result<Result<Reply, Error>> {
-    if let Some(room) = room {
-        room.rewind();
+/// Rows, and what is kept beside them, while a run is applied.
+struct Pass<'a, V: View> {
+    state: State,
+    overlay: Overlay<'a, V>,
+    members: Arc<Members>,
+    users: Arc<Auth>,
+    told: Told,
+}
+
+impl<V: View> Pass<'_, V> {
+    /// Applies a proposal, or refuses it.
+    fn apply(
+        &mut self,
+        proposal: &Proposal,
+        room: Option<&Grant>,
+    ) -> io::Result<Result<Reply, Error>> {
+        let permitted = auth::permit(&self.users, proposal, &self.state, &self.overlay);
+        if let Err(refusal) = permitted.map_err(io::Error::other)? {
+            return Ok(Err(refusal.into()));
+        }
+        let done = match &proposal.body {
+            Body::Command(command) => return self.carry_out(command, room),
+            Body::Auth(change) => {
+                let applied = auth::apply(&mut self.users, &mut self.overlay, &proposal.by, change);
+                if applied.is_ok() {
+                    self.told.auth.push(change.clone());
+                }
+                applied.map_err(auth::refused)
+            }
+            Body::Expiry(ids) => {
+                let ended = mizzen_core::end_leases(&mut self.state, &mut self.overlay, ids);
+                for lease in ended.map_err(io::Error::other)? {
+                    self.told.leases.push(Change::Revoked { id: lease.id });
+                    self.told
+                        .events(lease.revision, lease.events, lease.events_in_log);
+                }
+                Ok(())
+            }
+            Body::Members(change) => Arc::make_mut(&mut self.members)
+                .apply(&mut self.overlay, change)
+                .map_err(Error::from),
+        };
+        Ok(done.map(|()| Reply::Compact {
+            revision: self.state.revision(),
+        }))
     }
-    let room = room.map(|room| room as &dyn Room);
-    let outcome = mizzen_core::apply(state, overlay, command, room).map_err(io::Error::other)?;
-    if let Ok(reply) = &outcome.reply {
-        told.leases.extend(Change::of(command, reply));
+
+    fn carry_out(
+        &mut self,
+        command: &Command,
+        room: Option<&Grant>,
+    ) -> io::Result<Result<Reply, Error>> {
+        if let Some(room) = room {
+            room.rewind();
+        }
+        let room = room.map(|room| room as &dyn Room);
+        let outcome = mizzen_core::apply(&mut self.state, &mut self.overlay, command, room)
+            .map_err(io::Error::other)?;
+        if let Ok(reply) = &outcome.reply {
+            self.told.leases.extend(Change::of(command, reply));
+        }
+        self.told
+            .events(self.state.revision(), outcome.events, outcome.events_in_log);
+        Ok(outcome.reply.map_err(Error::from))
     }
-    told.events(state.revision(), outcome.events, outcome.events_in_log);
-    Ok(outcome.reply.map_err(Error::from))
 }
 
 /// Whoever cannot read what the cluster may write from now on must not go on.
@@ -482,7 +545,7 @@ fn expired(proposals: &[Proposal]) -> Vec<i64> {
     bodies
         .filter_map(|body| match body {
             Body::Expiry(ids) => Some(ids),
-            Body::Command(_) | Body::Members(_) => None,
+            Body::Command(_) | Body::Members(_) | Body::Auth(_) => None,
         })
         .flatten()
         .copied()

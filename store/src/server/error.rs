@@ -2,6 +2,8 @@
 
 use mizzen_core::ViewError;
 
+use crate::auth::{IssueError, PasswordError};
+
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// The state machine refused it.
@@ -44,6 +46,10 @@ pub enum Error {
     Learner,
     #[error("etcdserver: server stopped")]
     Stopped,
+    #[error(transparent)]
+    Token(#[from] IssueError),
+    #[error(transparent)]
+    Password(#[from] PasswordError),
     /// The rows of this member cannot be read; the member stops.
     #[error("{0}")]
     Failed(String),

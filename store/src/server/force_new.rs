@@ -2,10 +2,11 @@
 
 use std::io;
 
+use mizzen_core::auth::By;
 use mizzen_engine::Engine;
 
 use super::{
-    Storage,
+    Storage, level,
     members::Change,
     proposal::{Body, Proposal, RequestId},
 };
@@ -30,6 +31,7 @@ pub async fn force_new_cluster<E: Engine>(
             member: id,
             number: 0,
         },
+        by: By::Nobody,
         body: Body::Members(Change::Alone {
             id,
             peer_urls: peer_urls.clone(),
@@ -40,5 +42,5 @@ pub async fn force_new_cluster<E: Engine>(
         name: String::new(),
     };
     let (wal, recovered) = (&storage.wal, &mut storage.recovered);
-    raft::force_new_group(wal, recovered, id, node, vec![alone.encode()]).await
+    raft::force_new_group(wal, recovered, id, node, vec![alone.encode(level::own())]).await
 }

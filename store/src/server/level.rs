@@ -4,13 +4,18 @@
 
 use std::sync::OnceLock;
 
-use mizzen_core::Command;
+use mizzen_core::{Command, auth::By};
+
+use super::proposal::Body;
 
 /// Levels this program knows, with the cluster version of etcd that clients are
 /// told for each.
 ///
-/// 1: the first. 2: alarms.
-const LEVELS: [&str; 2] = ["3.6.0", "3.7.0"];
+/// 1: the first. 2: alarms. 3: users and roles, and who asks.
+const LEVELS: [&str; 3] = ["3.6.0", "3.7.0", "3.7.0"];
+
+/// The level of users and roles.
+pub const AUTH: u32 = 3;
 
 /// Entries of this level need no agreement.
 const FIRST: u32 = 1;
@@ -33,18 +38,19 @@ pub fn own() -> u32 {
     *OWN.get_or_init(|| NEWEST)
 }
 
-/// The level that `command` came with.
-pub fn of(command: &Command) -> u32 {
-    match command {
-        Command::Alarm(_) => 2,
-        _ => FIRST,
+/// The level that a proposal came with.
+pub fn of(by: &By, body: &Body) -> u32 {
+    match (by, body) {
+        (By::Store | By::User { .. }, _) | (_, Body::Auth(_)) => AUTH,
+        (By::Nobody, Body::Command(Command::Alarm(_))) => 2,
+        (By::Nobody, _) => FIRST,
     }
 }
 
 /// Whether members that have agreed to `level`, or to none yet, may be sent
-/// `command`.
-pub fn allows(level: u32, command: &Command) -> bool {
-    of(command) <= level.max(FIRST)
+/// `body`. Who asks is left out where they could not read it.
+pub fn allows(level: u32, body: &Body) -> bool {
+    of(&By::Nobody, body) <= level.max(FIRST)
 }
 
 /// What clients are told the cluster version is; `None` before the members

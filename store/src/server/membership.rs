@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use mizzen_core::auth::By;
 use mizzen_engine::Engine;
 use mizzen_proto::peer::{ProgressRequest, membership_client::MembershipClient};
 use tokio::time::{Instant, timeout, timeout_at};
@@ -37,17 +38,21 @@ impl<E: Engine> Server<E> {
         learner: bool,
     ) -> Result<Member, Error> {
         self.admit(caller)?;
+        let by = self.identify(caller).await?;
         self.refresh().await;
         self.may_add(learner)?;
         let id = new_id();
         #[cfg(feature = "planted")]
         let id = reused_id(&peer_urls).unwrap_or(id);
-        self.change_members(Change::Add {
-            id,
-            peer_urls: peer_urls.clone(),
-            learner,
-            learners_max: limits::LEARNERS,
-        })
+        self.change_members(
+            by,
+            Change::Add {
+                id,
+                peer_urls: peer_urls.clone(),
+                learner,
+                learners_max: limits::LEARNERS,
+            },
+        )
         .await?;
         self.settle(|group| group.nodes.contains_key(&id)).await;
         Ok(Member {
@@ -60,9 +65,10 @@ impl<E: Engine> Server<E> {
 
     pub async fn member_remove(&self, caller: &Caller, id: u64) -> Result<(), Error> {
         self.admit(caller)?;
+        let by = self.identify(caller).await?;
         self.refresh().await;
         self.may_remove(id)?;
-        self.change_members(Change::Remove { id }).await?;
+        self.change_members(by, Change::Remove { id }).await?;
         if id != self.group.id() {
             self.settle(|group| !group.joint && !group.nodes.contains_key(&id))
                 .await;
@@ -77,10 +83,14 @@ impl<E: Engine> Server<E> {
         peer_urls: Vec<String>,
     ) -> Result<(), Error> {
         self.admit(caller)?;
-        self.change_members(Change::Update {
-            id,
-            peer_urls: peer_urls.clone(),
-        })
+        let by = self.identify(caller).await?;
+        self.change_members(
+            by,
+            Change::Update {
+                id,
+                peer_urls: peer_urls.clone(),
+            },
+        )
         .await?;
         self.settle(|group| {
             group
@@ -94,6 +104,7 @@ impl<E: Engine> Server<E> {
 
     pub async fn member_promote(&self, caller: &Caller, id: u64) -> Result<(), Error> {
         self.admit(caller)?;
+        let by = self.identify(caller).await?;
         self.refresh().await;
         if self.published.load().members.get(id).is_none() {
             return Err(super::members::Refusal::NotFound.into());
@@ -105,7 +116,7 @@ impl<E: Engine> Server<E> {
             return Err(Error::LearnerNotReady);
         }
         self.may_promote()?;
-        self.change_members(Change::Promote { id }).await?;
+        self.change_members(by, Change::Promote { id }).await?;
         self.settle(|group| group.votes(id)).await;
         Ok(())
     }
@@ -114,7 +125,7 @@ impl<E: Engine> Server<E> {
     pub async fn announce(&self, attributes: Attributes) -> Result<(), Error> {
         loop {
             let change = Change::Announce(attributes.clone());
-            match self.change_members(change).await {
+            match self.change_members(By::Nobody, change).await {
                 Err(
                     Error::Timeout
                     | Error::TimeoutLeaderFailure
@@ -193,8 +204,8 @@ impl<E: Engine> Server<E> {
                 .is_ok_and(|nodes| !nodes.contains_key(&member))
     }
 
-    async fn change_members(&self, change: Change) -> Result<(), Error> {
-        self.submit(Body::Members(change), None).await.map(drop)
+    async fn change_members(&self, by: By, change: Change) -> Result<(), Error> {
+        self.submit(by, Body::Members(change), None).await.map(drop)
     }
 
     /// The change is decided; waits a while for the Raft group to follow, so

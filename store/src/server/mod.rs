@@ -5,6 +5,7 @@
 //! replies.
 
 mod apply;
+mod auth;
 mod compactor;
 mod error;
 mod force_new;
@@ -23,6 +24,7 @@ mod published;
 mod range_stream;
 mod read_index;
 mod reconcile;
+mod rehearsal;
 mod space;
 mod view;
 mod waiters;
@@ -34,8 +36,9 @@ mod tests;
 use std::{collections::BTreeMap, future::Future, io, sync::Arc, time::Duration};
 
 use mizzen_core::{
-    Command, Compaction, KvHash, Limits, Operation, Range, RangeReply, Reply, Room, Txn, Unbounded,
-    View, ViewError,
+    Command, Compaction, KvHash, Limits, Range, RangeReply, Reply, Room, Txn, Unbounded, View,
+    ViewError,
+    auth::{By, Check},
 };
 use mizzen_engine::{Engine, Snapshot, Transfer};
 use tokio::{
@@ -43,6 +46,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
+pub use auth::{Right, UsersChanged};
 pub use error::Error;
 pub use force_new::force_new_cluster;
 pub use join::{Description, describe};
@@ -55,13 +59,14 @@ pub use range_stream::{Chunks, RangeStreamError};
 pub use space::{DiskSpace, LookAtDisk};
 
 use crate::{
+    auth::{AuthConfig, Authentication, CallCredentials},
     limits,
     raft::{self, Group, GroupConfig, PeerNode, Submitted},
     wal,
     watch::Hub,
     workers::{self, Owner, Workers},
 };
-use apply::{Applier, Started};
+use apply::{Applier, Listeners, Started};
 use forward::Forward;
 use lease::{Leases, Primary};
 use memory::{Grant, Memory, NoRoom};
@@ -75,6 +80,7 @@ use waiters::Waiters;
 pub struct Caller {
     /// Refuse rather than answer without a leader.
     pub require_leader: bool,
+    pub credentials: CallCredentials,
 }
 
 /// What a replica is started with.
@@ -92,6 +98,7 @@ pub struct ServerConfig {
     /// Bytes of versions the store may keep, if there is a limit.
     pub quota: Option<u64>,
     pub disk: LookAtDisk,
+    pub auth: AuthConfig,
 }
 
 /// Bytes that clients may make a member hold.
@@ -103,6 +110,9 @@ pub struct Budget {
     pub reply: usize,
     /// Proposals whose outcome is waited for.
     pub proposals: usize,
+    /// Requests on their way in, and replies on their way out. One client alone
+    /// may have half of it.
+    pub transport: usize,
 }
 
 pub struct Server<E: Engine> {
@@ -132,6 +142,7 @@ pub struct Server<E: Engine> {
     /// seconds for the work, and time for two elections).
     request_limit: Duration,
     workers: Workers,
+    auth: Arc<Authentication>,
 }
 
 /// What a member reports of itself.
@@ -182,6 +193,9 @@ impl<E: Transfer> Server<E> {
         let request_limit = Duration::from_secs(5) + 2 * config.group.election_timeout;
         let (memory, waiters) = waiting(config.group.id, config.budget);
         let primary = Arc::new(Primary::new());
+        let auth = Arc::new(
+            Authentication::new(config.auth, config.group.workers).map_err(io::Error::other)?,
+        );
         let GroupConfig {
             workers,
             heartbeat,
@@ -198,8 +212,11 @@ impl<E: Transfer> Server<E> {
             engine.clone(),
             recovered.last.map_or(0, |(_, index)| index),
             config.group.cluster_id,
-            waiters.clone(),
-            primary.clone(),
+            Listeners {
+                waiters: waiters.clone(),
+                leases: primary.clone(),
+                auth: auth.clone(),
+            },
             workers,
             fail.clone(),
         )?;
@@ -268,6 +285,7 @@ impl<E: Transfer> Server<E> {
             space: space::Space::start(engine.clone(), config.disk, workers),
             workers,
             request_limit,
+            auth,
         });
         let disk = Self::watch_disk(Arc::downgrade(&server));
         workers::spawn("watching the log's disk", disk);
@@ -379,20 +397,23 @@ impl<E: Engine> Server<E> {
         self.admit(caller)?;
         command.check(&self.limits)?;
         match &command {
-            Command::Txn(txn) if txn.is_read_only() => self.read_txn(txn.clone()).await,
+            Command::Txn(txn) if txn.is_read_only() => self.read_txn(caller, txn.clone()).await,
             _ => {
-                let room = self.rehearse(&command).await?;
-                self.submit(Body::Command(command), room).await
+                let (by, room) = self.rehearse(caller, &command).await?;
+                self.submit(by, Body::Command(command), room).await
             }
         }
     }
 
-    async fn read_txn(&self, txn: Txn) -> Result<Reply, Error> {
+    async fn read_txn(&self, caller: &Caller, txn: Txn) -> Result<Reply, Error> {
         if !txn.is_serializable() {
             self.read_index.wait().await?;
         }
-        self.read(txn, |txn, state, view, room| {
-            mizzen_core::read_only_txn(state, view, txn, room)
+        self.read(caller, txn, |txn, check, state, view, room| {
+            match check.read_txn(view, txn)? {
+                Ok(()) => mizzen_core::read_only_txn(state, view, txn, room),
+                Err(refusal) => Ok(Err(refusal)),
+            }
         })
         .await
     }
@@ -403,8 +424,11 @@ impl<E: Engine> Server<E> {
         if !range.serializable {
             self.read_index.wait().await?;
         }
-        self.read(range, |range, state, view, room| {
-            mizzen_core::range(state, view, range, room)
+        self.read(caller, range, |range, check, state, view, room| match check
+            .read(&range.key, &range.range_end)
+        {
+            Ok(()) => mizzen_core::range(state, view, range, room),
+            Err(refusal) => Ok(Err(refusal.into())),
         })
         .await
     }
@@ -420,8 +444,13 @@ impl<E: Engine> Server<E> {
         if !range.serializable {
             self.read_index.wait().await?;
         }
+        let (sight, by) = self.sight(caller).await?;
+        Check::new(&sight.auth, &by)
+            .read(&range.key, &range.range_end)
+            .map_err(auth::refused)?;
         Chunks::new(
             self.published.clone(),
+            by,
             &range,
             self.request_bytes,
             self.workers,
@@ -442,8 +471,9 @@ impl<E: Engine> Server<E> {
         physical: bool,
     ) -> Result<Reply, Error> {
         self.admit(caller)?;
+        let by = self.identify(caller).await?;
         let reply = self
-            .submit(Body::Command(Command::Compact(compaction)), None)
+            .submit(by, Body::Command(Command::Compact(compaction)), None)
             .await?;
         if physical {
             let mut reclaimed = self.reclaimed.clone();
@@ -458,60 +488,77 @@ impl<E: Engine> Server<E> {
     /// Hash of the history up to `revision` (0: the newest).
     pub async fn hash_kv(&self, caller: &Caller, revision: i64) -> Result<KvHash, Error> {
         self.admit(caller)?;
-        self.read_at_leisure(revision, |revision, state, view, _| {
-            mizzen_core::hash_kv(state, view, *revision)
-        })
+        self.read_at_leisure(
+            caller,
+            revision,
+            |revision, check, state, view, _| match check.root() {
+                Ok(()) => mizzen_core::hash_kv(state, view, *revision),
+                Err(refusal) => Ok(Err(refusal.into())),
+            },
+        )
         .await
     }
 
     /// Answers from memory if that is quick; otherwise on a thread that may
-    /// wait for the disk.
+    /// wait for the disk. What the caller may do is looked at in the same
+    /// moment of the rows as what it asks for.
     async fn read<Q, T>(
         &self,
+        caller: &Caller,
         question: Q,
-        answer: impl Fn(&Q, &mizzen_core::State, &dyn View, &dyn Room) -> ReadResult<T> + Send + 'static,
+        answer: impl Fn(&Q, Check<'_>, &mizzen_core::State, &dyn View, &dyn Room) -> ReadResult<T>
+        + Send
+        + 'static,
     ) -> Result<T, Error>
     where
         Q: Send + 'static,
         T: Send + 'static,
     {
-        let published = self.published.load_full();
+        let (published, by) = self.sight(caller).await?;
         {
             let brief = brief(&published);
+            let check = Check::new(&published.auth, &by);
             // The view's bound is the reply's.
-            match answer(&question, &published.state, &brief, &Unbounded) {
+            match answer(&question, check, &published.state, &brief, &Unbounded) {
                 Err(ViewError::WouldBlock) => {}
                 other => return Ok(other??),
             }
         }
-        self.aside(published, question, answer).await
+        self.aside(published, by, question, answer).await
     }
 
     async fn read_at_leisure<Q, T>(
         &self,
+        caller: &Caller,
         question: Q,
-        answer: impl Fn(&Q, &mizzen_core::State, &dyn View, &dyn Room) -> ReadResult<T> + Send + 'static,
+        answer: impl Fn(&Q, Check<'_>, &mizzen_core::State, &dyn View, &dyn Room) -> ReadResult<T>
+        + Send
+        + 'static,
     ) -> Result<T, Error>
     where
         Q: Send + 'static,
         T: Send + 'static,
     {
-        self.aside(self.published.load_full(), question, answer)
-            .await
+        let (published, by) = self.sight(caller).await?;
+        self.aside(published, by, question, answer).await
     }
 
     async fn aside<Q, T>(
         &self,
         published: Arc<Published<E::Snapshot>>,
+        by: By,
         question: Q,
-        answer: impl Fn(&Q, &mizzen_core::State, &dyn View, &dyn Room) -> ReadResult<T> + Send + 'static,
+        answer: impl Fn(&Q, Check<'_>, &mizzen_core::State, &dyn View, &dyn Room) -> ReadResult<T>
+        + Send
+        + 'static,
     ) -> Result<T, Error>
     where
         Q: Send + 'static,
         T: Send + 'static,
     {
         let read = move |published: &Published<E::Snapshot>, room: &Grant| {
-            answer(&question, &published.state, &published.rows, room)
+            let check = Check::new(&published.auth, &by);
+            answer(&question, check, &published.state, &published.rows, room)
         };
         let (answer, room) = self.with_room(published, read).await?;
         match answer? {
@@ -520,7 +567,9 @@ impl<E: Engine> Server<E> {
         }
     }
 
-    /// Reads on a thread that may wait for the disk, with room for what it reads.
+    /// Reads on a thread that may wait for the disk, with room for what it reads
+    /// until the caller gives up: a client that takes its requests back must not
+    /// keep the threads busy with them.
     async fn with_room<T: Send + 'static>(
         &self,
         published: Arc<Published<E::Snapshot>>,
@@ -530,7 +579,7 @@ impl<E: Engine> Server<E> {
         let Ok(place) = self.reads.clone().try_acquire_owned() else {
             return Err(Error::TooManyRequests);
         };
-        let room = self.memory.grant();
+        let (room, _wanted) = self.memory.grant_while_wanted();
         let read = move || {
             let found = read(&published, &room);
             drop(place);
@@ -541,7 +590,7 @@ impl<E: Engine> Server<E> {
 
     /// Proposes and waits for the outcome. Proposes again only what no member
     /// appended. `room`: what the answer was found to need; nothing if that is little.
-    async fn submit(&self, body: Body, room: Option<Grant>) -> Result<Reply, Error> {
+    async fn submit(&self, by: By, body: Body, room: Option<Grant>) -> Result<Reply, Error> {
         if self
             .group
             .committed_index()
@@ -554,14 +603,15 @@ impl<E: Engine> Server<E> {
         let mut waiter = self.waiters.register(room)?;
         let proposal = Proposal {
             id: waiter.id(),
+            by,
             body,
         };
-        let payload = proposal.encode();
+        self.check_capable(&proposal.body, deadline).await?;
+        let payload = proposal.encode(self.published.load().members.level());
         if payload.0.len() > self.request_bytes {
             return Err(Error::RequestTooLarge);
         }
         if let Body::Command(command) = &proposal.body {
-            self.check_capable(command, deadline).await?;
             self.check_space(command, payload.0.len()).await?;
         }
         drop(proposal);
@@ -597,44 +647,13 @@ impl<E: Engine> Server<E> {
         }
     }
 
-    /// Finds out what carrying out `command` now would put into memory, if that
-    /// may be much, and takes room for it. What is too large is not proposed:
-    /// all members would have to carry it out.
-    async fn rehearse(&self, command: &Command) -> Result<Option<Grant>, Error> {
-        let txn = match command {
-            Command::Txn(txn) if may_be_large(txn) => txn.clone(),
-            Command::DeleteRange(delete) if !delete.range_end.is_empty() => Txn {
-                success: vec![Operation::DeleteRange(delete.clone())],
-                ..Txn::default()
-            },
-            _ => return Ok(None),
-        };
-        let published = self.published.load_full();
-        let brief = brief(&published);
-        match mizzen_core::rehearse(&published.state, &brief, &txn, &Unbounded) {
-            Err(ViewError::WouldBlock) => {}
-            // A refusal is the state's at the time it is applied to.
-            rehearsed => return rehearsed.map(|_| None).map_err(Error::from),
-        }
-        drop(brief);
-        let read = move |published: &Published<E::Snapshot>, room: &Grant| {
-            mizzen_core::rehearse(&published.state, &published.rows, &txn, room)
-        };
-        let (found, room) = self.with_room(published, read).await?;
-        match found? {
-            Err(refusal) if room.refused().is_some() => Err(refused(refusal, &room)),
-            // Any other refusal is for the state it is applied to.
-            Ok(()) | Err(_) => Ok(Some(room)),
-        }
-    }
-
     /// Refuses a command that some member may be too old for. At the beginning
     /// of a cluster this is not known yet; then it waits for that.
-    async fn check_capable(&self, command: &Command, deadline: Instant) -> Result<(), Error> {
+    async fn check_capable(&self, body: &Body, deadline: Instant) -> Result<(), Error> {
         let mut seldom = self.seldom.clone();
         loop {
             let agreed = self.published.load().members.level();
-            if level::allows(agreed, command) {
+            if level::allows(agreed, body) {
                 return Ok(());
             }
             if agreed > 0 {
@@ -650,7 +669,9 @@ impl<E: Engine> Server<E> {
 
     pub async fn report(&self) -> Result<Report, Error> {
         let alarms = self
-            .read((), |(), _, view, _| Ok(Ok(mizzen_core::alarms(view)?)))
+            .read(&Caller::default(), (), |(), _, _, view, _| {
+                Ok(Ok(mizzen_core::alarms(view)?))
+            })
             .await?;
         let sizes = self.published.load().state.sizes();
         Ok(Report {
@@ -708,28 +729,6 @@ fn refused(refusal: mizzen_core::Error, room: &Grant) -> Error {
         Some(NoRoom::Busy) => Error::TooManyRequests,
         Some(NoRoom::TooLarge) | None => Error::Refused(refusal),
     }
-}
-
-/// Whether a transaction may put much more into memory than it is itself.
-fn may_be_large(txn: &Txn) -> bool {
-    let mut single = 0;
-    let operations = txn.success.iter().chain(&txn.failure);
-    operations.clone().any(|operation| match operation {
-        Operation::Range(range) => {
-            single += 1;
-            !range.range_end.is_empty()
-        }
-        Operation::DeleteRange(delete) => {
-            single += usize::from(delete.prev_kv);
-            !delete.range_end.is_empty()
-        }
-        Operation::Put(put) => {
-            single += usize::from(put.prev_kv);
-            false
-        }
-        Operation::Txn(nested) => may_be_large(nested),
-        Operation::Empty => false,
-    }) || single > limits::SINGLE_READS
 }
 
 type ReadResult<T> = Result<Result<T, mizzen_core::Error>, ViewError>;

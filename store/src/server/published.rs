@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use mizzen_core::State;
+use mizzen_core::{State, auth::Auth};
 use mizzen_engine::Engine;
 
 use super::members::Members;
@@ -13,6 +13,7 @@ use crate::raft::Applied;
 pub struct Published<S> {
     pub state: State,
     pub members: Arc<Members>,
+    pub auth: Arc<Auth>,
     pub applied: Applied,
     pub rows: S,
     /// How often the rows have been replaced by another member's since the

@@ -1,6 +1,10 @@
 //! A large range in chunks: memory for one chunk, whatever the range holds.
 
-use mizzen_core::{RangeChunk, RangeCursor};
+use bytes::Bytes;
+use mizzen_core::{
+    RangeChunk, RangeCursor,
+    auth::{By, Check},
+};
 use mizzen_engine::Engine;
 
 use super::{error::Error, published::SharedPublished};
@@ -20,6 +24,9 @@ pub enum RangeStreamError {
 /// the stream with that refusal.
 pub struct Chunks<E: Engine> {
     published: SharedPublished<E>,
+    by: By,
+    /// Key and range_end of the request.
+    asked: (Bytes, Bytes),
     /// `None` after the end.
     cursor: Option<RangeCursor>,
     keys: usize,
@@ -30,6 +37,7 @@ pub struct Chunks<E: Engine> {
 impl<E: Engine> Chunks<E> {
     pub(super) fn new(
         published: SharedPublished<E>,
+        by: By,
         range: &mizzen_core::Range,
         bytes: usize,
         workers: Workers,
@@ -43,6 +51,8 @@ impl<E: Engine> Chunks<E> {
             })?;
         Ok(Self {
             published,
+            by,
+            asked: (range.key.clone(), range.range_end.clone()),
             cursor: Some(cursor),
             keys: limits::RANGE_STREAM_FIRST_CHUNK,
             bytes,
@@ -54,6 +64,11 @@ impl<E: Engine> Chunks<E> {
     pub async fn next(&mut self) -> Option<Result<RangeChunk, Error>> {
         let mut cursor = self.cursor.take()?;
         let (published, keys, bytes) = (self.published.load_full(), self.keys, self.bytes);
+        // A chunk is read by what the caller may do then.
+        let check = Check::new(&published.auth, &self.by);
+        if let Err(refusal) = check.still_reads(&self.asked.0, &self.asked.1) {
+            return Some(Err(mizzen_core::Error::from(refusal).into()));
+        }
         let read = move || {
             let chunk = cursor.next_chunk(&published.state, &published.rows, keys, bytes);
             (cursor, chunk)

@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use mizzen_core::auth::By;
 use mizzen_engine::Engine;
 use tokio::{
     sync::watch,
@@ -216,9 +217,10 @@ impl<E: Engine> Reconciler<E> {
                     member: self.group.id(),
                     number: 0,
                 },
+                by: By::Nobody,
                 body: Body::Members(Change::Level(lowest)),
             }
-            .encode();
+            .encode(level::own());
             tracing::info!(level = lowest, "updating the cluster version");
             self.group.propose(payload).await;
         }

@@ -14,7 +14,7 @@ use std::{
     },
 };
 
-use mizzen_core::{Alarm, AlarmKind, Command, Reply, SetAlarm};
+use mizzen_core::{Alarm, AlarmKind, Command, Reply, SetAlarm, auth::By};
 use mizzen_engine::Engine;
 
 use super::{Caller, Error, Server, proposal::Body};
@@ -156,15 +156,18 @@ impl<E: Engine> Server<E> {
     /// All alarms of the cluster.
     pub async fn alarms(&self, caller: &Caller) -> Result<Vec<Alarm>, Error> {
         self.linearize(caller).await?;
-        self.read_at_leisure((), |(), _, view, _| Ok(Ok(mizzen_core::alarms(view)?)))
-            .await
+        self.read_at_leisure(caller, (), |(), _, _, view, _| {
+            Ok(Ok(mizzen_core::alarms(view)?))
+        })
+        .await
     }
 
     /// Raises an alarm or ends it; gives it back unless there was none to end.
     pub async fn set_alarm(&self, caller: &Caller, set: SetAlarm) -> Result<Vec<Alarm>, Error> {
         self.admit(caller)?;
+        let by = self.identify(caller).await?;
         match self
-            .submit(Body::Command(Command::Alarm(set)), None)
+            .submit(by, Body::Command(Command::Alarm(set)), None)
             .await?
         {
             Reply::Alarm { alarms, .. } => Ok(alarms),
@@ -201,7 +204,8 @@ impl<E: Engine> Server<E> {
                 active: true,
             });
             // Whether or not the others learn of it, this member has no room.
-            if let Err(error) = Box::pin(self.submit(Body::Command(alarm), None)).await {
+            let raise = self.submit(By::Store, Body::Command(alarm), None);
+            if let Err(error) = Box::pin(raise).await {
                 tracing::warn!(%error, "the alarm was not raised");
             }
         }

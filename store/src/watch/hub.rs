@@ -368,6 +368,49 @@ impl Hub {
         self.settle(after);
     }
 
+    /// Answers a request for a watch that is not made.
+    fn refuse(&self, stream: &Arc<Stream>, reason: &'static str) {
+        let mut after = Aftermath::default();
+        let (revision, _) = self.past.now();
+        let mut state = stream.state.lock();
+        state.tell(Message::Refused { revision, reason });
+        after.wake(&mut state);
+        drop(state);
+        self.settle(after);
+    }
+
+    /// Ends the watches of a stream against which `denied` has a reason.
+    fn revoke(&self, stream: &Arc<Stream>, denied: impl Fn(&Span) -> Option<&'static str>) {
+        let mut after = Aftermath::default();
+        {
+            let mut index = self.index.lock();
+            let (revision, _) = self.past.now();
+            let mut state = stream.state.lock();
+            let ends: Vec<_> = state
+                .watches
+                .iter()
+                .filter_map(|(id, place)| Some((*id, *place, denied(index.span(*place)?)?)))
+                .collect();
+            for (id, place, reason) in ends {
+                state.watches.remove(&id);
+                index.remove(place);
+                state.lagging.remove(&place);
+                state.tell(Message::Revoked {
+                    id,
+                    revision,
+                    reason,
+                });
+            }
+            self.watches.store(index.len(), Ordering::Release);
+            after.wake(&mut state);
+            if state.progress_due.is_some() {
+                drop(state);
+                index.report_progress(&mut after);
+            }
+        }
+        self.settle(after);
+    }
+
     fn close(&self, stream: &Arc<Stream>) {
         let mut index = self.index.lock();
         for place in stream.state.lock().close() {
@@ -500,6 +543,16 @@ impl WatchStream {
     /// Ends a watch; nothing if there is none.
     pub fn cancel(&self, id: i64) {
         self.hub.cancel(&self.stream, id);
+    }
+
+    /// Answers a request for a watch that is not made.
+    pub fn refuse(&self, reason: &'static str) {
+        self.hub.refuse(&self.stream, reason);
+    }
+
+    /// Ends the watches against which `denied` has a reason.
+    pub fn revoke(&self, denied: impl Fn(&Span) -> Option<&'static str>) {
+        self.hub.revoke(&self.stream, denied);
     }
 
     pub fn request_progress(&self) {

@@ -126,6 +126,12 @@ impl Index {
         }
     }
 
+    /// What a watch is told of.
+    pub fn span(&self, place: usize) -> Option<&Span> {
+        let watcher = self.watchers.get(place)?;
+        Some(&self.groups.get(watcher.group)?.span)
+    }
+
     /// From now on the watch is told of `next` and what comes after it.
     pub fn go_live(&mut self, place: usize, next: i64) {
         if let Some(watcher) = self.watchers.get_mut(place) {

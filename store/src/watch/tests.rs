@@ -480,7 +480,7 @@ impl Client {
                 let before = self.watches.insert(id, seen);
                 assert!(before.is_none_or(|seen| seen.over), "watch {id} is doubled");
             }
-            Message::Refused { .. } => {
+            Message::Refused { .. } | Message::Revoked { .. } => {
                 let create = self.sent.lock().pop_front().expect("a request");
                 let empty = matches!(&create.span, Span::Keys { from, to: Some(to) } if from >= to);
                 let doubled = self

@@ -32,6 +32,15 @@ pub fn apiserver() -> Result<PathBuf> {
     built("mizzen-apiserver", "MIZZEN_APISERVER_BIN")
 }
 
+/// What makes certificates: `MIZZEN_CERTS_BIN`, or `mizzen-certs` of the build
+/// that the calling program belongs to.
+///
+/// # Errors
+/// There is no such file.
+pub fn certs() -> Result<PathBuf> {
+    built("mizzen-certs", "MIZZEN_CERTS_BIN")
+}
+
 fn built(name: &str, variable: &str) -> Result<PathBuf> {
     if let Some(path) = env::var_os(variable) {
         return existing(path.into(), variable);

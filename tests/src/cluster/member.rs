@@ -16,6 +16,8 @@ const TAIL: u64 = 4096;
 pub(super) struct Addresses {
     pub client: String,
     pub peer: String,
+    /// Of both.
+    pub scheme: &'static str,
 }
 
 #[derive(Debug)]
@@ -199,15 +201,18 @@ fn arguments_among(
         .expect("it is one of the members");
     let peers: Vec<String> = members
         .iter()
-        .map(|(member, of)| format!("{}=http://{}", self::name(*member), of.peer))
+        .map(|(member, of)| format!("{}={}://{}", self::name(*member), of.scheme, of.peer))
         .collect();
     let mut arguments = vec![
         format!("--name={name}"),
         format!("--data-dir={}", directory.join(&name).display()),
-        format!("--listen-client-urls=http://{}", own.client),
-        format!("--advertise-client-urls=http://{}", own.client),
-        format!("--listen-peer-urls=http://{}", own.peer),
-        format!("--initial-advertise-peer-urls=http://{}", own.peer),
+        format!("--listen-client-urls={}://{}", own.scheme, own.client),
+        format!("--advertise-client-urls={}://{}", own.scheme, own.client),
+        format!("--listen-peer-urls={}://{}", own.scheme, own.peer),
+        format!(
+            "--initial-advertise-peer-urls={}://{}",
+            own.scheme, own.peer
+        ),
         format!("--initial-cluster={}", peers.join(",")),
         format!("--initial-cluster-state={state}"),
         "--initial-cluster-token=mizzen-tests".to_owned(),

@@ -1,6 +1,7 @@
 //! What `make run` starts and `make stop` stops, in a folder and on ports of
 //! its own.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -22,6 +23,7 @@ impl Script {
         Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("../store/run.sh"))
             .arg(argument)
             .env("MIZZEN", cluster::mizzen()?)
+            .env("MIZZEN_CERTS", cluster::certs()?)
             .env("MIZZEN_APISERVER", cluster::apiserver()?)
             .env("RUN", &self.run)
             .env("CLIENTS", ports(0..3))
@@ -57,6 +59,53 @@ impl Script {
         Ok(printed.into_owned())
     }
 
+    /// The etcdctl line that was printed, by every etcdctl that is there.
+    fn etcdctl(&self, printed: &str) -> Result<()> {
+        let line = printed
+            .lines()
+            .find_map(|line| line.trim().strip_prefix("etcdctl --cacert"))
+            .with_context(|| format!("no line for etcdctl: {printed}"))?;
+        for program in cluster::find_tool("etcdctl") {
+            let output = Command::new("sh")
+                .arg("-c")
+                .arg(format!("{} --cacert{line}", program.display()))
+                .env("ETCDCTL_API", "3")
+                .output()?;
+            ensure!(
+                output.status.success(),
+                "{}{line}: {}",
+                program.display(),
+                String::from_utf8_lossy(&output.stderr)
+            );
+        }
+        Ok(())
+    }
+
+    /// No key is for others to read.
+    fn keys_are_private(&self) -> Result<()> {
+        let mut keys = 0;
+        for entry in std::fs::read_dir(self.run.join("pki"))? {
+            let path = entry?.path();
+            let files = if path.is_dir() {
+                std::fs::read_dir(&path)?
+                    .map(|file| Ok(file?.path()))
+                    .collect::<Result<Vec<_>>>()?
+            } else {
+                vec![path]
+            };
+            for file in files
+                .iter()
+                .filter(|file| file.extension().is_some_and(|extension| extension == "key"))
+            {
+                let mode = std::fs::metadata(file)?.permissions().mode() & 0o777;
+                ensure!(mode == 0o600, "{} is open: {mode:o}", file.display());
+                keys += 1;
+            }
+        }
+        ensure!(keys >= 10, "only {keys} keys");
+        Ok(())
+    }
+
     fn pids(&self) -> Result<Vec<PathBuf>> {
         let files = std::fs::read_dir(&self.run)?.map(|entry| Ok(entry?.path()));
         let files: Result<Vec<PathBuf>> = files.collect();
@@ -76,6 +125,8 @@ fn exercise(script: &Script) -> Result<()> {
         );
     }
     ensure!(script.pids()?.len() == 6, "six processes: {printed}");
+    script.etcdctl(&printed)?;
+    script.keys_are_private()?;
     let again = script.ok("start")?;
     ensure!(again.matches("runs already").count() == 6, "{again}");
     if cluster::find_tool("kubectl").is_empty() {

@@ -6,15 +6,17 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Where the packages of the workspace are.
-pub const PACKAGES: [&str; 9] = [
+pub const PACKAGES: [&str; 11] = [
     "apiserver",
     "jepsen",
     "proto",
     "store",
+    "store/certs",
     "store/core",
     "store/descriptors",
     "store/engine",
     "store/h2",
+    "store/h2/fuzz",
     "tests",
 ];
 

@@ -145,7 +145,7 @@ fn files_that_are_refused() {
         ),
         (
             "peer-transport-security:\n  cert-file: x",
-            "--peer-cert-file (set by peer-transport-security.cert-file in the configuration file) is not supported: TLS is not implemented yet",
+            "KeyFile and CertFile must both be present[key: , cert: x]",
         ),
         (
             "client-transport-security:\n  allowed-cn: [x]",

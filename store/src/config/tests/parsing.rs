@@ -292,6 +292,7 @@ fn what_has_no_effect_is_said_once() {
                     gate: "TxnModeWriteWithSharedBuffer",
                     ..
                 },
+                Notice::OpenPeerPort,
                 Notice::DefaultDataDir { .. }
             ]
         ),

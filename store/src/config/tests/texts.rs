@@ -1,7 +1,7 @@
 //! Texts operators and tools look for, as etcd 3.7.3 printed them.
 
 use super::{bootstrap, refusal, run};
-use crate::config::{Url, peers::advertised_match};
+use crate::config::{Config, Notice, Url, peers::advertised_match};
 
 #[test]
 fn urls_that_are_none() {
@@ -272,14 +272,14 @@ fn names_that_resolve_to_the_listed_addresses_match() {
 fn what_is_not_implemented_is_refused_by_name_and_origin() {
     for (arguments, environment, text) in [
         (
-            &["--cert-file=x"][..],
+            &["--memory-mlock"][..],
             &[][..],
-            "--cert-file is not supported: TLS is not implemented yet",
+            "--memory-mlock is not supported: locking memory is not implemented",
         ),
         (
             &[],
-            &[("ETCD_AUTH_TOKEN", "jwt")],
-            "--auth-token (set by ETCD_AUTH_TOKEN) is not supported: authentication is not implemented yet",
+            &[("ETCD_METRICS", "extensive")],
+            "--metrics (set by ETCD_METRICS) is not supported: extensive metrics are not implemented yet",
         ),
         (
             &["--memory-mlock", "--cors=http://a:1"],
@@ -290,27 +290,6 @@ fn what_is_not_implemented_is_refused_by_name_and_origin() {
             &["--feature-gates=InitialCorruptCheck=true"],
             &[],
             "feature gate InitialCorruptCheck=true is not supported: a starting member does not compare its data with its peers yet",
-        ),
-        (
-            &["--listen-peer-urls=https://127.0.0.1:1"],
-            &[],
-            "--listen-peer-urls has https://127.0.0.1:1, which is not supported: TLS is not implemented yet",
-        ),
-        (
-            &[
-                "--name=x",
-                "--initial-cluster=x=http://localhost:2380,y=https://a:1",
-            ],
-            &[],
-            "--initial-cluster has https://a:1, which is not supported: TLS is not implemented yet",
-        ),
-        (
-            &[
-                "--listen-client-urls=unix:///run/x",
-                "--advertise-client-urls=http://a:1",
-            ],
-            &[],
-            "--listen-client-urls has unix:///run/x, which is not supported: Unix sockets are not implemented yet",
         ),
     ] {
         assert_eq!(
@@ -329,4 +308,94 @@ fn what_is_not_implemented_is_refused_by_name_and_origin() {
         "--grpc-keepalive-interval=2h",
         "--feature-gates=AllAlpha=false",
     ]);
+}
+
+#[test]
+fn tls_that_cannot_be() {
+    for (arguments, text) in [
+        (
+            &["--listen-peer-urls=https://127.0.0.1:1"][..],
+            "cannot listen on TLS for 127.0.0.1:1: KeyFile and CertFile are not presented",
+        ),
+        (
+            &[
+                "--listen-client-urls=https://127.0.0.1:1",
+                "--advertise-client-urls=https://127.0.0.1:1",
+            ],
+            "TLS key/cert (--cert-file, --key-file) must be provided for client url https://127.0.0.1:1 with HTTPS scheme",
+        ),
+        (
+            &["--cert-file=x"],
+            "KeyFile and CertFile must both be present[key: , cert: x]",
+        ),
+        (
+            &["--peer-client-key-file=x"],
+            "ClientKeyFile and ClientCertFile must both be present or both absent: key: x, cert: ]",
+        ),
+        (
+            &["--tls-min-version=TLS1.1"],
+            r#"unexpected TLS version "TLS1.1" (must be one of: TLS1.2, TLS1.3)"#,
+        ),
+        (
+            &["--tls-min-version=TLS1.3", "--tls-max-version=TLS1.2"],
+            "min version (TLS1.3) is greater than max version (TLS1.2)",
+        ),
+        (
+            &["--tls-min-version=TLS1.3", "--cipher-suites=x"],
+            "cipher suites cannot be configured when only TLS1.3 is enabled",
+        ),
+        (
+            &["--peer-cert-allowed-cn=a", "--peer-cert-allowed-hostname=b"],
+            r#"AllowedCNs and AllowedHostnames are mutually exclusive (cns=["a"], hostnames=["b"])"#,
+        ),
+        (
+            &["--auto-tls", "--self-signed-cert-validity=0"],
+            "selfSignedCertValidity is invalid,it should be greater than 0",
+        ),
+        (
+            &["--peer-auto-tls", "--peer-client-cert-auth"],
+            "--peer-auto-tls cannot be used with --peer-client-cert-auth or --peer-trusted-ca-file: \
+             no authority signs the certificates it makes, so no peer would be let in",
+        ),
+    ] {
+        assert_eq!(
+            refusal(arguments, &[]),
+            (text.to_owned(), 1),
+            "{arguments:?}"
+        );
+    }
+}
+
+#[test]
+fn ports_without_certificates_are_told_of() {
+    let open = |config: &Config| config.notices.contains(&Notice::OpenPeerPort);
+    assert!(open(&run(&[])));
+    let secure = [
+        "--listen-peer-urls=https://127.0.0.1:1",
+        "--initial-advertise-peer-urls=https://127.0.0.1:1",
+        "--initial-cluster=default=https://127.0.0.1:1",
+        "--peer-cert-file=c",
+        "--peer-key-file=k",
+    ];
+    assert!(
+        open(&run(&secure)),
+        "a certificate of its own asks for none"
+    );
+    let mutual = [&secure[..], &["--peer-trusted-ca-file=a"]].concat();
+    let mutual = run(&mutual);
+    assert!(!open(&mutual));
+    assert!(mutual.peer_tls.requires_client_certificate());
+
+    let unix = run(&[
+        "--listen-client-urls=unix:///run/x,http://127.0.0.1:1",
+        "--advertise-client-urls=unix:///run/x",
+        "--cert-file=c",
+        "--key-file=k",
+        "--auto-tls",
+    ]);
+    let plain = |notice: &&Notice| matches!(notice, Notice::PlainUrl { kind: "client", .. });
+    assert_eq!(unix.notices.iter().filter(plain).count(), 2);
+    let ignored = Notice::Ignored("ignoring client auto TLS since certs given");
+    assert!(unix.notices.contains(&ignored));
+    assert_eq!(unix.client_tls.auto, None);
 }

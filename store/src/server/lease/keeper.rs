@@ -7,7 +7,7 @@
 use std::{io, sync::Arc, time::Duration};
 
 use futures::future;
-use mizzen_core::{Command, LeaseCheckpoint, ViewError};
+use mizzen_core::{Command, LeaseCheckpoint, ViewError, auth::By};
 use mizzen_engine::Engine;
 use tokio::{sync::watch, time::sleep};
 
@@ -17,6 +17,7 @@ use crate::{
     limits,
     raft::{Group, Submitted},
     server::{
+        level,
         proposal::{Body, Proposal},
         published::SharedPublished,
         waiters::Waiters,
@@ -252,9 +253,11 @@ impl Checkpoints {
     async fn propose(&self, term: u64, body: Body) -> Submitted {
         let payload = Proposal {
             id: self.waiters.unanswered(),
+            // No client's, whatever it is: that needs not be said.
+            by: By::Nobody,
             body,
         }
-        .encode();
+        .encode(level::own());
         self.group.propose_in(term, payload).await
     }
 

@@ -173,21 +173,24 @@ impl<E: Engine> Server<E> {
             },
             ttl: ttl.max(self.leases.shortest_ttl),
         };
-        self.submit(Body::Command(Command::LeaseGrant(grant)), None)
+        let by = self.identify(caller).await?;
+        self.submit(by, Body::Command(Command::LeaseGrant(grant)), None)
             .await
     }
 
     /// Ends a lease and deletes its keys.
     pub async fn lease_revoke(&self, caller: &Caller, id: i64) -> Result<Reply, Error> {
         self.admit(caller)?;
+        let by = self.identify(caller).await?;
         let command = Command::LeaseRevoke(LeaseRevoke { id });
-        self.submit(Body::Command(command), None).await
+        self.submit(by, Body::Command(command), None).await
     }
 
     /// Renews a lease and gives its time to live in seconds; `None` if there is
     /// no such lease.
     pub async fn lease_keep_alive(&self, caller: &Caller, id: i64) -> Result<Option<i64>, Error> {
         self.admit(caller)?;
+        self.permit_renewal(caller, id).await?;
         self.leases
             .ask(Question::Renew(id), self.request_limit)
             .await
@@ -206,31 +209,41 @@ impl<E: Engine> Server<E> {
             return Ok(None);
         };
         self.read_index.wait().await?;
-        self.read_at_leisure((id, keys), move |(id, keys), _, view, room| {
-            // It may have ended since the leader was asked.
-            let Some(lease) = mizzen_core::lease(view, *id)? else {
-                return Ok(Ok(None));
-            };
-            let keys = match keys {
-                true => mizzen_core::lease_keys(view, *id)?,
-                false => Vec::new(),
-            };
-            if !room.take(keys.iter().map(Bytes::len).sum()) {
-                return Ok(Err(mizzen_core::Error::ReplyTooLarge));
-            }
-            Ok(Ok(Some(TimeToLive {
-                remaining,
-                granted: lease.ttl,
-                keys,
-            })))
-        })
+        self.read_at_leisure(
+            caller,
+            (id, keys),
+            move |(id, keys), check, _, view, room| {
+                if *keys && let Err(refusal) = check.told_keys(view, *id)? {
+                    return Ok(Err(refusal));
+                }
+                // It may have ended since the leader was asked.
+                let Some(lease) = mizzen_core::lease(view, *id)? else {
+                    return Ok(Ok(None));
+                };
+                let keys = match keys {
+                    true => mizzen_core::lease_keys(view, *id)?,
+                    false => Vec::new(),
+                };
+                if !room.take(keys.iter().map(Bytes::len).sum()) {
+                    return Ok(Err(mizzen_core::Error::ReplyTooLarge));
+                }
+                Ok(Ok(Some(TimeToLive {
+                    remaining,
+                    granted: lease.ttl,
+                    keys,
+                })))
+            },
+        )
         .await
     }
 
     /// The ids of all leases this member knows of.
     pub async fn leases(&self, caller: &Caller) -> Result<Vec<i64>, Error> {
         self.admit(caller)?;
-        self.read_at_leisure((), |(), _, view, room| {
+        self.read_at_leisure(caller, (), |(), check, _, view, room| {
+            if let Err(refusal) = check.told_leases(view)? {
+                return Ok(Err(refusal));
+            }
             let leases = mizzen_core::leases(view)?;
             if !room.take(leases.len() * size_of::<i64>()) {
                 return Ok(Err(mizzen_core::Error::ReplyTooLarge));
