@@ -270,6 +270,34 @@ pub fn address(at: &str, text: &str, errors: &mut Errors) {
     }
 }
 
+/// What is wrong with the name of a target: `iqn.DATE.DOMAIN`, `eui.HEX`, `naa.HEX`.
+pub fn qualified_target(name: &str) -> Option<&'static str> {
+    let hex = |rest: &str, lengths: &[usize]| {
+        lengths.contains(&rest.len()) && rest.bytes().all(|byte| byte.is_ascii_hexdigit())
+    };
+    let good = if let Some(rest) = name.strip_prefix("iqn") {
+        let bytes = rest.as_bytes();
+        let dated = bytes.len() > 9
+            && bytes[0] == b'.'
+            && bytes[1..5].iter().all(u8::is_ascii_digit)
+            && bytes[5] == b'-'
+            && bytes[6..8].iter().all(u8::is_ascii_digit)
+            && bytes[8] == b'.';
+        dated
+            && rest[9..]
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b".-:_".contains(&byte))
+    } else if let Some(rest) = name.strip_prefix("eui") {
+        rest.strip_prefix('.').is_some_and(|rest| hex(rest, &[16]))
+    } else if let Some(rest) = name.strip_prefix("naa") {
+        rest.strip_prefix('.')
+            .is_some_and(|rest| hex(rest, &[16, 32]))
+    } else {
+        return Some("must be valid format starting with iqn, eui, or naa");
+    };
+    (!good).then_some("must be valid format")
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -305,32 +333,4 @@ mod tests {
         );
         assert!(item.get("c").is_none());
     }
-}
-
-/// What is wrong with the name of a target: `iqn.DATE.DOMAIN`, `eui.HEX`, `naa.HEX`.
-pub fn qualified_target(name: &str) -> Option<&'static str> {
-    let hex = |rest: &str, lengths: &[usize]| {
-        lengths.contains(&rest.len()) && rest.bytes().all(|byte| byte.is_ascii_hexdigit())
-    };
-    let good = if let Some(rest) = name.strip_prefix("iqn") {
-        let bytes = rest.as_bytes();
-        let dated = bytes.len() > 9
-            && bytes[0] == b'.'
-            && bytes[1..5].iter().all(u8::is_ascii_digit)
-            && bytes[5] == b'-'
-            && bytes[6..8].iter().all(u8::is_ascii_digit)
-            && bytes[8] == b'.';
-        dated
-            && rest[9..]
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || b".-:_".contains(&byte))
-    } else if let Some(rest) = name.strip_prefix("eui") {
-        rest.strip_prefix('.').is_some_and(|rest| hex(rest, &[16]))
-    } else if let Some(rest) = name.strip_prefix("naa") {
-        rest.strip_prefix('.')
-            .is_some_and(|rest| hex(rest, &[16, 32]))
-    } else {
-        return Some("must be valid format starting with iqn, eui, or naa");
-    };
-    (!good).then_some("must be valid format")
 }
