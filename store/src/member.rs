@@ -86,6 +86,17 @@ pub fn run(level: u32) -> ExitCode {
     }
 }
 
+/// As much memory as is good for speed, or less where there is little.
+fn row_options(share: memory::RowsShare, max_open_files: u16) -> EngineOptions {
+    let most = EngineOptions::default();
+    EngineOptions {
+        cache_bytes: most.cache_bytes.min(share.cache),
+        write_buffer_bytes: most.write_buffer_bytes.min(share.write_buffer),
+        max_open_files,
+        ..most
+    }
+}
+
 /// Raises the limit of open files as far as it may be, and shares it out.
 fn descriptors() -> Result<Descriptors, String> {
     let limit = mizzen_descriptors::raise()
@@ -152,23 +163,21 @@ async fn serve(config: Config, descriptors: Descriptors, clients: &Handle) -> io
     let dial = PeerDial {
         credentials: peer_tls,
     };
-    let rows = EngineOptions {
-        max_open_files: descriptors.rows,
-        ..EngineOptions::default()
-    };
+    let memory = memory::available();
+    let rows = row_options(memory::rows(memory), descriptors.rows);
     let (identity, mut storage) = open(&config, &dial, &rows, fail.clone()).await?;
     if config.force_new_cluster && storage.recovered.last.is_some() {
         let urls = config.initial_advertise_peer_urls.clone();
         server::force_new_cluster(&mut storage, identity.member_id, urls).await?;
         tracing::warn!("this member is the only one of its cluster from here on");
     }
-    let memory = memory::available();
     let budget = memory::budget(memory);
     tracing::info!(
         memory_bytes = memory,
         replies_bytes = budget.replies,
         reply_bytes = budget.reply,
         proposals_bytes = budget.proposals,
+        transport_bytes = budget.transport,
         "memory for clients"
     );
     let (stop, stopping) = watch::channel(false);
@@ -232,13 +241,14 @@ async fn serve(config: Config, descriptors: Descriptors, clients: &Handle) -> io
             config.max_request_bytes,
             config.watch_progress_interval,
         );
+        let transport = grpc::transport(config.max_concurrent_streams, budget.transport);
         for listener in client_listeners {
             let serving = grpc::serve_clients(
                 listener,
-                config.max_concurrent_streams,
+                transport.clone(),
                 {
                     let (front, users) = (front.clone(), config.client_tls.client_cert_auth);
-                    move |session: &tls::Session| {
+                    move |session: &tls::PeerCertificates| {
                         front.of(session.common_name.clone().filter(|_| users))
                     }
                 },

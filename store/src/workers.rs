@@ -11,6 +11,7 @@
 
 use std::{
     any::Any,
+    cell::Cell,
     future::Future,
     io,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
@@ -147,6 +148,20 @@ pub fn beside(name: &'static str, work: impl FnOnce() + Send + 'static) {
     });
 }
 
+/// How far threads that may block stand back behind those that serve connections,
+/// on the scale of nice(1): a quarter of a processor that both want.
+const BLOCKING_NICE: i32 = 5;
+
+/// Has this thread give way to those that serve many requests in the time of one
+/// large read, where processors are short.
+fn stand_back() {
+    thread_local!(static STANDS_BACK: Cell<bool> = const { Cell::new(false) });
+    if !STANDS_BACK.replace(true) {
+        // Without it all is as well as before, only slower for others.
+        let _ = rustix::process::nice(BLOCKING_NICE);
+    }
+}
+
 /// What a panic says.
 fn message(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();
@@ -206,9 +221,15 @@ impl Workers {
         work: impl FnOnce() -> T + Send + 'static,
     ) -> io::Result<T> {
         match self {
-            Self::Threads => tokio::task::spawn_blocking(work)
-                .await
-                .map_err(io::Error::other),
+            Self::Threads => {
+                let work = || {
+                    stand_back();
+                    work()
+                };
+                tokio::task::spawn_blocking(work)
+                    .await
+                    .map_err(io::Error::other)
+            }
             Self::Tasks => Ok(work()),
         }
     }

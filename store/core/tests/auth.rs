@@ -585,7 +585,7 @@ fn permissions_are_bounded() {
     let grant = |key: Vec<u8>| AuthChange::RoleGrantPermission {
         role: "r".into(),
         permission: Some(Permission {
-            kind: PermissionKind::Read,
+            kind: PermissionKind::READ,
             key: key.into(),
             range_end: Bytes::new(),
         }),

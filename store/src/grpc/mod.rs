@@ -18,18 +18,25 @@ mod status;
 mod translate;
 mod watch;
 
-use std::{future::Future, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{
+    future::{Future, poll_fn},
+    panic::AssertUnwindSafe,
+    pin::Pin,
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use futures::{FutureExt as _, future::BoxFuture};
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
+use http_body::Body as _;
 use mizzen_engine::Engine;
-use mizzen_h2::{Head, Incoming, Service};
+use mizzen_h2::{Block, Head, Incoming, Service};
 use tokio::sync::mpsc;
 use tonic::Status;
 use tower::Service as _;
 
-pub use listen::{Listener, serve_clients, serve_peers};
+pub use listen::{Listener, serve_clients, serve_peers, transport};
 
 use crate::{
     auth::{CallCredentials, Secret},
@@ -144,6 +151,7 @@ impl<E: Engine> Front<E> {
 
     async fn answer(self, request: Request<Incoming>) -> Response<Reply> {
         if !is_grpc(request.headers()) {
+            ended(request.into_body()).await;
             return not_found();
         }
         if request.method() != Method::POST {
@@ -217,6 +225,10 @@ impl<E: Engine> Service for Front<E> {
         })
     }
 
+    fn refuse(&self) -> Block {
+        reply::no_memory()
+    }
+
     fn call(&self, request: Request<Incoming>) -> BoxFuture<'static, Response<Reply>> {
         Box::pin(self.clone().answer(request))
     }
@@ -255,6 +267,12 @@ fn is_service(name: &str) -> bool {
             | "etcdserverpb.Maintenance"
             | "grpc.health.v1.Health"
     )
+}
+
+/// Waits for the end of a request whose body nobody wants: what its client does
+/// wrong on the way is told first.
+async fn ended(mut body: Incoming) {
+    while let Some(Ok(_)) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {}
 }
 
 /// What a request gets that is not for gRPC.

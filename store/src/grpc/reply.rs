@@ -15,7 +15,10 @@ use mizzen_h2::Block;
 use tokio::sync::mpsc;
 use tonic::Status;
 
-use super::{frame::framed, watch::WatchBody};
+use super::{
+    frame::{framed, too_many},
+    watch::WatchBody,
+};
 
 /// The body of a response that is not whole from the beginning.
 pub enum Reply {
@@ -111,16 +114,25 @@ pub fn unary(result: Result<Bytes, Status>) -> mizzen_h2::Reply {
             data: framed(&message),
             trailers: Some(SUCCESS.clone()),
         },
-        Err(status) => {
-            let mut headers = headers();
-            headers.extend(failure(&status));
-            mizzen_h2::Reply {
-                headers: Block::response(StatusCode::OK, &headers),
-                data: Bytes::new(),
-                trailers: None,
-            }
-        }
+        Err(status) => mizzen_h2::Reply {
+            headers: trailers_only(&status),
+            data: Bytes::new(),
+            trailers: None,
+        },
     }
+}
+
+fn trailers_only(status: &Status) -> Block {
+    let mut headers = headers();
+    headers.extend(failure(status));
+    Block::response(StatusCode::OK, &headers)
+}
+
+static NO_MEMORY: LazyLock<Block> = LazyLock::new(|| trailers_only(&too_many()));
+
+/// The whole response to a call for which there is no memory.
+pub fn no_memory() -> Block {
+    NO_MEMORY.clone()
 }
 
 pub fn stream(result: Result<mpsc::Receiver<Result<Bytes, Status>>, Status>) -> Response<Reply> {

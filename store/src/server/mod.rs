@@ -110,6 +110,9 @@ pub struct Budget {
     pub reply: usize,
     /// Proposals whose outcome is waited for.
     pub proposals: usize,
+    /// Requests on their way in, and replies on their way out. One client alone
+    /// may have half of it.
+    pub transport: usize,
 }
 
 pub struct Server<E: Engine> {
@@ -564,7 +567,9 @@ impl<E: Engine> Server<E> {
         }
     }
 
-    /// Reads on a thread that may wait for the disk, with room for what it reads.
+    /// Reads on a thread that may wait for the disk, with room for what it reads
+    /// until the caller gives up: a client that takes its requests back must not
+    /// keep the threads busy with them.
     async fn with_room<T: Send + 'static>(
         &self,
         published: Arc<Published<E::Snapshot>>,
@@ -574,7 +579,7 @@ impl<E: Engine> Server<E> {
         let Ok(place) = self.reads.clone().try_acquire_owned() else {
             return Err(Error::TooManyRequests);
         };
-        let room = self.memory.grant();
+        let (room, _wanted) = self.memory.grant_while_wanted();
         let read = move || {
             let found = read(&published, &room);
             drop(place);

@@ -1,11 +1,14 @@
 //! What clients of the etcd API and of the resource API get from clusters that
 //! are well.
 
+mod api_diff;
+mod compaction;
 mod concurrency;
 mod conformance;
 mod etcd_suite;
 mod etcdctl;
 mod go_conformance;
+mod h2spec;
 mod kubectl;
 mod malformed;
 mod requests;

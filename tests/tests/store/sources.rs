@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Where the packages of the workspace are.
-pub const PACKAGES: [&str; 10] = [
+pub const PACKAGES: [&str; 11] = [
     "apiserver",
     "jepsen",
     "proto",
@@ -16,6 +16,7 @@ pub const PACKAGES: [&str; 10] = [
     "store/descriptors",
     "store/engine",
     "store/h2",
+    "store/h2/fuzz",
     "tests",
 ];
 
