@@ -39,7 +39,8 @@ pub fn refusals(what: &str) -> &'static [u16] {
         | "a value that is not allowed"
         | "options of a deletion that are not allowed"
         | "options of a deletion with other bytes"
-        | "protobuf with other bytes" => &[400, 409, 422, 500],
+        // 404: options that upstream takes, too, have deleted the object before.
+        | "protobuf with other bytes" => &[400, 404, 409, 422, 500],
         _ => &[],
     }
 }

@@ -72,12 +72,6 @@ const DIFFERENCES: &[(&str, &str, &str, &str)] = &[
         "it is not served yet",
     ),
     (
-        "",
-        "/etcdserverpb.Maintenance/Downgrade",
-        "Unimplemented",
-        "there is no way back to an older level",
-    ),
-    (
         "follower",
         "/etcdserverpb.Maintenance/MoveLeader",
         "not leader",
