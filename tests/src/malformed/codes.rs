@@ -29,7 +29,7 @@ pub fn refusals(what: &str) -> &'static [u16] {
         // 400: the name in the body of a PUT is another one.
         "a path that names nothing" => &[400, 404, 405, 415],
         // 413: more operations than upstream takes in one patch.
-        "operations that do not fit" => &[400, 409, 413, 422, 500],
+        "operations that do not fit" => &[400, 404, 409, 413, 422, 500],
         "a query that is malformed" => &[400, 422, 500],
         "a subresource that is malformed" => &[400, 404, 405, 409, 422, 500],
         "JSON with other bytes"
