@@ -29,7 +29,9 @@ pub fn refusals(what: &str) -> &'static [u16] {
         // 400: the name in the body of a PUT is another one.
         "a path that names nothing" => &[400, 404, 405, 415],
         // 413: more operations than upstream takes in one patch.
-        "operations that do not fit" => &[400, 404, 409, 413, 422, 500],
+        "operations that do not fit" => &[400, 409, 413, 422, 500],
+        // Those that can be read find nothing.
+        "options of a deletion with other bytes" => &[400, 404, 422],
         "a query that is malformed" => &[400, 422, 500],
         "a subresource that is malformed" => &[400, 404, 405, 409, 422, 500],
         "JSON with other bytes"
@@ -38,9 +40,7 @@ pub fn refusals(what: &str) -> &'static [u16] {
         | "a strategic merge that is not allowed"
         | "a value that is not allowed"
         | "options of a deletion that are not allowed"
-        | "options of a deletion with other bytes"
-        // 404: options that upstream takes, too, have deleted the object before.
-        | "protobuf with other bytes" => &[400, 404, 409, 422, 500],
+        | "protobuf with other bytes" => &[400, 409, 422, 500],
         _ => &[],
     }
 }

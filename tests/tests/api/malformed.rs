@@ -14,7 +14,7 @@ async fn malformed_requests_are_refused() -> Result<()> {
         let settings = Settings {
             seed: 1,
             first: 0,
-            requests: setting("MIZZEN_TEST_REQUESTS", 5_000),
+            requests: setting("MIZZEN_TEST_REQUESTS", 10_000),
             findings: 1,
         };
         let report = run(&server, &cluster.channel(0)?, &settings).await?;
