@@ -154,6 +154,13 @@ impl Registry {
                     }
                 };
             }
+            // Upstream's store refuses it, which a dry run does not reach, and takes
+            // what is no number for none.
+            if given.is_some_and(|version| version > 0) {
+                return Err(ApiError::plain(
+                    "resourceVersion should not be set on objects to be created",
+                ));
+            }
             let lease = self.lease_for(resource).await?;
             let write = Write::put(key, bytes.clone(), 0).under(lease);
             match self.store.commit(&write, &with).await? {

@@ -214,6 +214,8 @@ fn anywhere(method: &Method, namespaced: bool) -> Vec<Wrong> {
                 json!([{"apiVersion": "v1", "kind": "Pod", "name": "n", "uid": ""}]),
             ],
         ),
+        // Upstream takes one that is no number above 0 for none.
+        ("/metadata/resourceVersion", vec![json!("1")]),
         (
             "/metadata/creationTimestamp",
             vec![json!("yesterday"), json!("2020-13-01T00:00:00Z")],
