@@ -133,10 +133,11 @@ impl Jwt {
         let sign = self.sign.as_ref().ok_or(IssueError::VerifyOnly)?;
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         let now = now.map_err(|_| IssueError::Signing)?;
+        let end = now.checked_add(self.ttl).ok_or(IssueError::Signing)?;
         let claims = Claims {
             username: user.to_owned(),
             revision,
-            exp: (now + self.ttl).as_secs(),
+            exp: end.as_secs(),
         };
         jsonwebtoken::encode(&Header::new(self.algorithm), &claims, sign)
             .map_err(|_| IssueError::Signing)
@@ -211,4 +212,231 @@ fn public_key(family: Family, path: &Path) -> Result<DecodingKey, OptionsError> 
         Family::Ed | Family::Shared => DecodingKey::from_ed_pem(&text),
     };
     key.map_err(|_| OptionsError::BadKey(path.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use base64::{Engine as _, engine::general_purpose::STANDARD, prelude::BASE64_URL_SAFE_NO_PAD};
+    use ring::{
+        rand::SystemRandom,
+        signature::{
+            ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair,
+            Ed25519KeyPair,
+        },
+    };
+    use serde_json::{Value, json};
+    use tempfile::TempDir;
+
+    use super::*;
+
+    const TTL: Duration = Duration::from_secs(300);
+    /// What comes before the key in a SubjectPublicKeyInfo (RFC 5480, RFC 8410).
+    const P256: &[u8] = b"\x30\x59\x30\x13\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07\x03\x42\x00";
+    const P384: &[u8] = b"\x30\x76\x30\x10\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x05\x2b\x81\x04\x00\x22\x03\x62\x00";
+    const ED25519: &[u8] = b"\x30\x2a\x30\x05\x06\x03\x2b\x65\x70\x03\x21\x00";
+
+    fn pem(label: &str, der: &[u8]) -> String {
+        let text = STANDARD.encode(der);
+        format!("-----BEGIN {label}-----\n{text}\n-----END {label}-----\n")
+    }
+
+    /// Files of a new key; a shared one has no public half.
+    struct Key {
+        dir: TempDir,
+        options: JwtOptions,
+    }
+
+    impl Key {
+        fn new(algorithm: Algorithm) -> Self {
+            let chance = SystemRandom::new();
+            let ec = |curve, prefix: &[u8]| {
+                let key = EcdsaKeyPair::generate_pkcs8(curve, &chance).expect("a key");
+                let pair = EcdsaKeyPair::from_pkcs8(curve, key.as_ref(), &chance).expect("its own");
+                let public = [prefix, pair.public_key().as_ref()].concat();
+                (key.as_ref().to_vec(), public)
+            };
+            let (private, public) = match algorithm {
+                Algorithm::ES256 => ec(&ECDSA_P256_SHA256_FIXED_SIGNING, P256),
+                Algorithm::ES384 => ec(&ECDSA_P384_SHA384_FIXED_SIGNING, P384),
+                Algorithm::EdDSA => {
+                    let key = Ed25519KeyPair::generate_pkcs8(&chance).expect("a key");
+                    let pair = Ed25519KeyPair::from_pkcs8(key.as_ref()).expect("its own");
+                    let public = [ED25519, pair.public_key().as_ref()].concat();
+                    (key.as_ref().to_vec(), public)
+                }
+                _ => {
+                    let secret: [u8; 64] = rand::random();
+                    return Self::write(algorithm, &secret, None);
+                }
+            };
+            let private = pem("PRIVATE KEY", &private);
+            Self::write(
+                algorithm,
+                private.as_bytes(),
+                Some(&pem("PUBLIC KEY", &public)),
+            )
+        }
+
+        fn write(algorithm: Algorithm, private: &[u8], public: Option<&str>) -> Self {
+            let dir = tempfile::tempdir().expect("a directory");
+            let path = dir.path().join("private");
+            fs::write(&path, private).expect("a file");
+            let public_key = public.map(|text| {
+                let path = dir.path().join("public");
+                fs::write(&path, text).expect("a file");
+                path
+            });
+            let options = JwtOptions {
+                algorithm,
+                public_key,
+                private_key: Some(path),
+                ttl: TTL,
+            };
+            Self { dir, options }
+        }
+
+        fn jwt(&self) -> Jwt {
+            Jwt::new(&self.options).expect("a pair of keys")
+        }
+    }
+
+    const ALGORITHMS: [Algorithm; 5] = [
+        Algorithm::HS256,
+        Algorithm::HS512,
+        Algorithm::ES256,
+        Algorithm::ES384,
+        Algorithm::EdDSA,
+    ];
+
+    fn now() -> u64 {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        now.expect("after 1970").as_secs()
+    }
+
+    fn signed(jwt: &Jwt, header: &Header, claims: &Value) -> String {
+        let sign = jwt.sign.as_ref().expect("a private key");
+        jsonwebtoken::encode(header, claims, sign).expect("signed")
+    }
+
+    #[test]
+    fn a_token_is_known_to_who_has_the_key_and_to_nobody_else() {
+        for algorithm in ALGORITHMS {
+            let (ours, theirs) = (Key::new(algorithm).jwt(), Key::new(algorithm).jwt());
+            let token = ours.sign("alice", 7).expect("signed");
+            assert_eq!(ours.verify(&token), Some(("alice".to_owned(), 7)));
+            assert_eq!(theirs.verify(&token), None, "{algorithm:?}: another key");
+            for end in 0..token.len() {
+                assert_eq!(ours.verify(&token[..end]), None, "{algorithm:?}: cut short");
+            }
+            let (head, signature) = token.rsplit_once('.').expect("three parts");
+            let (header, _) = head.split_once('.').expect("three parts");
+            let root = json!({"username": "root", "revision": 7, "exp": now() + 60});
+            let root = BASE64_URL_SAFE_NO_PAD.encode(root.to_string());
+            let forged = format!("{header}.{root}.{signature}");
+            assert_eq!(ours.verify(&forged), None, "{algorithm:?}: other claims");
+        }
+    }
+
+    #[test]
+    fn a_token_names_the_algorithm_that_is_configured() {
+        let claims = json!({"username": "root", "revision": 1, "exp": now() + 60});
+        let body = BASE64_URL_SAFE_NO_PAD.encode(claims.to_string());
+        for algorithm in ALGORITHMS {
+            let jwt = Key::new(algorithm).jwt();
+            for name in ["none", "None", "", "HS384", "RS256"] {
+                let header = BASE64_URL_SAFE_NO_PAD.encode(json!({"alg": name}).to_string());
+                for signature in ["", "AAAA"] {
+                    let token = format!("{header}.{body}.{signature}");
+                    assert_eq!(jwt.verify(&token), None, "{algorithm:?}: {name:?}");
+                }
+            }
+        }
+        // The public key as a shared secret: the classic confusion.
+        let key = Key::new(Algorithm::ES256);
+        let public = key.options.public_key.as_ref().expect("a public key");
+        let secret = EncodingKey::from_secret(&fs::read(public).expect("read"));
+        let header = Header::new(Algorithm::HS256);
+        let token = jsonwebtoken::encode(&header, &claims, &secret).expect("signed");
+        assert_eq!(key.jwt().verify(&token), None);
+    }
+
+    #[test]
+    fn a_token_ends() {
+        for algorithm in ALGORITHMS {
+            let jwt = Key::new(algorithm).jwt();
+            let header = Header::new(algorithm);
+            let good = json!({"username": "u", "revision": 1, "exp": now() + 60});
+            assert!(jwt.verify(&signed(&jwt, &header, &good)).is_some());
+            for claims in [
+                json!({"username": "u", "revision": 1}),
+                json!({"username": "u", "revision": 1, "exp": now() - 2}),
+                json!({"username": "u", "revision": 1, "exp": "tomorrow"}),
+                json!({"username": "u", "exp": now() + 60}),
+                json!({"revision": 1, "exp": now() + 60}),
+                json!({"username": "u", "revision": -1, "exp": now() + 60}),
+                json!([]),
+            ] {
+                let token = signed(&jwt, &header, &claims);
+                assert_eq!(jwt.verify(&token), None, "{algorithm:?}: {claims}");
+            }
+        }
+        let mut key = Key::new(Algorithm::ES256);
+        key.options.ttl = Duration::MAX;
+        let endless = key.jwt().sign("u", 1);
+        assert!(matches!(endless, Err(IssueError::Signing)));
+    }
+
+    #[test]
+    fn a_member_may_check_without_signing() {
+        for algorithm in [Algorithm::ES256, Algorithm::ES384, Algorithm::EdDSA] {
+            let key = Key::new(algorithm);
+            let token = key.jwt().sign("u", 3).expect("signed");
+            let checks = Jwt::new(&JwtOptions {
+                private_key: None,
+                ..key.options.clone()
+            });
+            let checks = checks.expect("a public key is enough");
+            assert_eq!(checks.verify(&token), Some(("u".to_owned(), 3)));
+            assert!(matches!(checks.sign("u", 3), Err(IssueError::VerifyOnly)));
+        }
+    }
+
+    #[test]
+    fn keys_that_do_not_fit_are_refused() {
+        let refused = |options: &JwtOptions| match Jwt::new(options) {
+            Ok(_) => panic!("{options:?} is taken"),
+            Err(error) => error.to_string(),
+        };
+        let (one, other) = (Key::new(Algorithm::ES256), Key::new(Algorithm::ES256));
+        let mixed = JwtOptions {
+            public_key: other.options.public_key.clone(),
+            ..one.options.clone()
+        };
+        let text = "auth: public and private keys don't match";
+        assert_eq!(refused(&mixed), text);
+        let none = JwtOptions {
+            public_key: None,
+            private_key: None,
+            ..one.options.clone()
+        };
+        assert_eq!(refused(&none), "auth: missing key data");
+        let empty = Key::write(Algorithm::HS256, b"", None);
+        assert_eq!(refused(&empty.options), "auth: missing key data");
+        let path = one.dir.path().join("private");
+        let of_another_kind = JwtOptions {
+            algorithm: Algorithm::RS256,
+            public_key: None,
+            ..one.options.clone()
+        };
+        let text = format!(
+            "auth: the key in {} is none for the signature method",
+            path.display()
+        );
+        assert_eq!(refused(&of_another_kind), text);
+        fs::remove_file(&path).expect("removed");
+        assert!(
+            refused(&one.options).contains("private: "),
+            "names the file"
+        );
+    }
 }
