@@ -72,12 +72,6 @@ const DIFFERENCES: &[(&str, &str, &str, &str)] = &[
         "it is not served yet",
     ),
     (
-        "follower",
-        "/etcdserverpb.Maintenance/MoveLeader",
-        "not leader",
-        "the reference has one member, which leads",
-    ),
-    (
         "",
         "/v3electionpb.Election/Observe",
         "Unknown: ",
