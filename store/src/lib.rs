@@ -5,6 +5,7 @@ pub mod config;
 pub mod descriptors;
 pub mod first_start;
 pub mod grpc;
+pub mod http;
 pub mod lease;
 pub mod limits;
 pub mod logging;

@@ -24,7 +24,8 @@ use crate::{
     config::{self, Config, InitialClusterState},
     descriptors::Descriptors,
     first_start,
-    grpc::{self, Front, Listener},
+    grpc::{self, Front, Listener, OnlyPages, Pages},
+    http::{Port, Site},
     limits, logging,
     member_dir::{self, Identity, MemberDir},
     memory,
@@ -148,6 +149,9 @@ async fn serve(config: Config, descriptors: Descriptors, clients: &Handle) -> io
     let places = Places::new(descriptors.clients);
     let client_listeners =
         bind_clients(&config.listen_client_urls, client_tls.as_ref(), &places).await?;
+    let places = Places::new(descriptors.metrics);
+    let metrics_listeners =
+        bind_clients(&config.listen_metrics_urls, client_tls.as_ref(), &places).await?;
     let dial = PeerDial {
         credentials: peer_tls,
     };
@@ -206,6 +210,20 @@ async fn serve(config: Config, descriptors: Descriptors, clients: &Handle) -> io
         let serving = grpc::serve_peers(listener, answer, peers_stopping.clone());
         listening_to_peers.push(owner.spawn_on(&Handle::current(), "listening to peers", serving));
     }
+    for listener in metrics_listeners {
+        let pages: Arc<dyn Pages> = Arc::new(Site::new(server.clone(), Port::Metrics));
+        let serving = grpc::serve_clients(
+            listener,
+            limits::STREAMS_PER_CONNECTION,
+            {
+                let pages = pages.clone();
+                move |_: &tls::Session| OnlyPages(pages.clone())
+            },
+            pages,
+            stopping.clone(),
+        );
+        listening.push(owner.spawn_on(clients, "listening for probes", serving));
+    }
     tracing::info!(
         name = %config.name,
         member_id = %format_args!("{:x}", identity.member_id),
@@ -225,8 +243,10 @@ async fn serve(config: Config, descriptors: Descriptors, clients: &Handle) -> io
         ready = ready(&server, &config) => ready.map(|()| None)?,
     };
     if early.is_none() {
+        let pages: Arc<dyn Pages> = Arc::new(Site::new(server.clone(), Port::Clients));
         let front = Front::new(
             server.clone(),
+            pages.clone(),
             config.max_request_bytes,
             config.watch_progress_interval,
         );
@@ -238,6 +258,7 @@ async fn serve(config: Config, descriptors: Descriptors, clients: &Handle) -> io
                     let front = front.clone();
                     move |session: &tls::Session| front.of(session.common_name.clone())
                 },
+                pages.clone(),
                 stopping.clone(),
             );
             listening.push(owner.spawn_on(clients, "listening to clients", serving));
@@ -281,6 +302,9 @@ async fn serve(config: Config, descriptors: Descriptors, clients: &Handle) -> io
 /// Waits until this member may serve clients, and has told the cluster how.
 async fn ready<E: Engine>(server: &Server<E>, config: &Config) -> io::Result<()> {
     server.ready().await.map_err(io::Error::other)?;
+    if config.initial_corrupt_check {
+        server.check_with_peers().await.map_err(io::Error::other)?;
+    }
     let attributes = Attributes {
         member: server.group().id(),
         name: config.name.clone(),

@@ -64,6 +64,8 @@ pub struct Config {
     pub listen_peer_urls: Vec<Url>,
     /// At least one; a Unix socket, or an IP address or `localhost`.
     pub listen_client_urls: Vec<Url>,
+    /// Where only probes and metrics are served; may be none.
+    pub listen_metrics_urls: Vec<Url>,
     /// TLS for clients; enough for every secure URL to listen on.
     pub client_tls: TlsInfo,
     /// TLS for peers; enough for every secure URL to listen on.
@@ -96,6 +98,8 @@ pub struct Config {
     /// Streams of one client connection.
     pub max_concurrent_streams: u32,
     pub watch_progress_interval: Duration,
+    /// Compare rows with those of the peers before clients are served.
+    pub initial_corrupt_check: bool,
     pub log: LogConfig,
     /// To be logged once the log is open.
     pub notices: Vec<Notice>,

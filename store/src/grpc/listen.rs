@@ -5,7 +5,8 @@ use std::{
     convert::Infallible,
     future::Future,
     io,
-    pin::Pin,
+    pin::{Pin, pin},
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -26,7 +27,7 @@ use tokio::{
     task::JoinSet,
 };
 
-use super::not_found;
+use super::pages::{Pages, page};
 use crate::{
     limits,
     tls::{Bound, Connection, Door, Session, Socket},
@@ -83,12 +84,13 @@ async fn finish(connections: impl Future) {
     }
 }
 
-/// Serves clients with the `service` that each gets until `stop` says true; then
-/// lets requests under way finish, for a moment.
+/// Serves clients with the `service` that each gets, and HTTP/1.1 with `pages`,
+/// until `stop` says true; then lets requests under way finish, for a moment.
 pub async fn serve_clients<S: Service>(
     listener: Listener,
     streams: u32,
     service: impl Fn(&Session) -> S + Clone + Send + 'static,
+    pages: Arc<dyn Pages>,
     mut stop: watch::Receiver<bool>,
 ) {
     let config = mizzen_h2::Config {
@@ -101,7 +103,7 @@ pub async fn serve_clients<S: Service>(
     };
     let mut connections = JoinSet::new();
     while let Some((stream, place)) = listener.accept(&mut stop).await {
-        let (service, stop) = (service.clone(), stop.clone());
+        let (service, pages, stop) = (service.clone(), pages.clone(), stop.clone());
         let door = listener.door.clone();
         connections.spawn(async move {
             let mut leave = stop.clone();
@@ -110,7 +112,7 @@ pub async fn serve_clients<S: Service>(
                 _ = leave.wait_for(|stop| *stop) => None,
             };
             if let Some((stream, session)) = opened {
-                let served = client(stream, service(&session), config, stop);
+                let served = client(stream, service(&session), pages, config, stop);
                 if let Err(error) = until_revoked(session, served).await {
                     tracing::debug!(%error, "a connection ended");
                 }
@@ -140,6 +142,7 @@ async fn until_revoked<E>(
 async fn client<S: Service>(
     mut stream: Connection,
     service: S,
+    pages: Arc<dyn Pages>,
     config: mizzen_h2::Config,
     mut stop: watch::Receiver<bool>,
 ) -> io::Result<()> {
@@ -157,15 +160,21 @@ async fn client<S: Service>(
         read: read.freeze(),
         inner: stream,
     };
-    let refuse = |_: Request<Incoming>| async { Ok::<_, Infallible>(not_found()) };
+    let answer = |request: Request<Incoming>| {
+        let (pages, (request, _)) = (pages.clone(), request.into_parts());
+        async move { Ok::<_, Infallible>(page(&*pages, request).await) }
+    };
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits::HTTP1_HEADER_TIMEOUT)
-        .serve_connection(TokioIo::new(stream), service_fn(refuse));
+        .title_case_headers(true)
+        .serve_connection(TokioIo::new(stream), service_fn(answer));
+    let mut connection = pin!(connection);
     tokio::select! {
-        ended = connection => ended.map_err(io::Error::other),
-        () = leave => Ok(()),
+        ended = connection.as_mut() => return ended.map_err(io::Error::other),
+        () = leave => connection.as_mut().graceful_shutdown(),
     }
+    connection.await.map_err(io::Error::other)
 }
 
 /// Reads until it is clear whether the client speaks HTTP/2.
@@ -281,8 +290,6 @@ fn protocol() -> auto::Builder<TokioExecutor> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use futures::future::BoxFuture;
     use mizzen_h2::{Head, Incoming as RequestBody, Reply};
     use tonic::{Status, transport::Endpoint};
@@ -314,6 +321,14 @@ mod tests {
         }
     }
 
+    struct Nothing;
+
+    impl Pages for Nothing {
+        fn answer(&self, _: http::request::Parts) -> BoxFuture<'static, Response<Bytes>> {
+            Box::pin(async { Response::new(Bytes::new()) })
+        }
+    }
+
     #[tokio::test]
     async fn a_panic_ends_the_connection_that_asked_for_it_and_no_other() {
         let places = Places::new(10);
@@ -322,7 +337,13 @@ mod tests {
         let address = bound.local_addr().expect("an address");
         let listener = Listener::new(Bound::Tcp(bound), Door::new(true, None, None), &places);
         let (stop, stopping) = watch::channel(false);
-        let serving = tokio::spawn(serve_clients(listener, 10, |_: &Session| Fragile, stopping));
+        let serving = tokio::spawn(serve_clients(
+            listener,
+            10,
+            |_: &Session| Fragile,
+            Arc::new(Nothing),
+            stopping,
+        ));
         let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("a URL");
         let mut good = HealthClient::new(endpoint.connect().await.expect("connected"));
         let mut bad = HealthClient::new(endpoint.connect().await.expect("connected"));

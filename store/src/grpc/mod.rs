@@ -11,6 +11,7 @@ mod concurrency;
 mod frame;
 mod lease;
 mod listen;
+mod pages;
 mod reply;
 mod status;
 mod translate;
@@ -20,7 +21,7 @@ use std::{future::Future, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::{FutureExt as _, future::BoxFuture};
-use http::{HeaderMap, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, Method, Request, Response, header};
 use mizzen_engine::Engine;
 use mizzen_h2::{Head, Incoming, Service};
 use tokio::sync::mpsc;
@@ -28,6 +29,7 @@ use tonic::Status;
 use tower::Service as _;
 
 pub use listen::{Listener, serve_clients, serve_peers};
+pub use pages::{OnlyPages, Pages};
 
 use crate::{
     limits,
@@ -61,6 +63,7 @@ type Health = tonic_health::pb::health_server::HealthServer<tonic_health::server
 pub struct Front<E: Engine> {
     api: Api<E>,
     health: Health,
+    pages: Arc<dyn Pages>,
     request_bytes: usize,
     progress_interval: Duration,
     /// Of the connection's certificate.
@@ -72,6 +75,7 @@ impl<E: Engine> Clone for Front<E> {
         Self {
             api: self.api.clone(),
             health: self.health.clone(),
+            pages: self.pages.clone(),
             request_bytes: self.request_bytes,
             progress_interval: self.progress_interval,
             common_name: self.common_name.clone(),
@@ -82,7 +86,12 @@ impl<E: Engine> Clone for Front<E> {
 impl<E: Engine> Front<E> {
     /// `progress_interval` is how often idle watches are told that they miss
     /// nothing, if they asked for it.
-    pub fn new(server: Arc<Server<E>>, request_bytes: usize, progress_interval: Duration) -> Self {
+    pub fn new(
+        server: Arc<Server<E>>,
+        pages: Arc<dyn Pages>,
+        request_bytes: usize,
+        progress_interval: Duration,
+    ) -> Self {
         // The whole server is serving from its first answer to its last.
         let health = tonic_health::server::HealthService::from_health_reporter(
             tonic_health::server::HealthReporter::new(),
@@ -90,6 +99,7 @@ impl<E: Engine> Front<E> {
         Self {
             api: Api::new(server),
             health: Health::new(health),
+            pages,
             request_bytes,
             progress_interval,
             common_name: None,
@@ -121,7 +131,8 @@ impl<E: Engine> Front<E> {
 
     async fn answer(self, request: Request<Incoming>) -> Response<Reply> {
         if !is_grpc(request.headers()) {
-            return not_found();
+            let (request, _) = request.into_parts();
+            return pages::page(&*self.pages, request).await;
         }
         if request.method() != Method::POST {
             return reply::refused(&Status::internal("gRPC requests are POST requests"));
@@ -223,16 +234,4 @@ fn is_service(name: &str) -> bool {
             | "etcdserverpb.Maintenance"
             | "grpc.health.v1.Health"
     )
-}
-
-/// What a request gets that is not for gRPC.
-fn not_found() -> Response<Reply> {
-    let text = Bytes::from_static(b"404 page not found\n");
-    let mut response = Response::new(Reply::Plain(Some(text)));
-    *response.status_mut() = StatusCode::NOT_FOUND;
-    response.headers_mut().insert(
-        header::CONTENT_TYPE,
-        header::HeaderValue::from_static("text/plain; charset=utf-8"),
-    );
-    response
 }

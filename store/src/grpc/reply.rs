@@ -10,7 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
-use http_body::{Body, Frame};
+use http_body::{Body, Frame, SizeHint};
 use mizzen_h2::Block;
 use tokio::sync::mpsc;
 use tonic::Status;
@@ -74,6 +74,14 @@ impl Body for Reply {
             Reply::Plain(content) => content.take().map(Frame::data),
         };
         Poll::Ready(frame.map(Ok))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Reply::Plain(Some(content)) => SizeHint::with_exact(content.len() as u64),
+            Reply::Plain(None) => SizeHint::with_exact(0),
+            _ => SizeHint::default(),
+        }
     }
 
     fn is_end_stream(&self) -> bool {

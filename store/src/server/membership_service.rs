@@ -62,6 +62,20 @@ impl<E: Engine> membership_server::Membership for MembershipService<E> {
         }))
     }
 
+    async fn hash_kv(
+        &self,
+        request: Request<wire::HashKvRequest>,
+    ) -> Result<Response<wire::HashKvResponse>, Status> {
+        self.server.group.check_addressee(request.metadata())?;
+        let hash = self.server.hash_at(request.get_ref().revision).await;
+        let hash = hash.map_err(|error| Status::failed_precondition(error.to_string()))?;
+        Ok(Response::new(wire::HashKvResponse {
+            hash: hash.hash,
+            compact_revision: hash.compact_revision,
+            hash_revision: hash.hash_revision,
+        }))
+    }
+
     async fn progress(
         &self,
         request: Request<wire::ProgressRequest>,

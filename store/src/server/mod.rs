@@ -6,9 +6,11 @@
 
 mod apply;
 mod compactor;
+mod corruption;
 mod error;
 mod force_new;
 mod forward;
+mod health;
 mod join;
 mod leadership;
 mod lease;
