@@ -2,6 +2,7 @@
 
 pub mod concurrency;
 pub mod config;
+mod counters;
 pub mod descriptors;
 pub mod first_start;
 pub mod grpc;

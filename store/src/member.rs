@@ -24,8 +24,8 @@ use crate::{
     config::{self, Config, InitialClusterState},
     descriptors::Descriptors,
     first_start,
-    grpc::{self, Front, Listener, OnlyPages, Pages},
-    http::{Port, Site},
+    grpc::{self, Calls, Front, Listener, OnlyPages, Pages},
+    http::{Expiries, Port, Shared, Site},
     limits, logging,
     member_dir::{self, Identity, MemberDir},
     memory,
@@ -152,6 +152,13 @@ async fn serve(config: Config, descriptors: Descriptors, clients: &Handle) -> io
     let places = Places::new(descriptors.metrics);
     let metrics_listeners =
         bind_clients(&config.listen_metrics_urls, client_tls.as_ref(), &places).await?;
+    let certificates = [(tls::CLIENT, client_tls), (tls::PEER, peer_tls.clone())];
+    let expiries: Expiries = Box::new(move || {
+        let shown = certificates.iter();
+        shown
+            .filter_map(|(kind, credentials)| Some((*kind, credentials.as_ref()?.expires())))
+            .collect()
+    });
     let dial = PeerDial {
         credentials: peer_tls,
     };
@@ -198,7 +205,7 @@ async fn serve(config: Config, descriptors: Descriptors, clients: &Handle) -> io
         quota: config.quota_backend_bytes,
         disk: look_at_disk(&config),
     };
-    let peers = Peers::new(Box::new(dial), identity.cluster_id);
+    let peers = Peers::new(Box::new(dial), identity.cluster_id, identity.member_id);
     let server = Server::start(server_config, storage, peers, fail).await?;
     let peer_service = tonic::service::Routes::new(PeerService::server(server.group().clone()))
         .add_service(server.lease_service())
@@ -206,12 +213,22 @@ async fn serve(config: Config, descriptors: Descriptors, clients: &Handle) -> io
     let (mut listening, mut listening_to_peers) = (Vec::new(), Vec::new());
     for listener in peer_listeners {
         let routes = peer_service.clone();
-        let answer = move |request| tower::ServiceExt::oneshot(routes.clone(), request);
+        let traffic = server.group().traffic().clone();
+        let answer = move |request| {
+            let (routes, traffic) = (routes.clone(), traffic.clone());
+            async move {
+                let answer = |request| tower::ServiceExt::oneshot(routes, request);
+                traffic.serve(request, answer).await
+            }
+        };
         let serving = grpc::serve_peers(listener, answer, peers_stopping.clone());
         listening_to_peers.push(owner.spawn_on(&Handle::current(), "listening to peers", serving));
     }
+    let calls = Calls::for_the_process(config.extensive_metrics);
+    let shared = Shared::new(calls, expiries);
     for listener in metrics_listeners {
-        let pages: Arc<dyn Pages> = Arc::new(Site::new(server.clone(), Port::Metrics));
+        let site = Site::new(server.clone(), shared.clone(), Port::Metrics);
+        let pages: Arc<dyn Pages> = Arc::new(site);
         let serving = grpc::serve_clients(
             listener,
             limits::STREAMS_PER_CONNECTION,
@@ -243,10 +260,12 @@ async fn serve(config: Config, descriptors: Descriptors, clients: &Handle) -> io
         ready = ready(&server, &config) => ready.map(|()| None)?,
     };
     if early.is_none() {
-        let pages: Arc<dyn Pages> = Arc::new(Site::new(server.clone(), Port::Clients));
+        let site = Site::new(server.clone(), shared, Port::Clients);
+        let pages: Arc<dyn Pages> = Arc::new(site);
         let front = Front::new(
             server.clone(),
             pages.clone(),
+            calls,
             config.max_request_bytes,
             config.watch_progress_interval,
         );

@@ -96,6 +96,7 @@ pub(super) fn config(settings: &Settings, mut notices: Vec<Notice>) -> Result<Co
         max_txn_ops: size(settings, "max-txn-ops")?,
         max_concurrent_streams: streams(settings),
         watch_progress_interval: progress_interval(settings),
+        extensive_metrics: settings.text("metrics") == "extensive",
         initial_corrupt_check: settings.gate("InitialCorruptCheck"),
         log,
         notices,

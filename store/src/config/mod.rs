@@ -98,6 +98,8 @@ pub struct Config {
     /// Streams of one client connection.
     pub max_concurrent_streams: u32,
     pub watch_progress_interval: Duration,
+    /// Count how long calls take.
+    pub extensive_metrics: bool,
     /// Compare rows with those of the peers before clients are served.
     pub initial_corrupt_check: bool,
     pub log: LogConfig,

@@ -203,7 +203,7 @@ pub const FLAGS: &[Flag] = &[
     refused("auth-token-ttl", Uint, "300", AUTH),
     // Monitoring.
     accepted("enable-pprof", Bool, "false", "it serves profiles of the Go runtime, which is not used here"),
-    refused("metrics", Text, "basic", "extensive metrics are not implemented yet"),
+    used("metrics", Text, "basic", "extensive: how long calls take is counted as well."),
     used("listen-metrics-urls", Urls, "", "URLs of listeners for probes and metrics alone."),
     // Logging.
     refused("logger", Text, "zap", "only the value zap is known"),

@@ -8,6 +8,8 @@ use http_body::Body;
 use prost::Message;
 use tonic::{Code, Status};
 
+use super::calls::Count;
+
 /// Compression flag and length.
 pub const PREFIX: usize = 5;
 
@@ -48,6 +50,7 @@ pub struct Messages<B> {
     /// The beginning of the next message, and perhaps more.
     held: BytesMut,
     limit: usize,
+    count: Option<Count>,
 }
 
 impl<B> Messages<B>
@@ -61,7 +64,14 @@ where
             body,
             held: BytesMut::new(),
             limit,
+            count: None,
         }
+    }
+
+    /// Counts each message.
+    pub fn counted(mut self, count: Option<Count>) -> Self {
+        self.count = count;
+        self
     }
 
     /// The message of a request that has one.
@@ -83,6 +93,9 @@ where
                 && self.held.len() >= PREFIX + length
             {
                 self.held.advance(PREFIX);
+                if let Some(count) = self.count {
+                    count.received(length);
+                }
                 return Ok(Some(self.held.split_to(length).freeze()));
             }
             let frame = std::future::poll_fn(|cx| Pin::new(&mut self.body).poll_frame(cx)).await;

@@ -6,6 +6,7 @@
 
 mod alarm;
 mod api;
+mod calls;
 mod cluster;
 mod concurrency;
 mod frame;
@@ -28,6 +29,7 @@ use tokio::sync::mpsc;
 use tonic::Status;
 use tower::Service as _;
 
+pub use calls::{CODES, CallFigures, Calls};
 pub use listen::{Listener, serve_clients, serve_peers};
 pub use pages::{OnlyPages, Pages};
 
@@ -37,6 +39,7 @@ use crate::{
     workers,
 };
 use api::Api;
+use calls::Call;
 use frame::Messages;
 use reply::Reply;
 
@@ -64,6 +67,7 @@ pub struct Front<E: Engine> {
     api: Api<E>,
     health: Health,
     pages: Arc<dyn Pages>,
+    calls: &'static Calls,
     request_bytes: usize,
     progress_interval: Duration,
     /// Of the connection's certificate.
@@ -76,6 +80,7 @@ impl<E: Engine> Clone for Front<E> {
             api: self.api.clone(),
             health: self.health.clone(),
             pages: self.pages.clone(),
+            calls: self.calls,
             request_bytes: self.request_bytes,
             progress_interval: self.progress_interval,
             common_name: self.common_name.clone(),
@@ -89,6 +94,7 @@ impl<E: Engine> Front<E> {
     pub fn new(
         server: Arc<Server<E>>,
         pages: Arc<dyn Pages>,
+        calls: &'static Calls,
         request_bytes: usize,
         progress_interval: Duration,
     ) -> Self {
@@ -100,6 +106,7 @@ impl<E: Engine> Front<E> {
             api: Api::new(server),
             health: Health::new(health),
             pages,
+            calls,
             request_bytes,
             progress_interval,
             common_name: None,
@@ -144,8 +151,11 @@ impl<E: Engine> Front<E> {
         let limit = self.message_bytes();
         let caller = self.caller(request.headers());
         let path = request.uri().path();
-        let requests = |request: Request<Incoming>| Messages::new(request.into_body(), limit);
-        match path {
+        let call = self.calls.begin(path);
+        let count = call.as_ref().map(Call::count);
+        let requests =
+            |request: Request<Incoming>| Messages::new(request.into_body(), limit).counted(count);
+        let response = match path {
             "/etcdserverpb.KV/RangeStream" => reply::stream(match requests(request).only().await {
                 Ok(message) => self.api.range_stream(&caller, message).await,
                 Err(status) => Err(status),
@@ -167,7 +177,8 @@ impl<E: Engine> Front<E> {
                 reply::infallible(self.health.call(request).await).map(Reply::Tonic)
             }
             path => reply::refused(&unknown(path)),
-        }
+        };
+        reply::counted(response, call)
     }
 }
 
@@ -183,17 +194,25 @@ impl<E: Engine> Service for Front<E> {
 
     fn answer(&self, head: Arc<Head>, body: Bytes) -> BoxFuture<'static, mizzen_h2::Reply> {
         let api = self.api.clone();
+        let mut call = self.calls.begin(head.path());
         let message = frame::message(body, self.message_bytes());
         let caller = self.caller(&head.headers);
         Box::pin(async move {
             let path = head.path();
-            reply::unary(match message {
-                Ok(message) => api
-                    .unary(path, &caller, message)
-                    .await
-                    .unwrap_or_else(|| Err(unknown(path))),
+            let result = match message {
+                Ok(message) => {
+                    if let Some(call) = &call {
+                        call.count().received(message.len());
+                    }
+                    let answer = api.unary(path, &caller, message).await;
+                    answer.unwrap_or_else(|| Err(unknown(path)))
+                }
                 Err(status) => Err(status),
-            })
+            };
+            if let Some(call) = &mut call {
+                call.end_with(&result);
+            }
+            reply::unary(result)
         })
     }
 

@@ -13,9 +13,9 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use http_body::{Body, Frame, SizeHint};
 use mizzen_h2::Block;
 use tokio::sync::mpsc;
-use tonic::Status;
+use tonic::{Code, Status};
 
-use super::{frame::framed, watch::WatchBody};
+use super::{calls::Call, frame::framed, watch::WatchBody};
 
 /// The body of a response that is not whole from the beginning.
 pub enum Reply {
@@ -25,6 +25,8 @@ pub enum Reply {
     Watch(Box<WatchBody>, bool),
     Tonic(tonic::body::Body),
     Plain(Option<Bytes>),
+    /// Of a call that is counted.
+    Counted(Box<Reply>, Call),
 }
 
 fn success() -> HeaderMap {
@@ -72,6 +74,13 @@ impl Body for Reply {
             },
             Reply::Tonic(body) => return Pin::new(body).poll_frame(cx),
             Reply::Plain(content) => content.take().map(Frame::data),
+            Reply::Counted(reply, call) => {
+                let frame = std::task::ready!(Pin::new(reply.as_mut()).poll_frame(cx));
+                if let Some(Ok(frame)) = &frame {
+                    count(call, frame);
+                }
+                return Poll::Ready(frame);
+            }
         };
         Poll::Ready(frame.map(Ok))
     }
@@ -80,7 +89,8 @@ impl Body for Reply {
         match self {
             Reply::Plain(Some(content)) => SizeHint::with_exact(content.len() as u64),
             Reply::Plain(None) => SizeHint::with_exact(0),
-            _ => SizeHint::default(),
+            Reply::Counted(reply, _) => reply.size_hint(),
+            Reply::Stream(..) | Reply::Watch(..) | Reply::Tonic(_) => SizeHint::default(),
         }
     }
 
@@ -89,8 +99,35 @@ impl Body for Reply {
             Reply::Stream(_, ended) | Reply::Watch(_, ended) => *ended,
             Reply::Tonic(body) => body.is_end_stream(),
             Reply::Plain(content) => content.is_none(),
+            Reply::Counted(reply, _) => reply.is_end_stream(),
         }
     }
+}
+
+/// Whole messages, or how the call ended.
+fn count(call: &mut Call, frame: &Frame<Bytes>) {
+    if let Some(messages) = frame.data_ref() {
+        call.sent_framed(messages);
+    } else if let Some(trailers) = frame.trailers_ref() {
+        call.end(code(trailers));
+    }
+}
+
+fn code(headers: &HeaderMap) -> Code {
+    let status = headers.get("grpc-status");
+    status.map_or(Code::Unknown, |code| Code::from_bytes(code.as_bytes()))
+}
+
+/// The response to a call, counted from here to its end.
+pub fn counted(response: Response<Reply>, call: Option<Call>) -> Response<Reply> {
+    let Some(mut call) = call else {
+        return response;
+    };
+    if response.headers().contains_key("grpc-status") {
+        call.end(code(response.headers()));
+        return response;
+    }
+    response.map(|reply| Reply::Counted(Box::new(reply), call))
 }
 
 fn headers() -> HeaderMap {

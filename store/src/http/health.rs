@@ -8,7 +8,10 @@ use http::{Response, StatusCode};
 use mizzen_core::AlarmKind;
 use mizzen_engine::Engine;
 
-use super::respond::{error, plain, text};
+use super::{
+    probes::Probes,
+    respond::{error, plain, text},
+};
 use crate::server::{Error, Server};
 
 /// What a probe's query says.
@@ -51,8 +54,14 @@ fn alarm_name(kind: AlarmKind) -> &'static str {
 }
 
 /// `/health`: the older page, with its answer in JSON.
-pub async fn whole<E: Engine>(server: &Server<E>, query: Option<&str>) -> Response<Bytes> {
-    match unhealthy(server, &Query::read(query)).await {
+pub async fn whole<E: Engine>(
+    server: &Server<E>,
+    probes: &Probes,
+    query: Option<&str>,
+) -> Response<Bytes> {
+    let unhealthy = unhealthy(server, &Query::read(query)).await;
+    probes.whole(unhealthy.is_none());
+    match unhealthy {
         None => text(r#"{"health":"true","reason":""}"#.to_owned()),
         Some(reason) => {
             let answer = serde_json::json!({"health": "false", "reason": reason}).to_string();
@@ -161,6 +170,7 @@ impl Registry {
     pub async fn answer<E: Engine>(
         &self,
         server: &Server<E>,
+        probes: &Probes,
         only: Option<Check>,
         query: Option<&str>,
     ) -> Response<Bytes> {
@@ -181,7 +191,9 @@ impl Registry {
         let (mut report, mut failed) = (String::new(), false);
         for check in checks {
             let name = check.name();
-            report += &match check.run(server).await {
+            let outcome = check.run(server).await;
+            probes.check(self.name, name, outcome.is_ok());
+            report += &match outcome {
                 Ok(()) => format!("[+]{name} ok\n"),
                 Err(reason) => {
                     failed = true;

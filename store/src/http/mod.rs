@@ -5,6 +5,8 @@
 //! kubelets, load balancers and scripts go by them.
 
 mod health;
+mod metrics;
+mod probes;
 mod respond;
 
 use std::sync::Arc;
@@ -14,8 +16,13 @@ use futures::future::BoxFuture;
 use http::{HeaderValue, Method, Response, header, request::Parts};
 use mizzen_engine::Engine;
 
-use crate::{grpc::Pages, server::Server, version};
+use crate::{
+    grpc::{Calls, Pages},
+    server::Server,
+    version,
+};
 use health::Registry;
+use probes::Probes;
 use respond::{content, not_allowed, not_found};
 
 /// On which port a request came.
@@ -26,28 +33,63 @@ pub enum Port {
     Metrics,
 }
 
+/// When certificates expire, in seconds since 1970, each with what it is for.
+pub type Expiries = Box<dyn Fn() -> Vec<(&'static str, i64)> + Send + Sync>;
+
+/// What the pages of all ports tell of.
+pub struct Shared {
+    calls: &'static Calls,
+    certificates: Expiries,
+    probes: Probes,
+}
+
+impl Shared {
+    pub fn new(calls: &'static Calls, certificates: Expiries) -> Arc<Self> {
+        Arc::new(Self {
+            calls,
+            certificates,
+            probes: Probes::default(),
+        })
+    }
+}
+
 /// The pages of one member on one kind of port.
 pub struct Site<E: Engine> {
     server: Arc<Server<E>>,
+    shared: Arc<Shared>,
     port: Port,
 }
 
 impl<E: Engine> Site<E> {
-    pub fn new(server: Arc<Server<E>>, port: Port) -> Self {
-        Self { server, port }
+    pub fn new(server: Arc<Server<E>>, shared: Arc<Shared>, port: Port) -> Self {
+        Self {
+            server,
+            shared,
+            port,
+        }
+    }
+}
+
+impl<E: Engine> Clone for Site<E> {
+    fn clone(&self) -> Self {
+        Self {
+            server: self.server.clone(),
+            shared: self.shared.clone(),
+            port: self.port,
+        }
     }
 }
 
 impl<E: Engine> Pages for Site<E> {
     fn answer(&self, request: Parts) -> BoxFuture<'static, Response<Bytes>> {
-        let (server, port) = (self.server.clone(), self.port);
+        let site = self.clone();
         Box::pin(async move {
-            if port == Port::Metrics {
-                return page(&server, port, &request).await;
+            if site.port == Port::Metrics {
+                return site.page(&request).await;
             }
             let mut response = match request.method {
                 Method::OPTIONS => Response::new(Bytes::new()),
-                _ => page(&server, port, &request).await,
+                _ => site.page(&request).await,
             };
             allow_every_origin(&mut response);
             response
@@ -55,21 +97,27 @@ impl<E: Engine> Pages for Site<E> {
     }
 }
 
-async fn page<E: Engine>(server: &Server<E>, port: Port, request: &Parts) -> Response<Bytes> {
-    let path = request.uri.path();
-    let get = request.method == Method::GET;
-    if let Some((registry, only)) = Registry::find(path) {
-        return match get {
-            true => registry.answer(server, only, request.uri.query()).await,
-            false => not_allowed(),
-        };
-    }
-    match path {
-        "/health" if get => health::whole(server, request.uri.query()).await,
-        "/version" if get && port == Port::Clients => version(server),
-        "/health" => not_allowed(),
-        "/version" if port == Port::Clients => not_allowed(),
-        _ => not_found(),
+impl<E: Engine> Site<E> {
+    async fn page(&self, request: &Parts) -> Response<Bytes> {
+        let (server, probes) = (&*self.server, &self.shared.probes);
+        let (path, query) = (request.uri.path(), request.uri.query());
+        let get = request.method == Method::GET;
+        if let Some((registry, only)) = Registry::find(path) {
+            return match get {
+                true => registry.answer(server, probes, only, query).await,
+                false => not_allowed(),
+            };
+        }
+        let clients = self.port == Port::Clients;
+        match path {
+            // As Go's handler, which does not ask for the method.
+            "/metrics" => metrics::page(&self.server, &self.shared).await,
+            "/health" if get => health::whole(server, probes, query).await,
+            "/version" if get && clients => version(server),
+            "/health" => not_allowed(),
+            "/version" if clients => not_allowed(),
+            _ => not_found(),
+        }
     }
 }
 

@@ -17,6 +17,7 @@ mod retention;
 mod rows;
 mod runtime;
 mod snapshot;
+mod traffic;
 mod transfer;
 mod types;
 
@@ -38,9 +39,7 @@ use openraft::{
 };
 use tokio::sync::watch;
 
-pub use dial::{
-    CLUSTER_ID_HEADER, Client, Dial, PeerChannel, PlainDial, TO_HEADER, connector, never_sent,
-};
+pub use dial::{CLUSTER_ID_HEADER, Client, Dial, PlainDial, TO_HEADER, connector, never_sent};
 pub use force_new::force_new_group;
 #[cfg(test)]
 pub use machine::hasty_rows;
@@ -49,10 +48,12 @@ pub use membership::{Configuration, ConfigurationChange, Progress};
 pub use network::Peers;
 pub use peer::PeerService;
 pub use retention::Retention;
+pub use traffic::{PeerChannel, PeerFigures, Traffic};
 pub use transfer::{Drain, TransferError};
 pub use types::{LogId, Payload, PeerNode};
 
 use crate::{
+    counters::{Counter, Distribution},
     limits, wal,
     workers::{self, Workers},
 };
@@ -126,6 +127,7 @@ struct Hints {
     leader: watch::Sender<u64>,
     /// The term this member leads.
     leading: watch::Sender<Option<u64>>,
+    leader_changes: Counter,
 }
 
 impl Group {
@@ -157,6 +159,7 @@ impl Group {
             term: AtomicU64::new(0),
             leader: watch::channel(0).0,
             leading: watch::channel(None).0,
+            leader_changes: Counter::default(),
         });
         // These two end with the group.
         let following = follow(config.id, raft.clone(), hints.clone());
@@ -223,6 +226,25 @@ impl Group {
 
     pub fn is_leader(&self) -> bool {
         self.leader() == Some(self.config.id)
+    }
+
+    /// How often this member has heard of another leader than before.
+    pub fn leader_changes(&self) -> u64 {
+        self.hints.leader_changes.read()
+    }
+
+    /// How long the log's fdatasync took.
+    pub fn log_syncs(&self) -> Distribution {
+        self.wal.sync_times()
+    }
+
+    /// Bytes written to the log.
+    pub fn log_written(&self) -> u64 {
+        self.wal.written_bytes()
+    }
+
+    pub fn traffic(&self) -> &Traffic {
+        self.peers.traffic()
     }
 
     pub fn committed_index(&self) -> u64 {
@@ -342,9 +364,12 @@ async fn follow(id: u64, raft: machine::Raft, hints: Arc<Hints>) {
             let term = now.vote.leader_id.term;
             hints.term.store(term, Ordering::Relaxed);
             let leader = now.current_leader.unwrap_or(0);
-            hints
+            let changed = hints
                 .leader
                 .send_if_modified(|known| std::mem::replace(known, leader) != leader);
+            if changed && leader != 0 {
+                hints.leader_changes.add(1);
+            }
             let leading = (leader == id).then_some(term);
             hints
                 .leading

@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
     Error,
+    figures::Counted,
     lease::{Change, Primary},
     level,
     members::Members,
@@ -39,6 +40,7 @@ pub struct Started<E: Engine> {
     /// or all rows do: for those who need not be woken by every entry.
     pub seldom: watch::Receiver<()>,
     pub watches: Arc<Hub>,
+    pub counted: Arc<Counted>,
 }
 
 /// A step of giving back the space of compacted versions.
@@ -120,7 +122,9 @@ impl<E: Transfer> Applier<E> {
             published: published.clone(),
             workers,
         };
+        let counted = Arc::new(Counted::new());
         let thread = Thread {
+            counted: counted.clone(),
             engine,
             replayed,
             cluster_id,
@@ -138,6 +142,7 @@ impl<E: Transfer> Applier<E> {
             applied: index_seen,
             seldom: seldom_seen,
             watches,
+            counted,
         })
     }
 
@@ -216,13 +221,14 @@ struct Thread<E: Engine> {
     published: SharedPublished<E>,
     index: watch::Sender<u64>,
     seldom: watch::Sender<()>,
+    counted: Arc<Counted>,
 }
 
 impl<E: Transfer> Thread<E> {
     async fn work(self, mut queue: mpsc::Receiver<Job>, fail: impl Fn(&io::Error)) {
         while let Some((work, done)) = queue.recv().await {
             let result = match work {
-                Work::Run(run) => self.run(run),
+                Work::Run(run) => self.counted.run(|| self.run(run)),
                 Work::Install(received) => self.install(received),
                 Work::Reclaim(step) => self.reclaim(&step),
             };
@@ -276,6 +282,7 @@ impl<E: Transfer> Thread<E> {
                 continue;
             }
             let waiting = self.waiters.take(proposal.id);
+            self.counted.proposal(&proposal.body);
             let answer = match &proposal.body {
                 Body::Command(command) => {
                     let room = waiting.as_ref().map(|waiting| &waiting.room);
@@ -309,8 +316,9 @@ impl<E: Transfer> Thread<E> {
             overlay.put(Family::Meta, key, row);
         }
         (run.durable)()?;
-        self.engine
-            .write(&overlay.into_batch())
+        let batch = overlay.into_batch();
+        self.counted
+            .commit(|| self.engine.write(&batch))
             .map_err(io::Error::other)?;
         let index = run.applied.index();
         let seldom = !Arc::ptr_eq(&members, &before.members)

@@ -8,6 +8,7 @@ mod apply;
 mod compactor;
 mod corruption;
 mod error;
+mod figures;
 mod force_new;
 mod forward;
 mod health;
@@ -46,6 +47,7 @@ use tokio::{
 };
 
 pub use error::Error;
+pub use figures::Figures;
 pub use force_new::force_new_cluster;
 pub use join::{Description, describe};
 pub use lease::{LeaseService, TimeToLive};
@@ -53,6 +55,7 @@ pub use level::{NEWEST as NEWEST_LEVEL, cluster_version, limit as use_level, own
 pub use members::{Attributes, Member, Refusal};
 pub use membership_service::MembershipService;
 pub use published::Published;
+pub use raft::PeerFigures;
 pub use range_stream::{Chunks, RangeStreamError};
 pub use space::{DiskSpace, LookAtDisk};
 
@@ -125,6 +128,7 @@ pub struct Server<E: Engine> {
     read_index: ReadIndex,
     leases: Leases,
     watches: Arc<Hub>,
+    counted: Arc<figures::Counted>,
     ending: watch::Sender<bool>,
     liveness: Arc<liveness::Liveness>,
     reclaimed: watch::Receiver<i64>,
@@ -199,6 +203,7 @@ impl<E: Transfer> Server<E> {
             applied,
             seldom,
             watches,
+            counted,
         } = Applier::start(
             engine.clone(),
             recovered.last.map_or(0, |(_, index)| index),
@@ -263,6 +268,7 @@ impl<E: Transfer> Server<E> {
             memory,
             reads: Arc::new(Semaphore::new(limits::BLOCKING_READS)),
             watches,
+            counted,
             ending: watch::channel(false).0,
             liveness,
             reclaimed: reclaimed_seen,
@@ -593,13 +599,17 @@ impl<E: Engine> Server<E> {
                 }
             }
         };
-        match timeout_at(deadline, outcome).await {
+        let outcome = match timeout_at(deadline, outcome).await {
             Ok(Err(Error::Timeout)) | Err(_) if self.group.leader() != Some(first_leader) => {
                 Err(Error::TimeoutLeaderFailure)
             }
-            Ok(outcome) => outcome?.reply,
+            Ok(outcome) => outcome,
             Err(_) => Err(Error::Timeout),
+        };
+        if outcome.is_err() {
+            self.counted.proposal_failed();
         }
+        outcome?.reply
     }
 
     /// Finds out what carrying out `command` now would put into memory, if that
@@ -657,13 +667,20 @@ impl<E: Engine> Server<E> {
         let alarms = self
             .read((), |(), _, view, _| Ok(Ok(mizzen_core::alarms(view)?)))
             .await?;
-        let sizes = self.published.load().state.sizes();
+        let (db_bytes, db_bytes_in_use) = self.db_sizes();
         Ok(Report {
             raft: self.group.status(),
-            db_bytes: sizes.retained() + limits::EMPTY_STORE_BYTES,
-            db_bytes_in_use: sizes.live() + limits::EMPTY_STORE_BYTES,
+            db_bytes,
+            db_bytes_in_use,
             alarms,
         })
+    }
+
+    /// Bytes of all versions, and of what lives now.
+    fn db_sizes(&self) -> (i64, i64) {
+        let sizes = self.published.load().state.sizes();
+        let empty = limits::EMPTY_STORE_BYTES;
+        (sizes.retained() + empty, sizes.live() + empty)
     }
 
     /// Leaves the group and makes the rows durable.

@@ -57,6 +57,7 @@ pub use limits::MAX_ENTRY_BYTES;
 pub use memfs::{Fault, MemFs};
 pub use state::Done;
 
+use crate::counters::Distribution;
 use state::{Item, Settings, Shared, State};
 use view::after;
 use writer::{Position, Writer};
@@ -476,6 +477,11 @@ impl Wal {
     /// Bytes of the segment files in use, the unused part of the newest included.
     pub fn size_bytes(&self) -> u64 {
         self.shared.lock().disk.size_bytes()
+    }
+
+    /// How long each fdatasync took since the log was opened.
+    pub fn sync_times(&self) -> Distribution {
+        self.shared.syncs().read()
     }
 
     /// Bytes written since the log was opened. One atomic read.

@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
+use std::time::Instant;
 
 use mizzen_core::planted;
 
@@ -308,10 +309,10 @@ impl Writer {
     }
 
     fn sync(&self) -> Result<(), WalError> {
-        self.active
-            .file
-            .sync_data()
-            .map_err(|source| self.error("sync", source))
+        let begun = Instant::now();
+        let synced = self.active.file.sync_data();
+        self.shared.syncs().observe(begun.elapsed());
+        synced.map_err(|source| self.error("sync", source))
     }
 
     /// Writes the idle marker: it declares everything before it synced. The next batch overwrites

@@ -8,6 +8,7 @@ mod go_conformance;
 mod kubeadm;
 mod kubectl;
 mod malformed;
+mod metrics;
 mod pages;
 mod requests;
 mod resource_api;

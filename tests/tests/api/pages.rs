@@ -94,7 +94,7 @@ async fn member(binary: &Path) -> Result<Vec<Found>> {
 
 #[tokio::test]
 async fn pages_are_those_of_etcd() -> Result<()> {
-    let ours = member(&cluster::mizzen()).await?;
+    let ours = member(&cluster::mizzen()?).await?;
     let version = |found: &Found| found.0 == "None, port for clients: GET /version";
     let page = ours.iter().find(|found| version(found)).context("asked")?;
     let expected = r#"{"etcdserver":"3.7.3","etcdcluster":"3.7.0","storage":"3.7.0"}"#;
@@ -114,7 +114,7 @@ async fn a_member_without_a_quorum_is_alive_and_not_ready() -> Result<()> {
         .iter()
         .map(|port| format!("127.0.0.1:{port}"))
         .collect();
-    let mut options = Options::new(cluster::mizzen());
+    let mut options = Options::new(cluster::mizzen()?);
     for (index, address) in metrics.iter().enumerate() {
         let flag = format!("--listen-metrics-urls=http://{address}");
         options = options.member_flag(index, flag);

@@ -142,6 +142,7 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
     BTreeMap::from([
         ("limits", &[][..]),
         ("version", &[]),
+        ("counters", &[]),
         ("url", &[]),
         ("config", &["limits", "url", "version"]),
         ("descriptors", &["limits", "wal"]),
@@ -151,20 +152,23 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
         ("logging", &["config"]),
         ("member_dir", &[]),
         ("memory", &["limits", "server"]),
-        ("wal", &["limits"]),
+        ("wal", &["counters", "limits"]),
         ("workers", &[]),
-        ("raft", &["limits", "wal", "workers"]),
+        ("raft", &["counters", "limits", "wal", "workers"]),
         ("lease", &[]),
         ("watch", &["workers"]),
         (
             "server",
-            &["lease", "limits", "raft", "wal", "watch", "workers"],
+            &[
+                "counters", "lease", "limits", "raft", "wal", "watch", "workers",
+            ],
         ),
         ("concurrency", &["limits", "server", "watch"]),
         (
             "grpc",
             &[
                 "concurrency",
+                "counters",
                 "limits",
                 "server",
                 "tls",
@@ -175,7 +179,10 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
             ],
         ),
         // Where connections hand over what is no call.
-        ("http", &["grpc", "server", "version"]),
+        (
+            "http",
+            &["counters", "grpc", "server", "version", "workers"],
+        ),
         // Puts the parts together.
         (
             "member",

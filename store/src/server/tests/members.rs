@@ -210,7 +210,7 @@ impl Birth {
         let server = Server::start(
             self.config(storage.recovered.last.is_none()),
             storage,
-            Peers::new(Box::new(view), CLUSTER),
+            Peers::new(Box::new(view), CLUSTER, self.id),
             move |_: &io::Error| seen.store(true, Ordering::SeqCst),
         )
         .await?;
