@@ -4,6 +4,7 @@ pub mod concurrency;
 pub mod config;
 mod counters;
 pub mod descriptors;
+mod etcd_file;
 pub mod first_start;
 pub mod grpc;
 pub mod http;

@@ -6,26 +6,25 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use tonic::Code;
 
-use super::frame::PREFIX;
 use crate::counters::{Counter, Distribution, Histogram, Sharded};
 
 /// How many messages a call has, as it is written in labels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum CallKind {
     Unary,
     ServerStream,
     BidiStream,
 }
 
-impl Kind {
+impl CallKind {
     pub fn label(self) -> &'static str {
         match self {
-            Kind::Unary => "unary",
-            Kind::ServerStream => "server_stream",
-            Kind::BidiStream => "bidi_stream",
+            CallKind::Unary => "unary",
+            CallKind::ServerStream => "server_stream",
+            CallKind::BidiStream => "bidi_stream",
         }
     }
 }
@@ -34,7 +33,7 @@ impl Kind {
 type Service = (
     &'static str,
     &'static [&'static str],
-    &'static [(&'static str, Kind)],
+    &'static [(&'static str, CallKind)],
 );
 
 /// All calls of etcd's API; those that do not exist here yet stay at zero.
@@ -42,9 +41,13 @@ const SERVICES: &[Service] = &[
     (
         "etcdserverpb.KV",
         &["Range", "Put", "DeleteRange", "Txn", "Compact"],
-        &[("RangeStream", Kind::ServerStream)],
+        &[("RangeStream", CallKind::ServerStream)],
     ),
-    ("etcdserverpb.Watch", &[], &[("Watch", Kind::BidiStream)]),
+    (
+        "etcdserverpb.Watch",
+        &[],
+        &[("Watch", CallKind::BidiStream)],
+    ),
     (
         "etcdserverpb.Lease",
         &[
@@ -53,7 +56,7 @@ const SERVICES: &[Service] = &[
             "LeaseTimeToLive",
             "LeaseLeases",
         ],
-        &[("LeaseKeepAlive", Kind::BidiStream)],
+        &[("LeaseKeepAlive", CallKind::BidiStream)],
     ),
     (
         "etcdserverpb.Cluster",
@@ -77,7 +80,7 @@ const SERVICES: &[Service] = &[
             "MoveLeader",
             "Downgrade",
         ],
-        &[("Snapshot", Kind::ServerStream)],
+        &[("Snapshot", CallKind::ServerStream)],
     ),
     (
         "etcdserverpb.Auth",
@@ -105,7 +108,7 @@ const SERVICES: &[Service] = &[
     (
         "v3electionpb.Election",
         &["Campaign", "Proclaim", "Leader", "Resign"],
-        &[("Observe", Kind::ServerStream)],
+        &[("Observe", CallKind::ServerStream)],
     ),
     ("v3lockpb.Lock", &["Lock", "Unlock"], &[]),
 ];
@@ -113,12 +116,12 @@ const SERVICES: &[Service] = &[
 struct Method {
     service: &'static str,
     name: &'static str,
-    kind: Kind,
+    kind: CallKind,
 }
 
 static METHODS: LazyLock<Vec<Method>> = LazyLock::new(|| {
     let calls = SERVICES.iter().flat_map(|(service, unary, others)| {
-        let unary = unary.iter().map(|name| (*name, Kind::Unary));
+        let unary = unary.iter().map(|name| (*name, CallKind::Unary));
         unary
             .chain(others.iter().copied())
             .map(|(name, kind)| Method {
@@ -188,7 +191,7 @@ pub struct Calls {
 pub struct CallFigures {
     pub service: &'static str,
     pub method: &'static str,
-    pub kind: Kind,
+    pub kind: CallKind,
     pub started: u64,
     pub received: u64,
     pub sent: u64,
@@ -307,20 +310,8 @@ impl Call {
         self.count
     }
 
-    /// The message of a unary call's reply.
-    pub fn sent_one(&self, bytes: usize) {
-        self.count.sent(1, bytes);
-    }
-
-    /// Whole messages, each with its prefix.
-    pub fn sent_framed(&self, mut framed: &[u8]) {
-        let (mut messages, mut bytes) = (0, 0);
-        while let Some(prefix) = framed.first_chunk::<PREFIX>() {
-            let length = (&prefix[1..]).get_u32() as usize;
-            messages += 1;
-            bytes += length;
-            framed = framed.get(PREFIX + length..).unwrap_or_default();
-        }
+    /// So many messages, of so many bytes without their prefixes.
+    pub fn sent(&self, messages: u64, bytes: usize) {
         self.count.sent(messages, bytes);
     }
 
@@ -344,7 +335,7 @@ impl Call {
     pub fn end_with(&mut self, result: &Result<Bytes, tonic::Status>) {
         match result {
             Ok(message) => {
-                self.sent_one(message.len());
+                self.sent(1, message.len());
                 self.end(Code::Ok);
             }
             Err(status) => self.end(status.code()),
@@ -361,7 +352,6 @@ impl Drop for Call {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::grpc::frame::framed;
 
     fn of<'a>(figures: &'a [CallFigures], method: &str) -> &'a CallFigures {
         let mut found = figures.iter().filter(|figures| figures.method == method);
@@ -379,8 +369,7 @@ mod tests {
         let mut put = calls.begin("/etcdserverpb.KV/Put").expect("known");
         put.end_with(&Err(tonic::Status::not_found("gone")));
         let watch = calls.begin("/etcdserverpb.Watch/Watch").expect("known");
-        let two = [framed(b"one"), framed(b"")].concat();
-        watch.sent_framed(&two);
+        watch.sent(2, 3);
         drop(watch);
         let (figures, received, sent) = calls.read();
         assert_eq!((received, sent), (10, 8));

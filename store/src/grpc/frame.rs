@@ -113,6 +113,17 @@ where
     }
 }
 
+/// The messages of whole ones with their prefixes.
+pub fn messages(mut framed: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        let prefix: &[u8; PREFIX] = framed.first_chunk()?;
+        let length = (&prefix[1..]).get_u32() as usize;
+        let message = framed.get(PREFIX..PREFIX + length)?;
+        framed = &framed[PREFIX + length..];
+        Some(message)
+    })
+}
+
 /// The length that a message's prefix announces, once the prefix is there.
 fn announced(so_far: &[u8], limit: usize) -> Result<Option<usize>, Status> {
     let Some(prefix) = so_far.first_chunk::<PREFIX>() else {

@@ -14,6 +14,7 @@ mod lease;
 mod listen;
 mod pages;
 mod reply;
+mod snapshot;
 mod status;
 mod translate;
 mod watch;
@@ -160,6 +161,12 @@ impl<E: Engine> Front<E> {
                 Ok(message) => self.api.range_stream(&caller, message).await,
                 Err(status) => Err(status),
             }),
+            "/etcdserverpb.Maintenance/Snapshot" => {
+                reply::stream(match requests(request).only().await {
+                    Ok(message) => self.api.snapshot(&caller, message),
+                    Err(status) => Err(status),
+                })
+            }
             "/v3electionpb.Election/Observe" => {
                 reply::stream(match requests(request).only().await {
                     Ok(message) => self.api.observe(&caller, message).await,

@@ -15,7 +15,11 @@ use mizzen_h2::Block;
 use tokio::sync::mpsc;
 use tonic::{Code, Status};
 
-use super::{calls::Call, frame::framed, watch::WatchBody};
+use super::{
+    calls::Call,
+    frame::{framed, messages},
+    watch::WatchBody,
+};
 
 /// The body of a response that is not whole from the beginning.
 pub enum Reply {
@@ -106,8 +110,11 @@ impl Body for Reply {
 
 /// Whole messages, or how the call ended.
 fn count(call: &mut Call, frame: &Frame<Bytes>) {
-    if let Some(messages) = frame.data_ref() {
-        call.sent_framed(messages);
+    if let Some(framed) = frame.data_ref() {
+        let (count, bytes) = messages(framed).fold((0, 0), |(count, bytes), message| {
+            (count + 1, bytes + message.len())
+        });
+        call.sent(count, bytes);
     } else if let Some(trailers) = frame.trailers_ref() {
         call.end(code(trailers));
     }

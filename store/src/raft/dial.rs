@@ -3,10 +3,8 @@
 use std::io;
 
 use hyper_util::client::legacy::connect::HttpConnector;
-use mizzen_proto::peer::peer_client::PeerClient;
 use tonic::transport::{Channel, Endpoint};
 
-use super::traffic::PeerChannel;
 use crate::limits;
 
 /// How a peer's address becomes a connection. TLS and tests put theirs here.
@@ -54,14 +52,6 @@ pub const CLUSTER_ID_HEADER: &str = "mizzen-cluster-id";
 pub const TO_HEADER: &str = "mizzen-to";
 /// The member that sends it.
 pub const FROM_HEADER: &str = "mizzen-from";
-
-pub type Client = PeerClient<PeerChannel>;
-
-pub fn client(channel: PeerChannel) -> Client {
-    PeerClient::new(channel)
-        .max_decoding_message_size(limits::PEER_MESSAGE_BYTES)
-        .max_encoding_message_size(limits::PEER_MESSAGE_BYTES)
-}
 
 /// Puts the cluster id, the addressee and the sender on every message.
 #[derive(Clone)]

@@ -39,7 +39,7 @@ use openraft::{
 };
 use tokio::sync::watch;
 
-pub use dial::{CLUSTER_ID_HEADER, Client, Dial, PlainDial, TO_HEADER, connector, never_sent};
+pub use dial::{CLUSTER_ID_HEADER, Dial, PlainDial, TO_HEADER, connector, never_sent};
 pub use force_new::force_new_group;
 #[cfg(test)]
 pub use machine::hasty_rows;
@@ -48,7 +48,7 @@ pub use membership::{Configuration, ConfigurationChange, Progress};
 pub use network::Peers;
 pub use peer::PeerService;
 pub use retention::Retention;
-pub use traffic::{PeerChannel, PeerFigures, Traffic};
+pub use traffic::{Client, PeerChannel, PeerFigures, Traffic};
 pub use transfer::{Drain, TransferError};
 pub use types::{LogId, Payload, PeerNode};
 
@@ -255,7 +255,7 @@ impl Group {
 
     /// The client for `member`'s own calls, if it is a member.
     pub fn peer(&self, member: u64) -> io::Result<Client> {
-        Ok(dial::client(self.channel(member)?))
+        Ok(traffic::client(self.channel(member)?))
     }
 
     pub fn status(&self) -> Status {

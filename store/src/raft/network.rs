@@ -28,9 +28,9 @@ use parking_lot::Mutex;
 
 use super::{
     convert,
-    dial::{Client, Dial, Stamp, client, never_sent},
+    dial::{Dial, Stamp, never_sent},
     snapshot::{self, Holds, SnapshotData},
-    traffic::{PeerChannel, Traffic},
+    traffic::{Client, PeerChannel, Traffic, client},
     types::{LogId, PeerNode, TypeConfig},
 };
 use crate::limits;

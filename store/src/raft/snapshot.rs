@@ -19,7 +19,7 @@ use super::{
     Applied, Group, LogId, Rows,
     bulk::Bulk,
     convert,
-    dial::Client,
+    traffic::Client,
     types::{self, RaftVote, SnapshotMeta, StoredMembership, TypeConfig},
 };
 use crate::limits;

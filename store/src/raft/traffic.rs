@@ -14,11 +14,15 @@ use std::{
 use bytes::{Buf, Bytes};
 use futures::future::BoxFuture;
 use http_body::{Body, Frame, SizeHint};
+use mizzen_proto::peer::peer_client::PeerClient;
 use parking_lot::Mutex;
 use tonic::{service::interceptor::InterceptedService, transport::Channel};
 
 use super::dial::{FROM_HEADER, Stamp};
-use crate::counters::{Counter, Distribution, Histogram};
+use crate::{
+    counters::{Counter, Distribution, Histogram},
+    limits,
+};
 
 /// Counted for one peer.
 #[derive(Debug)]
@@ -196,6 +200,15 @@ impl PeerChannel {
             peer,
         }
     }
+}
+
+/// What a peer is asked by.
+pub type Client = PeerClient<PeerChannel>;
+
+pub fn client(channel: PeerChannel) -> Client {
+    PeerClient::new(channel)
+        .max_decoding_message_size(limits::PEER_MESSAGE_BYTES)
+        .max_encoding_message_size(limits::PEER_MESSAGE_BYTES)
 }
 
 type Intercepted = InterceptedService<Channel, Stamp>;

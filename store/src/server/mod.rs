@@ -6,6 +6,7 @@
 
 mod apply;
 mod compactor;
+mod copy;
 mod corruption;
 mod error;
 mod figures;
@@ -46,6 +47,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
+pub use copy::Copy;
 pub use error::Error;
 pub use figures::Figures;
 pub use force_new::force_new_cluster;
@@ -124,6 +126,8 @@ pub struct Server<E: Engine> {
     memory: Arc<Memory>,
     /// Reads that wait for a thread, or have one.
     reads: Arc<Semaphore>,
+    /// Copies under way.
+    copies: Arc<Semaphore>,
     forward: Forward,
     read_index: ReadIndex,
     leases: Leases,
@@ -267,6 +271,7 @@ impl<E: Transfer> Server<E> {
             waiters,
             memory,
             reads: Arc::new(Semaphore::new(limits::BLOCKING_READS)),
+            copies: Arc::new(Semaphore::new(limits::COPIES)),
             watches,
             counted,
             ending: watch::channel(false).0,

@@ -12,4 +12,5 @@ mod metrics;
 mod pages;
 mod requests;
 mod resource_api;
+mod snapshot;
 mod tls;

@@ -6,11 +6,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Where the packages of the workspace are.
-pub const PACKAGES: [&str; 10] = [
+pub const PACKAGES: [&str; 11] = [
     "apiserver",
     "jepsen",
     "proto",
     "store",
+    "store/bolt",
     "store/certs",
     "store/core",
     "store/descriptors",
