@@ -6,14 +6,19 @@ use serde_json::{Map, Value, json};
 pub use crate::field::FieldError;
 use crate::{catalog::Resource, store::StoreError};
 
+/// The media types of answers, in upstream's order.
+const MEDIA_TYPES: &str = "application/json, application/yaml, application/vnd.kubernetes.protobuf";
+
 /// A failed request.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct ApiError {
     pub code: u16,
+    /// Empty: the `Status` has none.
     pub reason: &'static str,
     pub message: String,
-    details: Map<String, Value>,
+    /// Upstream's generic answers have some, and they are empty.
+    details: Option<Map<String, Value>>,
     /// Where an expired list can go on.
     continue_token: Option<String>,
 }
@@ -24,7 +29,7 @@ impl ApiError {
             code,
             reason,
             message: message.into(),
-            details: Map::new(),
+            details: None,
             continue_token: None,
         }
     }
@@ -32,14 +37,24 @@ impl ApiError {
     fn about(mut self, group: &str, kind: &str, name: &str) -> Self {
         for (key, value) in [("name", name), ("group", group), ("kind", kind)] {
             if !value.is_empty() {
-                self.details.insert(key.to_owned(), value.into());
+                self.details().insert(key.to_owned(), value.into());
             }
         }
         self
     }
 
+    fn details(&mut self) -> &mut Map<String, Value> {
+        self.details.get_or_insert_default()
+    }
+
+    /// An answer that upstream's framework gives, not its code for objects.
+    fn generic(mut self) -> Self {
+        self.details();
+        self
+    }
+
     fn retry(mut self, seconds: u64) -> Self {
-        self.details
+        self.details()
             .insert("retryAfterSeconds".to_owned(), seconds.into());
         self
     }
@@ -50,7 +65,7 @@ impl ApiError {
             cause["field"] = field.into();
         }
         let causes = self
-            .details
+            .details()
             .entry("causes")
             .or_insert_with(|| Value::Array(Vec::new()));
         if let Value::Array(causes) = causes {
@@ -106,22 +121,47 @@ impl ApiError {
             "NotFound",
             "the server could not find the requested resource",
         )
+        .generic()
     }
 
-    pub fn method(what: &str) -> Self {
+    pub fn method() -> Self {
         Self::new(
             405,
             "MethodNotAllowed",
-            format!("the server does not allow this method on the requested resource: {what}"),
+            "the server does not allow this method on the requested resource",
         )
+        .generic()
     }
 
+    /// No media type of an `Accept` can be had.
     pub fn not_acceptable() -> Self {
         Self::new(
             406,
             "NotAcceptable",
-            "only the following media types are accepted: application/json, application/vnd.kubernetes.protobuf",
+            format!("406: Not Acceptable\n\nAvailable representations: {MEDIA_TYPES}"),
         )
+        .generic()
+    }
+
+    /// A media type can be had, but not with these parameters.
+    pub fn not_transformed() -> Self {
+        let message = format!("only the following media types are accepted: {MEDIA_TYPES}");
+        Self::new(406, "NotAcceptable", message)
+    }
+
+    /// The form asked for is that of a list, or of one object, and the answer is
+    /// the other.
+    pub fn not_this_form(wanted: &str, resource: &Resource, list: bool) -> Self {
+        let group = match resource.group.split('.').next() {
+            None | Some("" | "events") => "core",
+            Some(group) => group,
+        };
+        let (is, end) = if list { ("is", "List") } else { ("is not", "") };
+        let message = format!(
+            "you requested {wanted}, but the requested object {is} a list (*{group}.{}{end})",
+            resource.kind
+        );
+        Self::new(406, "NotAcceptable", message)
     }
 
     pub fn already_exists(resource: &Resource, name: &str) -> Self {
@@ -145,6 +185,16 @@ impl ApiError {
         .about(&resource.group, &resource.plural, name)
     }
 
+    /// The same in the words of a deletion, which names the kind.
+    pub fn conflict_of_kind(resource: &Resource, name: &str, why: &str) -> Self {
+        let kind = match &*resource.group {
+            "" => resource.kind.clone().into_owned(),
+            group => format!("{}.{group}", resource.kind),
+        };
+        let message = format!("Operation cannot be fulfilled on {kind} {name:?}: {why}");
+        Self::new(409, "Conflict", message).about(&resource.group, &resource.kind, name)
+    }
+
     pub fn modified(resource: &Resource, name: &str) -> Self {
         Self::conflict(
             resource,
@@ -157,8 +207,15 @@ impl ApiError {
         Self::new(410, "Expired", message)
     }
 
-    pub fn too_large(what: &str) -> Self {
-        Self::new(413, "RequestEntityTooLarge", format!("{what} is too large"))
+    pub fn too_large(why: &str) -> Self {
+        let message = format!("Request entity too large: {why}");
+        Self::new(413, "RequestEntityTooLarge", message)
+    }
+
+    /// A patch that is none.
+    pub fn unsupported_patch() -> Self {
+        let message = "415: Unsupported Media Type";
+        Self::new(415, "UnsupportedMediaType", message).generic()
     }
 
     pub fn unsupported_media(given: &str, supported: &str) -> Self {
@@ -200,6 +257,17 @@ impl ApiError {
         })
     }
 
+    /// A patch that is well formed and does not fit the object.
+    pub fn unfit() -> Self {
+        let message = "the server rejected our request due to an error in our request";
+        Self::new(422, "Invalid", message).generic()
+    }
+
+    /// What upstream tells with Go's error alone.
+    pub fn plain(message: impl Into<String>) -> Self {
+        Self::new(500, "", message)
+    }
+
     pub fn too_many() -> Self {
         Self::new(
             429,
@@ -210,13 +278,17 @@ impl ApiError {
     }
 
     /// An eviction that a disruption budget holds back.
-    pub fn disruption(message: &str) -> Self {
-        Self::new(
+    pub fn disruption(message: &str, retry: Option<u64>) -> Self {
+        let error = Self::new(
             429,
             "TooManyRequests",
             "Cannot evict pod as it would violate the pod's disruption budget.",
         )
-        .cause("DisruptionBudget", "", message)
+        .cause("DisruptionBudget", "", message);
+        match retry {
+            Some(seconds) => error.retry(seconds),
+            None => error,
+        }
     }
 
     pub fn internal(message: impl Into<String>) -> Self {
@@ -246,6 +318,7 @@ impl ApiError {
     /// Seconds for the `Retry-After` header.
     pub fn retry_after(&self) -> Option<u64> {
         self.details
+            .as_ref()?
             .get("retryAfterSeconds")
             .and_then(Value::as_u64)
     }
@@ -258,10 +331,13 @@ impl ApiError {
         }
         let mut status = json!({
             "kind": "Status", "apiVersion": "v1", "metadata": metadata, "status": "Failure",
-            "message": self.message, "reason": self.reason, "code": self.code,
+            "message": self.message, "code": self.code,
         });
-        if !self.details.is_empty() {
-            status["details"] = Value::Object(self.details.clone());
+        if !self.reason.is_empty() {
+            status["reason"] = self.reason.into();
+        }
+        if let Some(details) = &self.details {
+            status["details"] = Value::Object(details.clone());
         }
         status
     }

@@ -33,12 +33,17 @@ impl FieldError {
     }
 
     pub fn unsupported(field: impl Into<String>, value: &str, supported: &[&str]) -> Self {
+        Self::unsupported_value(field, &value.into(), supported)
+    }
+
+    /// The same of a value that is no text.
+    pub fn unsupported_value(field: impl Into<String>, value: &Value, supported: &[&str]) -> Self {
         let supported: Vec<_> = supported.iter().map(|value| format!("{value:?}")).collect();
         Self {
             reason: "FieldValueNotSupported",
             field: field.into(),
             message: format!(
-                "Unsupported value: {value:?}: supported values: {}",
+                "Unsupported value: {value}: supported values: {}",
                 supported.join(", ")
             ),
         }

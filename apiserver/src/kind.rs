@@ -9,8 +9,8 @@ use crate::field::FieldError;
 type Json = Map<String, Value>;
 pub type Errors = Vec<FieldError>;
 
-/// What a name must be, and upstream's words for it.
-pub type NameRule = (fn(&str) -> bool, &'static str);
+/// What is wrong with a name, in upstream's words.
+pub type NameRule = fn(&str) -> Vec<String>;
 
 pub type Cell = fn(&Json) -> Value;
 
@@ -128,6 +128,10 @@ pub struct Deletion {
     pub held: Option<fn(&Json) -> bool>,
     /// What its deletion changes in it besides its metadata.
     pub mark: Option<fn(&mut Json)>,
+    /// Names of objects that stay, and what upstream says of that.
+    pub immortal: (&'static [&'static str], &'static str),
+    /// What a client is warned of that does not say what becomes of dependents.
+    pub warning: Option<&'static str>,
 }
 
 /// Another version in which the objects of a kind are served.
@@ -153,11 +157,15 @@ pub struct Kind {
     pub place: &'static str,
     pub short: &'static [&'static str],
     pub categories: &'static [&'static str],
+    /// What every client of it is warned of.
+    pub deprecated: Option<&'static str>,
     pub subs: &'static [Sub],
     pub selectable: &'static [Selectable],
     pub also: &'static [Also],
     /// What its names must be.
     pub names: NameRule,
+    /// A finalizer without a domain must be one that upstream knows.
+    pub standard_finalizers: bool,
     pub put: Put,
     pub generation: Generation,
     pub status: Status,

@@ -9,7 +9,7 @@ use mizzen_apiserver::{
     http::{self, Api, Files},
     limits,
     registry::Registry,
-    store::{Store, Tls},
+    store::{Store, Tls, compact},
     tasks,
     token::Signer,
 };
@@ -60,6 +60,11 @@ struct Flags {
     /// at the first start.
     #[arg(long)]
     service_account_signing_key_file: Option<PathBuf>,
+    /// How often history is taken out of the store, as Go writes durations. What
+    /// is older than this goes; 0 leaves it to others, and then the store's quota
+    /// fills until it refuses every write.
+    #[arg(long, default_value = "5m0s", value_parser = duration)]
+    etcd_compaction_interval: Duration,
     /// Writes a kubeconfig for this server.
     #[arg(long)]
     kubeconfig: Option<PathBuf>,
@@ -112,6 +117,7 @@ async fn run(flags: Flags) -> anyhow::Result<()> {
         own: flags.etcd_certfile.zip(flags.etcd_keyfile),
     });
     let store = Arc::new(Store::new(&flags.etcd_servers, tls.as_ref())?);
+    let compacted = store.clone();
     let listener = TcpListener::bind(flags.listen)
         .await
         .with_context(|| format!("listening on {}", flags.listen))?;
@@ -124,6 +130,7 @@ async fn run(flags: Flags) -> anyhow::Result<()> {
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
+    api.registry().fill_caches().await;
     if let Some(path) = &flags.kubeconfig {
         let ca = std::path::absolute(&files.ca)?;
         std::fs::write(path, kubeconfig(address, &ca.display().to_string()))
@@ -144,9 +151,46 @@ async fn run(flags: Flags) -> anyhow::Result<()> {
     let keeper = tasks::spawn("bootstrap", async move {
         bootstrap::keep(kept.registry()).await;
     });
+    let interval = flags.etcd_compaction_interval;
+    let compactor = (!interval.is_zero())
+        .then(|| tasks::spawn("compaction", compact::run(compacted, interval)));
     http::serve(listener, config, api, places, stop).await;
     keeper.abort();
+    if let Some(task) = compactor {
+        task.abort();
+    }
     Ok(())
+}
+
+/// A duration as Go writes it, in whole numbers: `5m0s`, `90s`, `500ms`, `0`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("{text:?} is no duration such as 5m0s");
+    if text == "0" {
+        return Ok(Duration::ZERO);
+    }
+    let mut sum = Duration::ZERO;
+    let mut rest = text;
+    while !rest.is_empty() {
+        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+        let number: u64 = rest[..digits].parse().map_err(|_| wrong())?;
+        rest = &rest[digits..];
+        let letters = rest.bytes().take_while(u8::is_ascii_alphabetic).count();
+        let milliseconds = match &rest[..letters] {
+            "ms" => 1,
+            "s" => 1_000,
+            "m" => 60_000,
+            "h" => 3_600_000,
+            _ => return Err(wrong()),
+        };
+        rest = &rest[letters..];
+        let part = number.checked_mul(milliseconds).ok_or_else(wrong)?;
+        let part = Duration::from_millis(part);
+        sum = sum.checked_add(part).ok_or_else(wrong)?;
+    }
+    if text.is_empty() {
+        return Err(wrong());
+    }
+    Ok(sum)
 }
 
 /// Places for connections within the limit of open files, which is raised as far as
@@ -170,4 +214,28 @@ fn kubeconfig(address: SocketAddr, ca: &str) -> String {
     format!(
         "apiVersion: v1\nkind: Config\nclusters:\n- name: mizzen\n  cluster:\n    server: https://{address}\n    certificate-authority: {ca}\ncontexts:\n- name: mizzen\n  context:\n    cluster: mizzen\n    user: mizzen\ncurrent-context: mizzen\nusers:\n- name: mizzen\n  user:\n    token: not-checked\n"
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_written_as_in_go() {
+        for (text, milliseconds) in [
+            ("5m0s", 300_000),
+            ("500ms", 500),
+            ("1h2m", 3_720_000),
+            ("0", 0),
+        ] {
+            assert_eq!(
+                duration(text),
+                Ok(Duration::from_millis(milliseconds)),
+                "{text}"
+            );
+        }
+        for text in ["", "5", "m", "5x", "-1s", "1.5s", "99999999999999999h"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
 }

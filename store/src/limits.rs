@@ -17,6 +17,13 @@ pub const REPLIES_SHARE: usize = 8;
 /// And one reply of these, one part in so many.
 pub const REPLY_SHARE: usize = 2;
 
+/// The share of a member's memory for the cache of rows, where that is less than
+/// the engine would take.
+pub const CACHE_SHARE: usize = 8;
+
+/// And for one buffer of writes; up to four of them wait for flushes.
+pub const WRITE_BUFFER_SHARE: usize = 32;
+
 /// The share of a member's memory for proposals whose outcome is waited for.
 pub const PROPOSALS_SHARE: usize = 16;
 
@@ -108,6 +115,10 @@ pub const INLINE_BYTES: usize = 2 * 1024 * 1024;
 /// sight of the rows, and with it their files; further ones are refused.
 pub const BLOCKING_READS: usize = 1_024;
 
+/// Bytes that requests on `--listen-metrics-urls` may make a member hold together:
+/// of small pages, on few connections.
+pub const PROBES_BYTES: usize = 4 * 1024 * 1024;
+
 /// Copies of the store sent to clients at once. Each takes one of the
 /// BLOCKING_THREADS and keeps a sight of the rows until its client has it.
 pub const COPIES: usize = 2;
@@ -194,6 +205,11 @@ pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// An HTTP/1 client must have sent its headers by then.
 pub const HTTP1_HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Time a client has for what it begins: its first settings, a frame, a header
+/// block, the body of a unary request, and 16 KiB of the reply to one. The
+/// largest request takes less on the slowest network there is between machines.
+pub const CLIENT_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Threads for reads that need the disk or take long. More would only queue
 /// at the disk; each holds at most one reply.

@@ -86,6 +86,17 @@ pub fn run(level: u32) -> ExitCode {
     }
 }
 
+/// As much memory as is good for speed, or less where there is little.
+fn row_options(share: memory::RowsShare, max_open_files: u16) -> EngineOptions {
+    let most = EngineOptions::default();
+    EngineOptions {
+        cache_bytes: most.cache_bytes.min(share.cache),
+        write_buffer_bytes: most.write_buffer_bytes.min(share.write_buffer),
+        max_open_files,
+        ..most
+    }
+}
+
 /// Raises the limit of open files as far as it may be, and shares it out.
 fn descriptors() -> Result<Descriptors, String> {
     let limit = mizzen_descriptors::raise()
@@ -162,23 +173,21 @@ async fn serve(config: Config, descriptors: Descriptors, clients: &Handle) -> io
     let dial = PeerDial {
         credentials: peer_tls,
     };
-    let rows = EngineOptions {
-        max_open_files: descriptors.rows,
-        ..EngineOptions::default()
-    };
+    let memory = memory::available();
+    let rows = row_options(memory::rows(memory), descriptors.rows);
     let (identity, mut storage) = open(&config, &dial, &rows, fail.clone()).await?;
     if config.force_new_cluster && storage.recovered.last.is_some() {
         let urls = config.initial_advertise_peer_urls.clone();
         server::force_new_cluster(&mut storage, identity.member_id, urls).await?;
         tracing::warn!("this member is the only one of its cluster from here on");
     }
-    let memory = memory::available();
     let budget = memory::budget(memory);
     tracing::info!(
         memory_bytes = memory,
         replies_bytes = budget.replies,
         reply_bytes = budget.reply,
         proposals_bytes = budget.proposals,
+        transport_bytes = budget.transport,
         "memory for clients"
     );
     let (stop, stopping) = watch::channel(false);
@@ -226,15 +235,17 @@ async fn serve(config: Config, descriptors: Descriptors, clients: &Handle) -> io
     }
     let calls = Calls::for_the_process(config.extensive_metrics);
     let shared = Shared::new(calls, expiries);
+    // What clients use up is not the probes'.
+    let probing = grpc::transport(limits::STREAMS_PER_CONNECTION, limits::PROBES_BYTES);
     for listener in metrics_listeners {
         let site = Site::new(server.clone(), shared.clone(), Port::Metrics);
         let pages: Arc<dyn Pages> = Arc::new(site);
         let serving = grpc::serve_clients(
             listener,
-            limits::STREAMS_PER_CONNECTION,
+            probing.clone(),
             {
                 let pages = pages.clone();
-                move |_: &tls::Session| OnlyPages(pages.clone())
+                move |_: &tls::PeerCertificates| OnlyPages(pages.clone())
             },
             pages,
             stopping.clone(),
@@ -269,13 +280,14 @@ async fn serve(config: Config, descriptors: Descriptors, clients: &Handle) -> io
             config.max_request_bytes,
             config.watch_progress_interval,
         );
+        let transport = grpc::transport(config.max_concurrent_streams, budget.transport);
         for listener in client_listeners {
             let serving = grpc::serve_clients(
                 listener,
-                config.max_concurrent_streams,
+                transport.clone(),
                 {
                     let front = front.clone();
-                    move |session: &tls::Session| front.of(session.common_name.clone())
+                    move |session: &tls::PeerCertificates| front.of(session.common_name.clone())
                 },
                 pages.clone(),
                 stopping.clone(),

@@ -22,6 +22,24 @@ pub fn budget(bytes: usize) -> Budget {
         replies,
         reply: (replies / limits::REPLY_SHARE).min(limits::REPLY_BYTES),
         proposals: (bytes / limits::PROPOSALS_SHARE).min(limits::PROPOSAL_BYTES_IN_FLIGHT),
+        // So the largest reply may wait for its client.
+        transport: replies,
+    }
+}
+
+/// What rows may take of it.
+#[derive(Clone, Copy, Debug)]
+pub struct RowsShare {
+    /// Bytes for the cache.
+    pub cache: usize,
+    /// Bytes for one buffer of writes; while flushes lag there are several.
+    pub write_buffer: usize,
+}
+
+pub fn rows(bytes: usize) -> RowsShare {
+    RowsShare {
+        cache: bytes / limits::CACHE_SHARE,
+        write_buffer: bytes / limits::WRITE_BUFFER_SHARE,
     }
 }
 
@@ -95,9 +113,15 @@ mod tests {
                 replies,
                 reply,
                 proposals,
+                transport,
             } = budget(bytes);
             assert!(reply <= replies && reply <= limits::REPLY_BYTES);
-            assert!(2 * replies + proposals <= bytes / 2, "{bytes}");
+            assert!(replies + transport + proposals <= bytes / 2, "{bytes}");
+            assert!(reply <= transport / 2, "{bytes}");
+            let rows = rows(bytes);
+            // Up to four buffers of writes (EngineOptions).
+            let held = rows.cache + 4 * rows.write_buffer;
+            assert!(held <= bytes / 4, "{bytes}");
         }
         assert!(available() > 0);
     }

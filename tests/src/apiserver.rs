@@ -23,6 +23,7 @@ pub struct ApiServer {
     child: Option<Child>,
     binary: PathBuf,
     endpoints: Vec<String>,
+    flags: Vec<String>,
     port: u16,
     directory: TempDir,
 }
@@ -34,6 +35,14 @@ impl ApiServer {
     /// # Errors
     /// It is not built, ends, or does not serve within a minute.
     pub fn start(endpoints: &[String]) -> Result<Self> {
+        Self::start_with(endpoints, &[])
+    }
+
+    /// The same with more flags, in `--name=value` form.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn start_with(endpoints: &[String], flags: &[&str]) -> Result<Self> {
         let port = cluster::free_ports(1)?
             .into_iter()
             .next()
@@ -45,6 +54,7 @@ impl ApiServer {
                 .iter()
                 .map(|one| format!("http://{one}"))
                 .collect(),
+            flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
             port,
             directory: tempfile::Builder::new().prefix("apiserver-").tempdir()?,
         };
@@ -71,6 +81,7 @@ impl ApiServer {
             .arg(self.directory.path().join("pki"))
             .arg("--kubeconfig")
             .arg(self.kubeconfig())
+            .args(&self.flags)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)

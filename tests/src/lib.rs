@@ -2,6 +2,7 @@
 
 use std::env;
 
+pub mod api_diff;
 pub mod apiserver;
 pub mod bytes_server;
 pub mod cluster;

@@ -50,6 +50,7 @@ var roots = []schema.GroupVersion{
 	{Group: "resource.k8s.io", Version: "v1"},
 	{Group: "scheduling.k8s.io", Version: "v1"},
 	{Group: "storage.k8s.io", Version: "v1"},
+	{Group: "storagemigration.k8s.io", Version: "v1"},
 }
 
 // Go types with a JSON form of their own.
@@ -254,6 +255,29 @@ func (g *generator) typeText(t reflect.Type, from string) string {
 	panic("kind of " + t.String())
 }
 
+// goName is Go's name of a field's type, without pointers, and derived is what
+// the table says of it by itself.
+func goName(t reflect.Type) (name, derived string) {
+	for t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	if _, ok := special[t.PkgPath()+"."+t.Name()]; ok {
+		return t.String(), t.String()
+	}
+	switch t.Kind() {
+	case reflect.Slice:
+		_, inner := goName(t.Elem())
+		return t.String(), "[]" + inner
+	case reflect.Map:
+		_, inner := goName(t.Elem())
+		return t.String(), "map[string]" + inner
+	case reflect.Struct:
+		return t.String(), t.String()
+	default:
+		return t.String(), t.Kind().String()
+	}
+}
+
 func (g *generator) field(out *bufio.Writer, owner reflect.Type, f reflect.StructField) {
 	proto := strings.Split(f.Tag.Get("protobuf"), ",")
 	if len(proto) < 2 {
@@ -310,6 +334,9 @@ func (g *generator) field(out *bufio.Writer, owner reflect.Type, f reflect.Struc
 				flags = append(flags, "default="+string(encoded))
 			}
 		}
+	}
+	if name, derived := goName(f.Type); name != derived {
+		flags = append(flags, "go="+strings.ReplaceAll(name, " ", ""))
 	}
 	fmt.Fprintf(out, "\t%s %d %s", name, number, text)
 	for _, flag := range flags {

@@ -26,7 +26,7 @@ pub(super) enum FeedError {
 }
 
 /// Runs until nobody uses the cache any more.
-pub(super) async fn run(cache: Weak<Cache>, store: Arc<Store>) {
+pub(super) async fn run(cache: Weak<Cache>, store: Arc<Store>, mut begin: i64) {
     let mut at = None;
     loop {
         let Some(strong) = cache.upgrade() else {
@@ -35,7 +35,7 @@ pub(super) async fn run(cache: Weak<Cache>, store: Arc<Store>) {
         let resource = strong.resource.clone();
         drop(strong);
         let result = match at {
-            None => fill(&cache, &store, &resource)
+            None => fill(&cache, &store, &resource, std::mem::take(&mut begin))
                 .await
                 .map(|revision| at = Some(revision)),
             Some(revision) => follow(&cache, &store, &resource, revision).await,
@@ -68,11 +68,16 @@ pub(super) async fn run(cache: Weak<Cache>, store: Arc<Store>) {
     }
 }
 
-/// Reads all objects at one revision.
-async fn fill(cache: &Weak<Cache>, store: &Store, resource: &Resource) -> Result<i64, FeedError> {
+/// Reads all objects at one revision, `begin` or the present one.
+async fn fill(
+    cache: &Weak<Cache>,
+    store: &Store,
+    resource: &Resource,
+    begin: i64,
+) -> Result<i64, FeedError> {
     let mut objects = BTreeMap::new();
     let mut start = resource.prefix.clone();
-    let mut revision = 0;
+    let mut revision = begin;
     loop {
         let page = store
             .page(&resource.prefix, &start, limits::PAGE_OBJECTS, revision)

@@ -290,10 +290,14 @@ pub struct Snapshot {
 
 impl Cache {
     /// Starts a cache and the task that feeds it, which ends with the last
-    /// user of the cache.
-    pub fn start(resource: Arc<Resource>, store: Arc<Store>) -> Arc<Self> {
+    /// user of the cache. Its history begins at `revision` (0: now), if the store
+    /// still has it.
+    pub fn start(resource: Arc<Resource>, store: Arc<Store>, revision: i64) -> Arc<Self> {
         let cache = Arc::new(Self::empty(resource));
-        tasks::spawn("feeding a cache", feed::run(Arc::downgrade(&cache), store));
+        tasks::spawn(
+            "feeding a cache",
+            feed::run(Arc::downgrade(&cache), store, revision),
+        );
         cache
     }
 

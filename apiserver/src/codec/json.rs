@@ -7,6 +7,7 @@ use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqA
 use serde_json::{Map, Number, Value};
 
 use super::{
+    mistake::{self, Found, Way},
     quantity,
     time::{self, Precision},
 };
@@ -32,10 +33,19 @@ pub struct Decoded {
     pub duplicate: Vec<String>,
 }
 
-/// Why a text is not an object of its type.
+/// Why a text is not an object of its type, in Go's words.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct DecodeError(String);
+pub enum DecodeError {
+    /// It is no JSON, or none of an object.
+    #[error("{0}")]
+    Syntax(String),
+    /// A value in it is not of its field's type.
+    #[error("{0}")]
+    Type(String),
+}
+
+/// What Go's decoder wants before it knows the kind.
+const ANY_KIND: &str = r#"json: cannot unmarshal @ into Go value of type struct { APIVersion string "json:\"apiVersion,omitempty\""; Kind string "json:\"kind,omitempty\"" }"#;
 
 /// Who wrote the text.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -51,14 +61,14 @@ pub fn decode(text: &[u8], id: MessageId, source: Source) -> Result<Decoded, Dec
     let mut reader = serde_json::Deserializer::from_slice(text);
     let value = root(&context, id, &mut reader)
         .and_then(|value| reader.end().map(|()| value))
-        .map_err(|error| context.error(&error))?;
+        .map_err(|error| context.error(|| mistake::syntax(&error, text)))?;
     Ok(context.finish(value))
 }
 
 /// Brings an object that was put together from parts into canonical form.
 pub fn conform(value: Value, id: MessageId, source: Source) -> Result<Decoded, DecodeError> {
     let context = Context::new(source);
-    let value = root(&context, id, value).map_err(|error| context.error(&error))?;
+    let value = root(&context, id, value).map_err(|error| context.error(|| error.to_string()))?;
     Ok(context.finish(value))
 }
 
@@ -67,8 +77,9 @@ fn root<'de, D: Deserializer<'de>>(
     id: MessageId,
     deserializer: D,
 ) -> Result<Value, D::Error> {
-    deserializer.deserialize_map(MessageVisitor {
+    deserializer.deserialize_any(MessageVisitor {
         context,
+        ty: &Type::Message(id),
         id,
         root: true,
     })
@@ -77,6 +88,10 @@ fn root<'de, D: Deserializer<'de>>(
 struct Context {
     source: Source,
     path: RefCell<String>,
+    /// The fields on the way to where decoding is.
+    way: RefCell<Way>,
+    /// What went wrong, where serde's words are not Go's.
+    mistake: RefCell<Option<DecodeError>>,
     kind: RefCell<String>,
     api_version: RefCell<String>,
     unknown: RefCell<Vec<String>>,
@@ -88,6 +103,8 @@ impl Context {
         Self {
             source,
             path: RefCell::default(),
+            way: RefCell::default(),
+            mistake: RefCell::default(),
             kind: RefCell::default(),
             api_version: RefCell::default(),
             unknown: RefCell::default(),
@@ -95,14 +112,29 @@ impl Context {
         }
     }
 
-    /// The path stands where decoding stopped.
-    fn error(&self, error: &dyn fmt::Display) -> DecodeError {
-        let path = self.path.borrow();
-        DecodeError(if path.is_empty() {
-            error.to_string()
-        } else {
-            format!("{path}: {error}")
-        })
+    fn error(&self, otherwise: impl FnOnce() -> String) -> DecodeError {
+        let mistake = self.mistake.borrow_mut().take();
+        mistake.unwrap_or_else(|| DecodeError::Syntax(otherwise()))
+    }
+
+    /// Notes a value that is not of its type. What serde is told goes nowhere.
+    fn wrong<E: de::Error>(&self, ty: &Type, found: Found<'_>) -> E {
+        self.refuse(DecodeError::Type(mistake::wrong_type(
+            &self.way.borrow(),
+            ty,
+            found,
+        )))
+    }
+
+    /// Notes a text that its type is not written as.
+    fn wrong_text<E: de::Error>(&self, ty: &Type, text: &str) -> E {
+        self.refuse(DecodeError::Type(mistake::wrong_text(ty, text)))
+    }
+
+    fn refuse<E: de::Error>(&self, error: DecodeError) -> E {
+        let text = error.to_string();
+        self.mistake.borrow_mut().get_or_insert(error);
+        E::custom(text)
     }
 
     fn finish(self, value: Value) -> Decoded {
@@ -154,6 +186,7 @@ impl Context {
 
 struct MessageVisitor<'a> {
     context: &'a Context,
+    ty: &'a Type,
     id: MessageId,
     root: bool,
 }
@@ -166,7 +199,37 @@ impl<'de> Visitor<'de> for MessageVisitor<'_> {
     }
 
     fn visit_unit<E>(self) -> Result<Value, E> {
+        if self.root {
+            // As an object without anything.
+            let mut map = Map::new();
+            fill(self.id, &mut map);
+            return Ok(Value::Object(map));
+        }
         Ok(Value::Null)
+    }
+
+    fn visit_bool<E: de::Error>(self, _: bool) -> Result<Value, E> {
+        Err(self.wrong(Found::Bool))
+    }
+
+    fn visit_i64<E: de::Error>(self, _: i64) -> Result<Value, E> {
+        Err(self.wrong(Found::Number))
+    }
+
+    fn visit_u64<E: de::Error>(self, _: u64) -> Result<Value, E> {
+        Err(self.wrong(Found::Number))
+    }
+
+    fn visit_f64<E: de::Error>(self, _: f64) -> Result<Value, E> {
+        Err(self.wrong(Found::Number))
+    }
+
+    fn visit_str<E: de::Error>(self, _: &str) -> Result<Value, E> {
+        Err(self.wrong(Found::Text))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, _: A) -> Result<Value, A::Error> {
+        Err(self.wrong(Found::Array))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
@@ -176,10 +239,12 @@ impl<'de> Visitor<'de> for MessageVisitor<'_> {
         while let Some(Name(name)) = access.next_key()? {
             if let Some(field) = schema().field(self.id, &name) {
                 let outer = context.enter_field(field.name);
+                context.way.borrow_mut().push((self.id, field));
                 let value = access.next_value_seed(Seed {
                     context,
                     ty: &field.ty,
                 })?;
+                context.way.borrow_mut().pop();
                 context.leave(outer);
                 if given.contains(&field.name) {
                     context.note(&context.duplicate, field.name);
@@ -210,6 +275,16 @@ impl<'de> Visitor<'de> for MessageVisitor<'_> {
         }
         fill(self.id, &mut map);
         Ok(Value::Object(map))
+    }
+}
+
+impl MessageVisitor<'_> {
+    fn wrong<E: de::Error>(&self, found: Found<'_>) -> E {
+        if self.root {
+            let text = ANY_KIND.replace('@', &found.to_string());
+            return self.context.refuse(DecodeError::Syntax(text));
+        }
+        self.context.wrong(self.ty, found)
     }
 }
 
@@ -308,6 +383,7 @@ impl<'de> DeserializeSeed<'de> for Seed<'_> {
         match self.ty {
             Type::Message(id) => deserializer.deserialize_any(MessageVisitor {
                 context: self.context,
+                ty: self.ty,
                 id: *id,
                 root: false,
             }),
@@ -315,7 +391,7 @@ impl<'de> DeserializeSeed<'de> for Seed<'_> {
                 deserializer.deserialize_any(CollectionVisitor(self))
             }
             Type::Raw | Type::FieldsV1 => de::Deserialize::deserialize(deserializer),
-            _ => deserializer.deserialize_any(ScalarVisitor(self.ty)),
+            _ => deserializer.deserialize_any(ScalarVisitor(self)),
         }
     }
 }
@@ -337,9 +413,29 @@ impl<'de> Visitor<'de> for CollectionVisitor<'_> {
         Ok(Value::Null)
     }
 
+    fn visit_bool<E: de::Error>(self, _: bool) -> Result<Value, E> {
+        Err(self.0.context.wrong(self.0.ty, Found::Bool))
+    }
+
+    fn visit_i64<E: de::Error>(self, _: i64) -> Result<Value, E> {
+        Err(self.0.context.wrong(self.0.ty, Found::Number))
+    }
+
+    fn visit_u64<E: de::Error>(self, _: u64) -> Result<Value, E> {
+        Err(self.0.context.wrong(self.0.ty, Found::Number))
+    }
+
+    fn visit_f64<E: de::Error>(self, _: f64) -> Result<Value, E> {
+        Err(self.0.context.wrong(self.0.ty, Found::Number))
+    }
+
+    fn visit_str<E: de::Error>(self, _: &str) -> Result<Value, E> {
+        Err(self.0.context.wrong(self.0.ty, Found::Text))
+    }
+
     fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
         let (Type::List(inner) | Type::Wrapped(inner)) = self.0.ty else {
-            return Err(de::Error::invalid_type(de::Unexpected::Seq, &self));
+            return Err(self.0.context.wrong(self.0.ty, Found::Array));
         };
         let context = self.0.context;
         let mut list = Vec::new();
@@ -360,7 +456,7 @@ impl<'de> Visitor<'de> for CollectionVisitor<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
         let Type::Map(inner) = self.0.ty else {
-            return Err(de::Error::invalid_type(de::Unexpected::Map, &self));
+            return Err(self.0.context.wrong(self.0.ty, Found::Object));
         };
         let context = self.0.context;
         let mut map = Map::new();
@@ -381,25 +477,30 @@ impl<'de> Visitor<'de> for CollectionVisitor<'_> {
     }
 }
 
-struct ScalarVisitor<'a>(&'a Type);
+struct ScalarVisitor<'a>(Seed<'a>);
 
 impl ScalarVisitor<'_> {
+    fn wrong<E: de::Error>(&self, found: Found<'_>) -> E {
+        self.0.context.wrong(self.0.ty, found)
+    }
+
     fn integer<E: de::Error>(self, number: i64) -> Result<Value, E> {
-        let fits = match self.0 {
+        let fits = match self.0.ty {
             Type::Int32 | Type::IntOrString => i32::try_from(number).is_ok(),
             Type::Int64 | Type::Double => true,
             Type::Quantity => return self.text(&number.to_string()),
-            _ => return Err(E::invalid_type(de::Unexpected::Signed(number), &self)),
+            _ => return Err(self.wrong(Found::Number)),
         };
         if fits {
             Ok(Value::from(number))
         } else {
-            Err(E::invalid_value(de::Unexpected::Signed(number), &self))
+            Err(self.wrong(Found::Literal(&number)))
         }
     }
 
     fn text<E: de::Error>(self, text: &str) -> Result<Value, E> {
-        let canonical = match self.0 {
+        let ty = self.0.ty;
+        let canonical = match ty {
             Type::String | Type::IntOrString => Some(text.to_owned()),
             // Go's decoder also takes texts with line breaks.
             Type::Bytes => {
@@ -418,11 +519,11 @@ impl ScalarVisitor<'_> {
             Type::MicroTime => {
                 time::parse(text).map(|(s, n)| time::format(s, n, Precision::Micros))
             }
-            _ => return Err(E::invalid_type(de::Unexpected::Str(text), &self)),
+            _ => return Err(self.wrong(Found::Text)),
         };
         canonical
             .map(Value::String)
-            .ok_or_else(|| E::invalid_value(de::Unexpected::Str(text), &self))
+            .ok_or_else(|| self.0.context.wrong_text(ty, text))
     }
 }
 
@@ -430,18 +531,7 @@ impl<'de> Visitor<'de> for ScalarVisitor<'_> {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.0 {
-            Type::String => "a string",
-            Type::Bool => "true or false",
-            Type::Int32 => "a 32-bit integer",
-            Type::Int64 => "a 64-bit integer",
-            Type::Double => "a number",
-            Type::Bytes => "a string in base64",
-            Type::Time | Type::MicroTime => "a time in the form of RFC 3339",
-            Type::Quantity => "a quantity",
-            Type::IntOrString => "a string or a 32-bit integer",
-            _ => "another type",
-        })
+        write!(f, "a value of {:?}", self.0.ty)
     }
 
     fn visit_unit<E>(self) -> Result<Value, E> {
@@ -449,10 +539,10 @@ impl<'de> Visitor<'de> for ScalarVisitor<'_> {
     }
 
     fn visit_bool<E: de::Error>(self, flag: bool) -> Result<Value, E> {
-        if *self.0 == Type::Bool {
+        if *self.0.ty == Type::Bool {
             Ok(Value::Bool(flag))
         } else {
-            Err(E::invalid_type(de::Unexpected::Bool(flag), &self))
+            Err(self.wrong(Found::Bool))
         }
     }
 
@@ -461,25 +551,39 @@ impl<'de> Visitor<'de> for ScalarVisitor<'_> {
     }
 
     fn visit_u64<E: de::Error>(self, number: u64) -> Result<Value, E> {
-        match i64::try_from(number) {
-            Ok(number) => self.integer(number),
-            Err(_) if *self.0 == Type::Quantity => self.text(&number.to_string()),
-            Err(_) => Err(E::invalid_value(de::Unexpected::Unsigned(number), &self)),
+        match (i64::try_from(number), self.0.ty) {
+            (Ok(number), _) => self.integer(number),
+            (Err(_), Type::Quantity) => self.text(&number.to_string()),
+            (Err(_), Type::Int32 | Type::Int64 | Type::IntOrString) => {
+                Err(self.wrong(Found::Literal(&number)))
+            }
+            (Err(_), _) => Err(self.wrong(Found::Number)),
         }
     }
 
     fn visit_f64<E: de::Error>(self, number: f64) -> Result<Value, E> {
-        match self.0 {
+        match self.0.ty {
             Type::Double => Number::from_f64(number)
                 .map(Value::Number)
-                .ok_or_else(|| E::invalid_value(de::Unexpected::Float(number), &self)),
+                .ok_or_else(|| self.wrong(Found::Literal(&number))),
             Type::Quantity => self.text(&number.to_string()),
-            _ => Err(E::invalid_type(de::Unexpected::Float(number), &self)),
+            Type::Int32 | Type::Int64 | Type::IntOrString => {
+                Err(self.wrong(Found::Literal(&number)))
+            }
+            _ => Err(self.wrong(Found::Number)),
         }
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<Value, E> {
         self.text(text)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, _: A) -> Result<Value, A::Error> {
+        Err(self.wrong(Found::Array))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, _: A) -> Result<Value, A::Error> {
+        Err(self.wrong(Found::Object))
     }
 }
 
@@ -552,22 +656,40 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_type_is_named_with_its_path() {
-        for (value, part) in [
-            (json!({"spec": {"replicas": "3"}}), "spec.replicas"),
+    fn a_wrong_type_is_told_in_gos_words() {
+        for (value, words) in [
             (
-                json!({"spec": {"template": {"spec": {"containers": [{"ports": [{"containerPort": 1e3}]}]}}}}),
-                "spec.template.spec.containers[0].ports[0].containerPort",
+                json!({"spec": {"replicas": "3"}}),
+                "json: cannot unmarshal string into Go struct field DeploymentSpec.spec.replicas of type int32",
             ),
             (
-                json!({"metadata": {"creationTimestamp": "today"}}),
-                "metadata.creationTimestamp",
+                json!({"spec": {"template": {"spec": {"containers": [{"ports": [{"containerPort": 9_999_999_999_i64}]}]}}}}),
+                "json: cannot unmarshal number 9999999999 into Go struct field ContainerPort.spec.template.spec.containers.ports.containerPort of type int32",
+            ),
+            (
+                json!({"spec": {"template": {"spec": {"volumes": [{"cinder": {"fsType": 7}}]}}}}),
+                "json: cannot unmarshal number into Go struct field CinderVolumeSource.spec.template.spec.volumes.VolumeSource.cinder.fsType of type string",
+            ),
+            (
+                json!({"spec": {"selector": {"matchExpressions": [{"operator": 7}]}}}),
+                "json: cannot unmarshal number into Go struct field LabelSelectorRequirement.spec.selector.matchExpressions.operator of type v1.LabelSelectorOperator",
+            ),
+            (
+                json!({"spec": {"selector": {"matchExpressions": "x"}}}),
+                "json: cannot unmarshal string into Go struct field LabelSelector.spec.selector.matchExpressions of type []v1.LabelSelectorRequirement",
+            ),
+            (
+                json!({"metadata": {"creationTimestamp": 5}}),
+                "json: cannot unmarshal number into Go value of type string",
             ),
             (
                 json!({"metadata": {"labels": {"a": 1}}}),
-                "metadata.labels.a",
+                "json: cannot unmarshal number into Go struct field ObjectMeta.metadata.labels of type string",
             ),
-            (json!({"metadata": []}), "metadata"),
+            (
+                json!({"metadata": []}),
+                "json: cannot unmarshal array into Go struct field Deployment.metadata of type v1.ObjectMeta",
+            ),
         ] {
             let error = decode(
                 value.to_string().as_bytes(),
@@ -575,17 +697,16 @@ mod tests {
                 Source::Client,
             )
             .expect_err("a wrong type");
-            assert!(
-                error.to_string().starts_with(&format!("{part}: ")),
-                "{error}"
-            );
+            assert_eq!(error.to_string(), words);
+            assert!(matches!(error, DecodeError::Type(_)));
         }
-        for text in ["", "[]", "3", "{", "{}}", "null"] {
-            let _ = decode(
-                text.as_bytes(),
-                id("io.k8s.api.apps.v1.Deployment"),
-                Source::Client,
-            );
+        let whole = |text: &str| {
+            let id = id("io.k8s.api.apps.v1.Deployment");
+            decode(text.as_bytes(), id, Source::Client)
+        };
+        for text in ["", "[]", "3", "{", "{}}", "\"x\"", "true"] {
+            assert!(matches!(whole(text), Err(DecodeError::Syntax(_))), "{text}");
         }
+        assert!(whole("null").is_ok());
     }
 }

@@ -7,6 +7,7 @@
 //! decoder of protobuf: what a client reads is what was stored.
 
 pub mod json;
+pub mod mistake;
 pub mod proto;
 mod quantity;
 mod time;

@@ -705,7 +705,8 @@ fn is_empty(ty: &Type, wire: Wire<'_>) -> bool {
         Wire::Varint(value) => value == 0,
         Wire::Fixed64(bytes) => f64::from_le_bytes(bytes) == 0.0,
         Wire::Len(bytes) => match ty {
-            Type::String | Type::Bytes => bytes.is_empty(),
+            // The zero time is no bytes.
+            Type::String | Type::Bytes | Type::Time | Type::MicroTime => bytes.is_empty(),
             // Go leaves out a message whose fields are all empty.
             Type::Message(id) => message_is_empty(*id, bytes, 0),
             _ => false,

@@ -9,6 +9,10 @@ pub enum Precision {
     Micros,
 }
 
+/// The forms as Go names them.
+pub const LAYOUT: &str = "2006-01-02T15:04:05Z07:00";
+pub const MICRO_LAYOUT: &str = "2006-01-02T15:04:05.000000Z07:00";
+
 const SECONDS_OF_DAY: i64 = 86_400;
 
 /// The present time: seconds since 1970 and nanoseconds.

@@ -1,6 +1,9 @@
 //! Upstream's defaults of the kinds that clients and controllers rely on.
 //! Knows objects; knows no request.
 
+pub mod admission;
+pub mod devices;
+pub mod flow;
 pub mod pod;
 
 use serde_json::{Value, json};
@@ -65,6 +68,7 @@ pub fn volume(value: &mut Json) {
     with(value, "spec", |spec| {
         set(spec, "persistentVolumeReclaimPolicy", "Retain");
         set(spec, "volumeMode", "Filesystem");
+        with(spec, "hostPath", |path| set(path, "type", ""));
     });
     made(value, "status", |status| set(status, "phase", "Pending"));
 }
@@ -118,6 +122,7 @@ pub fn csi_driver(value: &mut Json) {
         set(spec, "volumeLifecycleModes", json!(["Persistent"]));
         set(spec, "requiresRepublish", false);
         set(spec, "seLinuxMount", false);
+        set(spec, "preventPodSchedulingIfMissing", false);
     });
 }
 
@@ -199,6 +204,7 @@ pub fn controller(value: &mut Json) {
         }
         with(spec, "template", pod::template);
     });
+    labels_of_template(value);
 }
 
 pub fn deployment(value: &mut Json) {
@@ -226,7 +232,8 @@ pub fn stateful_set(value: &mut Json) {
             set(strategy, "type", "RollingUpdate");
             if text(strategy, "type") == "RollingUpdate" {
                 made(strategy, "rollingUpdate", |update| {
-                    set(update, "partition", 0)
+                    set(update, "partition", 0);
+                    set(update, "maxUnavailable", 1);
                 });
             }
         });
@@ -259,6 +266,7 @@ pub fn daemon_set(value: &mut Json) {
 
 pub fn job(value: &mut Json) {
     with(value, "spec", job_spec);
+    labels_of_template(value);
 }
 
 fn job_spec(spec: &mut Json) {
@@ -317,23 +325,42 @@ pub fn binding(value: &mut Json) {
     });
 }
 
-pub fn mutating_webhooks(value: &mut Json) {
-    webhooks(value);
-    each(value, "webhooks", |webhook| {
-        set(webhook, "reinvocationPolicy", "Never");
-    });
+/// Labels that an object without any takes from its pods' template.
+fn labels_of_template(value: &mut Json) {
+    let template = crate::object::at(value, &["spec", "template", "metadata", "labels"]);
+    let Some(Value::Object(labels)) = template.cloned() else {
+        return;
+    };
+    let own = crate::object::at(value, &["metadata", "labels"]).and_then(Value::as_object);
+    if own.is_none_or(Json::is_empty) && !labels.is_empty() {
+        made(value, "metadata", |meta| {
+            meta.insert("labels".to_owned(), labels.into());
+        });
+    }
 }
 
-pub fn webhooks(value: &mut Json) {
-    each(value, "webhooks", |webhook| {
-        set(webhook, "failurePolicy", "Fail");
-        set(webhook, "matchPolicy", "Equivalent");
-        set(webhook, "namespaceSelector", json!({}));
-        set(webhook, "objectSelector", json!({}));
-        set(webhook, "timeoutSeconds", 10);
-        each(webhook, "rules", |rule| set(rule, "scope", "*"));
-        with(webhook, "clientConfig", |config| {
-            with(config, "service", |service| set(service, "port", 443))
+/// What a container gets that says nothing: limits, and requests, from the other
+/// bounds of its namespace.
+pub fn limit_range(value: &mut Json) {
+    with(value, "spec", |spec| {
+        each(spec, "limits", |limit| {
+            if text(limit, "type") != "Container" {
+                return;
+            }
+            for (to, from) in [
+                ("default", "max"),
+                ("defaultRequest", "default"),
+                ("defaultRequest", "min"),
+            ] {
+                let Some(Value::Object(bounds)) = limit.get(from).cloned() else {
+                    continue;
+                };
+                made(limit, to, |amounts| {
+                    for (name, amount) in bounds {
+                        set(amounts, &name, amount);
+                    }
+                });
+            }
         });
     });
 }

@@ -9,6 +9,17 @@ pub enum Form {
     Table,
     /// Metadata alone.
     Partial,
+    /// A list of metadata.
+    PartialList,
+}
+
+/// Why no form of an `Accept` can be had.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Refused {
+    /// None of its media types is known.
+    Media,
+    /// One is, but not with its parameters.
+    Parameters,
 }
 
 /// A media type without and its parameters.
@@ -32,12 +43,13 @@ pub fn media_type(text: &str) -> String {
     split(text).0
 }
 
-/// The first form of an `Accept` that can be had; `None` when there is none.
-pub fn form(accept: &str) -> Option<Form> {
+/// The first form of an `Accept` that can be had.
+pub fn form(accept: &str) -> Result<Form, Refused> {
     if accept.trim().is_empty() {
-        return Some(Form::Json);
+        return Ok(Form::Json);
     }
-    accept.split(',').find_map(|one| {
+    let mut refused = Refused::Media;
+    let found = accept.split(',').find_map(|one| {
         let (media, parameters) = split(one);
         let get = |name: &str| {
             parameters
@@ -50,17 +62,18 @@ pub fn form(accept: &str) -> Option<Form> {
             "application/vnd.kubernetes.protobuf" => false,
             _ => return None,
         };
+        refused = Refused::Parameters;
         let meta = get("g") == "meta.k8s.io" && get("v") == "v1";
         match (get("as"), json) {
             ("", true) => Some(Form::Json),
             ("", false) => Some(Form::Protobuf),
             ("Table", true) if meta => Some(Form::Table),
-            ("PartialObjectMetadata" | "PartialObjectMetadataList", true) if meta => {
-                Some(Form::Partial)
-            }
+            ("PartialObjectMetadata", true) if meta => Some(Form::Partial),
+            ("PartialObjectMetadataList", true) if meta => Some(Form::PartialList),
             _ => None,
         }
-    })
+    });
+    found.ok_or(refused)
 }
 
 /// The version of aggregated discovery that is asked for first, if any.
@@ -97,22 +110,26 @@ mod tests {
     #[test]
     fn forms() {
         for (accept, expected) in [
-            ("", Some(Form::Json)),
-            ("*/*", Some(Form::Json)),
+            ("", Ok(Form::Json)),
+            ("*/*", Ok(Form::Json)),
             (
                 "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json",
-                Some(Form::Table),
+                Ok(Form::Table),
             ),
             (
                 "application/vnd.kubernetes.protobuf;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json",
-                Some(Form::Partial),
+                Ok(Form::Partial),
             ),
             (
                 "application/vnd.kubernetes.protobuf,application/json",
-                Some(Form::Protobuf),
+                Ok(Form::Protobuf),
             ),
-            ("application/json, */*", Some(Form::Json)),
-            ("text/html", None),
+            ("application/json, */*", Ok(Form::Json)),
+            ("text/html", Err(Refused::Media)),
+            (
+                "application/json;as=Table;v=v9;g=meta.k8s.io",
+                Err(Refused::Parameters),
+            ),
         ] {
             assert_eq!(form(accept), expected, "{accept}");
         }

@@ -51,9 +51,10 @@ pub async fn answer(
 async fn read(body: Incoming) -> Result<Bytes, ApiError> {
     match Limited::new(body, limits::BODY_BYTES_MAX).collect().await {
         Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => {
-            Err(ApiError::too_large("the request's body"))
-        }
+        Err(error) if error.is::<LengthLimitError>() => Err(ApiError::too_large(&format!(
+            "limit is {}",
+            limits::BODY_BYTES_MAX
+        ))),
         Err(error) => Err(ApiError::bad_request(format!(
             "the body cannot be read: {error}"
         ))),
@@ -63,7 +64,7 @@ async fn read(body: Incoming) -> Result<Bytes, ApiError> {
 /// Answers what is not about objects.
 async fn about(api: &Api, route: Route, parts: &Parts) -> Result<Answer, ApiError> {
     if !matches!(parts.method, Method::GET | Method::HEAD) {
-        return Err(ApiError::method(parts.method.as_str()));
+        return Err(ApiError::method());
     }
     let catalog = &*api.registry.catalog();
     let accept = header_text(&parts.headers, header::ACCEPT);

@@ -3,24 +3,28 @@
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, header};
+use serde_json::Value;
 
 use super::{
-    accept::{self, Form},
+    accept::{self, Form, Refused},
     chain::Context,
 };
 use crate::{
+    catalog::Resource,
     codec::{
-        json::{self, Decoded, Source},
-        proto::{self, Envelope},
+        json::{self, DecodeError, Decoded, Source},
+        mistake,
+        proto::{self, Envelope, ProtoError},
     },
     defaults,
     error::{ApiError, FieldError},
     object::{self, Json},
-    patch::{Patch, PatchError},
+    patch::Patch,
     registry::{
-        DeleteOptions, ListOptions, Match, Propagation, Validation, WriteOptions, expect_kind, sub,
+        DeleteOptions, ListOptions, Match, Propagation, Validation, WriteOptions, expect_kind,
+        not_registered, parse_version, sub,
     },
-    schema::MessageId,
+    schema::{MessageId, schema},
     select::{Fields, Labels, Selector},
     table::Include,
     validate,
@@ -50,7 +54,27 @@ impl Request<'_> {
     }
 
     pub fn form(&self) -> Result<Form, ApiError> {
-        accept::form(self.header(header::ACCEPT)).ok_or_else(ApiError::not_acceptable)
+        accept::form(self.header(header::ACCEPT)).map_err(|refused| match refused {
+            Refused::Media => ApiError::not_acceptable(),
+            Refused::Parameters => ApiError::not_transformed(),
+        })
+    }
+
+    /// The form of an answer that is one object, or a list.
+    pub fn form_of(&self, resource: &Resource, list: bool) -> Result<Form, ApiError> {
+        match (self.form()?, list) {
+            (Form::Partial, true) => Err(ApiError::not_this_form(
+                "PartialObjectMetadata",
+                resource,
+                true,
+            )),
+            (Form::PartialList, false) => Err(ApiError::not_this_form(
+                "PartialObjectMetadataList",
+                resource,
+                false,
+            )),
+            (form, _) => Ok(form),
+        }
     }
 
     pub fn include(&self) -> Result<Include, ApiError> {
@@ -59,65 +83,59 @@ impl Request<'_> {
             "None" => Ok(Include::None),
             "Object" => Ok(Include::Object),
             other => Err(ApiError::bad_request(format!(
-                "unrecognized includeObject value: {other:?}"
+                "Unable to convert to Table as requested: includeObject: Invalid value: {other:?}: must be 'Metadata', 'Object', 'None', or empty"
             ))),
         }
     }
 
-    pub fn dry_run(&self) -> Result<bool, ApiError> {
-        let mut dry = false;
-        for value in self.context.query.all("dryRun") {
-            match value {
-                "All" => dry = true,
-                "" => {}
-                other => {
-                    let error = FieldError::unsupported("dryRun", other, &["All"]);
-                    return Err(ApiError::invalid_kind(
-                        "meta.k8s.io",
-                        "CreateOptions",
-                        "",
-                        &[error],
-                    ));
-                }
-            }
-        }
-        Ok(dry)
-    }
-
+    /// The options of a write, which its method names.
     pub fn write(&self) -> Result<WriteOptions, ApiError> {
-        let validation = match self.context.query.get("fieldValidation") {
+        let query = &self.context.query;
+        let mut errors = Vec::new();
+        if *self.method == Method::PATCH && !query.get("force").is_empty() {
+            let why = "may not be specified for non-apply patch";
+            errors.push(FieldError::forbidden("force", why));
+        }
+        field_manager(query.get("fieldManager"), &mut errors);
+        let dry: Vec<&str> = query.all("dryRun").collect();
+        let dry_run = dry_run(&dry, &mut errors);
+        let validation = match query.get("fieldValidation") {
             "" | "Warn" => Validation::Warn,
             "Ignore" => Validation::Ignore,
             "Strict" => Validation::Strict,
             other => {
-                let error = FieldError::unsupported(
+                let supported = ["", "Ignore", "Strict", "Warn"];
+                errors.push(FieldError::unsupported(
                     "fieldValidation",
                     other,
-                    &["Ignore", "Strict", "Warn"],
-                );
-                return Err(ApiError::invalid_kind(
-                    "meta.k8s.io",
-                    "CreateOptions",
-                    "",
-                    &[error],
+                    &supported,
                 ));
+                Validation::Warn
             }
         };
+        let options = match *self.method {
+            Method::PUT => "UpdateOptions",
+            Method::PATCH => "PatchOptions",
+            _ => "CreateOptions",
+        };
+        valid_options(options, &errors)?;
         Ok(WriteOptions {
-            dry_run: self.dry_run()?,
+            dry_run,
             validation,
         })
     }
 
+    /// The version that a read asks for, or Go's words for why it is none.
     pub fn version(&self) -> Result<Option<i64>, ApiError> {
+        self.version_or(|why| ApiError::plain(format!("resourceVersion: {why}")))
+    }
+
+    fn version_or(&self, wrong: impl Fn(String) -> ApiError) -> Result<Option<i64>, ApiError> {
         match self.context.query.get("resourceVersion") {
             "" => Ok(None),
-            text => match text.parse::<i64>() {
-                Ok(version) if version >= 0 => Ok(Some(version)),
-                _ => Err(ApiError::bad_request(format!(
-                    "Invalid value: {text:?}: invalid resource version"
-                ))),
-            },
+            text => parse_version(text)
+                .map(Some)
+                .map_err(|why| wrong(format!("Invalid value: {text:?}: {why}"))),
         }
     }
 
@@ -145,10 +163,10 @@ impl Request<'_> {
     pub fn number(&self, name: &str) -> Result<Option<i64>, ApiError> {
         match self.context.query.get(name) {
             "" => Ok(None),
-            text => text
-                .parse()
-                .map(Some)
-                .map_err(|_| ApiError::bad_request(format!("invalid {name}: {text:?}"))),
+            text => text.parse().map(Some).map_err(|_| {
+                let why = format!("strconv.ParseInt: parsing {text:?}: invalid syntax");
+                ApiError::bad_request(why)
+            }),
         }
     }
 
@@ -163,29 +181,43 @@ impl Request<'_> {
     }
 
     pub fn list(&self, view: &View) -> Result<ListOptions, ApiError> {
+        let limit = self.number("limit")?.unwrap_or(0).max(0);
+        self.number("timeoutSeconds")?;
+        let selector = self.selector(view)?;
+        let version_match = self.version_match()?;
+        if !self.context.query.get("sendInitialEvents").is_empty() {
+            let why = "sendInitialEvents is forbidden for list";
+            let error = FieldError::forbidden("sendInitialEvents", why);
+            valid_options("ListOptions", &[error])?;
+        }
+        let version = self.version_or(|why| {
+            ApiError::bad_request(format!("invalid resource version: resourceVersion: {why}"))
+        })?;
         Ok(ListOptions {
-            selector: self.selector(view)?,
-            limit: self.number("limit")?.unwrap_or(0).max(0),
+            selector,
+            limit,
             token: self.context.query.get("continue").to_owned(),
-            version: self.version()?,
-            version_match: self.version_match()?,
+            version,
+            version_match,
         })
     }
 
     /// Decodes the body as message `id`.
     pub fn decode(&self, id: MessageId) -> Result<Decoded, ApiError> {
+        let name = schema().message(id).name;
+        let kind = name.rsplit('.').next().unwrap_or(name);
         let media = accept::media_type(self.header(header::CONTENT_TYPE));
         match media.as_str() {
-            "" | "application/json" => {
-                json::decode(&self.body, id, Source::Client).map_err(|error| {
-                    ApiError::bad_request(format!("the object provided is unrecognized: {error}"))
-                })
-            }
+            "" | "application/json" => json::decode(&self.body, id, Source::Client)
+                .map_err(|error| self.undecoded(name, &error)),
             "application/vnd.kubernetes.protobuf" => {
-                let malformed = |error: &dyn std::fmt::Display| {
-                    ApiError::bad_request(format!("the object provided is unrecognized: {error}"))
-                };
-                let envelope = Envelope::open(&self.body).map_err(|error| malformed(&error))?;
+                let envelope = Envelope::open(&self.body).map_err(|error| match error {
+                    ProtoError::Magic => ApiError::bad_request(format!(
+                        "the object provided is unrecognized (must be of type {kind}): provided data does not appear to be a protobuf message, expected prefix [107 56 115 0] ({})",
+                        mistake::summary(&self.body)
+                    )),
+                    error => malformed(&error),
+                })?;
                 let text =
                     proto::to_plain_json(id, envelope.raw).map_err(|error| malformed(&error))?;
                 let mut decoded =
@@ -196,9 +228,32 @@ impl Request<'_> {
             }
             other => Err(ApiError::unsupported_media(
                 other,
-                "application/json, application/vnd.kubernetes.protobuf",
+                "application/json, application/yaml, application/vnd.kubernetes.protobuf",
             )),
         }
+    }
+
+    /// What a client is told of a body in JSON that is no object of message
+    /// `name`.
+    fn undecoded(&self, name: &str, error: &DecodeError) -> ApiError {
+        let parts: Vec<_> = name.rsplitn(3, '.').collect();
+        let (kind, version) = (parts[0], parts.get(1).unwrap_or(&""));
+        ApiError::bad_request(match error {
+            DecodeError::Type(why) => {
+                format!("{kind} in version {version:?} cannot be handled as a {kind}: {why}")
+            }
+            DecodeError::Syntax(why) => {
+                let why = format!("couldn't get version/kind; json parse error: {why}");
+                if kind == "DeleteOptions" {
+                    why
+                } else {
+                    let body = mistake::summary(&self.body);
+                    format!(
+                        "the object provided is unrecognized (must be of type {kind}): {why} ({body})"
+                    )
+                }
+            }
+        })
     }
 
     /// Decodes the body as an object of the served version and gives it in the
@@ -234,94 +289,120 @@ impl Request<'_> {
     pub fn patch(&self) -> Result<Patch, ApiError> {
         let media = accept::media_type(self.header(header::CONTENT_TYPE));
         match Patch::read(&media, &self.body) {
-            Some(Ok(patch)) => Ok(patch),
-            Some(Err(PatchError::Malformed(message) | PatchError::Unfit(message))) => {
-                Err(ApiError::bad_request(message))
-            }
-            None => Err(ApiError::unsupported_media(
-                &media,
-                "application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json",
-            )),
+            Some(patch) => patch.map_err(ApiError::from),
+            None => Err(ApiError::unsupported_patch()),
         }
     }
 
+    /// What a deletion asks for: its body when it has one, else its parameters.
     pub fn deletion(&self) -> Result<DeleteOptions, ApiError> {
-        let mut options = DeleteOptions {
-            dry_run: self.dry_run()?,
-            grace: self.number("gracePeriodSeconds")?,
-            propagation: propagation(self.context.query.get("propagationPolicy"))?,
-            ..DeleteOptions::default()
-        };
-        if self.context.query.flag("orphanDependents") {
-            options.propagation = Some(Propagation::Orphan);
+        if !self.body.is_empty() {
+            let id = sub::message("io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions");
+            let body = self.decode(id)?;
+            if !body.kind.is_empty() && body.kind != "DeleteOptions" {
+                return Err(ApiError::bad_request(not_registered(
+                    &body.kind,
+                    &body.api_version,
+                )));
+            }
+            return deletion(&body.value);
         }
-        if self.body.iter().all(u8::is_ascii_whitespace) {
-            return Ok(options);
+        let query = &self.context.query;
+        let mut given = Json::new();
+        if let Some(grace) = self.number("gracePeriodSeconds")? {
+            given.insert("gracePeriodSeconds".to_owned(), grace.into());
         }
-        let id = sub::message("io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions");
-        apply_options(&self.decode(id)?.value, &mut options)?;
-        Ok(options)
+        if !query.get("propagationPolicy").is_empty() {
+            let policy = query.get("propagationPolicy");
+            given.insert("propagationPolicy".to_owned(), policy.into());
+        }
+        if !query.get("orphanDependents").is_empty() {
+            let orphan = query.flag("orphanDependents");
+            given.insert("orphanDependents".to_owned(), orphan.into());
+        }
+        let dry: Vec<&str> = query.all("dryRun").collect();
+        given.insert("dryRun".to_owned(), dry.into());
+        deletion(&given)
     }
 }
 
-/// Takes what a `DeleteOptions` object asks for.
-pub fn apply_options(given: &Json, options: &mut DeleteOptions) -> Result<(), ApiError> {
-    let text = |value: Option<&serde_json::Value>| {
-        value.and_then(|value| value.as_str()).map(str::to_owned)
+fn malformed(error: &dyn std::fmt::Display) -> ApiError {
+    ApiError::bad_request(format!("the object provided is unrecognized: {error}"))
+}
+
+/// Refuses options with which something is wrong.
+pub fn valid_options(kind: &str, errors: &[FieldError]) -> Result<(), ApiError> {
+    if errors.is_empty() {
+        return Ok(());
+    }
+    Err(ApiError::invalid_kind("meta.k8s.io", kind, "", errors))
+}
+
+/// Whether nothing is to be written.
+fn dry_run(given: &[&str], errors: &mut Vec<FieldError>) -> bool {
+    if given.iter().any(|one| *one != "All") {
+        let given = given.to_vec().into();
+        errors.push(FieldError::unsupported_value("dryRun", &given, &["All"]));
+    }
+    !given.is_empty()
+}
+
+/// The longest name of a writer, upstream's.
+const MANAGER_BYTES_MAX: usize = 128;
+
+fn field_manager(name: &str, errors: &mut Vec<FieldError>) {
+    if name.len() > MANAGER_BYTES_MAX {
+        errors.push(FieldError::too_long("fieldManager", MANAGER_BYTES_MAX));
+    }
+    for (at, letter) in name.char_indices().filter(|(_, one)| one.is_control()) {
+        let why = format!(
+            "invalid character U+{:04X} (at position {at})",
+            u32::from(letter)
+        );
+        errors.push(FieldError::invalid("fieldManager", &name.into(), &why));
+    }
+}
+
+/// What a `DeleteOptions` object asks for.
+pub fn deletion(given: &Json) -> Result<DeleteOptions, ApiError> {
+    let text = |value: Option<&Value>| value.and_then(Value::as_str).map(str::to_owned);
+    let mut options = DeleteOptions {
+        grace: given.get("gracePeriodSeconds").and_then(Value::as_i64),
+        ..DeleteOptions::default()
     };
-    if let Some(grace) = given
-        .get("gracePeriodSeconds")
-        .and_then(serde_json::Value::as_i64)
-    {
-        options.grace = Some(grace);
+    let mut errors = Vec::new();
+    let policy = text(given.get("propagationPolicy"));
+    let orphan = given.get("orphanDependents").and_then(Value::as_bool);
+    if let (Some(policy), Some(_)) = (&policy, orphan) {
+        errors.push(FieldError::invalid(
+            "propagationPolicy",
+            &policy.as_str().into(),
+            "orphanDependents and deletionPropagation cannot be both set",
+        ));
     }
-    if let Some(policy) = text(given.get("propagationPolicy")) {
-        options.propagation = propagation(&policy)?;
-    }
-    match given
-        .get("orphanDependents")
-        .and_then(serde_json::Value::as_bool)
-    {
-        Some(true) => options.propagation = Some(Propagation::Orphan),
-        Some(false) => options.propagation = Some(Propagation::Background),
-        None => {}
-    }
+    options.propagation = match (policy.as_deref(), orphan) {
+        (Some("Orphan"), _) | (None, Some(true)) => Some(Propagation::Orphan),
+        (Some("Background"), _) | (None, Some(false)) => Some(Propagation::Background),
+        (Some("Foreground"), _) => Some(Propagation::Foreground),
+        (None, None) => None,
+        (Some(other), _) => {
+            let supported = ["Foreground", "Background", "Orphan", "nil"];
+            let error = FieldError::unsupported("propagationPolicy", other, &supported);
+            errors.push(error);
+            None
+        }
+    };
+    let dry = given.get("dryRun").and_then(Value::as_array);
+    let dry: Vec<&str> = dry
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect();
+    options.dry_run = dry_run(&dry, &mut errors);
+    valid_options("DeleteOptions", &errors)?;
     if let Some(preconditions) = given.get("preconditions") {
         options.uid = text(preconditions.get("uid"));
-        options.version =
-            match text(preconditions.get("resourceVersion")) {
-                Some(version) => Some(version.parse().map_err(|_| {
-                    ApiError::bad_request("invalid resource version in preconditions")
-                })?),
-                None => None,
-            };
+        options.version = text(preconditions.get("resourceVersion"));
     }
-    let dry = given
-        .get("dryRun")
-        .and_then(serde_json::Value::as_array)
-        .is_some_and(|list| list.iter().any(|one| one == "All"));
-    options.dry_run |= dry;
-    Ok(())
-}
-
-fn propagation(text: &str) -> Result<Option<Propagation>, ApiError> {
-    match text {
-        "" => Ok(None),
-        "Orphan" => Ok(Some(Propagation::Orphan)),
-        "Background" => Ok(Some(Propagation::Background)),
-        "Foreground" => Ok(Some(Propagation::Foreground)),
-        other => {
-            let error = FieldError::unsupported(
-                "propagationPolicy",
-                other,
-                &["Background", "Foreground", "Orphan"],
-            );
-            Err(ApiError::invalid_kind(
-                "meta.k8s.io",
-                "DeleteOptions",
-                "",
-                &[error],
-            ))
-        }
-    }
+    Ok(options)
 }

@@ -6,7 +6,7 @@ use http::{Method, StatusCode, header};
 use super::{
     Api,
     accept::Form,
-    request::{Request, apply_options},
+    request::{Request, deletion, valid_options},
     respond::{self, Answer},
     watch::{self, Hold, Start, WatchOptions},
 };
@@ -38,14 +38,14 @@ fn answer_object(
     mut object: Object,
     request: &Request<'_>,
 ) -> Result<Answer, ApiError> {
-    let form = request.form()?;
+    let form = request.form_of(&view.served, false)?;
     let view = leaving(view, form);
     object.json = shown(&view, &object.json)?;
     respond::object(code, form, &view.served, &object, request.include()?)
 }
 
 fn answer_list(view: &View, mut listed: Listed, request: &Request<'_>) -> Result<Answer, ApiError> {
-    let form = request.form()?;
+    let form = request.form_of(&view.served, true)?;
     let view = leaving(view, form);
     if !view.is_plain() {
         let items = listed.items.iter().map(|item| shown(&view, item));
@@ -54,8 +54,33 @@ fn answer_list(view: &View, mut listed: Listed, request: &Request<'_>) -> Result
     respond::list(form, &view.served, listed, request.include()?)
 }
 
-/// Answers a request about stored objects.
+/// Answers a request about stored objects, and warns of what clients should not
+/// use any more.
 pub async fn answer(
+    api: &Api,
+    target: Target,
+    request: &Request<'_>,
+    by_path: bool,
+) -> Result<Answer, ApiError> {
+    let rules = target.resource.rules;
+    let told = rules.deletion.warning.filter(|_| {
+        let says = request
+            .deletion()
+            .is_ok_and(|one| one.propagation.is_some());
+        *request.method == Method::DELETE && !says
+    });
+    let answer = answered(api, target, request, by_path).await;
+    if rules.deprecated.is_none() && told.is_none() {
+        return answer;
+    }
+    let mut answer = answer.unwrap_or_else(|error| respond::failure(&error));
+    for text in rules.deprecated.iter().chain(&told) {
+        respond::warn(&mut answer, text);
+    }
+    Ok(answer)
+}
+
+async fn answered(
     api: &Api,
     mut target: Target,
     request: &Request<'_>,
@@ -83,14 +108,14 @@ pub async fn answer(
             watched(api, &target, &view, request, selector).await
         }
         (&Method::GET, None) if !named => {
-            request.form()?;
+            request.form_of(&view.served, true)?;
             let listed = api.registry.list(&target, &request.list(&view)?).await?;
             answer_list(&view, listed, request)
         }
         (&Method::POST, None) => {
             let body = request.object(&view)?;
             if named {
-                return Err(ApiError::method("POST to an object"));
+                return Err(ApiError::method());
             }
             if target.resource.namespaced && target.namespace.is_empty() {
                 return Err(ApiError::bad_request(
@@ -103,20 +128,20 @@ pub async fn answer(
         (&Method::DELETE, None) if !named => {
             let selector = request.selector(&view)?;
             let options = request.deletion()?;
-            let gone = api
+            let (revision, gone) = api
                 .registry
                 .delete_collection(&target, &selector, &options)
                 .await?;
             let listed = Listed {
                 items: gone.into_iter().map(|object| object.json).collect(),
-                revision: 0,
+                revision,
                 token: String::new(),
                 remaining: None,
             };
             answer_list(&view, listed, request)
         }
         _ if named => one(api, &target, &view, request).await,
-        (method, _) => Err(ApiError::method(method.as_str())),
+        _ => Err(ApiError::method()),
     }
 }
 
@@ -136,13 +161,11 @@ async fn one(
         }
         (&Method::POST, Some(Sub::Eviction)) => {
             let body = request.decode(sub::message(sub::EVICTION))?;
-            let mut options = DeleteOptions {
-                dry_run: request.dry_run()?,
-                ..DeleteOptions::default()
+            let mut options = match body.value.get("deleteOptions") {
+                Some(serde_json::Value::Object(given)) => deletion(given)?,
+                _ => DeleteOptions::default(),
             };
-            if let Some(serde_json::Value::Object(given)) = body.value.get("deleteOptions") {
-                apply_options(given, &mut options)?;
-            }
+            options.dry_run |= request.write()?.dry_run;
             registry.evict(target, &body, options).await?;
             return Ok(success(StatusCode::CREATED));
         }
@@ -150,7 +173,7 @@ async fn one(
             return super::token::answer(api, target, request).await;
         }
         (_, Some(Sub::Binding | Sub::Eviction | Sub::Token)) => {
-            return Err(ApiError::method(request.method.as_str()));
+            return Err(ApiError::method());
         }
         (&Method::GET, Some(Sub::Scale)) => return scale(registry.scale(target).await?),
         (&Method::PUT, Some(Sub::Scale)) => {
@@ -168,7 +191,7 @@ async fn one(
                     .await?,
             );
         }
-        (&Method::GET, Some(Sub::Finalize)) => return Err(ApiError::method("GET")),
+        (&Method::GET, Some(Sub::Finalize)) => return Err(ApiError::method()),
         (&Method::GET, _) => registry.get(target, request.version()?).await?,
         (&Method::PUT, _) => {
             let body = request.object(view)?;
@@ -184,7 +207,7 @@ async fn one(
             Deleted::Gone(object) if target.resource.rules.deletion.object => object,
             Deleted::Gone(object) => return deleted(target, view, &object.json),
         },
-        (method, _) => return Err(ApiError::method(method.as_str())),
+        _ => return Err(ApiError::method()),
     };
     let code = if object.created {
         StatusCode::CREATED
@@ -246,7 +269,11 @@ async fn watched(
         .clone()
         .try_acquire_owned()
         .map_err(|_| ApiError::too_many())?;
-    let cache = api.registry.cache(&target.resource);
+    let from = match start {
+        Start::After(revision) => revision,
+        _ => 0,
+    };
+    let cache = api.registry.cache_from(&target.resource, from);
     let content = match form {
         Form::Protobuf => "application/vnd.kubernetes.protobuf;stream=watch",
         _ => "application/json",
@@ -269,23 +296,24 @@ async fn start(api: &Api, request: &Request<'_>) -> Result<Start, ApiError> {
         "" => None,
         text => Some(!matches!(text, "false" | "0")),
     };
-    let invalid = |field: &str, why: &str| {
-        ApiError::invalid_kind(
-            "meta.k8s.io",
-            "ListOptions",
-            "",
-            &[FieldError::forbidden(field, why)],
-        )
-    };
+    let mut errors = Vec::new();
+    let field = "resourceVersionMatch";
     match (initial, matched) {
-        (None, Some(_)) => Err(invalid(
-            "resourceVersionMatch",
+        (None, Some(_)) => errors.push(FieldError::forbidden(
+            field,
             "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
         )),
-        (Some(_), None | Some(Match::Exact)) => Err(invalid(
-            "resourceVersionMatch",
+        (Some(_), None | Some(Match::Exact)) => errors.push(FieldError::forbidden(
+            field,
             "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
         )),
+        _ => {}
+    }
+    if matched == Some(Match::Exact) {
+        errors.push(FieldError::unsupported(field, "Exact", &["NotOlderThan"]));
+    }
+    valid_options("ListOptions", &errors)?;
+    match (initial, matched) {
         (Some(true), Some(Match::NotOlderThan)) => {
             Ok(Start::StateThenMark(least(api, version).await?))
         }
@@ -293,7 +321,8 @@ async fn start(api: &Api, request: &Request<'_>) -> Result<Start, ApiError> {
             Some(version) if version > 0 => Ok(Start::After(version)),
             version => Ok(Start::Now(least(api, version).await?)),
         },
-        (None, None) => match version {
+        // The rest was refused.
+        _ => match version {
             Some(version) if version > 0 => Ok(Start::After(version)),
             version => Ok(Start::State(least(api, version).await?)),
         },

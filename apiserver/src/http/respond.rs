@@ -116,7 +116,7 @@ pub fn object(
     let mut answer = match form {
         Form::Json => bytes(code, JSON, object.json.clone()),
         Form::Protobuf => bytes(code, PROTOBUF, protobuf(resource, &object.json)?),
-        Form::Partial => bytes(code, JSON, partial(&object.json)?.to_string()),
+        Form::Partial | Form::PartialList => bytes(code, JSON, partial(&object.json)?.to_string()),
         Form::Table => {
             let value: Json = serde_json::from_slice(&object.json).map_err(broken)?;
             let meta = json!({"resourceVersion": object.revision.to_string()});
@@ -130,7 +130,7 @@ pub fn object(
 }
 
 /// Adds a `Warning` header.
-fn warn(answer: &mut Answer, text: &str) {
+pub fn warn(answer: &mut Answer, text: &str) {
     let plain: String = text
         .chars()
         .map(|c| {
@@ -178,9 +178,10 @@ pub fn list(
                 resource.kind,
                 resource.api_version()
             );
-            Ok(items(JSON, head, listed.items))
+            let bare = listed.items.into_iter().map(untyped).collect();
+            Ok(items(JSON, head, "{", bare))
         }
-        Form::Partial => {
+        Form::Partial | Form::PartialList => {
             let parts: Result<Vec<Bytes>, ApiError> = listed
                 .items
                 .iter()
@@ -189,7 +190,7 @@ pub fn list(
             let head = format!(
                 "{{\"kind\":\"PartialObjectMetadataList\",\"apiVersion\":\"meta.k8s.io/v1\",\"metadata\":{meta},\"items\":["
             );
-            Ok(items(JSON, head, parts?))
+            Ok(items(JSON, head, "", parts?))
         }
         Form::Table => {
             let values: Result<Vec<Json>, _> = listed
@@ -233,9 +234,29 @@ fn protobuf_list(resource: &Resource, meta: &Value, items: &[Bytes]) -> Result<V
     ))
 }
 
-/// The items of a list between a head and its end, in chunks.
-fn items(content: &str, head: String, items: Vec<Bytes>) -> Answer {
-    let size: usize = items.iter().map(|item| item.len() + 1).sum::<usize>() + head.len() + 3;
+/// An item of a list without its kind and version, which the list has for all:
+/// what follows them, for [`items`] to open.
+fn untyped(item: Bytes) -> Bytes {
+    // Both stand first, in the order of either writer.
+    let mut rest = &item[item.len().min(1)..];
+    for _ in 0..2 {
+        for name in ["\"kind\":\"", "\"apiVersion\":\""] {
+            if let Some(value) = rest.strip_prefix(name.as_bytes())
+                && let Some(end) = value.iter().position(|byte| *byte == b'"')
+            {
+                let after = &value[end + 1..];
+                rest = after.strip_prefix(b",").unwrap_or(after);
+            }
+        }
+    }
+    item.slice(item.len() - rest.len()..)
+}
+
+/// The items of a list between a head and its end, in chunks; each begins with
+/// `opening`.
+fn items(content: &str, head: String, opening: &'static str, items: Vec<Bytes>) -> Answer {
+    let each = items.iter().map(|item| item.len() + 1 + opening.len());
+    let size: usize = each.sum::<usize>() + head.len() + 3;
     if size <= limits::CHUNK_BYTES {
         let mut body = Vec::with_capacity(size);
         body.extend_from_slice(head.as_bytes());
@@ -243,6 +264,7 @@ fn items(content: &str, head: String, items: Vec<Bytes>) -> Answer {
             if index > 0 {
                 body.push(b',');
             }
+            body.extend_from_slice(opening.as_bytes());
             body.extend_from_slice(item);
         }
         body.extend_from_slice(b"]}\n");
@@ -251,7 +273,7 @@ fn items(content: &str, head: String, items: Vec<Bytes>) -> Answer {
     // Copied a chunk at a time, as the client reads.
     let chunks = futures::stream::unfold(
         (Some(head.into_bytes()), items.into_iter(), true),
-        |(head, mut items, mut first)| async move {
+        move |(head, mut items, mut first)| async move {
             let mut chunk = head?;
             while chunk.len() < limits::CHUNK_BYTES {
                 let Some(item) = items.next() else {
@@ -261,6 +283,7 @@ fn items(content: &str, head: String, items: Vec<Bytes>) -> Answer {
                 if !std::mem::replace(&mut first, false) {
                     chunk.push(b',');
                 }
+                chunk.extend_from_slice(opening.as_bytes());
                 chunk.extend_from_slice(&item);
             }
             Some((

@@ -17,7 +17,7 @@ use crate::{
 pub fn answer(review: &Review, request: &Request<'_>) -> Result<Answer, ApiError> {
     let (group, kind) = (review.group, review.kind);
     if request.method != Method::POST {
-        return Err(ApiError::method(request.method.as_str()));
+        return Err(ApiError::method());
     }
     let body = request.decode(sub::message(&format!(
         "io.k8s.api.{}.v1.{kind}",

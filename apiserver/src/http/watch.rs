@@ -25,11 +25,12 @@ use tokio::{
 use super::{accept::Form, respond};
 use crate::{
     cache::{Cache, Cursor, Entry, Event, Kind, Place, frame},
-    codec::proto,
+    codec::{json::zero_of, proto},
     error::ApiError,
     limits,
     metrics::Watching,
     object::Json,
+    schema::Type,
     select::Selector,
     table::{self, Include},
     versions::View,
@@ -329,7 +330,7 @@ impl Chunks {
     fn add(&mut self, kind: &str, framed: &[u8], object: &[u8]) {
         match self.options.form {
             Form::Json => self.chunk.extend_from_slice(framed),
-            Form::Partial => {
+            Form::Partial | Form::PartialList => {
                 if let Ok(partial) = respond::partial(object) {
                     self.chunk
                         .extend_from_slice(&frame(kind, partial.to_string().as_bytes()));
@@ -376,17 +377,27 @@ impl Chunks {
         if !self.options.bookmarks {
             return;
         }
-        let mut meta = json!({"resourceVersion": revision.to_string(), "creationTimestamp": null});
+        let mut meta = json!({"resourceVersion": revision.to_string()});
         if end {
             meta["annotations"] = json!({"k8s.io/initial-events-end": "true"});
         }
         let (kind, version) = match self.options.form {
-            Form::Partial => ("PartialObjectMetadata", "meta.k8s.io/v1".to_owned()),
+            Form::Partial | Form::PartialList => {
+                ("PartialObjectMetadata", "meta.k8s.io/v1".to_owned())
+            }
             _ => (&*self.view.served.kind, self.view.served.api_version()),
         };
-        let object = json!({"kind": kind, "apiVersion": version, "metadata": meta}).to_string();
+        let mut object = match self.options.form {
+            // An object of the kind, all empty but for this.
+            Form::Json => zero_of(&Type::Message(self.view.served.message)),
+            _ => json!({}),
+        };
+        object["kind"] = kind.into();
+        object["apiVersion"] = version.as_str().into();
+        object["metadata"] = meta.clone();
+        let object = object.to_string();
         match self.options.form {
-            Form::Json | Form::Partial => self
+            Form::Json | Form::Partial | Form::PartialList => self
                 .chunk
                 .extend_from_slice(&frame("BOOKMARK", object.as_bytes())),
             Form::Protobuf => {

@@ -13,6 +13,7 @@ const HORIZONTAL_POD_AUTOSCALER: Kind = Kind {
     place: "horizontalpodautoscalers",
     short: &["hpa"],
     categories: ALL,
+    deprecated: None,
     subs: STATUS,
     selectable: &[],
     also: &[Also {
@@ -24,6 +25,7 @@ const HORIZONTAL_POD_AUTOSCALER: Kind = Kind {
         validate: None,
     }],
     names: names::SUBDOMAIN_RULE,
+    standard_finalizers: true,
     put: Put {
         creates: false,
         unconditional: true,

@@ -13,10 +13,12 @@ const CRON_JOB: Kind = Kind {
     place: "cronjobs",
     short: &["cj"],
     categories: ALL,
+    deprecated: None,
     subs: STATUS,
     selectable: &[],
     also: &[],
     names: names::SUBDOMAIN_RULE,
+    standard_finalizers: true,
     put: Put {
         creates: false,
         unconditional: true,
@@ -61,10 +63,12 @@ const JOB: Kind = Kind {
     place: "jobs",
     short: &[],
     categories: ALL,
+    deprecated: None,
     subs: STATUS,
     selectable: &[field("status.successful", &["status", "succeeded"], "0")],
     also: &[],
     names: names::SUBDOMAIN_RULE,
+    standard_finalizers: true,
     put: Put {
         creates: false,
         unconditional: true,
@@ -75,6 +79,9 @@ const JOB: Kind = Kind {
     on_update: None,
     deletion: Deletion {
         orphans: true,
+        warning: Some(
+            "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them or set propagationPolicy=Orphan to suppress this warning",
+        ),
         ..DELETED_STATUS
     },
     lifetime: None,

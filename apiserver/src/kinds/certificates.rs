@@ -2,7 +2,11 @@
 
 use super::prelude::*;
 
-pub const KINDS: &[&Kind] = &[&CERTIFICATE_SIGNING_REQUEST];
+pub const KINDS: &[&Kind] = &[
+    &CERTIFICATE_SIGNING_REQUEST,
+    &CLUSTER_TRUST_BUNDLE,
+    &POD_CERTIFICATE_REQUEST,
+];
 
 const CERTIFICATE_SIGNING_REQUEST: Kind = Kind {
     group: "certificates.k8s.io",
@@ -13,10 +17,12 @@ const CERTIFICATE_SIGNING_REQUEST: Kind = Kind {
     place: "certificatesigningrequests",
     short: &["csr"],
     categories: &[],
+    deprecated: None,
     subs: &[Sub::Approval, Sub::Status],
     selectable: &[field("spec.signerName", &["spec", "signerName"], "")],
     also: &[],
     names: names::PATH_SEGMENT_RULE,
+    standard_finalizers: true,
     put: Put {
         creates: false,
         unconditional: true,
@@ -25,6 +31,74 @@ const CERTIFICATE_SIGNING_REQUEST: Kind = Kind {
     status: Status::Reported(Metadata::Given),
     on_create: None,
     on_update: Some(strategy::keep_spec),
+    deletion: DELETED_STATUS,
+    lifetime: None,
+    addresses: false,
+    defaults: None,
+    validate: None,
+    validate_change: None,
+    columns: &[AGE],
+};
+
+const CLUSTER_TRUST_BUNDLE: Kind = Kind {
+    group: "certificates.k8s.io",
+    version: "v1",
+    plural: "clustertrustbundles",
+    kind: "ClusterTrustBundle",
+    namespaced: false,
+    place: "clustertrustbundles",
+    short: &[],
+    categories: &[],
+    deprecated: None,
+    subs: &[],
+    selectable: &[field("spec.signerName", &["spec", "signerName"], "")],
+    also: &[],
+    names: names::SUBDOMAIN_RULE,
+    standard_finalizers: true,
+    put: Put {
+        creates: false,
+        unconditional: false,
+    },
+    generation: Generation::NONE,
+    status: Status::NONE,
+    on_create: None,
+    on_update: None,
+    deletion: DELETED_STATUS,
+    lifetime: None,
+    addresses: false,
+    defaults: None,
+    validate: None,
+    validate_change: None,
+    columns: &[AGE],
+};
+
+const POD_CERTIFICATE_REQUEST: Kind = Kind {
+    group: "certificates.k8s.io",
+    version: "v1",
+    plural: "podcertificaterequests",
+    kind: "PodCertificateRequest",
+    namespaced: true,
+    place: "podcertificaterequests",
+    short: &[],
+    categories: &[],
+    deprecated: None,
+    subs: STATUS,
+    selectable: &[
+        field("spec.signerName", &["spec", "signerName"], ""),
+        field("spec.podName", &["spec", "podName"], ""),
+        field("spec.nodeName", &["spec", "nodeName"], ""),
+    ],
+    also: &[],
+    names: names::SUBDOMAIN_RULE,
+    standard_finalizers: true,
+    put: Put {
+        creates: false,
+        unconditional: false,
+    },
+    generation: Generation::NONE,
+    status: Status::Reported(Metadata::KEPT),
+    on_create: None,
+    on_update: None,
     deletion: DELETED_STATUS,
     lifetime: None,
     addresses: false,

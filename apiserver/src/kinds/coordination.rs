@@ -13,10 +13,12 @@ const LEASE: Kind = Kind {
     place: "leases",
     short: &[],
     categories: &[],
+    deprecated: None,
     subs: &[],
     selectable: &[],
     also: &[],
     names: names::SUBDOMAIN_RULE,
+    standard_finalizers: false,
     put: Put {
         creates: true,
         unconditional: false,

@@ -13,10 +13,12 @@ const ENDPOINT_SLICE: Kind = Kind {
     place: "endpointslices",
     short: &[],
     categories: &[],
+    deprecated: None,
     subs: &[],
     selectable: &[],
     also: &[],
     names: names::SUBDOMAIN_RULE,
+    standard_finalizers: true,
     put: Put {
         creates: false,
         unconditional: true,

@@ -25,6 +25,7 @@ mod rbac;
 mod resource;
 mod scheduling;
 mod storage;
+mod storagemigration;
 pub mod strategy;
 
 use crate::{
@@ -50,6 +51,7 @@ pub const GROUPS: &[&[&Kind]] = &[
     resource::KINDS,
     scheduling::KINDS,
     storage::KINDS,
+    storagemigration::KINDS,
 ];
 
 /// Every kind.
@@ -77,6 +79,8 @@ const DELETED_STATUS: Deletion = Deletion {
     object: false,
     held: None,
     mark: None,
+    immortal: (&[], ""),
+    warning: None,
 };
 /// At once, and the object is the answer.
 const DELETED_OBJECT: Deletion = Deletion {

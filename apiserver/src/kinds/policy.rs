@@ -13,10 +13,12 @@ const POD_DISRUPTION_BUDGET: Kind = Kind {
     place: "poddisruptionbudgets",
     short: &["pdb"],
     categories: &[],
+    deprecated: None,
     subs: STATUS,
     selectable: &[],
     also: &[],
     names: names::SUBDOMAIN_RULE,
+    standard_finalizers: false,
     put: Put {
         creates: false,
         unconditional: false,

@@ -13,10 +13,12 @@ const PRIORITY_CLASS: Kind = Kind {
     place: "priorityclasses",
     short: &["pc"],
     categories: &[],
+    deprecated: None,
     subs: &[],
     selectable: &[],
     also: &[],
     names: names::SUBDOMAIN_RULE,
+    standard_finalizers: true,
     put: Put {
         creates: false,
         unconditional: true,

@@ -91,6 +91,8 @@ pub fn spec_finalizers(value: &Json) -> bool {
 /// A namespace that is to go takes no more objects.
 pub fn terminating(value: &mut Json) {
     phase(value, "Terminating");
+    // Nobody waits for it by the clock.
+    object::set_meta(value, "deletionGracePeriodSeconds", None);
 }
 
 /// Seconds until a pod may go: whoever runs it ends it and then deletes it
@@ -161,6 +163,40 @@ fn of_resources(resources: &Value) -> &'static str {
     };
     let (cpu, memory) = (class("cpu"), class("memory"));
     if cpu == memory { cpu } else { BURSTABLE }
+}
+
+/// The annotation in which a daemon set's template is counted.
+const TEMPLATE_GENERATION: &str = "deprecated.daemonset.template.generation";
+
+fn count_template(value: &mut Json, generation: i64) {
+    let annotations = object::meta(value).and_then(|meta| meta.get("annotations"));
+    let annotations = annotations.and_then(Value::as_object).cloned();
+    let mut annotations = annotations.unwrap_or_default();
+    let generation = generation.to_string().into();
+    annotations.insert(TEMPLATE_GENERATION.to_owned(), generation);
+    object::set_meta(value, "annotations", Some(annotations.into()));
+}
+
+/// A new daemon set's template is the first.
+pub fn new_daemon_set(value: &mut Json) {
+    count_template(value, 1);
+}
+
+/// Another template is another generation of it, whatever an update says.
+pub fn daemon_set_template(wanted: &mut Json, current: &Json) {
+    let before = object::str_at(current, &["metadata", "annotations", TEMPLATE_GENERATION]);
+    let template = |value: &Json| object::at(value, &["spec", "template"]).cloned();
+    let changed = i64::from(template(wanted) != template(current));
+    let before: i64 = before.parse().unwrap_or(0);
+    count_template(wanted, before.saturating_add(changed));
+}
+
+/// A taint of another effect is a newer one, unless the update says when it began.
+pub fn taint_time(wanted: &mut Json, current: &Json) {
+    let differs = |path: &[&str]| object::at(wanted, path) != object::at(current, path);
+    if differs(&["spec", "taint", "effect"]) && !differs(&["spec", "taint", "timeAdded"]) {
+        wanted["spec"]["taint"]["timeAdded"] = object::now();
+    }
 }
 
 /// A job's pods carry its identity, and it selects them by that.

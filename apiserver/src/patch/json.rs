@@ -39,16 +39,21 @@ pub enum Operation {
 
 pub fn read(body: &[u8]) -> Result<Vec<Operation>, PatchError> {
     let value = super::value(body)?;
-    let operations: Vec<Operation> = serde_json::from_value(value)
-        .map_err(|error| PatchError::Malformed(format!("error decoding patch: {error}")))?;
-    if operations.len() > limits::PATCH_OPERATIONS_MAX {
-        return Err(PatchError::Malformed(format!(
+    let Value::Array(list) = value else {
+        return Err(super::not_a(&value, "[]handlers.jsonPatchOp"));
+    };
+    if list.len() > limits::PATCH_OPERATIONS_MAX {
+        return Err(PatchError::TooLong(format!(
             "The allowed maximum operations in a JSON patch is {}, got {}",
             limits::PATCH_OPERATIONS_MAX,
-            operations.len()
+            list.len()
         )));
     }
-    Ok(operations)
+    // What is no operation does not apply to any object.
+    let operations = list.into_iter().map(serde_json::from_value);
+    operations
+        .collect::<Result<_, _>>()
+        .map_err(|_| PatchError::Unfit)
 }
 
 pub fn apply(operations: &[Operation], mut value: Value) -> Result<Value, PatchError> {
@@ -63,7 +68,7 @@ pub fn apply(operations: &[Operation], mut value: Value) -> Result<Value, PatchE
             Operation::Replace { path, value: new } => *find_mut(&mut value, path)? = new.clone(),
             Operation::Move { from, path } => {
                 if path.starts_with(&format!("{from}/")) {
-                    return Err(unfit("move", path));
+                    return Err(PatchError::Unfit);
                 }
                 let moved = remove(&mut value, from)?;
                 add(&mut value, path, moved)?;
@@ -72,7 +77,7 @@ pub fn apply(operations: &[Operation], mut value: Value) -> Result<Value, PatchE
                 let copied = find(&value, from)?.clone();
                 budget = budget
                     .checked_sub(copied.to_string().len())
-                    .ok_or_else(|| PatchError::Unfit("the patch copies too much".to_owned()))?;
+                    .ok_or(PatchError::Unfit)?;
                 add(&mut value, path, copied)?;
             }
             Operation::Test {
@@ -80,7 +85,7 @@ pub fn apply(operations: &[Operation], mut value: Value) -> Result<Value, PatchE
                 value: expected,
             } => {
                 if find(&value, path)? != expected {
-                    return Err(PatchError::Unfit(format!("testing value {path} failed")));
+                    return Err(PatchError::Unfit);
                 }
             }
         }
@@ -88,20 +93,12 @@ pub fn apply(operations: &[Operation], mut value: Value) -> Result<Value, PatchE
     Ok(value)
 }
 
-fn unfit(operation: &str, path: &str) -> PatchError {
-    PatchError::Unfit(format!(
-        "{operation} operation does not apply: doc is missing path: {path:?}"
-    ))
-}
-
 /// The path's steps, unescaped.
 fn steps(path: &str) -> Result<Vec<String>, PatchError> {
     if path.is_empty() {
         return Ok(Vec::new());
     }
-    let rest = path.strip_prefix('/').ok_or_else(|| {
-        PatchError::Malformed(format!("a JSON pointer begins with a slash: {path:?}"))
-    })?;
+    let rest = path.strip_prefix('/').ok_or(PatchError::Unfit)?;
     Ok(rest
         .split('/')
         .map(|step| step.replace("~1", "/").replace("~0", "~"))
@@ -131,27 +128,23 @@ fn find<'a>(value: &'a Value, path: &str) -> Result<&'a Value, PatchError> {
             Value::Array(list) => index(step, list.len()).and_then(|index| list.get(index)),
             _ => None,
         })
-        .ok_or_else(|| unfit("test", path))
+        .ok_or(PatchError::Unfit)
 }
 
 fn find_mut<'a>(value: &'a mut Value, path: &str) -> Result<&'a mut Value, PatchError> {
     steps(path)?
         .iter()
         .try_fold(value, |value, step| child(value, step))
-        .ok_or_else(|| unfit("replace", path))
+        .ok_or(PatchError::Unfit)
 }
 
-fn parent<'a>(
-    value: &'a mut Value,
-    path: &str,
-    operation: &str,
-) -> Result<(&'a mut Value, String), PatchError> {
+fn parent<'a>(value: &'a mut Value, path: &str) -> Result<(&'a mut Value, String), PatchError> {
     let mut steps = steps(path)?;
-    let last = steps.pop().ok_or_else(|| unfit(operation, path))?;
+    let last = steps.pop().ok_or(PatchError::Unfit)?;
     let parent = steps
         .iter()
         .try_fold(value, |value, step| child(value, step));
-    Ok((parent.ok_or_else(|| unfit(operation, path))?, last))
+    Ok((parent.ok_or(PatchError::Unfit)?, last))
 }
 
 fn add(value: &mut Value, path: &str, new: Value) -> Result<(), PatchError> {
@@ -159,7 +152,7 @@ fn add(value: &mut Value, path: &str, new: Value) -> Result<(), PatchError> {
         *value = new;
         return Ok(());
     }
-    match parent(value, path, "add")? {
+    match parent(value, path)? {
         (Value::Object(map), key) => {
             map.insert(key, new);
             Ok(())
@@ -170,20 +163,20 @@ fn add(value: &mut Value, path: &str, new: Value) -> Result<(), PatchError> {
             } else {
                 index(&step, list.len() + 1)
             };
-            list.insert(at.ok_or_else(|| unfit("add", path))?, new);
+            list.insert(at.ok_or(PatchError::Unfit)?, new);
             Ok(())
         }
-        _ => Err(unfit("add", path)),
+        _ => Err(PatchError::Unfit),
     }
 }
 
 fn remove(value: &mut Value, path: &str) -> Result<Value, PatchError> {
-    match parent(value, path, "remove")? {
-        (Value::Object(map), key) => map.remove(&key).ok_or_else(|| unfit("remove", path)),
+    match parent(value, path)? {
+        (Value::Object(map), key) => map.remove(&key).ok_or(PatchError::Unfit),
         (Value::Array(list), step) => {
-            let at = index(&step, list.len()).ok_or_else(|| unfit("remove", path))?;
+            let at = index(&step, list.len()).ok_or(PatchError::Unfit)?;
             Ok(list.remove(at))
         }
-        _ => Err(unfit("remove", path)),
+        _ => Err(PatchError::Unfit),
     }
 }

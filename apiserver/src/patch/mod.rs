@@ -15,8 +15,14 @@ pub enum PatchError {
     #[error("{0}")]
     Malformed(String),
     /// It does not fit this object.
+    #[error("the patch does not fit the object")]
+    Unfit,
+    /// It has too many operations.
     #[error("{0}")]
-    Unfit(String),
+    TooLong(String),
+    /// What upstream tells with Go's error alone.
+    #[error("{0}")]
+    Plain(String),
 }
 
 /// A patch, read.
@@ -30,18 +36,16 @@ pub enum Patch {
 impl Patch {
     /// Reads a patch of the given media type; `None` when it is none of a patch.
     pub fn read(media: &str, body: &[u8]) -> Option<Result<Self, PatchError>> {
-        let malformed = |error: &dyn std::fmt::Display| {
-            PatchError::Malformed(format!("error decoding patch: {error}"))
-        };
+        const MAP: &str = "map[string]interface {}";
         Some(match media {
             "application/json-patch+json" => json::read(body).map(Self::Json),
             "application/merge-patch+json" => value(body).and_then(|value| match value {
                 Value::Object(_) => Ok(Self::Merge(value)),
-                other => Err(malformed(&format!("an object is expected, not {other}"))),
+                other => Err(not_a(&other, MAP)),
             }),
             "application/strategic-merge-patch+json" => value(body).and_then(|value| match value {
                 Value::Object(map) => Ok(Self::Strategic(map)),
-                other => Err(malformed(&format!("an object is expected, not {other}"))),
+                other => Err(not_a(&other, MAP)),
             }),
             _ => return None,
         })
@@ -69,13 +73,49 @@ impl Patch {
 /// it does not know.
 fn value(body: &[u8]) -> Result<Value, PatchError> {
     let value: Value = serde_json::from_slice(body)
-        .map_err(|error| PatchError::Malformed(format!("error decoding patch: {error}")))?;
+        .map_err(|_| PatchError::Malformed("invalid JSON patch".to_owned()))?;
     if hides(&value, 0) {
         return Err(PatchError::Malformed(
             "a field name with a zero byte, or too deep a nesting".to_owned(),
         ));
     }
     Ok(value)
+}
+
+/// A patch that is JSON of another type than Go wants.
+fn not_a(value: &Value, wanted: &str) -> PatchError {
+    let found = match value {
+        Value::Null => "null",
+        Value::Bool(_) => "bool",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    };
+    PatchError::Malformed(format!(
+        "error decoding patch: json: cannot unmarshal {found} into Go value of type {wanted}"
+    ))
+}
+
+/// A value as Go prints its own, for upstream's texts.
+fn go_text(value: &Value) -> String {
+    match value {
+        Value::Null => "<nil>".to_owned(),
+        Value::String(text) => text.clone(),
+        Value::Array(list) => {
+            let all: Vec<_> = list.iter().map(go_text).collect();
+            format!("[{}]", all.join(" "))
+        }
+        Value::Object(map) => {
+            let mut all: Vec<_> = map.iter().collect();
+            all.sort_by_key(|(key, _)| *key);
+            let all = all
+                .into_iter()
+                .map(|(key, value)| format!("{key}:{}", go_text(value)));
+            format!("map[{}]", all.collect::<Vec<_>>().join(" "))
+        }
+        other => other.to_string(),
+    }
 }
 
 fn hides(value: &Value, depth: usize) -> bool {

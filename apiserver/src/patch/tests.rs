@@ -109,7 +109,7 @@ fn lists_are_merged_by_their_keys() {
     assert_eq!(
         patched,
         json!({"spec": {"containers": [
-            {"name": "a", "image": "2", "env": [{"name": "X", "value": "1"}, {"name": "Y", "value": "2"}], "args": ["q"]},
+            {"name": "a", "image": "2", "env": [{"name": "Y", "value": "2"}, {"name": "X", "value": "1"}], "args": ["q"]},
             {"name": "c", "image": "3"}]}})
     );
 }
@@ -149,7 +149,34 @@ fn the_order_of_a_patch_leaves_others_where_they_were() {
         .iter()
         .map(|one| &one["name"])
         .collect();
-    assert_eq!(names, ["other", "new", "b", "a"]);
+    assert_eq!(names, ["new", "other", "b", "a"]);
+}
+
+fn of_pod(patch: &Value) -> Result<Value, PatchError> {
+    let pod = json!({"metadata": {"name": "p"}, "spec": {"containers": [{"name": "a"}]}});
+    apply(
+        "strategic-merge-patch",
+        &pod,
+        patch,
+        "io.k8s.api.core.v1.Pod",
+    )
+}
+
+#[test]
+fn a_directive_about_what_is_not_there_does_nothing() {
+    let deployment = json!({"spec": {"strategy": {"type": "Recreate"}}});
+    for patch in [
+        json!({"spec": {"strategy": {"rollingUpdate": {"$patch": "delete"}}}}),
+        json!({"spec": {"template": {"$patch": "delete"}}}),
+    ] {
+        let patched = apply(
+            "strategic-merge-patch",
+            &deployment,
+            &patch,
+            "io.k8s.api.apps.v1.Deployment",
+        );
+        assert_eq!(patched, Ok(deployment.clone()), "{patch}");
+    }
 }
 
 #[test]
@@ -157,22 +184,35 @@ fn malformed_patches_are_refused() {
     for patch in [
         json!([]),
         json!(3),
-        json!({"$patch": "fly"}),
-        json!({"spec": {"containers": [{"image": "x"}]}}),
-        json!({"spec": {"containers": ["x"]}}),
         json!({"metadata": {"$retainKeys": 1}}),
+        json!({"metadata": {"$retainKeys": ["name"], "labels": {}}}),
         json!({"metadata": {"\0": "AAAA"}}),
     ] {
-        let result = apply(
-            "strategic-merge-patch",
-            &json!({}),
-            &patch,
-            "io.k8s.api.core.v1.Pod",
-        );
+        let result = of_pod(&patch);
         assert!(
             matches!(result, Err(PatchError::Malformed(_))),
             "{patch}: {result:?}"
         );
+    }
+    for (patch, text) in [
+        (
+            json!({"$patch": "fly"}),
+            "unknown patch type: fly in map: map[$patch:fly]",
+        ),
+        (
+            json!({"spec": {"containers": [{"image": "x"}]}}),
+            "map: map[image:x] does not contain declared merge key: name",
+        ),
+        (
+            json!({"spec": {"containers": [{"$patch": "delete"}]}}),
+            "map: map[$patch:delete] does not contain declared merge key: name",
+        ),
+        (
+            json!({"spec": {"$setElementOrder/containers": [{"name": "c"}], "containers": [{"name": "d"}]}}),
+            "The order in patch list:\n[map[name:d]]\n doesn't match $setElementOrder list:\n[map[name:c]]\n",
+        ),
+    ] {
+        assert_eq!(of_pod(&patch), Err(PatchError::Plain(text.to_owned())));
     }
     assert!(Patch::read("application/json", b"{}").is_none());
 }

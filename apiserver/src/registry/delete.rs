@@ -31,7 +31,7 @@ pub struct DeleteOptions {
     /// Seconds.
     pub grace: Option<i64>,
     pub uid: Option<String>,
-    pub version: Option<i64>,
+    pub version: Option<String>,
     pub propagation: Option<Propagation>,
 }
 
@@ -60,6 +60,10 @@ impl Registry {
         options: &DeleteOptions,
     ) -> Result<Deleted, ApiError> {
         let resource = &*target.resource;
+        let (immortal, why) = resource.rules.deletion.immortal;
+        if immortal.contains(&target.name.as_str()) {
+            return Err(ApiError::forbidden(resource, &target.name, why));
+        }
         let mut pair = self.read(target).await?;
         let (mut tries, mut contended) = (0, 0);
         while tries < limits::UPDATE_TRIES && contended < limits::CLAIM_TRIES {
@@ -118,15 +122,17 @@ impl Registry {
         Err(ApiError::modified(resource, &target.name))
     }
 
-    /// Deletes every selected object of a scope; as they were.
+    /// Deletes every selected object of a scope; as they were, and the revision at
+    /// which they were found.
     pub async fn delete_collection(
         &self,
         target: &Target,
         selector: &Selector,
         options: &DeleteOptions,
-    ) -> Result<Vec<Object>, ApiError> {
+    ) -> Result<(i64, Vec<Object>), ApiError> {
         let mut gone = Vec::new();
-        for object in self.matching(target, selector).await? {
+        let (revision, listed) = self.matching(target, selector).await?;
+        for object in listed {
             let one = Target {
                 namespace: object::meta_str(&object, "namespace").to_owned(),
                 name: object::meta_str(&object, "name").to_owned(),
@@ -139,33 +145,31 @@ impl Registry {
                 Err(error) => return Err(error),
             }
         }
-        Ok(gone)
+        Ok((revision, gone))
     }
 }
 
-fn check(
+pub(super) fn check(
     target: &Target,
     options: &DeleteOptions,
     current: &Json,
     revision: i64,
 ) -> Result<(), ApiError> {
-    let failed = |what: &str, wanted: &str, found: &str| {
+    let failed = |what: &str, wanted: &str, found: &str, happened: &str| {
         let why = format!(
-            "Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {found}"
+            "the {what} in the precondition ({wanted}) does not match the {what} in record ({found}). The object might have been {happened}"
         );
-        ApiError::conflict(&target.resource, &target.name, &why)
+        ApiError::conflict_of_kind(&target.resource, &target.name, &why)
     };
-    if let Some(uid) = &options.uid
-        && uid != object::meta_str(current, "uid")
-    {
-        return Err(failed("UID", uid, object::meta_str(current, "uid")));
+    let uid = object::meta_str(current, "uid");
+    if let Some(wanted) = options.uid.as_deref().filter(|wanted| *wanted != uid) {
+        return Err(failed("UID", wanted, uid, "deleted and then recreated"));
     }
-    match options.version {
-        Some(version) if version != revision => Err(failed(
-            "ResourceVersion",
-            &version.to_string(),
-            &revision.to_string(),
-        )),
+    let version = revision.to_string();
+    match options.version.as_deref() {
+        Some(wanted) if wanted != version => {
+            Err(failed("ResourceVersion", wanted, &version, "modified"))
+        }
         _ => Ok(()),
     }
 }

@@ -77,7 +77,9 @@ impl Token {
                     && !token.start.starts_with('/')
                     && !token.start.contains("..")
             })
-            .ok_or_else(|| ApiError::bad_request("continue key is not valid"))
+            .ok_or_else(|| {
+                ApiError::bad_request("invalid continue token: continue key is not valid")
+            })
     }
 }
 
@@ -246,24 +248,22 @@ impl Registry {
         error.continuing(Token::encode(-1, rest))
     }
 
-    /// The objects of a scope that match, opened, for changing each.
+    /// The objects of a scope that match, opened, for changing each, and the
+    /// revision at which they do.
     pub(super) async fn matching(
         &self,
         target: &Target,
         selector: &Selector,
-    ) -> Result<Vec<Json>, ApiError> {
+    ) -> Result<(i64, Vec<Json>), ApiError> {
         let options = ListOptions {
             selector: selector.clone(),
             ..ListOptions::default()
         };
         let listed = self.list(target, &options).await?;
-        listed
-            .items
-            .iter()
-            .map(|item| {
-                serde_json::from_slice(item).map_err(|error| ApiError::internal(error.to_string()))
-            })
-            .collect()
+        let opened = listed.items.iter().map(|item| {
+            serde_json::from_slice(item).map_err(|error| ApiError::internal(error.to_string()))
+        });
+        Ok((listed.revision, opened.collect::<Result<_, _>>()?))
     }
 }
 

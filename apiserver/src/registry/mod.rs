@@ -6,6 +6,7 @@
 
 mod addresses;
 mod delete;
+mod evict;
 mod list;
 mod strategy;
 pub mod sub;
@@ -21,7 +22,7 @@ pub use self::{
     addresses::API_ADDRESS,
     delete::{DeleteOptions, Deleted, Propagation},
     list::{ListOptions, Listed, Match},
-    write::{Validation, WriteOptions, expect_kind},
+    write::{Validation, WriteOptions, expect_kind, not_registered, parse_version},
 };
 use crate::{
     cache::Cache,
@@ -88,7 +89,8 @@ impl Object {
 pub struct Registry {
     store: Arc<Store>,
     catalog: ArcSwap<Catalog>,
-    /// Started with their first use, by the identity of their resource.
+    /// Started with the server, or with their first use, by the identity of their
+    /// resource.
     caches: RwLock<HashMap<ResourceId, Arc<Cache>>>,
     leases: tokio::sync::Mutex<Option<write::SharedLease>>,
 }
@@ -123,13 +125,37 @@ impl Registry {
 
     /// The cache of a resource, started with its first use.
     pub fn cache(&self, resource: &Arc<Resource>) -> Arc<Cache> {
+        self.cache_from(resource, 0)
+    }
+
+    /// Starts the caches of all resources but those whose objects are kept for a
+    /// time only, as upstream does, and waits a while until they are filled: a
+    /// watch can begin at any revision from now on.
+    pub async fn fill_caches(&self) {
+        let catalog = self.catalog().clone();
+        let stored = catalog.resources().iter();
+        let stored = stored.filter(|one| one.stored_as.is_none() && one.rules.lifetime.is_none());
+        let filled = stored.map(|resource| {
+            let cache = self.cache(resource);
+            async move {
+                if let Err(error) = cache.wait(1).await {
+                    tracing::warn!(resource = %resource.plural, %error, "its cache is not filled yet");
+                }
+            }
+        });
+        futures::future::join_all(filled).await;
+    }
+
+    /// The cache of a resource for a watch from a revision on: one that is not
+    /// there yet begins with that revision.
+    pub fn cache_from(&self, resource: &Arc<Resource>, revision: i64) -> Arc<Cache> {
         if let Some(cache) = self.caches.read().get(&resource.id) {
             return cache.clone();
         }
         let mut caches = self.caches.write();
         caches
             .entry(resource.id)
-            .or_insert_with(|| Cache::start(resource.clone(), self.store.clone()))
+            .or_insert_with(|| Cache::start(resource.clone(), self.store.clone(), revision))
             .clone()
     }
 

@@ -12,16 +12,10 @@ use crate::{
     schema::schema,
 };
 
-/// What an update cannot change.
-const FIXED: &[&str] = &[
-    "uid",
-    "creationTimestamp",
-    "deletionTimestamp",
-    "deletionGracePeriodSeconds",
-    "generation",
-    "managedFields",
-    "generateName",
-];
+/// What an update takes from the present object, whatever it says itself.
+const FIXED: &[&str] = &["creationTimestamp", "generation", "managedFields"];
+/// What it takes when it says nothing. To say something else is an error.
+const KEPT: &[&str] = &["uid", "deletionGracePeriodSeconds"];
 
 /// Makes the object new: identity and times are the server's, the status is
 /// whoever reports it later.
@@ -30,6 +24,7 @@ pub fn prepare_create(resource: &Resource, value: &mut Json) {
         "deletionTimestamp",
         "deletionGracePeriodSeconds",
         "managedFields",
+        "resourceVersion",
         "selfLink",
     ] {
         object::set_meta(value, field, None);
@@ -37,8 +32,10 @@ pub fn prepare_create(resource: &Resource, value: &mut Json) {
     object::set_meta(value, "uid", Some(object::uid().into()));
     object::set_meta(value, "creationTimestamp", Some(object::now()));
     let rules = resource.rules;
-    let counted = rules.generation != Generation::NONE;
-    object::set_meta(value, "generation", counted.then(|| 1.into()));
+    // Kinds that do not count keep what a client says.
+    if rules.generation != Generation::NONE {
+        object::set_meta(value, "generation", Some(1.into()));
+    }
     match rules.status {
         Status::Reported(_) => reset_status(resource, value, None),
         Status::Given | Status::NONE => {}
@@ -116,7 +113,23 @@ pub fn prepare_update(target: &Target, wanted: &mut Json, current: &Json) {
     for field in FIXED {
         object::set_meta(wanted, field, meta.get(*field).cloned());
     }
-    if counts(rules.generation, wanted, current) {
+    let says = |wanted: &Json, field: &str| {
+        object::meta(wanted).is_some_and(|meta| meta.contains_key(field))
+    };
+    for field in KEPT.iter().filter(|field| meta.contains_key(**field)) {
+        if !says(wanted, field) || object::meta_str(wanted, field).is_empty() && *field == "uid" {
+            object::set_meta(wanted, field, meta.get(*field).cloned());
+        }
+    }
+    // A deletion that was asked for stays asked for.
+    if let Some(time) = meta.get("deletionTimestamp") {
+        object::set_meta(wanted, "deletionTimestamp", Some(time.clone()));
+    }
+    let specified = matches!(
+        target.sub,
+        None | Some(Sub::Scale | Sub::EphemeralContainers | Sub::Resize)
+    );
+    if specified && counts(rules.generation, wanted, current) {
         let generation = meta.get("generation").and_then(Value::as_i64).unwrap_or(0);
         object::set_meta(
             wanted,

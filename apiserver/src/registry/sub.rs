@@ -1,19 +1,15 @@
-//! Subresources that are objects of their own: scale, binding, eviction.
+//! Subresources that are objects of their own: scale, binding.
 
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use super::{
-    DeleteOptions, Deleted, Object, Registry, Target, WriteOptions, list::selects,
-    write::check_name,
-};
+use super::{Object, Registry, Target, WriteOptions, write::check_name};
 use crate::{
     codec::json::{self as codec_json, Decoded, Source},
     error::{ApiError, FieldError},
     object::{self, Json},
     patch::Patch,
     schema::{MessageId, schema},
-    select::{Labels, Selector},
 };
 
 /// The message of a kind that is no resource of its own.
@@ -119,21 +115,14 @@ impl Registry {
         let node = object::str_at(&body.value, &["target", "name"]).to_owned();
         let kind = object::str_at(&body.value, &["target", "kind"]);
         if node.is_empty() {
-            return Err(ApiError::invalid_kind(
-                "",
-                "Binding",
-                &target.name,
-                &[FieldError::required("target.name", "")],
-            ));
+            return Err(ApiError::plain("target.name: Required value"));
         }
         if !matches!(kind, "" | "Node") {
             let error = FieldError::unsupported("target.kind", kind, &["Node", "<empty>"]);
-            return Err(ApiError::invalid_kind(
-                "",
-                "Binding",
-                &target.name,
-                &[error],
-            ));
+            return Err(ApiError::plain(format!(
+                "{}: {}",
+                error.field, error.message
+            )));
         }
         let annotations = object::meta(&body.value)
             .and_then(|meta| meta.get("annotations"))
@@ -149,160 +138,10 @@ impl Registry {
         };
         self.with(target, &make, options).await.map(|_| ())
     }
-
-    /// Deletes a pod if its disruption budgets allow it.
-    pub async fn evict(
-        &self,
-        target: &Target,
-        body: &Decoded,
-        mut options: DeleteOptions,
-    ) -> Result<(), ApiError> {
-        expect(body, "policy/v1", "Eviction")?;
-        let pod = Target {
-            sub: None,
-            ..target.clone()
-        };
-        let current = self.get(&pod, None).await?;
-        let value: Json = serde_json::from_slice(&current.json)
-            .map_err(|error| ApiError::internal(error.to_string()))?;
-        let ended = matches!(
-            object::str_at(&value, &["status", "phase"]),
-            "Succeeded" | "Failed" | "Pending"
-        );
-        if !ended && !object::is_deleting(&value) {
-            self.take_disruption(&pod, &value, options.dry_run).await?;
-        }
-        options
-            .uid
-            .get_or_insert_with(|| object::meta_str(&value, "uid").to_owned());
-        match self.delete(&pod, &options).await? {
-            Deleted::Gone(_) | Deleted::Pending(_) => Ok(()),
-        }
-    }
-
-    /// Takes one disruption from the budget that covers a pod.
-    async fn take_disruption(
-        &self,
-        pod: &Target,
-        value: &Json,
-        dry_run: bool,
-    ) -> Result<(), ApiError> {
-        let budgets = self
-            .catalog()
-            .own("policy", "v1", "poddisruptionbudgets")
-            .clone();
-        let scope = Target {
-            resource: budgets,
-            namespace: pod.namespace.clone(),
-            name: String::new(),
-            sub: None,
-        };
-        let all = self.matching(&scope, &Selector::default()).await?;
-        let covering: Vec<_> = all
-            .iter()
-            .filter(|budget| covers(budget, pod, value))
-            .collect();
-        let budget = match covering[..] {
-            [] => return Ok(()),
-            [one] => one,
-            _ => {
-                return Err(ApiError::internal(
-                    "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.",
-                ));
-            }
-        };
-        let name = object::meta_str(budget, "name").to_owned();
-        let one = Target {
-            name: name.clone(),
-            sub: Some(crate::kind::Sub::Status),
-            ..scope
-        };
-        let make = |current: &Json| {
-            let allowed = object::at(current, &["status", "disruptionsAllowed"])
-                .and_then(Value::as_i64)
-                .unwrap_or(0);
-            if allowed <= 0 {
-                let healthy = object::at(current, &["status", "currentHealthy"])
-                    .and_then(Value::as_i64)
-                    .unwrap_or(0);
-                let desired = object::at(current, &["status", "desiredHealthy"])
-                    .and_then(Value::as_i64)
-                    .unwrap_or(0);
-                return Err(ApiError::disruption(&format!(
-                    "The disruption budget {name} needs {desired} healthy pods and has {healthy} currently"
-                )));
-            }
-            let mut wanted = current.clone();
-            if let Some(status) = wanted.get_mut("status") {
-                status["disruptionsAllowed"] = (allowed - 1).into();
-                status["disruptedPods"][pod.name.as_str()] = object::now();
-            }
-            Ok(wanted)
-        };
-        self.with(
-            &one,
-            &make,
-            WriteOptions {
-                dry_run,
-                ..WriteOptions::default()
-            },
-        )
-        .await
-        .map(|_| ())
-    }
-}
-
-fn covers(budget: &Json, pod: &Target, value: &Json) -> bool {
-    let Some(selector) = object::at(budget, &["spec", "selector"]) else {
-        return false;
-    };
-    label_selector(selector).is_some_and(|labels| {
-        let selector = Selector {
-            labels,
-            ..Selector::default()
-        };
-        selects(&pod.resource, &selector, value)
-    })
-}
-
-/// A `LabelSelector` object as a selector; `None` when it is absent or wrong.
-fn label_selector(selector: &Value) -> Option<Labels> {
-    let mut parts = Vec::new();
-    for (key, value) in selector
-        .get("matchLabels")
-        .and_then(Value::as_object)
-        .into_iter()
-        .flatten()
-    {
-        parts.push(format!("{key}={}", value.as_str()?));
-    }
-    for expression in selector
-        .get("matchExpressions")
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten()
-    {
-        let key = expression.get("key")?.as_str()?;
-        let values: Vec<_> = expression
-            .get("values")
-            .and_then(Value::as_array)
-            .into_iter()
-            .flatten()
-            .filter_map(Value::as_str)
-            .collect();
-        parts.push(match expression.get("operator")?.as_str()? {
-            "In" => format!("{key} in ({})", values.join(",")),
-            "NotIn" => format!("{key} notin ({})", values.join(",")),
-            "Exists" => key.to_owned(),
-            "DoesNotExist" => format!("!{key}"),
-            _ => return None,
-        });
-    }
-    Labels::parse(&parts.join(",")).ok()
 }
 
 /// Checks that a body is of the kind that the subresource takes.
-fn expect(body: &Decoded, api_version: &str, kind: &str) -> Result<(), ApiError> {
+pub(super) fn expect(body: &Decoded, api_version: &str, kind: &str) -> Result<(), ApiError> {
     let said = |said: &str, expected: &str| said.is_empty() || said == expected;
     if said(&body.api_version, api_version) && said(&body.kind, kind) {
         return Ok(());

@@ -16,6 +16,7 @@ use crate::{
     limits,
     object::{self, Json},
     patch::{Patch, PatchError},
+    schema::schema,
     store::{Outcome, Write},
     validate,
     versions::View,
@@ -46,6 +47,11 @@ fn left_out(
     body: &Decoded,
     validation: Validation,
 ) -> Result<Vec<String>, ApiError> {
+    unknown(body, validation).map_err(|why| ApiError::invalid_body(resource, &why))
+}
+
+/// What was left out of an object; an error when nothing may be.
+fn unknown(body: &Decoded, validation: Validation) -> Result<Vec<String>, String> {
     let unknown = body
         .unknown
         .iter()
@@ -56,10 +62,9 @@ fn left_out(
         .map(|path| format!("duplicate field {path:?}"));
     let all: Vec<String> = unknown.chain(twice).collect();
     match validation {
-        Validation::Strict if !all.is_empty() => Err(ApiError::invalid_body(
-            resource,
-            &format!("strict decoding error: {}", all.join(", ")),
-        )),
+        Validation::Strict if !all.is_empty() => {
+            Err(format!("strict decoding error: {}", all.join(", ")))
+        }
         Validation::Ignore => Ok(Vec::new()),
         _ => Ok(all),
     }
@@ -100,18 +105,19 @@ impl Registry {
     ) -> Result<Object, ApiError> {
         let resource = &*target.resource;
         expect_kind(resource, &body)?;
-        let warnings = left_out(resource, &body, options.validation)?;
+        let mut warnings = left_out(resource, &body, options.validation)?;
         let mut value = body.value;
         place(target, &mut value)?;
-        if !object::meta_str(&value, "resourceVersion").is_empty() {
-            return Err(ApiError::bad_request(
-                "resourceVersion should not be set on objects to be created",
-            ));
-        }
         if !target.name.is_empty() {
             check_name(target, &value)?;
         }
-        let mut namespace = self.namespace(target, options.dry_run).await?;
+        let twice = own_once(&mut value);
+        warnings.extend(twice);
+        let named = Target {
+            name: object::meta_str(&value, "name").to_owned(),
+            ..target.clone()
+        };
+        let mut namespace = self.namespace(&named, options.dry_run).await?;
         let base = object::meta_str(&value, "generateName").to_owned();
         let generated = object::meta_str(&value, "name").is_empty() && !base.is_empty();
         let (mut tries, mut contended) = (0, 0);
@@ -121,6 +127,8 @@ impl Registry {
             }
             let mut value = value.clone();
             strategy::prepare_create(resource, &mut value);
+            // What the server made of it may have defaults, too.
+            defaults::apply(resource, &mut value);
             let name = object::meta_str(&value, "name").to_owned();
             let errors = validate::create(resource, &value);
             if !errors.is_empty() {
@@ -146,7 +154,7 @@ impl Registry {
                 }
                 Outcome::Contended if contended < limits::CLAIM_TRIES => {
                     contended += 1;
-                    namespace = self.namespace(target, true).await?;
+                    namespace = self.namespace(&named, true).await?;
                 }
                 Outcome::Contended => return Err(ApiError::modified(resource, &name)),
                 Outcome::Differs(_) if generated && tries < GENERATED_TRIES => tries += 1,
@@ -230,7 +238,7 @@ impl Registry {
             let Made {
                 mut wanted,
                 version,
-                warnings,
+                mut warnings,
             } = made(target, change, &current, pair.revision, options.validation)?;
             place(target, &mut wanted)?;
             check_name(target, &wanted)?;
@@ -240,7 +248,10 @@ impl Registry {
             if version.is_some_and(|version| version != pair.revision) {
                 return Err(ApiError::modified(resource, &target.name));
             }
-            check_uid(target, &wanted, &current)?;
+            if matches!(change, Change::Replace(_)) {
+                check_uid(target, &wanted, &current)?;
+            }
+            warnings.extend(own_once(&mut wanted));
             strategy::prepare_update(target, &mut wanted, &current);
             let errors = validate::update(resource, &wanted, &current, target.sub);
             if !errors.is_empty() {
@@ -372,6 +383,11 @@ fn made(
         Change::Patch(patch, view) => {
             let resource = &*view.served;
             let unfit = |error: DecodeError| ApiError::invalid_body(resource, &error.to_string());
+            let wrong = |patched: &Value, why: &str| {
+                let shown = patched.to_string().into();
+                let error = FieldError::invalid("patch", &shown, why);
+                ApiError::invalid_kind("", "", "", &[error])
+            };
             let mut shown = view.to_served(current.clone()).map_err(unfit)?;
             object::set_meta(
                 &mut shown,
@@ -382,10 +398,19 @@ fn made(
             shown.insert("apiVersion".to_owned(), resource.api_version().into());
             let patched = patch
                 .apply(shown, resource.message)
-                .map_err(|error| unpatched(target, error))?;
-            let decoded = json::conform(patched, resource.message, Source::Store).map_err(unfit)?;
-            expect_kind(resource, &decoded)?;
-            let warnings = left_out(resource, &decoded, validation)?;
+                .map_err(ApiError::from)?;
+            let decoded = json::conform(patched.clone(), resource.message, Source::Store)
+                .map_err(|error| wrong(&patched, &error.to_string()))?;
+            expect_kind(resource, &decoded).map_err(|_| {
+                wrong(
+                    &patched,
+                    &not_registered(&decoded.kind, &decoded.api_version),
+                )
+            })?;
+            let warnings = match unknown(&decoded, validation) {
+                Ok(warnings) => warnings,
+                Err(why) => return Err(wrong(&patched, &why)),
+            };
             let mut wanted = view.to_stored(decoded.value).map_err(unfit)?;
             defaults::apply(&view.stored, &mut wanted);
             (wanted, warnings)
@@ -399,9 +424,7 @@ fn made(
             warnings,
         });
     }
-    let version: i64 = version
-        .parse()
-        .map_err(|_| ApiError::bad_request(format!("invalid resource version {version:?}")))?;
+    let version = parse_version(version).map_err(ApiError::plain)?;
     // A patch that leaves the version alone names none.
     let named =
         !matches!(change, Change::Patch(..)) || version != revision || names_version(change);
@@ -425,18 +448,35 @@ fn names_version(change: &Change<'_>) -> bool {
     }
 }
 
-fn unpatched(target: &Target, error: PatchError) -> ApiError {
-    match error {
-        PatchError::Malformed(message) => ApiError::bad_request(message),
-        PatchError::Unfit(message) => ApiError::new(
-            422,
-            "Invalid",
-            format!(
-                "the server rejected our request due to an error in our request: {}: {message}",
-                target.name
-            ),
-        ),
+impl From<PatchError> for ApiError {
+    fn from(error: PatchError) -> Self {
+        match error {
+            PatchError::Malformed(message) => Self::bad_request(message),
+            PatchError::Unfit => Self::unfit(),
+            PatchError::TooLong(message) => Self::too_large(&message),
+            PatchError::Plain(message) => Self::plain(message),
+        }
     }
+}
+
+/// Go's words for a kind that its group version does not have.
+pub fn not_registered(kind: &str, version: &str) -> String {
+    format!(
+        "no kind {kind:?} is registered for version {version:?} in scheme \"pkg/runtime/scheme.go:111\""
+    )
+}
+
+/// A version of objects, or Go's words for why a text is none.
+pub fn parse_version(text: &str) -> Result<i64, String> {
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse::<i64>().ok().filter(|_| digits).ok_or_else(|| {
+        let why = if digits {
+            "value out of range"
+        } else {
+            "invalid syntax"
+        };
+        format!("strconv.ParseUint: parsing {text:?}: {why}")
+    })
 }
 
 impl Object {
@@ -461,6 +501,15 @@ impl ApiError {
 /// from there.
 pub fn expect_kind(resource: &Resource, body: &Decoded) -> Result<(), ApiError> {
     let expected = resource.api_version();
+    let (kind, version) = (&*body.kind, &*body.api_version);
+    if !kind.is_empty() && !version.is_empty() && !is_registered(kind, version) {
+        let short = version.rsplit('/').next().unwrap_or(version);
+        let why = not_registered(kind, version);
+        return Err(ApiError::bad_request(format!(
+            "{kind} in version {short:?} cannot be handled as a {}: {why}",
+            resource.kind
+        )));
+    }
     if !body.api_version.is_empty() && body.api_version != expected {
         return Err(ApiError::bad_request(format!(
             "the API version in the data ({}) does not match the expected API version ({expected})",
@@ -474,6 +523,19 @@ pub fn expect_kind(resource: &Resource, body: &Decoded) -> Result<(), ApiError> 
         )));
     }
     Ok(())
+}
+
+/// Whether a group version has a kind.
+fn is_registered(kind: &str, version: &str) -> bool {
+    let (group, version) = version.split_once('/').unwrap_or(("core", version));
+    let group = group.split('.').next().unwrap_or(group);
+    let has = |name: &str| {
+        schema()
+            .find(name)
+            .is_some_and(|id| schema().message(id).object)
+    };
+    has(&format!("io.k8s.api.{group}.{version}.{kind}"))
+        || has(&format!("io.k8s.apimachinery.pkg.apis.meta.v1.{kind}"))
 }
 
 /// Puts the object into the namespace of the URL; kinds without namespaces are
@@ -523,9 +585,34 @@ fn check_uid(target: &Target, wanted: &Json, current: &Json) -> Result<(), ApiEr
         &target.resource,
         &target.name,
         &format!(
-            "Precondition failed: UID in precondition: {wanted}, UID in object meta: {current}"
+            "StorageError: invalid object, Code: 4, Key: {}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: {wanted}, UID in object meta: {current}",
+            target.key().trim_start_matches("/registry")
         ),
     ))
+}
+
+/// An owner that is named twice is one owner, and the client is told.
+fn own_once(value: &mut Json) -> Option<String> {
+    let owners = object::meta_mut(value)?.get_mut("ownerReferences")?;
+    let owners = owners.as_array_mut()?;
+    let mut twice: Vec<String> = Vec::new();
+    let mut once: Vec<Value> = Vec::new();
+    for owner in owners.drain(..) {
+        if once.contains(&owner) {
+            let uid = owner.get("uid").and_then(Value::as_str).unwrap_or("");
+            twice.push(uid.to_owned());
+        } else {
+            once.push(owner);
+        }
+    }
+    *owners = once;
+    twice.dedup();
+    (!twice.is_empty()).then(|| {
+        format!(
+            ".metadata.ownerReferences contains duplicate entries; API server dedups owner references in 1.20+, and may reject such requests as early as 1.24; please fix your requests; duplicate UID(s) observed: {}",
+            twice.join(", ")
+        )
+    })
 }
 
 fn generated_name(base: &str) -> String {

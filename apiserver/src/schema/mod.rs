@@ -71,6 +71,8 @@ pub struct Field {
     pub set: bool,
     /// Replaced as a whole.
     pub atomic: bool,
+    /// Go's name of the type, where the type here does not tell it.
+    pub go: Option<&'static str>,
 }
 
 /// One message: a struct of the API.
@@ -212,6 +214,7 @@ fn parse_field(
         list_keys: Vec::new(),
         set: false,
         atomic: false,
+        go: None,
     };
     for flag in words {
         let (flag, value) = flag.split_once('=').unwrap_or((flag, ""));
@@ -233,6 +236,7 @@ fn parse_field(
                 }
             }
             "patchkey" => field.patch_key = Some(value),
+            "go" => field.go = Some(value),
             "keys" => field.list_keys = value.split(',').collect(),
             // Read by hand into `defaults`, where they have their conditions.
             "default" => {}

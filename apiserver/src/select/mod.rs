@@ -78,10 +78,7 @@ impl Labels {
         for part in split(text) {
             let part = part.trim();
             if !part.is_empty() {
-                needs.push(
-                    requirement(part)
-                        .ok_or_else(|| format!("unable to parse requirement: {part:?}"))?,
-                );
+                needs.push(requirement(part).ok_or_else(|| misread(part))?);
             } else if !text.trim().is_empty() {
                 return Err(format!(
                     "unable to parse requirement: found ',', expected: identifier in {text:?}"
@@ -89,6 +86,21 @@ impl Labels {
             }
         }
         Ok(Self(needs))
+    }
+}
+
+/// Upstream's words for a requirement that is none.
+fn misread(part: &str) -> String {
+    let mut words = part.split_whitespace();
+    match (words.next(), words.next()) {
+        (Some(first), Some(second))
+            if !first.contains(['=', '!', '<', '>', '(']) && !matches!(second, "in" | "notin") =>
+        {
+            format!(
+                "unable to parse requirement: found '{second}', expected: in, notin, =, ==, !=, gt, lt"
+            )
+        }
+        _ => format!("unable to parse requirement: {part:?}"),
     }
 }
 
@@ -188,7 +200,7 @@ impl Fields {
                 continue;
             }
             let at = unescaped(part, '=')
-                .ok_or_else(|| format!("invalid selector: {text:?}; can't understand {part:?}"))?;
+                .ok_or_else(|| format!("invalid selector: '{text}'; can't understand '{part}'"))?;
             let (left, right) = (&part[..at], &part[at + 1..]);
             let right = right.strip_prefix('=').unwrap_or(right);
             let (field, equal) = match left.strip_suffix('!') {
@@ -197,10 +209,16 @@ impl Fields {
             };
             let field = field.trim();
             let known = field == "metadata.name"
-                || (field == "metadata.namespace" && resource.namespaced)
+                || field == "metadata.namespace"
                 || resource.selectable.iter().any(|one| one.name == field);
             if !known {
-                return Err(format!("field label not supported: {field}"));
+                return Err(if resource.selectable.is_empty() {
+                    format!(
+                        "{field:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\""
+                    )
+                } else {
+                    format!("field label not supported: {field}")
+                });
             }
             requirements.push(Requirement {
                 field: field.to_owned(),

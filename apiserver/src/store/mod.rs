@@ -7,6 +7,7 @@
 //! names the revision it replaces, so it takes effect at most once, and when
 //! the second finds the first one's work it is told as success.
 
+pub mod compact;
 mod endpoints;
 mod reads;
 mod tls;

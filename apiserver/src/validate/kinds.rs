@@ -109,12 +109,8 @@ pub fn node(value: &Json, errors: &mut Errors) {
     for (index, taint) in list(spec, "taints").iter().enumerate() {
         let at = format!("spec.taints[{index}]");
         let key = text(taint, "key");
-        if !names::is_qualified(key) {
-            errors.push(FieldError::invalid(
-                format!("{at}.key"),
-                &key.into(),
-                names::QUALIFIED,
-            ));
+        for why in names::qualified(key) {
+            errors.push(FieldError::invalid(format!("{at}.key"), &key.into(), &why));
         }
         let given = text(taint, "value");
         if !names::is_label_value(given) {

@@ -14,51 +14,83 @@ use crate::{
 pub fn object(resource: &Resource, value: &Json) -> Errors {
     let mut errors = Vec::new();
     let name = object::meta_str(value, "name");
+    let names = resource.rules.names;
     if name.is_empty() {
         errors.push(FieldError::required(
             "metadata.name",
             "name or generateName is required",
         ));
-    } else if let Some(why) = bad_name(resource, name) {
-        errors.push(FieldError::invalid("metadata.name", &name.into(), why));
+    }
+    if !name.is_empty() {
+        all("metadata.name", name, names(name), &mut errors);
     }
     let Some(meta) = object::meta(value) else {
         return errors;
     };
+    let generation = meta.get("generation").and_then(Value::as_i64);
+    if let Some(below) = generation.filter(|generation| *generation < 0) {
+        let why = "must be greater than or equal to 0";
+        errors.push(FieldError::invalid(
+            "metadata.generation",
+            &below.into(),
+            why,
+        ));
+    }
     labels(meta.get("labels"), "metadata.labels", &mut errors);
     annotations(meta.get("annotations"), &mut errors);
-    for finalizer in object::finalizers(value) {
-        if !names::is_qualified(&finalizer) {
-            errors.push(FieldError::invalid(
-                "metadata.finalizers",
-                &finalizer.as_str().into(),
-                names::QUALIFIED,
-            ));
-        }
-    }
     owners(meta.get("ownerReferences"), &mut errors);
+    let finalizers = object::finalizers(value);
+    for finalizer in &finalizers {
+        let wrong = names::qualified(finalizer);
+        all("metadata.finalizers", finalizer, wrong, &mut errors);
+    }
+    let has = |name: &str| finalizers.iter().any(|one| one == name);
+    if has("orphan") && has("foregroundDeletion") {
+        let why = "finalizer orphan and foregroundDeletion cannot be both set";
+        let shown = finalizers.clone().into();
+        errors.push(FieldError::invalid("metadata.finalizers", &shown, why));
+    }
     errors
 }
 
-/// Why a name does not do for a kind.
-fn bad_name(resource: &Resource, name: &str) -> Option<&'static str> {
-    let (good, why) = resource.rules.names;
-    (!good(name)).then_some(why)
+/// Finalizers without a domain that upstream knows.
+const STANDARD_FINALIZERS: [&str; 3] = ["kubernetes", "orphan", "foregroundDeletion"];
+
+/// Checks what only a new object must be.
+pub fn created(resource: &Resource, value: &Json, errors: &mut Errors) {
+    let generate = object::meta_str(value, "generateName");
+    if !generate.is_empty() {
+        let wrong = (resource.rules.names)(&names::prefix(generate));
+        let mut before = Vec::new();
+        all("metadata.generateName", generate, wrong, &mut before);
+        errors.splice(..0, before);
+    }
+    let finalizers = object::finalizers(value).into_iter().enumerate();
+    for (index, finalizer) in finalizers.filter(|_| resource.rules.standard_finalizers) {
+        let known = STANDARD_FINALIZERS.contains(&finalizer.as_str());
+        if !finalizer.contains('/') && !known {
+            errors.push(FieldError::invalid(
+                format!("metadata.finalizers[{index}]"),
+                &finalizer.into(),
+                "name is neither a standard finalizer name nor is it fully qualified",
+            ));
+        }
+    }
+}
+
+/// Each thing that is wrong with a text.
+fn all(at: &str, text: &str, wrong: Vec<String>, errors: &mut Errors) {
+    for why in wrong {
+        errors.push(FieldError::invalid(at, &text.into(), &why));
+    }
 }
 
 /// Checks a map of labels.
 pub fn labels(labels: Option<&Value>, at: &str, errors: &mut Errors) {
     for (key, value) in labels.and_then(Value::as_object).into_iter().flatten() {
-        if !names::is_qualified(key) {
-            errors.push(FieldError::invalid(
-                at,
-                &key.as_str().into(),
-                names::QUALIFIED,
-            ));
-        }
-        if !value.as_str().is_some_and(names::is_label_value) {
-            errors.push(FieldError::invalid(at, value, names::LABEL_VALUE));
-        }
+        all(at, key, names::qualified(key), errors);
+        let value = value.as_str().unwrap_or("");
+        all(at, value, names::label_value(value), errors);
     }
 }
 
@@ -66,13 +98,8 @@ fn annotations(annotations: Option<&Value>, errors: &mut Errors) {
     let mut size = 0;
     for (key, value) in annotations.and_then(Value::as_object).into_iter().flatten() {
         // Keys of annotations may have capitals in their domain.
-        if !names::is_qualified(&key.to_ascii_lowercase()) {
-            errors.push(FieldError::invalid(
-                "metadata.annotations",
-                &key.as_str().into(),
-                names::QUALIFIED,
-            ));
-        }
+        let wrong = names::qualified(&key.to_ascii_lowercase());
+        all("metadata.annotations", key, wrong, errors);
         size += key.len() + value.as_str().map_or(0, str::len);
     }
     if size > limits::ANNOTATIONS_BYTES_MAX {
@@ -84,49 +111,59 @@ fn annotations(annotations: Option<&Value>, errors: &mut Errors) {
 }
 
 fn owners(owners: Option<&Value>, errors: &mut Errors) {
-    let mut controllers = 0;
-    for (index, owner) in owners
+    let all = owners
         .and_then(Value::as_array)
-        .into_iter()
-        .flatten()
-        .enumerate()
-    {
+        .map_or(&[][..], Vec::as_slice);
+    let mut controller: Option<String> = None;
+    for (index, owner) in all.iter().enumerate() {
+        let text = |field: &str| owner.get(field).and_then(Value::as_str).unwrap_or("");
         for field in ["apiVersion", "kind", "name", "uid"] {
-            if owner
-                .get(field)
-                .and_then(Value::as_str)
-                .is_none_or(str::is_empty)
-            {
+            if text(field).is_empty() {
                 let at = format!("metadata.ownerReferences[{index}].{field}");
-                errors.push(FieldError::invalid(at, &"".into(), "must not be empty"));
+                errors.push(FieldError::required(at, "must not be empty"));
             }
         }
-        controllers += u32::from(owner.get("controller") == Some(&Value::Bool(true)));
-    }
-    if controllers > 1 {
-        let detail = "Only one reference can have Controller set to true";
-        errors.push(FieldError::invalid(
-            "metadata.ownerReferences",
-            &controllers.into(),
-            detail,
-        ));
+        if owner.get("controller") != Some(&Value::Bool(true)) {
+            continue;
+        }
+        let this = format!("{}/{}", text("kind"), text("name"));
+        if let Some(first) = &controller {
+            let why = format!(
+                "Only one reference can have Controller set to true. Found \"true\" in references for {first} and {this}"
+            );
+            let at = "metadata.ownerReferences";
+            errors.push(FieldError::invalid(at, &all.into(), &why));
+        }
+        controller.get_or_insert(this);
     }
 }
 
-/// An object that is being deleted gets no new finalizers.
+/// What an update cannot change of the metadata; an object that is being deleted
+/// gets no new finalizers.
 pub fn unchanged(value: &Json, current: &Json, errors: &mut Errors) {
+    let field = |value: &Json, name: &str| object::meta(value)?.get(name).cloned();
+    for name in ["uid", "deletionTimestamp", "deletionGracePeriodSeconds"] {
+        let (new, old) = (field(value, name), field(current, name));
+        if new != old {
+            let shown = new.unwrap_or(Value::Null);
+            let at = format!("metadata.{name}");
+            errors.push(FieldError::invalid(at, &shown, "field is immutable"));
+        }
+    }
     if !object::is_deleting(current) {
         return;
     }
     let before = object::finalizers(current);
-    let new: Vec<_> = object::finalizers(value)
-        .into_iter()
-        .filter(|one| !before.contains(one))
-        .collect();
+    let mut new = object::finalizers(value);
+    new.retain(|one| !before.contains(one));
+    new.sort();
+    new.dedup();
     if !new.is_empty() {
-        errors.push(FieldError::forbidden(
-            "metadata.finalizers",
-            &format!("no new finalizers can be added if the object is being deleted, found new finalizers {new:?}"),
-        ));
+        let quoted: Vec<_> = new.iter().map(|one| format!("{one:?}")).collect();
+        let why = format!(
+            "no new finalizers can be added if the object is being deleted, found new finalizers []string{{{}}}",
+            quoted.join(", ")
+        );
+        errors.push(FieldError::forbidden("metadata.finalizers", &why));
     }
 }

@@ -22,6 +22,7 @@ pub use crate::kind::Errors;
 /// Checks an object to be created.
 pub fn create(resource: &Resource, value: &Json) -> Errors {
     let mut errors = meta::object(resource, value);
+    meta::created(resource, value, &mut errors);
     kind(resource, value, &mut errors);
     errors
 }

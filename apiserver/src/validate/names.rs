@@ -9,13 +9,134 @@ pub const LABEL_VALUE: &str = "a valid label must be an empty string or consist 
 
 use crate::kind::NameRule as Rule;
 
-pub const SUBDOMAIN_RULE: Rule = (is_subdomain, SUBDOMAIN);
-pub const LABEL_RULE: Rule = (is_label, LABEL);
-pub const LABEL_1035_RULE: Rule = (is_label_1035, LABEL_1035);
-pub const PATH_SEGMENT_RULE: Rule = (
-    is_path_segment,
-    "may not be '.', '..', or contain '/' or '%'",
-);
+pub const SUBDOMAIN_RULE: Rule = subdomain;
+pub const LABEL_RULE: Rule = label;
+pub const LABEL_1035_RULE: Rule = label_1035;
+pub const PATH_SEGMENT_RULE: Rule = path_segment;
+
+/// Upstream's limits of names, in bytes.
+const SUBDOMAIN_MAX: usize = 253;
+const LABEL_MAX: usize = 63;
+
+/// What is wrong with a name of this form: its length and its letters are told
+/// apart.
+fn complaints(text: &str, max: usize, good: fn(&str) -> bool, form: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    if text.len() > max {
+        found.push(format!("must be no more than {max} characters"));
+    }
+    if !good(text) {
+        found.push(form.to_owned());
+    }
+    found
+}
+
+/// What is wrong with a subdomain of RFC 1123.
+pub fn subdomain(text: &str) -> Vec<String> {
+    complaints(text, SUBDOMAIN_MAX, has_labels, SUBDOMAIN)
+}
+
+/// What is wrong with a label of RFC 1123.
+pub fn label(text: &str) -> Vec<String> {
+    complaints(text, LABEL_MAX, has_letters, LABEL)
+}
+
+/// What is wrong with a label of RFC 1035.
+pub fn label_1035(text: &str) -> Vec<String> {
+    let good = |text: &str| {
+        has_letters(text) && text.as_bytes().first().is_some_and(u8::is_ascii_lowercase)
+    };
+    complaints(text, LABEL_MAX, good, LABEL_1035)
+}
+
+/// What is wrong with one step of a path.
+pub fn path_segment(text: &str) -> Vec<String> {
+    if text == "." || text == ".." {
+        return vec![format!("may not be '{text}'")];
+    }
+    let found = ["/", "%"].into_iter().filter(|one| text.contains(one));
+    found
+        .map(|one| format!("may not contain '{one}'"))
+        .collect()
+}
+
+/// What is wrong with the key of a label, `name` or `domain/name`.
+pub fn qualified(text: &str) -> Vec<String> {
+    let parts: Vec<_> = text.split('/').collect();
+    let (domain, name) = match parts[..] {
+        [name] => (None, name),
+        [domain, name] => (Some(domain), name),
+        _ => {
+            let form = QUALIFIED.trim_start_matches("name part ");
+            return vec![format!(
+                "a valid label key {form} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"
+            )];
+        }
+    };
+    let mut found = Vec::new();
+    match domain {
+        Some("") => found.push("prefix part must be non-empty".to_owned()),
+        Some(domain) => found.extend(
+            subdomain(domain)
+                .iter()
+                .map(|why| format!("prefix part {why}").replace("characters", "bytes")),
+        ),
+        None => {}
+    }
+    if name.is_empty() {
+        found.push("name part must be non-empty".to_owned());
+    } else if name.len() > LABEL_MAX {
+        found.push(format!("name part must be no more than {LABEL_MAX} bytes"));
+    }
+    if name.is_empty() || !has_value(name) {
+        found.push(QUALIFIED.to_owned());
+    }
+    found
+}
+
+/// What is wrong with the value of a label.
+pub fn label_value(text: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    if text.len() > LABEL_MAX {
+        found.push(format!("must be no more than {LABEL_MAX} bytes"));
+    }
+    if !has_value(text) {
+        found.push(LABEL_VALUE.to_owned());
+    }
+    found
+}
+
+/// A prefix of names that are to be generated: what is added to it ends well.
+pub fn prefix(text: &str) -> String {
+    match text.strip_suffix('-') {
+        // Upstream's own way, which takes the letter before, too.
+        Some(rest) if !rest.is_empty() => {
+            let mut rest = rest.to_owned();
+            rest.pop();
+            rest + "a"
+        }
+        _ => text.to_owned(),
+    }
+}
+
+fn has_letters(text: &str) -> bool {
+    ends_well(text)
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+}
+
+fn has_labels(text: &str) -> bool {
+    text.split('.').all(has_letters)
+}
+
+fn has_value(text: &str) -> bool {
+    text.is_empty()
+        || (ends_well(text)
+            && text
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte)))
+}
 
 fn ends_well(text: &str) -> bool {
     let bytes = text.as_bytes();
@@ -25,51 +146,22 @@ fn ends_well(text: &str) -> bool {
 
 /// RFC 1123, one label.
 pub fn is_label(text: &str) -> bool {
-    text.len() <= 63
-        && ends_well(text)
-        && text
-            .bytes()
-            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+    label(text).is_empty()
 }
 
 /// RFC 1123, labels with dots between them.
 pub fn is_subdomain(text: &str) -> bool {
-    text.len() <= 253
-        && text.split('.').all(|label| {
-            ends_well(label)
-                && label
-                    .bytes()
-                    .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
-        })
+    subdomain(text).is_empty()
 }
 
 /// RFC 1035, one label.
 pub fn is_label_1035(text: &str) -> bool {
-    is_label(text) && text.as_bytes().first().is_some_and(u8::is_ascii_lowercase)
-}
-
-/// One step of a path, as names of roles are.
-pub fn is_path_segment(text: &str) -> bool {
-    !text.is_empty() && text != "." && text != ".." && !text.contains(['/', '%'])
-}
-
-/// `name` or `domain/name`.
-pub fn is_qualified(text: &str) -> bool {
-    let (domain, name) = match text.split_once('/') {
-        Some((domain, name)) => (Some(domain), name),
-        None => (None, text),
-    };
-    domain.is_none_or(is_subdomain) && !name.is_empty() && is_label_value(name)
+    label_1035(text).is_empty()
 }
 
 /// The value of a label.
 pub fn is_label_value(text: &str) -> bool {
-    text.is_empty()
-        || (text.len() <= 63
-            && ends_well(text)
-            && text
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte)))
+    text.len() <= LABEL_MAX && has_value(text)
 }
 
 #[cfg(test)]
@@ -92,18 +184,28 @@ mod tests {
                 && !is_subdomain("")
         );
         assert!(is_label_1035("a1") && !is_label_1035("1a"));
-        assert!(
-            is_path_segment("system:a b")
-                && !is_path_segment("a/b")
-                && !is_path_segment("..")
-                && !is_path_segment("%")
+        assert!(path_segment("system:a b").is_empty());
+        assert_eq!(
+            path_segment("a/b%"),
+            ["may not contain '/'", "may not contain '%'"]
         );
-        assert!(
-            is_qualified("a.b/C_d")
-                && is_qualified("x")
-                && !is_qualified("A.b/c")
-                && !is_qualified("a/b/c")
-                && !is_qualified("a/")
+        assert_eq!(path_segment(".."), ["may not be '..'"]);
+        for (text, wrong) in [
+            ("a.b/C_d", 0),
+            ("x", 0),
+            ("A.b/c", 1),
+            ("a/b/c", 1),
+            ("a/", 2),
+        ] {
+            assert_eq!(qualified(text).len(), wrong, "{text}");
+        }
+        assert_eq!(
+            label(&"a".repeat(64)),
+            ["must be no more than 63 characters"]
+        );
+        assert_eq!(
+            (&*prefix("ab-"), &*prefix("-"), &*prefix("a")),
+            ("aa", "-", "a")
         );
         assert!(
             is_label_value("")

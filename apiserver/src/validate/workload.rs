@@ -22,6 +22,14 @@ fn template(spec: &Value, at: &str, restart: &[&str], errors: &mut Errors) {
     );
 }
 
+/// A template that stands alone: its pods may end.
+pub fn pod_template(value: &Json, errors: &mut Errors) {
+    let template = value.get("template").unwrap_or(&Value::Null);
+    let labels = template.get("metadata").and_then(|meta| meta.get("labels"));
+    meta::labels(labels, "template.labels", errors);
+    pod::spec(template.get("spec"), "template.spec", None, errors);
+}
+
 /// A workload whose selector must fit its template.
 pub fn selected(kind: &str, value: &Json, errors: &mut Errors) {
     let spec = value.get("spec").unwrap_or(&Value::Null);

@@ -182,6 +182,39 @@ fn a_missing_table_is_a_corruption() {
     assert_eq!(kind, EngineErrorKind::Corruption, "{text}");
 }
 
+/// They are in memory, and yet passing very many of them takes long.
+#[test]
+fn many_deleted_rows_would_block() {
+    let dir = tempfile::tempdir().expect("makes a directory");
+    let engine = open(dir.path());
+    for change in [Some("v"), None] {
+        let mut batch = Batch::default();
+        for at in 0..5_000 {
+            let key = format!("k{at:05}");
+            match change {
+                Some(value) => batch.put(Family::Head, key, value),
+                None => batch.delete(Family::Head, key),
+            }
+        }
+        engine.write(&batch).expect("writes");
+    }
+    let snapshot = engine.snapshot();
+    let count = |view: &dyn View, from: &[u8]| {
+        let mut rows = 0;
+        let scan = view.scan(Family::Head, from, None, &mut |_, _| {
+            rows += 1;
+            ControlFlow::Continue(())
+        });
+        scan.map(|()| rows)
+    };
+    assert_eq!(
+        count(&snapshot.in_memory(), b"k"),
+        Err(ViewError::WouldBlock)
+    );
+    assert_eq!(count(&snapshot.in_memory(), b"k04000"), Ok(0));
+    assert_eq!(count(&snapshot, b"k"), Ok(0));
+}
+
 #[test]
 fn a_cold_row_would_block_and_a_warm_one_does_not() {
     let dir = tempfile::tempdir().expect("makes a directory");

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame};
 use parking_lot::Mutex;
 
-use crate::wake::Wakes;
+use crate::{budget::Account, limits, wake::Wakes};
 
 /// The client took the request back, or the connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,11 +35,14 @@ struct State {
     reader_gone: bool,
     /// Bytes read and not yet granted again.
     read: usize,
+    /// Bytes that the reader keeps.
+    kept: usize,
 }
 
 struct Shared {
     state: Mutex<State>,
     wakes: Arc<Wakes>,
+    account: Arc<Account>,
     /// Wakes the stream's place.
     stream: Waker,
     /// From so many read bytes on the stream is woken for them.
@@ -56,11 +59,18 @@ pub struct Incoming {
     shared: Arc<Shared>,
 }
 
-/// `stream` is woken when `worth` bytes have been read.
-pub fn channel(wakes: Arc<Wakes>, stream: Waker, worth: usize) -> (Sender, Incoming) {
+/// `stream` is woken when `worth` bytes have been read. What waits to be read
+/// is paid from `account`.
+pub fn channel(
+    wakes: Arc<Wakes>,
+    account: Arc<Account>,
+    stream: Waker,
+    worth: usize,
+) -> (Sender, Incoming) {
     let shared = Arc::new(Shared {
         state: Mutex::default(),
         wakes,
+        account,
         stream,
         worth,
     });
@@ -71,14 +81,30 @@ pub fn channel(wakes: Arc<Wakes>, stream: Waker, worth: usize) -> (Sender, Incom
 }
 
 impl Sender {
-    pub fn push(&self, data: Bytes) {
+    /// False: there is no memory for it.
+    #[must_use]
+    pub fn push(&self, data: Bytes) -> bool {
         let mut state = self.shared.state.lock();
         if state.reader_gone {
             drop(state);
-            return self.shared.wakes.consume(data.len());
+            self.shared.wakes.consume(data.len());
+            return true;
+        }
+        if !self.shared.account.take(cost(&data)) {
+            drop(state);
+            self.shared.wakes.consume(data.len());
+            return false;
         }
         state.queue.push_back(data);
         wake(&mut state);
+        true
+    }
+
+    /// What came with the data and nobody reads: its padding.
+    pub fn skip(&self, bytes: usize) {
+        self.shared.wakes.consume(bytes);
+        let mut state = self.shared.state.lock();
+        state.read += bytes;
     }
 
     pub fn end(&self, end: Result<(), Broken>) {
@@ -92,6 +118,10 @@ impl Sender {
         let mut state = self.shared.state.lock();
         (state.read >= self.shared.worth).then(|| std::mem::take(&mut state.read))
     }
+}
+
+fn cost(data: &Bytes) -> usize {
+    data.len() + limits::PIECE_BYTES
 }
 
 fn wake(state: &mut State) {
@@ -128,6 +158,7 @@ impl Body for Incoming {
         state.read += data.len();
         let worth_it = state.read >= self.shared.worth && state.end.is_none();
         drop(state);
+        self.shared.account.give_back(cost(&data));
         self.shared.wakes.consume(data.len());
         if worth_it {
             self.shared.stream.wake_by_ref();
@@ -141,12 +172,33 @@ impl Body for Incoming {
     }
 }
 
+impl Incoming {
+    /// Tells how many of the bytes that were read are kept, for want of what is
+    /// still to come. False: there is no memory for more.
+    #[must_use]
+    pub fn keep(&self, bytes: usize) -> bool {
+        let mut state = self.shared.state.lock();
+        match bytes.checked_sub(state.kept) {
+            Some(more) if !self.shared.account.take(more) => return false,
+            Some(_) => {}
+            None => self.shared.account.give_back(state.kept - bytes),
+        }
+        state.kept = bytes;
+        true
+    }
+}
+
 impl Drop for Incoming {
     fn drop(&mut self) {
         let mut state = self.shared.state.lock();
         state.reader_gone = true;
-        let left: usize = state.queue.drain(..).map(|data| data.len()).sum();
+        let (mut left, mut held) = (0, state.kept);
+        for data in state.queue.drain(..) {
+            left += data.len();
+            held += cost(&data);
+        }
         drop(state);
+        self.shared.account.give_back(held);
         self.shared.wakes.consume(left);
     }
 }

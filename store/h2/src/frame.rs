@@ -51,6 +51,7 @@ pub enum Code {
     Protocol = 1,
     Internal = 2,
     FlowControl = 3,
+    SettingsTimeout = 4,
     StreamClosed = 5,
     FrameSize = 6,
     Refused = 7,

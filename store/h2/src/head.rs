@@ -19,6 +19,8 @@ pub struct Head {
     pub headers: HeaderMap,
     /// What was announced, if it was.
     pub(crate) content_length: Option<u64>,
+    /// Of all headers, each counted with 32 bytes more.
+    pub(crate) size: usize,
 }
 
 impl Head {
@@ -65,6 +67,7 @@ impl Heads {
             self.changes = self.decoder.changes();
             self.remembered.clear();
         } else if let Decoded::Head(head) = &decoded
+            && head.size <= limits::REMEMBERED_BYTES
             && block.len() <= limits::REMEMBERED_BYTES
         {
             if self.remembered.len() == limits::REMEMBERED_BLOCKS {
@@ -181,6 +184,7 @@ impl Building {
             uri,
             headers: self.headers,
             content_length: self.content_length,
+            size: self.size,
         }))
     }
 }

@@ -4,10 +4,15 @@
 //! services or messages, nor anything of the store: the resource API uses it
 //! as well.
 
+mod allowance;
 mod body;
+mod budget;
 mod coalesce;
 mod connection;
+mod counters;
 mod frame;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod head;
 mod hpack;
 mod limits;
@@ -18,8 +23,10 @@ mod tests;
 mod wake;
 
 pub use body::{Broken, Incoming};
+pub use budget::Budget;
 pub use coalesce::Coalesce;
 pub use connection::{Config, serve};
+pub use counters::{Counters, Excess};
 pub use frame::PREFACE;
 pub use head::Head;
 pub use hpack::Block;

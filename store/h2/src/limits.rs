@@ -19,16 +19,83 @@ pub const TABLE_BYTES: usize = 4_096;
 /// Header blocks whose decoded form is remembered. Clients repeat a few.
 pub const REMEMBERED_BLOCKS: usize = 16;
 
-/// And the longest of them, bytes.
-pub const REMEMBERED_BYTES: usize = 4 * 1024;
+/// And the longest of them, decoded, bytes: with a token for authentication a
+/// client's are of some hundred.
+pub const REMEMBERED_BYTES: usize = 2 * 1024;
 
-/// Requests a client may take back on one connection at once, beyond those
+/// How often a client may do something on one connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Rate {
+    pub at_once: u32,
+    pub per_second: u32,
+}
+
+/// Requests a client may take back, or make the server take back, beyond those
 /// that are answered: the work they cause would otherwise be bounded by nothing
-/// (rapid reset).
-pub const RESETS: u32 = 2_000;
+/// (rapid reset; MadeYouReset, CVE-2025-8671).
+pub const RESETS: Rate = Rate {
+    at_once: 2_000,
+    per_second: 200,
+};
 
-/// And how many more with each second.
-pub const RESETS_PER_SECOND: u32 = 200;
+/// Frames that bring no request further: SETTINGS, PING, WINDOW_UPDATE,
+/// PRIORITY, CONTINUATION, empty DATA, unknown ones, and those on streams that
+/// are over. Clients that measure their network or open windows for each piece
+/// send some for each response, and are paid for it by
+/// [`CONTROL_PER_RESPONSE`] and the two others.
+pub const CONTROL: Rate = Rate {
+    at_once: 4_000,
+    per_second: 1_000,
+};
+
+/// Of them for each response that has ended,
+pub const CONTROL_PER_RESPONSE: u32 = 8;
+
+/// for each piece of a response that has left: a window's update for the stream
+/// and one for the connection,
+pub const CONTROL_PER_PIECE: u32 = 2;
+
+/// and for so many bytes of it.
+pub const CONTROL_BYTES: usize = 1_024;
+
+/// Open streams that cost as much as one frame to walk over.
+pub const STREAMS_PER_STEP: usize = 64;
+
+/// Bytes of a header block that cost as much as one frame to decode.
+pub const BLOCK_BYTES_PER_STEP: usize = 512;
+
+/// What an open stream counts for, bytes: its place, its futures, and a head of
+/// [`HEAD_BYTES`].
+pub const STREAM_BYTES: usize = 2 * 1024;
+
+/// Decoded headers of a request beyond which they count by themselves, bytes.
+pub const HEAD_BYTES: usize = 1_024;
+
+/// What a piece of a body that waits for its reader counts for beside its
+/// bytes.
+pub const PIECE_BYTES: usize = 64;
+
+/// Places of streams that are kept when none is open.
+pub const SPARE_PLACES: usize = 1_024;
+
+/// Pieces of bodies of fewer bytes are copied: they would keep the whole buffer
+/// that they were read into.
+pub const COPIED_BYTES: usize = 4 * 1024;
+
+/// Bytes ready to be written from which on a connection that holds its part of
+/// the memory asks for nothing more.
+pub const HELD_BYTES_MIN: usize = 4 * 1024;
+
+/// Bytes beyond the bound that may be ready to be written, of what is small:
+/// headers of responses, and refusals.
+pub const OVER_BYTES: usize = 64 * 1024;
+
+/// Bytes of a response that its client must read within its time for it to
+/// count as being read.
+pub const PROGRESS_BYTES: usize = 16 * 1024;
+
+/// Bytes a client may still send when all is said.
+pub const CLOSING_BYTES: usize = 1024 * 1024;
 
 /// Steps of a connection's task before others have their turn.
 pub const STEPS: usize = 256;

@@ -28,6 +28,10 @@ pub trait Service: Send + 'static {
     /// `body` is cut short soon after the limit that [`Service::whole`] gave.
     fn answer(&self, head: Arc<Head>, body: Bytes) -> BoxFuture<'static, Reply>;
 
+    /// The response, which is nothing but this block, to a request for which
+    /// there is no memory.
+    fn refuse(&self) -> Block;
+
     /// Every other request.
     fn call(&self, request: Request<Incoming>) -> BoxFuture<'static, Response<Self::Body>>;
 }

@@ -1,6 +1,10 @@
 //! A whole connection, against the client of another implementation, and
 //! against one that breaks the rules.
 
+mod authority;
+mod floods;
+mod memory;
+
 use std::{
     convert::Infallible,
     io,
@@ -13,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{Block, Config, Head, Incoming, Reply, Service, serve};
+use crate::{Block, Budget, Config, Head, Incoming, Reply, Service, serve};
 use bytes::{Buf, Bytes, BytesMut};
 use futures::future::BoxFuture;
 use h2::client::SendRequest;
@@ -28,6 +32,8 @@ use tokio::{
 
 const LIMIT: usize = 100_000;
 
+const PEER: &str = "127.0.0.1:7";
+
 fn config() -> Config {
     Config {
         streams: 8,
@@ -36,15 +42,20 @@ fn config() -> Config {
         held_bytes: 64 * 1024,
         keepalive_interval: Duration::from_secs(3_600),
         keepalive_timeout: Duration::from_secs(20),
+        patience: Duration::from_secs(3_600),
+        budget: Budget::new(1 << 30),
+        counters: Arc::default(),
     }
 }
 
-/// Answers `/whole` with the body it got, `/never` never, `/echo` with the body
+/// Answers `/whole` with the body it got, `/gate` too, `/never` never, `/echo` with the body
 /// as it comes, everything else with what is sent through a channel.
 #[derive(Clone, Default)]
 struct Echo {
     /// Requests being answered.
     under_way: Arc<AtomicUsize>,
+    /// `/gate` is answered once it is true.
+    gate: Arc<watch::Sender<bool>>,
     bodies: Option<mpsc::Sender<mpsc::Sender<Bytes>>>,
 }
 
@@ -96,12 +107,18 @@ impl Service for Echo {
     type Body = Outgoing;
 
     fn whole(&self, head: &Head) -> Option<usize> {
-        ["/whole", "/never"].contains(&head.path()).then_some(LIMIT)
+        ["/whole", "/never", "/gate"]
+            .contains(&head.path())
+            .then_some(LIMIT)
     }
 
     fn answer(&self, head: Arc<Head>, body: Bytes) -> BoxFuture<'static, Reply> {
         let under_way = UnderWay::new(&self.under_way);
+        let mut gate = self.gate.subscribe();
         Box::pin(async move {
+            if head.path() == "/gate" {
+                gate.wait_for(|open| *open).await.unwrap();
+            }
             if head.path() == "/never" {
                 std::future::pending::<Infallible>().await;
             }
@@ -112,6 +129,12 @@ impl Service for Echo {
                 trailers: Some(Block::trailers(&trailers())),
             }
         })
+    }
+
+    fn refuse(&self) -> Block {
+        let mut headers = HeaderMap::new();
+        headers.insert("refused", HeaderValue::from_static("no memory"));
+        Block::response(StatusCode::OK, &headers)
     }
 
     fn call(&self, request: Request<Incoming>) -> BoxFuture<'static, Response<Outgoing>> {
@@ -150,7 +173,15 @@ fn start(config: Config, service: Echo) -> (DuplexStream, Served) {
                 std::future::pending::<()>().await;
             }
         };
-        serve(near, BytesMut::new(), served, config, leave).await
+        serve(
+            near,
+            BytesMut::new(),
+            served,
+            config,
+            Arc::from(PEER),
+            leave,
+        )
+        .await
     });
     let served = Served {
         service,

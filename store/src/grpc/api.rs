@@ -3,7 +3,6 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http_body::Body;
 use mizzen_core::{Command, Compaction, Reply};
 use mizzen_engine::Engine;
 use mizzen_proto::etcdserverpb as wire;
@@ -286,17 +285,13 @@ impl<E: Engine> Api<E> {
 
     /// `Watch/Watch`. Events of a response that may be split are sent in pieces
     /// of `fragment_bytes`.
-    pub fn watch<B>(
+    pub fn watch(
         &self,
         caller: Caller,
-        requests: frame::Messages<B>,
+        requests: frame::Messages,
         fragment_bytes: usize,
         progress_interval: Duration,
-    ) -> Result<WatchBody, Status>
-    where
-        B: Body<Data = Bytes> + Send + Unpin + 'static,
-        B::Error: std::fmt::Display,
-    {
+    ) -> Result<WatchBody, Status> {
         let this = self.clone();
         watch::watch(
             &self.server,

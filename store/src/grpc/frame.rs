@@ -5,6 +5,7 @@ use std::pin::Pin;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use http_body::Body;
+use mizzen_h2::Incoming;
 use prost::Message;
 use tonic::{Code, Status};
 
@@ -45,24 +46,23 @@ pub fn message(mut body: Bytes, limit: usize) -> Result<Bytes, Status> {
 }
 
 /// The messages of a stream of requests.
-pub struct Messages<B> {
-    body: B,
+pub struct Messages {
+    body: Incoming,
     /// The beginning of the next message, and perhaps more.
     held: BytesMut,
+    /// Bytes of it that are paid for.
+    paid: usize,
     limit: usize,
     count: Option<Count>,
 }
 
-impl<B> Messages<B>
-where
-    B: Body<Data = Bytes> + Unpin,
-    B::Error: std::fmt::Display,
-{
+impl Messages {
     /// Messages of at most `limit` bytes each.
-    pub fn new(body: B, limit: usize) -> Self {
+    pub fn new(body: Incoming, limit: usize) -> Self {
         Self {
             body,
             held: BytesMut::new(),
+            paid: 0,
             limit,
             count: None,
         }
@@ -93,11 +93,14 @@ where
                 && self.held.len() >= PREFIX + length
             {
                 self.held.advance(PREFIX);
+                let message = self.held.split_to(length).freeze();
+                self.pay()?;
                 if let Some(count) = self.count {
                     count.received(length);
                 }
-                return Ok(Some(self.held.split_to(length).freeze()));
+                return Ok(Some(message));
             }
+            self.pay()?;
             let frame = std::future::poll_fn(|cx| Pin::new(&mut self.body).poll_frame(cx)).await;
             match frame {
                 Some(Ok(frame)) => {
@@ -109,6 +112,20 @@ where
                 None if self.held.is_empty() => return Ok(None),
                 None => return Err(Status::internal("the request's message is cut short")),
             }
+        }
+    }
+}
+
+impl Messages {
+    /// What is there of a message that is to come is paid for as long as it is
+    /// kept.
+    fn pay(&mut self) -> Result<(), Status> {
+        match self.held.len() == self.paid || self.body.keep(self.held.len()) {
+            true => {
+                self.paid = self.held.len();
+                Ok(())
+            }
+            false => Err(too_many()),
         }
     }
 }
@@ -140,4 +157,9 @@ fn announced(so_far: &[u8], limit: usize) -> Result<Option<usize>, Status> {
         return Err(Status::new(Code::ResourceExhausted, message));
     }
     Ok(Some(length))
+}
+
+/// As etcd refuses what is too much at once (ErrTooManyRequests).
+pub fn too_many() -> Status {
+    Status::resource_exhausted("etcdserver: too many requests")
 }

@@ -3,7 +3,6 @@
 
 use bytes::Bytes;
 use futures::stream::{FuturesOrdered, StreamExt};
-use http_body::Body;
 use mizzen_engine::Engine;
 use mizzen_proto::etcdserverpb as wire;
 use prost::Message;
@@ -79,15 +78,11 @@ impl<E: Engine> Api<E> {
 
     /// `Lease/LeaseKeepAlive`: ends when the client's side has ended and is
     /// answered, or with the first failure.
-    pub(super) fn lease_keep_alive<B>(
+    pub(super) fn lease_keep_alive(
         &self,
         caller: Caller,
-        requests: Messages<B>,
-    ) -> Result<mpsc::Receiver<Result<Bytes, Status>>, Status>
-    where
-        B: Body<Data = Bytes> + Send + Unpin + 'static,
-        B::Error: std::fmt::Display,
-    {
+        requests: Messages,
+    ) -> Result<mpsc::Receiver<Result<Bytes, Status>>, Status> {
         if self.server.is_learner() {
             return Err(status(Error::Learner));
         }
@@ -108,16 +103,12 @@ impl<E: Engine> Api<E> {
         Ok(receiver)
     }
 
-    async fn keep_alives<B>(
+    async fn keep_alives(
         &self,
         caller: &Caller,
-        mut requests: Messages<B>,
+        mut requests: Messages,
         answers: &mpsc::Sender<Result<Bytes, Status>>,
-    ) -> Result<(), Status>
-    where
-        B: Body<Data = Bytes> + Unpin,
-        B::Error: std::fmt::Display,
-    {
+    ) -> Result<(), Status> {
         let mut renewals = FuturesOrdered::new();
         let mut open = true;
         while open || !renewals.is_empty() {

@@ -20,7 +20,7 @@ use hyper_util::{
     server::{conn::auto, graceful::GracefulShutdown},
 };
 use mizzen_descriptors::{Listen, Place, Places};
-use mizzen_h2::{Coalesce, Service};
+use mizzen_h2::{Budget, Coalesce, Excess, Service};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf},
     sync::watch,
@@ -30,7 +30,7 @@ use tokio::{
 use super::pages::{Pages, page};
 use crate::{
     limits,
-    tls::{Bound, Connection, Door, Session, Socket},
+    tls::{Bound, Connection, Door, PeerCertificates, Socket},
     workers,
 };
 
@@ -84,27 +84,37 @@ async fn finish(connections: impl Future) {
     }
 }
 
-/// Serves clients with the `service` that each gets, and HTTP/1.1 with `pages`,
-/// until `stop` says true; then lets requests under way finish, for a moment.
-pub async fn serve_clients<S: Service>(
-    listener: Listener,
-    streams: u32,
-    service: impl Fn(&Session) -> S + Clone + Send + 'static,
-    pages: Arc<dyn Pages>,
-    mut stop: watch::Receiver<bool>,
-) {
-    let config = mizzen_h2::Config {
+/// What all connections of clients share: each may have so many streams, and
+/// all together make a member hold so many bytes.
+pub fn transport(streams: u32, bytes: usize) -> mizzen_h2::Config {
+    mizzen_h2::Config {
         streams,
         stream_window: limits::STREAM_WINDOW_BYTES,
         connection_window: limits::CONNECTION_WINDOW_BYTES,
         held_bytes: limits::COALESCE_BYTES,
         keepalive_interval: limits::KEEPALIVE_INTERVAL,
         keepalive_timeout: limits::KEEPALIVE_TIMEOUT,
-    };
+        patience: limits::CLIENT_PATIENCE,
+        budget: Budget::new(bytes),
+        counters: Arc::default(),
+    }
+}
+
+/// Serves clients with the `service` that each gets, and HTTP/1.1 with `pages`,
+/// until `stop` says true; then lets requests under way finish, for a moment.
+pub async fn serve_clients<S: Service>(
+    listener: Listener,
+    config: mizzen_h2::Config,
+    service: impl Fn(&PeerCertificates) -> S + Clone + Send + 'static,
+    pages: Arc<dyn Pages>,
+    mut stop: watch::Receiver<bool>,
+) {
     let mut connections = JoinSet::new();
     while let Some((stream, place)) = listener.accept(&mut stop).await {
-        let (service, pages, stop) = (service.clone(), pages.clone(), stop.clone());
+        let (service, pages) = (service.clone(), pages.clone());
+        let (config, stop) = (config.clone(), stop.clone());
         let door = listener.door.clone();
+        let peer = Arc::from(stream.remote_text());
         connections.spawn(async move {
             let mut leave = stop.clone();
             let opened = tokio::select! {
@@ -112,7 +122,7 @@ pub async fn serve_clients<S: Service>(
                 _ = leave.wait_for(|stop| *stop) => None,
             };
             if let Some((stream, session)) = opened {
-                let served = client(stream, service(&session), pages, config, stop);
+                let served = client(stream, peer, service(&session), pages, config, stop);
                 if let Err(error) = until_revoked(session, served).await {
                     tracing::debug!(%error, "a connection ended");
                 }
@@ -127,7 +137,7 @@ pub async fn serve_clients<S: Service>(
 
 /// Serves a connection as long as its certificate is not revoked.
 async fn until_revoked<E>(
-    session: Session,
+    session: PeerCertificates,
     served: impl Future<Output = Result<(), E>>,
 ) -> Result<(), E> {
     tokio::select! {
@@ -141,6 +151,7 @@ async fn until_revoked<E>(
 
 async fn client<S: Service>(
     mut stream: Connection,
+    peer: Arc<str>,
     service: S,
     pages: Arc<dyn Pages>,
     config: mizzen_h2::Config,
@@ -148,13 +159,19 @@ async fn client<S: Service>(
 ) -> io::Result<()> {
     let mut read = BytesMut::new();
     let begun = begun(&mut stream, &mut read);
-    let http2 = tokio::time::timeout(limits::HTTP1_HEADER_TIMEOUT, begun).await??;
+    let http2 = match tokio::time::timeout(limits::HTTP1_HEADER_TIMEOUT, begun).await {
+        Ok(http2) => http2?,
+        Err(late) => {
+            config.counters.note(Excess::SlowHandshake, &peer);
+            return Err(late.into());
+        }
+    };
     let leave = async move {
         // The sender is gone when all is over: then as well.
         let _ = stop.wait_for(|stop| *stop).await;
     };
     if http2 {
-        return mizzen_h2::serve(stream, read, service, config, leave).await;
+        return mizzen_h2::serve(stream, read, service, config, peer, leave).await;
     }
     let stream = Begun {
         read: read.freeze(),
@@ -316,6 +333,10 @@ mod tests {
             })
         }
 
+        fn refuse(&self) -> mizzen_h2::Block {
+            super::super::reply::no_memory()
+        }
+
         fn call(&self, _: Request<RequestBody>) -> BoxFuture<'static, Response<Self::Body>> {
             unreachable!("all are wanted whole")
         }
@@ -339,8 +360,8 @@ mod tests {
         let (stop, stopping) = watch::channel(false);
         let serving = tokio::spawn(serve_clients(
             listener,
-            10,
-            |_: &Session| Fragile,
+            transport(10, 1 << 20),
+            |_: &PeerCertificates| Fragile,
             Arc::new(Nothing),
             stopping,
         ));

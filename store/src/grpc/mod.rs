@@ -19,19 +19,26 @@ mod status;
 mod translate;
 mod watch;
 
-use std::{future::Future, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{
+    future::{Future, poll_fn},
+    panic::AssertUnwindSafe,
+    pin::Pin,
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use futures::{FutureExt as _, future::BoxFuture};
 use http::{HeaderMap, Method, Request, Response, header};
+use http_body::Body as _;
 use mizzen_engine::Engine;
-use mizzen_h2::{Head, Incoming, Service};
+use mizzen_h2::{Block, Head, Incoming, Service};
 use tokio::sync::mpsc;
 use tonic::Status;
 use tower::Service as _;
 
 pub use calls::{CODES, CallFigures, Calls};
-pub use listen::{Listener, serve_clients, serve_peers};
+pub use listen::{Listener, serve_clients, serve_peers, transport};
 pub use pages::{OnlyPages, Pages};
 
 use crate::{
@@ -139,7 +146,8 @@ impl<E: Engine> Front<E> {
 
     async fn answer(self, request: Request<Incoming>) -> Response<Reply> {
         if !is_grpc(request.headers()) {
-            let (request, _) = request.into_parts();
+            let (request, body) = request.into_parts();
+            ended(body).await;
             return pages::page(&*self.pages, request).await;
         }
         if request.method() != Method::POST {
@@ -223,6 +231,10 @@ impl<E: Engine> Service for Front<E> {
         })
     }
 
+    fn refuse(&self) -> Block {
+        reply::no_memory()
+    }
+
     fn call(&self, request: Request<Incoming>) -> BoxFuture<'static, Response<Reply>> {
         Box::pin(self.clone().answer(request))
     }
@@ -260,4 +272,10 @@ fn is_service(name: &str) -> bool {
             | "etcdserverpb.Maintenance"
             | "grpc.health.v1.Health"
     )
+}
+
+/// Waits for the end of a request whose body nobody wants: what its client does
+/// wrong on the way is told first.
+async fn ended(mut body: Incoming) {
+    while let Some(Ok(_)) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {}
 }

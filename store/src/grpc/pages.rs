@@ -6,9 +6,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use http::{HeaderValue, Method, Request, Response, header, request::Parts};
-use mizzen_h2::{Head, Incoming, Service};
+use mizzen_h2::{Block, Head, Incoming, Service};
 
-use super::reply::Reply;
+use super::reply::{self, Reply};
 
 /// Whoever answers requests that are no calls. Bodies of requests are not read.
 pub trait Pages: Send + Sync + 'static {
@@ -39,6 +39,10 @@ impl Service for OnlyPages {
 
     fn answer(&self, _: Arc<Head>, _: Bytes) -> BoxFuture<'static, mizzen_h2::Reply> {
         unreachable!("no request is wanted whole")
+    }
+
+    fn refuse(&self) -> Block {
+        reply::no_memory()
     }
 
     fn call(&self, request: Request<Incoming>) -> BoxFuture<'static, Response<Reply>> {

@@ -17,7 +17,7 @@ use tonic::{Code, Status};
 
 use super::{
     calls::Call,
-    frame::{framed, messages},
+    frame::{framed, messages, too_many},
     watch::WatchBody,
 };
 
@@ -163,16 +163,25 @@ pub fn unary(result: Result<Bytes, Status>) -> mizzen_h2::Reply {
             data: framed(&message),
             trailers: Some(SUCCESS.clone()),
         },
-        Err(status) => {
-            let mut headers = headers();
-            headers.extend(failure(&status));
-            mizzen_h2::Reply {
-                headers: Block::response(StatusCode::OK, &headers),
-                data: Bytes::new(),
-                trailers: None,
-            }
-        }
+        Err(status) => mizzen_h2::Reply {
+            headers: trailers_only(&status),
+            data: Bytes::new(),
+            trailers: None,
+        },
     }
+}
+
+fn trailers_only(status: &Status) -> Block {
+    let mut headers = headers();
+    headers.extend(failure(status));
+    Block::response(StatusCode::OK, &headers)
+}
+
+static NO_MEMORY: LazyLock<Block> = LazyLock::new(|| trailers_only(&too_many()));
+
+/// The whole response to a call for which there is no memory.
+pub fn no_memory() -> Block {
+    NO_MEMORY.clone()
 }
 
 pub fn stream(result: Result<mpsc::Receiver<Result<Bytes, Status>>, Status>) -> Response<Reply> {

@@ -11,7 +11,6 @@ use std::{
 };
 
 use bytes::{BufMut, Bytes, BytesMut};
-use http_body::Body;
 use mizzen_engine::Engine;
 use mizzen_proto::etcdserverpb::{self as wire, watch_request::RequestUnion};
 use prost::Message as _;
@@ -46,18 +45,16 @@ impl Drop for WatchBody {
 }
 
 /// Begins a stream of watches whose requests come in `requests`.
-pub fn watch<E, B>(
+pub fn watch<E>(
     server: &Arc<Server<E>>,
     header: impl Fn() -> wire::ResponseHeader + Send + 'static,
     caller: Caller,
-    requests: Messages<B>,
+    requests: Messages,
     fragment_bytes: usize,
     progress_interval: Duration,
 ) -> Result<WatchBody, Status>
 where
     E: Engine,
-    B: Body<Data = Bytes> + Send + Unpin + 'static,
-    B::Error: std::fmt::Display,
 {
     let stream = Arc::new(server.watch(&caller).map_err(status)?);
     let (server, listener) = (server.clone(), stream.clone());
@@ -110,11 +107,7 @@ async fn tick(stream: &WatchStream, interval: Duration) {
 
 /// Carries out requests until there can be no more. A client that has only
 /// said all it has to say goes on being told.
-async fn listen<B>(stream: &WatchStream, mut requests: Messages<B>) -> Option<End>
-where
-    B: Body<Data = Bytes> + Unpin,
-    B::Error: std::fmt::Display,
-{
+async fn listen(stream: &WatchStream, mut requests: Messages) -> Option<End> {
     loop {
         stream.room().await;
         let request = match requests.next().await {

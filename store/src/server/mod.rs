@@ -113,6 +113,9 @@ pub struct Budget {
     pub reply: usize,
     /// Proposals whose outcome is waited for.
     pub proposals: usize,
+    /// Requests on their way in, and replies on their way out. One client alone
+    /// may have half of it.
+    pub transport: usize,
 }
 
 pub struct Server<E: Engine> {

@@ -22,5 +22,5 @@ mod tests;
 
 pub use credentials::{CLIENT, Credentials, PEER};
 pub use dial::PeerDial;
-pub use ports::{Connection, Door, Session};
+pub use ports::{Connection, Door, PeerCertificates};
 pub use socket::{Bound, Socket};

@@ -55,14 +55,16 @@ impl Door {
 
     /// Makes the handshake, if there is to be one. What is refused has been
     /// logged, in etcd's form.
-    pub async fn open(&self, mut socket: Socket) -> Option<(Connection, Session)> {
+    pub async fn open(&self, mut socket: Socket) -> Option<(Connection, PeerCertificates)> {
         let Some(secure) = &self.secure else {
-            return Some((Connection::Plain(socket), Session::default()));
+            return Some((Connection::Plain(socket), PeerCertificates::default()));
         };
         if self.plain {
             match timeout(limits::TLS_HANDSHAKE_TIMEOUT, socket.first()).await {
                 Ok(Ok(Some(HANDSHAKE))) => {}
-                Ok(Ok(Some(_))) => return Some((Connection::Plain(socket), Session::default())),
+                Ok(Ok(Some(_))) => {
+                    return Some((Connection::Plain(socket), PeerCertificates::default()));
+                }
                 // It says nothing.
                 Ok(Ok(None) | Err(_)) | Err(_) => return None,
             }
@@ -79,7 +81,7 @@ impl Door {
 }
 
 impl Secure {
-    async fn handshake(&self, mut socket: Socket) -> Option<(Connection, Session)> {
+    async fn handshake(&self, mut socket: Socket) -> Option<(Connection, PeerCertificates)> {
         let remote = (socket.remote(), socket.remote_text());
         socket.read_ahead(limits::TLS_READ_BYTES);
         let handshake = async {
@@ -125,7 +127,7 @@ impl Secure {
             self.refused(&remote.1, &server_name, Some(leaf), &text);
             return None;
         }
-        let session = Session {
+        let session = PeerCertificates {
             common_name: certificates
                 .first()
                 .map(|leaf| leaf.common_name.as_str().into()),
@@ -169,14 +171,14 @@ impl Secure {
 
 /// Who is at the other end, as far as a certificate says.
 #[derive(Clone, Default)]
-pub struct Session {
+pub struct PeerCertificates {
     /// The common name of a certificate that was checked; empty if it has none.
     pub common_name: Option<Arc<str>>,
     serials: Vec<Vec<u8>>,
     revoked: Option<watch::Receiver<Arc<Revoked>>>,
 }
 
-impl Session {
+impl PeerCertificates {
     /// Waits until one of the certificates is revoked.
     pub async fn revoked(mut self) {
         let serials = &self.serials;

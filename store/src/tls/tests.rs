@@ -15,7 +15,7 @@ use tokio::{
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::{
-    Bound, CLIENT, Connection, Credentials, Door, PEER, Session, certificate::Certificate,
+    Bound, CLIENT, Connection, Credentials, Door, PEER, PeerCertificates, certificate::Certificate,
 };
 use crate::config::{AutoTls, TlsInfo, TlsVersions};
 
@@ -95,7 +95,7 @@ impl Setup {
         door: &Door,
         authority: &Authority,
         shows: Option<&Subject>,
-    ) -> (Option<Session>, io::Result<u8>) {
+    ) -> (Option<PeerCertificates>, io::Result<u8>) {
         let signed = shows.map(|subject| {
             let signed = authority.sign(subject).unwrap();
             (signed.certificate, signed.key)
@@ -138,7 +138,7 @@ async fn attempt(
     door: &Door,
     dir: &Path,
     shows: Option<(String, String)>,
-) -> (Option<Session>, io::Result<u8>) {
+) -> (Option<PeerCertificates>, io::Result<u8>) {
     let (bound, address) = bind().await;
     let served = async {
         let (mut connection, session) = door.open(bound.accept().await.unwrap()).await?;

@@ -3,7 +3,9 @@
 /// The codes that may refuse a request of this kind. Where several may, the
 /// kind holds cases that fail at different steps: what cannot be read (400),
 /// what names nothing (404), what the path does not take (405), what clashes
-/// with the object that is there (409), what is no valid object (422).
+/// with the object that is there (409), what is no valid object (422). Upstream
+/// has 500 without a reason for a version that is none and for directives of a
+/// strategic patch, and so have we.
 pub fn refusals(what: &str) -> &'static [u16] {
     match what {
         "JSON cut short"
@@ -26,8 +28,8 @@ pub fn refusals(what: &str) -> &'static [u16] {
         "a body of an unknown type" | "a patch of an unknown type" => &[415],
         // 400: the name in the body of a PUT is another one.
         "a path that names nothing" => &[400, 404, 405, 415],
-        "a query that is malformed" => &[400, 422],
-        "a subresource that is malformed" => &[400, 404, 405, 409, 422],
+        "a query that is malformed" => &[400, 422, 500],
+        "a subresource that is malformed" => &[400, 404, 405, 409, 422, 500],
         "JSON with other bytes"
         | "a merge that is not allowed"
         | "a patch with other bytes"
@@ -36,7 +38,7 @@ pub fn refusals(what: &str) -> &'static [u16] {
         | "operations that do not fit"
         | "options of a deletion that are not allowed"
         | "options of a deletion with other bytes"
-        | "protobuf with other bytes" => &[400, 409, 422],
+        | "protobuf with other bytes" => &[400, 409, 422, 500],
         _ => &[],
     }
 }
@@ -52,6 +54,7 @@ pub fn reasons(code: u16) -> &'static [&'static str] {
         413 => &["RequestEntityTooLarge"],
         415 => &["UnsupportedMediaType"],
         422 => &["Invalid"],
+        500 => &[""],
         _ => &[],
     }
 }

@@ -1,10 +1,13 @@
 //! What clients of the etcd API and of the resource API get from clusters that
 //! are well.
 
+mod api_diff;
+mod compaction;
 mod concurrency;
 mod conformance;
 mod etcdctl;
 mod go_conformance;
+mod h2spec;
 mod kubeadm;
 mod kubectl;
 mod malformed;

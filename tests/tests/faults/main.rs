@@ -1,6 +1,7 @@
 //! What clusters owe their clients while members, disks and networks fail and
 //! while the membership changes.
 
+mod budgets;
 mod degraded;
 mod descriptors;
 mod first_start;

@@ -17,6 +17,7 @@ pub const PACKAGES: [&str; 11] = [
     "store/descriptors",
     "store/engine",
     "store/h2",
+    "store/h2/fuzz",
     "tests",
 ];
 

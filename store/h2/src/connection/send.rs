@@ -6,9 +6,9 @@ use bytes::Bytes;
 use http_body::Body;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::Connection;
+use super::{Connection, Violation};
 use crate::{
-    Block, Reply, Service,
+    Block, Excess, Reply, Service,
     frame::{self, Code},
     limits,
     streams::{Piece, Receiving, Work},
@@ -19,6 +19,32 @@ where
     T: AsyncRead + AsyncWrite + Unpin,
     S: Service,
 {
+    /// Ends a stream that cannot go on because of what its client does.
+    pub(super) fn reset_for_client(&mut self, place: usize, code: Code) -> Result<(), Violation> {
+        self.reset(place, code);
+        self.pay_reset()
+    }
+
+    /// Does not begin a stream because of what its client does.
+    pub(super) fn reset_unopened(&mut self, stream: u32, code: Code) -> Result<(), Violation> {
+        frame::put_reset(&mut self.out, stream, code);
+        self.pay_reset()
+    }
+
+    /// There is no memory for the rest of a request, or for its response.
+    pub(super) fn refuse(&mut self, place: usize) {
+        let Some(stream) = self.streams.get(place) else {
+            return;
+        };
+        let id = stream.id;
+        stream.work = Work::None;
+        stream.pieces.clear();
+        self.config.counters.note(Excess::Memory, &self.peer);
+        let block = self.service.refuse();
+        self.put_headers(id, &block, true);
+        self.finish(place);
+    }
+
     /// Ends a stream that cannot go on.
     pub(super) fn reset(&mut self, place: usize, code: Code) {
         if let Some(stream) = self.streams.get(place) {
@@ -43,7 +69,7 @@ where
         if !self.send(place) {
             return;
         }
-        let open = self.send_window > 0;
+        let (open, now) = (self.may_send(self.room()), self.ticks.now());
         let Some((stream, waker)) = self.streams.look(place) else {
             return;
         };
@@ -100,6 +126,7 @@ where
                 stream.pieces.push_back(piece);
                 if end {
                     stream.work = Work::None;
+                    (stream.since, stream.sent) = (now, 0);
                 }
                 self.streams.run(place);
             }
@@ -112,6 +139,9 @@ where
             data,
             trailers,
         } = reply;
+        if !self.charge_reply(place, data.len()) {
+            return self.refuse(place);
+        }
         let end = data.is_empty() && trailers.is_none();
         self.put_headers(id, &headers, end);
         if end {
@@ -126,10 +156,27 @@ where
         self.send(place);
     }
 
+    /// Pays for a response of so many bytes, unless all of it leaves now.
+    /// False: there is no memory for it.
+    fn charge_reply(&mut self, place: usize, bytes: usize) -> bool {
+        let room = self.room().saturating_sub(self.out.len());
+        let (window, ticks) = (self.send_window, self.ticks.now());
+        let Some(stream) = self.streams.get(place) else {
+            return true;
+        };
+        (stream.since, stream.sent) = (ticks, 0);
+        let leaves = i64::try_from(bytes)
+            .is_ok_and(|bytes| bytes <= window.min(stream.send_window))
+            && bytes <= room.min(limits::TURN_BYTES);
+        let charge = stream.head_bytes + if leaves { 0 } else { bytes };
+        self.streams.charge(place, charge)
+    }
+
     /// Sends what is there as far as the windows and the bound allow it. True:
     /// nothing is left, and the stream goes on.
     fn send(&mut self, place: usize) -> bool {
         let mut turn = 0;
+        let held = self.room();
         loop {
             let Some(stream) = self.streams.get(place) else {
                 return false;
@@ -157,7 +204,11 @@ where
                 }
                 return false;
             }
-            if turn >= limits::TURN_BYTES || self.out.len() >= self.config.held_bytes {
+            if self.out.len() >= held {
+                self.streams.block(place);
+                return false;
+            }
+            if turn >= limits::TURN_BYTES {
                 self.streams.run(place);
                 return false;
             }
@@ -165,9 +216,16 @@ where
             let now = data.split_to(length);
             let all = data.is_empty();
             stream.send_window -= length as i64;
+            stream.sent += length;
+            if stream.sent >= limits::PROGRESS_BYTES {
+                (stream.since, stream.sent) = (self.ticks.now(), 0);
+            }
             self.send_window -= length as i64;
+            self.ticks.moved(length);
+            self.control.earn((length / limits::CONTROL_BYTES) as u32);
             if all {
                 stream.pieces.pop_front();
+                self.control.earn(limits::CONTROL_PER_PIECE);
             }
             let end = end && all;
             if end || !now.is_empty() {
@@ -182,7 +240,8 @@ where
 
     /// The whole response is on its way.
     fn finish(&mut self, place: usize) {
-        self.resets = (self.resets + 1).min(limits::RESETS);
+        self.resets.earn(1);
+        self.control.earn(limits::CONTROL_PER_RESPONSE);
         if let Some(stream) = self.streams.get(place)
             && !matches!(stream.receiving, Receiving::Ended)
         {

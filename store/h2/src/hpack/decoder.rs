@@ -32,6 +32,7 @@ impl Decoder {
     pub fn decode(&mut self, block: &[u8], mut each: impl FnMut(Field)) -> Result<(), Malformed> {
         let mut input = Input { rest: block };
         let mut begun = false;
+        let mut resized = 0;
         while let Some(first) = input.rest.first().copied() {
             match first {
                 0x80.. => each(self.indexed(input.integer(7)?)?),
@@ -40,11 +41,15 @@ impl Decoder {
                     self.table.insert(field.clone());
                     each(field);
                 }
-                // Only before the first field (RFC 7541, 4.2).
-                0x20.. if begun || !self.table.resize(input.integer(5)?) => {
-                    return Err(Malformed);
+                // Only before the first field, and two say all there is to say:
+                // the smallest size and the last one (RFC 7541, 4.2).
+                0x20.. => {
+                    resized += 1;
+                    if begun || resized > 2 || !self.table.resize(input.integer(5)?) {
+                        return Err(Malformed);
+                    }
+                    continue;
                 }
-                0x20.. => continue,
                 _ => each(self.literal(&mut input, 4)?),
             }
             begun = true;
@@ -175,7 +180,7 @@ mod tests {
 
     #[test]
     fn what_makes_no_sense_is_refused() {
-        let malformed: [&[u8]; 7] = [
+        let malformed: [&[u8]; 8] = [
             b"\x80",
             b"\xbe",
             b"\xff\xff\xff\xff\xff\xff\x01",
@@ -183,6 +188,7 @@ mod tests {
             b"\x41",
             b"\x3f\xe2\x1f",
             b"\x82\x20",
+            b"\x20\x21\x20\x82",
         ];
         for block in malformed {
             assert_eq!(

@@ -243,6 +243,7 @@ impl Birth {
                 replies: 128 << 20,
                 reply: 64 << 20,
                 proposals: 64 << 20,
+                transport: 64 << 20,
             },
             strict_reconfig: true,
             quota: None,

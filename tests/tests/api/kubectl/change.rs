@@ -61,7 +61,7 @@ pub fn patching(kubectl: &Kubectl<'_>) -> Result<()> {
     kubectl.fails(
         &format!("patch deployment app --type=json -p {operations}"),
         "",
-        &["testing value"],
+        &["the server rejected our request"],
     )?;
     kubectl.prints("edit deployment app", &["edited"])?;
     replicas_and_images(kubectl, "8,nginx:2 redis:3")?;

@@ -1,0 +1,33 @@
+//! The corpus, and a short run over mutations of it, the same each time.
+
+use mizzen_h2_fuzz::{TARGETS, mutate::mutated};
+use rand::{SeedableRng as _, rngs::StdRng};
+
+const MUTATIONS: u64 = 20_000;
+
+#[test]
+fn nothing_is_wrong_with_the_corpus() {
+    for target in TARGETS {
+        for (name, input) in target.corpus().expect("there is a corpus") {
+            let outcome = (target.run)(&input);
+            assert!(outcome.is_ok(), "{}/{name}: {outcome:?}", target.name);
+        }
+    }
+}
+
+#[test]
+fn nothing_is_wrong_with_mutations_of_it() {
+    for target in TARGETS {
+        let corpus = target.corpus().expect("there is a corpus");
+        let corpus: Vec<_> = corpus.into_iter().map(|(_, input)| input).collect();
+        for seed in 0..MUTATIONS {
+            let input = mutated(&corpus, &mut StdRng::seed_from_u64(seed));
+            let outcome = std::panic::catch_unwind(|| (target.run)(&input));
+            assert!(
+                matches!(outcome, Ok(Ok(_))),
+                "{}, seed {seed}: {outcome:?}: {input:02x?}",
+                target.name
+            );
+        }
+    }
+}

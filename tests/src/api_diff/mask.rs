@@ -1,0 +1,167 @@
+//! Takes out of an answer what differs from run to run: what a server makes up
+//! or reads off a clock. What the case itself sent literally is never taken out.
+
+use serde_json::Value;
+
+/// What the case says by itself, and what it saved of this side's answers.
+#[derive(Clone, Copy, Debug)]
+pub struct Literal<'a> {
+    pub written: &'a str,
+    pub saved: &'a std::collections::BTreeMap<String, String>,
+}
+
+/// Fields that a server numbers as it likes.
+const NUMBERED: [&str; 3] = ["resourceVersion", "continue", "storageVersionHash"];
+/// Fields of addresses and ports that a server chooses.
+const CHOSEN: [&str; 4] = ["clusterIP", "clusterIPs", "nodePort", "healthCheckNodePort"];
+
+/// Masks a whole answer. The record of who owns which field goes, unless it is
+/// asked for.
+pub fn answer(value: &mut Value, known: &Literal<'_>, managed: bool) {
+    walk(value, "", known, managed);
+}
+
+fn walk(value: &mut Value, key: &str, known: &Literal<'_>, managed: bool) {
+    match value {
+        Value::Object(fields) => {
+            if !managed {
+                fields.remove("managedFields");
+            }
+            generated_name(fields);
+            for (key, inner) in fields.iter_mut() {
+                walk(inner, key, known, managed);
+            }
+        }
+        Value::Array(items) => {
+            for inner in items {
+                walk(inner, key, known, managed);
+            }
+        }
+        Value::String(text) => {
+            if let Some(masked) = string(text, key, known) {
+                *text = masked;
+            }
+        }
+        Value::Number(number)
+            if CHOSEN.contains(&key) && !known.written.contains(&number.to_string()) =>
+        {
+            *value = "<chosen>".into();
+        }
+        _ => {}
+    }
+}
+
+fn generated_name(metadata: &mut serde_json::Map<String, Value>) {
+    let Some(prefix) = metadata.get("generateName").and_then(Value::as_str) else {
+        return;
+    };
+    let name = metadata.get("name").and_then(Value::as_str);
+    let masked = match name.and_then(|name| name.strip_prefix(prefix)) {
+        Some(rest) if !rest.is_empty() => format!("{prefix}<{} random>", rest.len()),
+        _ => return,
+    };
+    metadata.insert("name".to_owned(), masked.into());
+}
+
+fn string(text: &str, key: &str, known: &Literal<'_>) -> Option<String> {
+    if NUMBERED.contains(&key) && !text.is_empty() && text != "0" {
+        return Some(format!("<{key}>"));
+    }
+    if key == "token" && text.len() > 100 {
+        return Some("<token>".to_owned());
+    }
+    let asked = || known.written.contains(&format!("\"{text}\""));
+    if CHOSEN.contains(&key) && text.parse::<std::net::IpAddr>().is_ok() && !asked() {
+        return Some("<chosen>".to_owned());
+    }
+    if key == "cells" {
+        if is_age(text) {
+            return Some("<age>".to_owned());
+        }
+        if text.parse::<std::net::IpAddr>().is_ok() && !known.written.contains(text) {
+            return Some("<chosen>".to_owned());
+        }
+    }
+    let mut masked = text.to_owned();
+    for (name, value) in known.saved {
+        let short = value.len() < 4 || value.parse::<u64>().is_ok();
+        if name == "ns" || name == "ip" || known.written.contains(value.as_str()) {
+            continue;
+        }
+        if !short {
+            masked = masked.replace(value, &format!("<{name}>"));
+        } else if masked == *value {
+            masked = format!("<{name}>");
+        }
+    }
+    let masked = random_parts(&masked, known);
+    let masked = revisions(masked);
+    (masked != text).then_some(masked)
+}
+
+/// Revisions that refusals of preconditions tell.
+fn revisions(mut text: String) -> String {
+    for before in [
+        "ResourceVersion in record (",
+        "ResourceVersion in object meta: ",
+    ] {
+        if let Some(start) = text.find(before).map(|at| at + before.len()) {
+            let digits = text[start..].bytes().take_while(u8::is_ascii_digit).count();
+            text.replace_range(start..start + digits, "<resourceVersion>");
+        }
+    }
+    text
+}
+
+fn is_age(text: &str) -> bool {
+    let digits = text.trim_end_matches(['s', 'm', 'h', 'd']);
+    digits.len() + 1 == text.len() && digits.bytes().all(|byte| byte.is_ascii_digit())
+        || text == "<invalid>"
+}
+
+/// Identifiers and times anywhere in a text.
+fn random_parts(text: &str, known: &Literal<'_>) -> String {
+    let bytes = text.as_bytes();
+    let mut masked = String::new();
+    let mut at = 0;
+    while at < bytes.len() {
+        let rest = &bytes[at..];
+        let found = [
+            (matches(rest, UID), "<uid>"),
+            (matches(rest, MICRO_TIME), "<micro time>"),
+            (matches(rest, TIME), "<time>"),
+        ]
+        .into_iter()
+        .find_map(|(length, name)| length.map(|length| (length, name)));
+        match found {
+            Some((length, name)) if !known.written.contains(&text[at..at + length]) => {
+                masked.push_str(name);
+                at += length;
+            }
+            _ => {
+                let next = text[at..].chars().next().map_or(1, char::len_utf8);
+                masked.push_str(&text[at..at + next]);
+                at += next;
+            }
+        }
+    }
+    masked
+}
+
+/// `h` stands for a hexadecimal digit, `0` for a digit.
+const UID: &str = "hhhhhhhh-hhhh-hhhh-hhhh-hhhhhhhhhhhh";
+const TIME: &str = "0000-00-00T00:00:00Z";
+const MICRO_TIME: &str = "0000-00-00T00:00:00.000000Z";
+
+fn matches(bytes: &[u8], pattern: &str) -> Option<usize> {
+    let fits = bytes.len() >= pattern.len()
+        && pattern
+            .bytes()
+            .zip(bytes)
+            .all(|(wanted, byte)| match wanted {
+                b'h' => byte.is_ascii_hexdigit(),
+                b'0' => byte.is_ascii_digit(),
+                literal => literal == *byte,
+            });
+    fits.then_some(pattern.len())
+}

@@ -1,0 +1,178 @@
+//! Upstream's kube-apiserver as a process, set up so that it answers what the
+//! resource API could.
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use http::{HeaderMap, HeaderValue, Method};
+use tempfile::TempDir;
+
+use crate::cluster;
+use crate::https::Https;
+
+/// What a client of it sends as `authorization`.
+pub const TOKEN: &str = "Bearer token-of-the-tests";
+const DEADLINE: Duration = Duration::from_secs(120);
+const POLL: Duration = Duration::from_millis(50);
+
+/// Admission that the resource API does not have yet: each line goes when it
+/// gets one.
+const WITHOUT: &[&str] = &[
+    "CertificateApproval",
+    "CertificateSigning",
+    "CertificateSubjectRestriction",
+    "ClusterTrustBundleAttest",
+    "DefaultIngressClass",
+    "DefaultStorageClass",
+    "DefaultTolerationSeconds",
+    "LimitRanger",
+    "MutatingAdmissionPolicy",
+    "MutatingAdmissionWebhook",
+    "NodeDeclaredFeatureValidator",
+    "PersistentVolumeClaimResize",
+    "PodGroupProtection",
+    "PodResizeValidator",
+    "PodSecurity",
+    "PodTopologyLabels",
+    "Priority",
+    "ResourceQuota",
+    "RuntimeClass",
+    "ServiceAccount",
+    "StorageObjectInUseProtection",
+    "TaintNodesByCondition",
+    "ValidatingAdmissionPolicy",
+    "ValidatingAdmissionWebhook",
+];
+
+/// One server. Dropping it kills it and removes its directory.
+#[derive(Debug)]
+pub struct Upstream {
+    child: Child,
+    port: u16,
+    directory: TempDir,
+}
+
+/// The program: `KUBE_APISERVER_BIN`, or beside the reference etcd.
+///
+/// # Errors
+/// It was not built.
+pub fn program() -> Result<PathBuf> {
+    if let Some(path) = std::env::var_os("KUBE_APISERVER_BIN") {
+        return Ok(path.into());
+    }
+    cluster::find_tool("kube-apiserver")
+        .into_iter()
+        .next()
+        .context("no kube-apiserver: `make reference` builds it, where Go is")
+}
+
+impl Upstream {
+    /// Starts it over a store (`host:port`) and waits until it is ready.
+    ///
+    /// # Errors
+    /// It is not built, ends, or is not ready in time.
+    pub async fn start(endpoint: &str) -> Result<Self> {
+        let port = cluster::free_ports(1)?
+            .into_iter()
+            .next()
+            .context("a port")?;
+        let directory = tempfile::Builder::new()
+            .prefix("kube-apiserver-")
+            .tempdir()?;
+        let file = |name: &str| directory.path().join(name).display().to_string();
+        let token = TOKEN.trim_start_matches("Bearer ");
+        std::fs::write(
+            file("tokens"),
+            format!("{token},admin,admin,\"system:masters\"\n"),
+        )?;
+        let log = File::create(directory.path().join("log"))?;
+        let key = rcgen::KeyPair::generate()?;
+        std::fs::write(file("sa.key"), key.serialize_pem())?;
+        std::fs::write(file("sa.pub"), key.public_key_pem())?;
+        let child = Command::new(program()?)
+            .arg(format!("--etcd-servers=http://{endpoint}"))
+            .args(["--bind-address=127.0.0.1", "--advertise-address=127.0.0.1"])
+            .arg(format!("--secure-port={port}"))
+            .arg(format!("--cert-dir={}", file("pki")))
+            .arg(format!("--token-auth-file={}", file("tokens")))
+            .arg("--service-account-issuer=https://kubernetes.default.svc.cluster.local")
+            .arg(format!(
+                "--service-account-signing-key-file={}",
+                file("sa.key")
+            ))
+            .arg(format!("--service-account-key-file={}", file("sa.pub")))
+            .args([
+                "--authorization-mode=AlwaysAllow",
+                "--endpoint-reconciler-type=none",
+                "--enable-priority-and-fairness=false",
+                "--allow-privileged=true",
+                "--service-cluster-ip-range=10.96.0.0/12",
+            ])
+            .arg(format!("--disable-admission-plugins={}", WITHOUT.join(",")))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()?;
+        let mut server = Self {
+            child,
+            port,
+            directory,
+        };
+        server.wait().await?;
+        Ok(server)
+    }
+
+    async fn wait(&mut self) -> Result<()> {
+        let started = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait()? {
+                bail!("kube-apiserver ended with {status}:\n{}", self.log());
+            }
+            if started.elapsed() > DEADLINE {
+                bail!("kube-apiserver is not ready:\n{}", self.log());
+            }
+            if self.is_ready().await.unwrap_or(false) {
+                return Ok(());
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    async fn is_ready(&self) -> Result<bool> {
+        let mut headers = HeaderMap::new();
+        headers.insert("authorization", HeaderValue::from_static(TOKEN));
+        let https = self.connect().await?;
+        let answer = https.send(Method::GET, "/readyz", &headers, bytes::Bytes::new());
+        Ok(answer.await?.code.is_success())
+    }
+
+    /// A new connection to it.
+    ///
+    /// # Errors
+    /// It does not listen.
+    pub async fn connect(&self) -> Result<Https> {
+        // Its own file holds the server's certificate first, its authority's next.
+        let pair = self.directory.path().join("pki/apiserver.crt");
+        let text = std::fs::read_to_string(&pair)?;
+        let start = text.rfind("-----BEGIN").context("no certificate")?;
+        let path = self.directory.path().join("ca.crt");
+        std::fs::write(&path, &text[start..])?;
+        Https::connect_to(&format!("https://127.0.0.1:{}", self.port), &path).await
+    }
+
+    /// All it logged.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
+    }
+}
+
+impl Drop for Upstream {
+    fn drop(&mut self) {
+        // It may have ended by itself: nothing is left to stop then.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
