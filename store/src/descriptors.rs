@@ -3,8 +3,9 @@
 //!
 //! Knows how many files the parts of a member open at most. Must not know what
 //! they are for.
+use mizzen_wal as wal;
 
-use crate::{limits, wal};
+use crate::limits;
 
 /// Descriptors that are not in another part: standard streams, listeners, what the
 /// runtimes poll, directories and files that are open for a moment.

@@ -7,10 +7,14 @@
 
 use std::ops::ControlFlow;
 
+use bytes::Bytes;
 use mizzen_bolt::{Refused, Rows};
-use mizzen_core::{Kept, Lease};
+use mizzen_core::{
+    Kept, Lease,
+    auth::{Auth, Permission, Role, User},
+};
 use mizzen_engine::Engine;
-use mizzen_proto::etcdserverpb::AlarmMember;
+use mizzen_proto::{authpb, etcdserverpb::AlarmMember};
 use prost::{Message, encoding::encode_varint};
 use serde::Serialize;
 
@@ -28,7 +32,7 @@ type Target<'a> = &'a mut dyn Rows<Error>;
 /// Puts everything there is, bucket by bucket in the order of their names.
 pub fn rows<E: Engine>(copy: &Copy<E>, into: Target<'_>) -> Result<(), Failure> {
     alarms(copy, into)?;
-    auth(into)?;
+    users(copy.auth(), into)?;
     cluster(copy, into)?;
     keys(copy, into)?;
     leases(copy, into)?;
@@ -50,13 +54,45 @@ fn alarms<E: Engine>(copy: &Copy<E>, into: Target<'_>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// There are no users yet: nobody can have turned it on.
-fn auth(into: Target<'_>) -> Result<(), Failure> {
+/// The switch, roles and users. Tokens are no rows in etcd either.
+fn users(auth: &Auth, into: Target<'_>) -> Result<(), Failure> {
     into.bucket(b"auth")?;
-    into.put(b"authEnabled", &[&[0]])?;
-    into.put(b"authRevision", &[&1_u64.to_be_bytes()])?;
+    into.put(b"authEnabled", &[&[u8::from(auth.is_enabled())]])?;
+    into.put(b"authRevision", &[&auth.revision().to_be_bytes()])?;
     into.bucket(b"authRoles")?;
-    into.bucket(b"authUsers")
+    for (name, role) in auth.roles() {
+        into.put(name.as_bytes(), &[&role_row(name, role).encode_to_vec()])?;
+    }
+    into.bucket(b"authUsers")?;
+    for (name, user) in auth.users() {
+        into.put(name.as_bytes(), &[&user_row(name, user).encode_to_vec()])?;
+    }
+    Ok(())
+}
+
+fn role_row(name: &str, role: &Role) -> authpb::Role {
+    let permission = |permission: &Permission| authpb::Permission {
+        perm_type: permission.kind.0,
+        key: permission.key.clone(),
+        range_end: permission.range_end.clone(),
+    };
+    authpb::Role {
+        name: Bytes::copy_from_slice(name.as_bytes()),
+        key_permission: role.permissions().iter().map(permission).collect(),
+    }
+}
+
+fn user_row(name: &str, user: &User) -> authpb::User {
+    let hash = user.password.as_ref().map(|hash| hash.0.clone());
+    authpb::User {
+        name: Bytes::copy_from_slice(name.as_bytes()),
+        roles: user.roles.iter().map(ToString::to_string).collect(),
+        // etcd writes them for every user.
+        options: Some(authpb::UserAddOptions {
+            no_password: hash.is_none(),
+        }),
+        password: hash.unwrap_or_default(),
+    }
 }
 
 fn cluster<E: Engine>(copy: &Copy<E>, into: Target<'_>) -> Result<(), Failure> {

@@ -1,8 +1,8 @@
 //! The replicated store: see ARCHITECTURE.md for the map.
 
+pub mod auth;
 pub mod concurrency;
 pub mod config;
-mod counters;
 pub mod descriptors;
 mod etcd_file;
 pub mod first_start;
@@ -19,6 +19,5 @@ pub mod server;
 pub mod tls;
 pub mod url;
 pub mod version;
-pub mod wal;
 pub mod watch;
 pub mod workers;

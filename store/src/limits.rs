@@ -413,3 +413,19 @@ pub const TLS_RELOAD_INTERVAL: Duration = Duration::from_secs(1);
 /// Bytes of one file of certificates, authorities or revocations: a list with
 /// some hundred thousand serial numbers.
 pub const TLS_FILE_BYTES: u64 = 16 << 20;
+
+/// How long a simple token lives after it was used last (etcd's
+/// --auth-token-ttl).
+pub const AUTH_TOKEN_TTL: Duration = Duration::from_secs(5 * 60);
+
+/// Simple tokens that live on one member, some 150 bytes each. Beyond it nobody
+/// gets a new one until some expire.
+pub const AUTH_TOKENS: usize = 65_536;
+
+/// Passwords being hashed or looked at, those waiting for their turn included.
+/// Half of the processors work on them, each ten or twenty a second at the
+/// default cost; beyond it clients are told to come back.
+pub const AUTH_PASSWORDS: usize = 64;
+
+/// How often a login is begun anew because users were changed meanwhile.
+pub const AUTH_ATTEMPTS: usize = 8;

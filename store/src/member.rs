@@ -15,12 +15,14 @@ use std::{
 
 use mizzen_descriptors::Places;
 use mizzen_engine::{Engine, EngineOptions, RocksRows};
+use mizzen_wal as wal;
 use tokio::{
     runtime::Handle,
     sync::{mpsc, watch},
 };
 
 use crate::{
+    auth::{self, TokenOptions},
     config::{self, Config, InitialClusterState},
     descriptors::Descriptors,
     first_start,
@@ -30,12 +32,10 @@ use crate::{
     member_dir::{self, Identity, MemberDir},
     memory,
     raft::{GroupConfig, PeerNode, PeerService, Peers, Retention},
-    server::{
-        self, Attributes, DiskSpace, LookAtDisk, MembershipService, Server, ServerConfig, Storage,
-    },
+    server::{self, Attributes, DiskSpace, LookAtDisk, Server, ServerConfig, Storage},
     tls::{self, Bound, Credentials, Door, PeerDial},
     url::Scheme,
-    version, wal,
+    version,
     workers::{self, Owner, Workers},
 };
 use opening::Parts;
@@ -47,7 +47,7 @@ pub fn run(level: u32) -> ExitCode {
     server::use_level(level);
     #[cfg(feature = "planted")]
     if let Ok(bug) = std::env::var("MIZZEN_PLANTED") {
-        mizzen_core::planted::plant(bug);
+        mizzen_planted::plant(bug);
     }
     let config = match config::parse(std::env::args_os().skip(1), std::env::vars_os()) {
         Ok(config::Parsed::Run(config)) => config,
@@ -213,12 +213,13 @@ async fn serve(config: Config, descriptors: Descriptors, clients: &Handle) -> io
         strict_reconfig: config.strict_reconfig_check,
         quota: config.quota_backend_bytes,
         disk: look_at_disk(&config),
+        auth: authentication(&config)?,
     };
     let peers = Peers::new(Box::new(dial), identity.cluster_id, identity.member_id);
     let server = Server::start(server_config, storage, peers, fail).await?;
     let peer_service = tonic::service::Routes::new(PeerService::server(server.group().clone()))
         .add_service(server.lease_service())
-        .add_service(MembershipService::server(server.clone()));
+        .add_service(server.membership_service());
     let (mut listening, mut listening_to_peers) = (Vec::new(), Vec::new());
     for listener in peer_listeners {
         let routes = peer_service.clone();
@@ -286,8 +287,10 @@ async fn serve(config: Config, descriptors: Descriptors, clients: &Handle) -> io
                 listener,
                 transport.clone(),
                 {
-                    let front = front.clone();
-                    move |session: &tls::PeerCertificates| front.of(session.common_name.clone())
+                    let (front, users) = (front.clone(), config.client_tls.client_cert_auth);
+                    move |session: &tls::PeerCertificates| {
+                        front.of(session.common_name.clone().filter(|_| users))
+                    }
                 },
                 pages.clone(),
                 stopping.clone(),
@@ -346,6 +349,29 @@ async fn ready<E: Engine>(server: &Server<E>, config: &Config) -> io::Result<()>
     }
     server.voting().await;
     Ok(())
+}
+
+/// How clients are known, in etcd's words where it has a warning.
+fn authentication(config: &Config) -> io::Result<auth::AuthConfig> {
+    let tokens = TokenOptions::parse(&config.auth_token).map_err(io::Error::other)?;
+    let default = auth::AuthConfig::default();
+    let bcrypt_cost = auth::bcrypt_cost(config.bcrypt_cost).unwrap_or_else(|| {
+        tracing::warn!(
+            given_cost = config.bcrypt_cost,
+            default_cost = default.bcrypt_cost,
+            "use default bcrypt cost instead of the invalid given cost"
+        );
+        default.bcrypt_cost
+    });
+    Ok(auth::AuthConfig {
+        tokens,
+        // As in etcd, 0 is the default.
+        token_ttl: match config.auth_token_ttl.is_zero() {
+            true => default.token_ttl,
+            false => config.auth_token_ttl,
+        },
+        bcrypt_cost,
+    })
 }
 
 /// Looks at the disks of rows and log.
@@ -441,7 +467,8 @@ fn disk(log: wal::RealFs) -> Arc<dyn wal::LogFs> {
         return Arc::new(log);
     }
     tracing::warn!("the raft log forgets what is not synced when this process ends");
-    Arc::new(wal::Forgetful::new(log))
+    let syncs = mizzen_planted::bug!("log-not-synced", true => false);
+    Arc::new(mizzen_sim::Forgetful::new(log, syncs))
 }
 
 /// Listeners that serve so many connections together. Every URL has one of its

@@ -11,6 +11,7 @@
 
 use std::{
     any::Any,
+    cell::Cell,
     future::Future,
     io,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
@@ -136,15 +137,18 @@ pub fn thread(name: &'static str, body: impl FnOnce() + Send + 'static) -> io::R
     Ok(())
 }
 
-/// Does a piece of the member's own work that may block, beside the caller and
-/// for nobody who would hear of a panic.
-pub fn beside(name: &'static str, work: impl FnOnce() + Send + 'static) {
-    let owner = Owner::current();
-    tokio::task::spawn_blocking(move || {
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(work)) {
-            owner.panicked(name, &*panic);
-        }
-    });
+/// How far threads that may block stand back behind those that serve connections,
+/// on the scale of nice(1): a quarter of a processor that both want.
+const BLOCKING_NICE: i32 = 5;
+
+/// Has this thread give way to those that serve many requests in the time of one
+/// large read, where processors are short.
+fn stand_back() {
+    thread_local!(static STANDS_BACK: Cell<bool> = const { Cell::new(false) });
+    if !STANDS_BACK.replace(true) {
+        // Without it all is as well as before, only slower for others.
+        let _ = rustix::process::nice(BLOCKING_NICE);
+    }
 }
 
 /// What a panic says.
@@ -197,6 +201,21 @@ impl Workers {
         }
     }
 
+    /// Does a piece of the member's own work that may block, beside the caller
+    /// and for nobody who would hear of a panic.
+    pub fn beside(self, name: &'static str, work: impl FnOnce() + Send + 'static) {
+        let owner = Owner::current();
+        let work = move || {
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(work)) {
+                owner.panicked(name, &*panic);
+            }
+        };
+        match self {
+            Self::Threads => drop(tokio::task::spawn_blocking(work)),
+            Self::Tasks => work(),
+        }
+    }
+
     /// Runs `work`, which may block, beside the caller.
     ///
     /// # Errors
@@ -206,9 +225,15 @@ impl Workers {
         work: impl FnOnce() -> T + Send + 'static,
     ) -> io::Result<T> {
         match self {
-            Self::Threads => tokio::task::spawn_blocking(work)
-                .await
-                .map_err(io::Error::other),
+            Self::Threads => {
+                let work = || {
+                    stand_back();
+                    work()
+                };
+                tokio::task::spawn_blocking(work)
+                    .await
+                    .map_err(io::Error::other)
+            }
             Self::Tasks => Ok(work()),
         }
     }
@@ -234,7 +259,7 @@ mod tests {
             .scope(async {
                 spawn("a task", async { panic!("one") });
                 thread("a thread", || panic!("{}", "two")).expect("started");
-                beside("a piece", || panic!("three"));
+                Workers::Threads.beside("a piece", || panic!("three"));
                 detached(watched("a part", async { panic!("four") }));
                 // What a task starts has the same owner.
                 spawn("an outer task", async {

@@ -4,6 +4,7 @@ use std::env;
 
 pub mod api_diff;
 pub mod apiserver;
+pub mod auth;
 pub mod bytes_server;
 pub mod cluster;
 pub mod differential;
@@ -21,6 +22,7 @@ pub mod reflector;
 pub mod shared;
 pub mod skip;
 pub mod snapshot;
+pub mod untyped;
 
 /// A number that the environment may set, for longer runs of a test.
 ///

@@ -9,11 +9,11 @@
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
+use mizzen_planted::bug;
 
 use crate::{
     error::{Error, Stop},
     overlay::Overlay,
-    planted,
     reply::Reply,
     rows::{
         Revision,
@@ -39,8 +39,8 @@ pub(crate) fn compact<V: View + ?Sized>(
         return Err(Error::FutureRevision.into());
     }
     writer.before.previous_compact_revision = writer.before.compact_revision;
-    let more = i64::from(planted::has("compacts-one-more") && revision < writer.before.revision);
-    writer.before.compact_revision = revision + more;
+    writer.before.compact_revision =
+        bug!("compacts-one-more", revision => writer.before.revision.min(revision + 1));
     let newest = writer.before.revision;
     writer
         .before

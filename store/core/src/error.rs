@@ -1,7 +1,7 @@
 //! Why the state machine refuses a command. The texts are etcd's: clients
 //! match on them. The wire modules add the status code.
 
-use crate::view::ViewError;
+use crate::{auth, view::ViewError};
 
 /// A refusal. Nothing was changed, but with [`Error::ReplyTooLarge`] of a command
 /// that was applied.
@@ -35,6 +35,8 @@ pub enum Error {
     LeaseExists,
     #[error("etcdserver: too large lease TTL")]
     LeaseTtlTooLarge,
+    #[error(transparent)]
+    Auth(#[from] auth::Refusal),
     /// Found before it is proposed; no member refuses it once it is in the log.
     #[error("mizzen: the range holds more keys than can be deleted at once")]
     DeletesTooMuch,
@@ -54,6 +56,12 @@ pub(crate) enum Stop {
 impl From<Error> for Stop {
     fn from(error: Error) -> Self {
         Stop::Refused(error)
+    }
+}
+
+impl From<auth::Refusal> for Stop {
+    fn from(refusal: auth::Refusal) -> Self {
+        Stop::Refused(refusal.into())
     }
 }
 

@@ -7,6 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use mizzen_planted::bug;
 
 use crate::{
     command::{LeaseCheckpoint, LeaseGrant},
@@ -14,7 +15,6 @@ use crate::{
     event::Event,
     limits::{DELETE_PAGE_ROWS, LEASE_TTL_MAX},
     overlay::Overlay,
-    planted,
     reply::Reply,
     room::ReplyRoom,
     rows::{
@@ -266,7 +266,7 @@ fn end<'k, V: View + ?Sized>(
 ) -> Result<(), ViewError> {
     for number in 0..keys {
         if let Some((key, Some(row))) = attached.next(writer.overlay)?
-            && !(number == 0 && planted::has("revoke-leaves-key"))
+            && bug!("revoke-leaves-key", true => number != 0)
         {
             writer.delete_living(key, &row)?;
         }

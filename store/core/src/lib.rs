@@ -8,6 +8,7 @@
 
 mod alarm;
 mod apply;
+pub mod auth;
 mod check;
 mod codec;
 mod command;
@@ -23,7 +24,6 @@ mod lease;
 pub mod limits;
 mod overlap;
 mod overlay;
-pub mod planted;
 mod range;
 mod read;
 mod reply;

@@ -59,3 +59,26 @@ pub const DELETE_PAGE_ROWS: usize = 1_024;
 /// What the deletion of a key takes in memory until it is written, bytes beside
 /// twice its key: its two rows, in the overlay and in the batch.
 pub const DELETED_KEY_BYTES: usize = 640;
+
+// The bounds of users and roles. Every member refuses alike what is beyond
+// them, so another value needs a level of features of its own.
+
+/// Bytes of the name of a user or role. Common names of certificates have at
+/// most 64.
+pub const AUTH_NAME_BYTES_MAX: usize = 1024;
+
+/// Users. Far more than a cluster has clients that differ in rights.
+pub const AUTH_USERS_MAX: usize = 100_000;
+
+/// Roles.
+pub const AUTH_ROLES_MAX: usize = 100_000;
+
+/// Roles of one user: a check looks at each.
+pub const AUTH_ROLES_OF_USER_MAX: usize = 1_024;
+
+/// Permissions of one role: a change of it sorts them all.
+pub const AUTH_PERMISSIONS_OF_ROLE_MAX: usize = 10_000;
+
+/// What names, hashes and keys of all users and roles take in memory, on every
+/// member.
+pub const AUTH_BYTES_MAX: usize = 64 << 20;

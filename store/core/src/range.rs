@@ -3,12 +3,12 @@
 use std::{cmp::Ordering, ops::ControlFlow};
 
 use bytes::{Bytes, BytesMut};
+use mizzen_planted::bug;
 
 use crate::{
     command::{Range, SortOrder, SortTarget},
     error::{Error, Stop, answered},
     kv::{self, Form},
-    planted,
     read::{Live, Reader, Span},
     reply::{EncodedKvs, RangeReply},
     room::Room,
@@ -200,7 +200,7 @@ fn in_key_order<V: View + ?Sized>(
     let kvs = encoder.finish()?;
     Ok(RangeReply {
         revision: 0,
-        more: count > kvs.len as i64 && !(planted::has("no-more") && count % 3 == 0),
+        more: bug!("no-more", count > kvs.len as i64 => count > kvs.len as i64 && count % 3 != 0),
         kvs,
         count,
     })

@@ -4,6 +4,7 @@
 //! Compares and checks of all levels see the state before the transaction.
 //! Operations see what earlier ones of the transaction did.
 
+use mizzen_planted::bug;
 use std::{cmp::Ordering, ops::ControlFlow};
 
 use crate::{
@@ -11,7 +12,7 @@ use crate::{
     error::{Error, Stop, answered},
     kv, lease,
     limits::DELETED_KEY_BYTES,
-    planted, range,
+    range,
     read::{self, Live, Reader, Span},
     reply::{RangeReply, Reply},
     room::Room,
@@ -180,9 +181,7 @@ fn choose<'t, V: View + ?Sized>(
             succeeded = false;
             break;
         }
-        if planted::has("only-first-compare") {
-            break;
-        }
+        bug!("only-first-compare" => break);
     }
     let operations = if succeeded {
         &txn.success

@@ -3,6 +3,7 @@
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
+use mizzen_planted::bug;
 
 use crate::{
     command::{DeleteRange, Put},
@@ -10,7 +11,6 @@ use crate::{
     event::{Event, EventKind},
     kv, limits,
     overlay::Overlay,
-    planted,
     read::{self, Newest, Reader, Span},
     reply::Reply,
     room::ReplyRoom,
@@ -100,10 +100,9 @@ impl<'w, 'a, V: View + ?Sized> Writer<'w, 'a, V> {
     /// revisions.
     pub(crate) fn close(self, state: &mut State) -> (Option<Vec<Event>>, &'w mut Overlay<'a, V>) {
         let mut seen = self.seen();
-        if self.changes > 0 && seen.revision % 97 == 0 {
-            seen.revision += i64::from(planted::has("skipped-revision"));
-            seen.revision -= i64::from(planted::has("repeated-revision"));
-        }
+        let odd = i64::from(self.changes > 0 && seen.revision % 97 == 0);
+        bug!("skipped-revision" => seen.revision += odd);
+        bug!("repeated-revision" => seen.revision -= odd);
         if seen.revision != state.revision {
             seen.sizes.note(seen.revision, self.overlay);
         }
@@ -303,18 +302,20 @@ impl<'w, 'a, V: View + ?Sized> Writer<'w, 'a, V> {
     ) -> Result<Option<Bytes>, ViewError> {
         match newest {
             Some(newest) if newest.revision.main > self.before.revision => {
-                let overlay = &*self.overlay;
-                let reader = Reader::new(overlay, &self.seen(), self.before.revision);
-                reader.get(key, |live| live.whole(overlay, Bytes::copy_from_slice))
+                self.whole_at(key, self.before.revision)
             }
-            Some(_) if planted::has("older-prev-kv") => {
-                let overlay = &*self.overlay;
-                let reader = Reader::new(overlay, &self.before, self.before.revision - 1);
-                reader.get(key, |live| live.whole(overlay, Bytes::copy_from_slice))
+            Some(newest) => {
+                bug!("older-prev-kv", Ok(newest.rest.clone()) => self.whole_at(key, self.before.revision - 1))
             }
-            Some(newest) => Ok(newest.rest.clone()),
             None => Ok(None),
         }
+    }
+
+    /// The key-value that `key` had at a revision before this one.
+    fn whole_at(&self, key: &[u8], revision: i64) -> Result<Option<Bytes>, ViewError> {
+        let overlay = &*self.overlay;
+        let reader = Reader::new(overlay, &self.seen(), revision);
+        reader.get(key, |live| live.whole(overlay, Bytes::copy_from_slice))
     }
 
     /// Moves a key from one lease to another; 0 is none.
@@ -322,7 +323,7 @@ impl<'w, 'a, V: View + ?Sized> Writer<'w, 'a, V> {
         if old == new {
             return;
         }
-        if old != 0 && !(new == 0 && planted::has("lease-not-detached")) {
+        if old != 0 && bug!("lease-not-detached", true => new != 0) {
             self.overlay
                 .delete(Family::Meta, meta::attachment_key(old, key));
         }

@@ -12,7 +12,7 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
 };
 
-use crate::seldom::Seldom;
+use crate::rate_limited::RateLimited;
 
 /// After a failure to accept. A listener that is out of descriptors, or whose
 /// system is, would fail again at once.
@@ -27,8 +27,8 @@ pub struct Places {
 struct Inner {
     free: Arc<Semaphore>,
     total: usize,
-    refused: Seldom,
-    failed: Seldom,
+    refused: RateLimited,
+    failed: RateLimited,
 }
 
 /// One connection's; free again when dropped.
@@ -43,8 +43,8 @@ impl Places {
             inner: Arc::new(Inner {
                 free: Arc::new(Semaphore::new(total)),
                 total,
-                refused: Seldom::default(),
-                failed: Seldom::default(),
+                refused: RateLimited::default(),
+                failed: RateLimited::default(),
             }),
         }
     }

@@ -10,7 +10,7 @@
 //! arithmetic.
 
 mod accept;
-mod seldom;
+mod rate_limited;
 
 pub use accept::{Listen, Place, Places, accept};
 

@@ -58,7 +58,7 @@ impl EngineError {
 
 impl EngineError {
     /// `operation` completes the sentence "cannot ... PATH".
-    pub(crate) fn new(
+    pub fn new(
         kind: EngineErrorKind,
         operation: &'static str,
         path: &Path,

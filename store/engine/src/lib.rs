@@ -5,14 +5,13 @@
 //! written (Raft belongs to the store).
 //!
 //! Two engines stand behind the [`Engine`] trait and behave alike, which a
-//! differential test holds them to: `RocksEngine`, and [`MemEngine`] for
-//! simulation and tests. Neither has a log of its own. What was written since
+//! differential test holds them to: `RocksEngine`, and that of simulations
+//! (`mizzen-sim`). Neither has a log of its own. What was written since
 //! the last flush is lost with the process; the owner of the Raft log replays
 //! it. That costs one rule for whoever writes: everything a replay needs to
 //! know (the applied index above all) is a row of the same batch as its effect.
 
 mod error;
-mod mem;
 #[cfg(feature = "rocksdb")]
 mod rocks;
 mod transfer;
@@ -21,7 +20,6 @@ use bytes::Bytes;
 use mizzen_core::{Batch, Family, View};
 
 pub use error::{EngineError, EngineErrorKind};
-pub use mem::{MemEngine, MemOptions, MemSnapshot};
 #[cfg(feature = "rocksdb")]
 pub use rocks::{
     EngineOptions, FORMAT_VERSION, RocksEngine, RocksRows, RocksSnapshot, wait_closed,

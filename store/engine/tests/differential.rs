@@ -5,7 +5,8 @@ use std::{env, fmt, ops::ControlFlow, path::Path, time::SystemTime};
 
 use bytes::Bytes;
 use mizzen_core::{Batch, Family, RowOp, RowSpan, View, ViewError};
-use mizzen_engine::{Engine, EngineOptions, MemEngine, RocksEngine, Snapshot};
+use mizzen_engine::{Engine, EngineOptions, RocksEngine, Snapshot};
+use mizzen_sim::MemEngine;
 use proptest::{
     collection::vec,
     prelude::*,

@@ -127,7 +127,7 @@ pub async fn observe<E: Engine>(
         if listener.send(found).await.is_err() {
             return Ok(());
         }
-        let mut events = Events::of_key(&session.server, &session.caller, key, next)?;
+        let mut events = Events::of_key(&session.server, &session.caller, key, next).await?;
         'leader: while let Some(told) = events.next().await? {
             for event in told {
                 if is_delete(&event) {
@@ -153,7 +153,7 @@ async fn first_put<E: Engine>(
 ) -> Result<Option<Announcement>, Error> {
     let to = prefix_end(prefix);
     let (server, caller) = (&session.server, &session.caller);
-    let mut events = Events::of_keys(server, caller, prefix.clone(), to, revision)?;
+    let mut events = Events::of_keys(server, caller, prefix.clone(), to, revision).await?;
     while let Some(told) = events.next().await? {
         let put = told.into_iter().find(|event| !is_delete(event));
         if let Some(kv) = put.and_then(|event| event.kv) {

@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 
 use bytes::{Bytes, BytesMut};
+use mizzen_core::auth::By;
 use mizzen_engine::Engine;
 use mizzen_proto::{
     etcdserverpb::WatchResponse,
@@ -17,7 +18,11 @@ use crate::{
     watch::{Create, End, Message, Span, WatchStream},
 };
 
-pub struct Events {
+pub struct Events<'a, E: Engine> {
+    server: &'a Server<E>,
+    by: By,
+    /// Key and range_end, as in a request.
+    asked: (Bytes, Bytes),
     stream: WatchStream,
 }
 
@@ -25,33 +30,37 @@ pub fn is_delete(event: &Event) -> bool {
     event.r#type() == EventType::Delete
 }
 
-impl Events {
-    pub fn of_key<E: Engine>(
-        server: &Server<E>,
+impl<'a, E: Engine> Events<'a, E> {
+    pub async fn of_key(
+        server: &'a Server<E>,
         caller: &Caller,
         key: Bytes,
         start: i64,
     ) -> Result<Self, Error> {
-        Self::new(server, caller, Span::Key(key), start)
+        let asked = (key.clone(), Bytes::new());
+        Self::new(server, caller, asked, Span::Key(key), start).await
     }
 
-    pub fn of_keys<E: Engine>(
-        server: &Server<E>,
+    pub async fn of_keys(
+        server: &'a Server<E>,
         caller: &Caller,
         from: Bytes,
         to: Bytes,
         start: i64,
     ) -> Result<Self, Error> {
+        let asked = (from.clone(), to.clone());
         let to = Some(to);
-        Self::new(server, caller, Span::Keys { from, to }, start)
+        Self::new(server, caller, asked, Span::Keys { from, to }, start).await
     }
 
-    fn new<E: Engine>(
-        server: &Server<E>,
+    async fn new(
+        server: &'a Server<E>,
         caller: &Caller,
+        asked: (Bytes, Bytes),
         span: Span,
         start: i64,
     ) -> Result<Self, Error> {
+        let by = server.permit_read(caller, &asked.0, &asked.1).await?;
         let stream = server.watch(caller)?;
         stream.create(&Create {
             id: 0,
@@ -63,7 +72,12 @@ impl Events {
             no_put: false,
             no_delete: false,
         });
-        Ok(Self { stream })
+        Ok(Self {
+            server,
+            by,
+            asked,
+            stream,
+        })
     }
 
     /// The next events, in order, at least one; `None` if some are compacted.
@@ -84,7 +98,9 @@ impl Events {
                     Message::Refused { .. } => {
                         return Err(server::Error::TooManyRequests.into());
                     }
-                    Message::Created { .. } | Message::Canceled { .. } => {}
+                    Message::Created { .. }
+                    | Message::Canceled { .. }
+                    | Message::Revoked { .. } => {}
                     Message::Progress { .. } => {}
                 }
             }
@@ -92,6 +108,9 @@ impl Events {
                 .map_err(|error| server::Error::Failed(error.to_string()))?
                 .events;
             if !events.is_empty() {
+                // The caller may have lost the right while it waited.
+                let (key, range_end) = &self.asked;
+                self.server.still_reads(&self.by, key, range_end)?;
                 return Ok(Some(events));
             }
         }

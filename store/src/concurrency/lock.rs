@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use mizzen_core::{Command, DeleteRange, Operation, Reply, planted};
+use mizzen_core::{Command, DeleteRange, Operation, Reply};
 use mizzen_engine::Engine;
+use mizzen_planted::bug;
 
 use super::{Error, Session, key_range, oldest, prefix};
 use crate::server::{Caller, Server};
@@ -46,9 +47,8 @@ pub async fn lock<E: Engine>(
             .map_or(decided.revision, |own| own.create_revision),
     };
     let owner = decided.found(1)?;
-    if owner.is_none_or(|owner| owner.create_revision == created)
-        || planted::has("lock-not-waited-for")
-    {
+    let owns = owner.is_none_or(|owner| owner.create_revision == created);
+    if bug!("lock-not-waited-for", owns => true) {
         let revision = decided.revision;
         return Ok(Some(Locked { revision, key }));
     }

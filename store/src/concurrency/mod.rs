@@ -145,7 +145,8 @@ impl<E: Engine> Session<E> {
             let Some(before) = before else {
                 return Ok(());
             };
-            let mut events = Events::of_key(&self.server, &self.caller, before.key, seen_at)?;
+            let events = Events::of_key(&self.server, &self.caller, before.key, seen_at);
+            let mut events = events.await?;
             // What was compacted meanwhile is looked at again.
             while let Some(told) = events.next().await? {
                 if told.iter().any(events::is_delete) {

@@ -98,6 +98,9 @@ pub(super) fn config(settings: &Settings, mut notices: Vec<Notice>) -> Result<Co
         watch_progress_interval: progress_interval(settings),
         extensive_metrics: settings.text("metrics") == "extensive",
         initial_corrupt_check: settings.gate("InitialCorruptCheck"),
+        auth_token: settings.text("auth-token").to_owned(),
+        auth_token_ttl: Duration::from_secs(settings.uint("auth-token-ttl")),
+        bcrypt_cost: settings.uint("bcrypt-cost"),
         log,
         notices,
     })

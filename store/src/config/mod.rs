@@ -102,6 +102,11 @@ pub struct Config {
     pub extensive_metrics: bool,
     /// Compare rows with those of the peers before clients are served.
     pub initial_corrupt_check: bool,
+    /// The kind of tokens, in etcd's words.
+    pub auth_token: String,
+    pub auth_token_ttl: Duration,
+    /// As asked for, which may be none of bcrypt's.
+    pub bcrypt_cost: u64,
     pub log: LogConfig,
     /// To be logged once the log is open.
     pub notices: Vec<Notice>,

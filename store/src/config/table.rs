@@ -90,7 +90,6 @@ const fn legacy(name: &'static str) -> Flag {
     .not_in_file()
 }
 
-const AUTH: &str = "authentication is not implemented yet";
 const DISCOVERY: &str = "discovery is not implemented; give every member in --initial-cluster";
 const TRACING: &str = "it means nothing without --enable-distributed-tracing, which is refused";
 const BBOLT: &str = "it tunes bbolt, which is not the storage engine here";
@@ -198,9 +197,9 @@ pub const FLAGS: &[Flag] = &[
     refused("cors", AllowAll, "*", "origins cannot be restricted yet"),
     refused("host-whitelist", AllowAll, "*", "host names cannot be restricted yet"),
     // Authentication.
-    refused("auth-token", Text, "simple", AUTH),
-    refused("bcrypt-cost", Uint, "10", AUTH),
-    refused("auth-token-ttl", Uint, "300", AUTH),
+    used("auth-token", Text, "simple", "simple, or jwt with its options: jwt,pub-key=FILE,priv-key=FILE,sign-method=RS256,ttl=5m."),
+    used("bcrypt-cost", Uint, "10", "Cost of hashing passwords, 4 to 31; each step doubles the time."),
+    used("auth-token-ttl", Uint, "300", "Seconds a simple token lives after it was used last."),
     // Monitoring.
     accepted("enable-pprof", Bool, "false", "it serves profiles of the Go runtime, which is not used here"),
     used("metrics", Text, "basic", "extensive: how long calls take is counted as well."),

@@ -8,7 +8,7 @@ use prost::Message;
 use tonic::Status;
 
 use super::{api::Api, frame::decode, status::status};
-use crate::server::Caller;
+use crate::server::{Caller, Right};
 
 /// Alarms are numbered here as on the wire; 0 stands for all or none.
 fn kind(number: i32) -> Option<AlarmKind> {
@@ -34,6 +34,8 @@ impl<E: Engine> Api<E> {
                 alarms
             }
             (action, Some(kind)) => {
+                let raised = self.server.permit_call(caller, Right::Root).await;
+                raised.map_err(status)?;
                 let set = SetAlarm {
                     alarm: Alarm {
                         kind,
@@ -43,7 +45,11 @@ impl<E: Engine> Api<E> {
                 };
                 self.server.set_alarm(caller, set).await.map_err(status)?
             }
-            (_, None) => Vec::new(),
+            (_, None) => {
+                let set = self.server.permit_call(caller, Right::Root).await;
+                set.map_err(status)?;
+                Vec::new()
+            }
         };
         let mut header = self.header();
         header.revision = self.server.revision();

@@ -13,6 +13,7 @@ use tonic::Status;
 use super::{
     answering,
     frame::{self, decode},
+    rights,
     status::status,
     translate,
     watch::{self, WatchBody},
@@ -61,6 +62,9 @@ impl<E: Engine> Api<E> {
         if self.server.is_learner() && !for_learners(path, &body) {
             return Some(Err(status(Error::Learner)));
         }
+        if let Err(refusal) = self.server.permit_call(caller, rights::of(path)?).await {
+            return Some(Err(status(refusal)));
+        }
         Some(match path {
             "/etcdserverpb.KV/Range" => self.range(caller, body).await,
             "/etcdserverpb.KV/Put" => self.put(caller, body).await,
@@ -81,6 +85,9 @@ impl<E: Engine> Api<E> {
                 return self.concurrency(path, caller, body).await;
             }
             path => {
+                if let Some(method) = path.strip_prefix("/etcdserverpb.Auth/") {
+                    return self.auth(method, caller, body).await;
+                }
                 let method = path.strip_prefix("/etcdserverpb.Cluster/")?;
                 return self.cluster(method, caller, body).await;
             }
@@ -89,35 +96,36 @@ impl<E: Engine> Api<E> {
 
     /// Whether [`Api::unary`] knows `path`, without carrying it out.
     pub fn is_unary(path: &str) -> bool {
-        matches!(
-            path,
-            "/etcdserverpb.KV/Range"
-                | "/etcdserverpb.KV/Put"
-                | "/etcdserverpb.KV/DeleteRange"
-                | "/etcdserverpb.KV/Txn"
-                | "/etcdserverpb.KV/Compact"
-                | "/etcdserverpb.Lease/LeaseGrant"
-                | "/etcdserverpb.Lease/LeaseRevoke"
-                | "/etcdserverpb.Lease/LeaseTimeToLive"
-                | "/etcdserverpb.Lease/LeaseLeases"
-                | "/v3lockpb.Lock/Lock"
-                | "/v3lockpb.Lock/Unlock"
-                | "/v3electionpb.Election/Campaign"
-                | "/v3electionpb.Election/Proclaim"
-                | "/v3electionpb.Election/Leader"
-                | "/v3electionpb.Election/Resign"
-                | "/etcdserverpb.Cluster/MemberAdd"
-                | "/etcdserverpb.Cluster/MemberRemove"
-                | "/etcdserverpb.Cluster/MemberUpdate"
-                | "/etcdserverpb.Cluster/MemberList"
-                | "/etcdserverpb.Cluster/MemberPromote"
-                | "/etcdserverpb.Maintenance/Alarm"
-                | "/etcdserverpb.Maintenance/Status"
-                | "/etcdserverpb.Maintenance/Hash"
-                | "/etcdserverpb.Maintenance/HashKV"
-                | "/etcdserverpb.Maintenance/Defragment"
-                | "/etcdserverpb.Maintenance/MoveLeader"
-        )
+        path.starts_with("/etcdserverpb.Auth/") && rights::of(path).is_some()
+            || matches!(
+                path,
+                "/etcdserverpb.KV/Range"
+                    | "/etcdserverpb.KV/Put"
+                    | "/etcdserverpb.KV/DeleteRange"
+                    | "/etcdserverpb.KV/Txn"
+                    | "/etcdserverpb.KV/Compact"
+                    | "/etcdserverpb.Lease/LeaseGrant"
+                    | "/etcdserverpb.Lease/LeaseRevoke"
+                    | "/etcdserverpb.Lease/LeaseTimeToLive"
+                    | "/etcdserverpb.Lease/LeaseLeases"
+                    | "/v3lockpb.Lock/Lock"
+                    | "/v3lockpb.Lock/Unlock"
+                    | "/v3electionpb.Election/Campaign"
+                    | "/v3electionpb.Election/Proclaim"
+                    | "/v3electionpb.Election/Leader"
+                    | "/v3electionpb.Election/Resign"
+                    | "/etcdserverpb.Cluster/MemberAdd"
+                    | "/etcdserverpb.Cluster/MemberRemove"
+                    | "/etcdserverpb.Cluster/MemberUpdate"
+                    | "/etcdserverpb.Cluster/MemberList"
+                    | "/etcdserverpb.Cluster/MemberPromote"
+                    | "/etcdserverpb.Maintenance/Alarm"
+                    | "/etcdserverpb.Maintenance/Status"
+                    | "/etcdserverpb.Maintenance/Hash"
+                    | "/etcdserverpb.Maintenance/HashKV"
+                    | "/etcdserverpb.Maintenance/Defragment"
+                    | "/etcdserverpb.Maintenance/MoveLeader"
+            )
     }
 
     /// All of the header but the revision.

@@ -7,9 +7,8 @@ use std::{
 };
 
 use bytes::Bytes;
+use mizzen_counters::{Counter, Distribution, Histogram, Sharded};
 use tonic::Code;
-
-use crate::counters::{Counter, Distribution, Histogram, Sharded};
 
 /// How many messages a call has, as it is written in labels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

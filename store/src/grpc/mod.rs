@@ -6,6 +6,7 @@
 
 mod alarm;
 mod api;
+mod auth;
 mod calls;
 mod cluster;
 mod concurrency;
@@ -14,6 +15,7 @@ mod lease;
 mod listen;
 mod pages;
 mod reply;
+mod rights;
 mod snapshot;
 mod status;
 mod translate;
@@ -42,14 +44,21 @@ pub use listen::{Listener, serve_clients, serve_peers, transport};
 pub use pages::{OnlyPages, Pages};
 
 use crate::{
+    auth::{CallCredentials, Secret},
     limits,
     server::{Caller, Server},
     workers,
 };
 use api::Api;
-use calls::Call;
+use calls::{Call, Count};
 use frame::Messages;
 use reply::Reply;
+
+/// Anybody may ask whether the server serves.
+const HEALTH: &str = "/grpc.health.v1.Health/";
+
+/// What gateways from HTTP add to every call.
+const GATEWAY: &str = "grpcgateway-accept";
 
 /// Carries out a call that is answered by many messages. One that panics ends
 /// with an error, not as if that had been all.
@@ -131,11 +140,25 @@ impl<E: Engine> Front<E> {
 
     /// What a call's metadata and its connection say of the caller.
     fn caller(&self, headers: &HeaderMap) -> Caller {
+        let token = headers
+            .get("token")
+            .or_else(|| headers.get(header::AUTHORIZATION));
         Caller {
             require_leader: headers
                 .get("hasleader")
                 .is_some_and(|value| value == "true"),
-            common_name: self.common_name.clone(),
+            credentials: CallCredentials {
+                // What is no text is nobody's token.
+                token: token.map(|value| {
+                    let text = value.to_str().unwrap_or_default();
+                    Secret::new(text.strip_prefix("Bearer ").unwrap_or(text))
+                }),
+                // A gateway's certificate says nothing of whom it calls for.
+                certificate: match headers.contains_key(GATEWAY) {
+                    true => None,
+                    false => self.common_name.clone(),
+                },
+            },
         }
     }
 
@@ -156,22 +179,35 @@ impl<E: Engine> Front<E> {
         self.grpc(request).await
     }
 
-    async fn grpc(mut self, request: Request<Incoming>) -> Response<Reply> {
+    async fn grpc(self, request: Request<Incoming>) -> Response<Reply> {
+        let call = self.calls.begin(request.uri().path());
+        let count = call.as_ref().map(Call::count);
+        reply::counted(self.stream(request, count).await, call)
+    }
+
+    /// A call that is not unary.
+    async fn stream(mut self, request: Request<Incoming>, count: Option<Count>) -> Response<Reply> {
         let limit = self.message_bytes();
         let caller = self.caller(request.headers());
         let path = request.uri().path();
-        let call = self.calls.begin(path);
-        let count = call.as_ref().map(Call::count);
         let requests =
             |request: Request<Incoming>| Messages::new(request.into_body(), limit).counted(count);
-        let response = match path {
+        if !path.starts_with(HEALTH) {
+            let Some(right) = rights::of(path) else {
+                return reply::refused(&unknown(path));
+            };
+            if let Err(refusal) = self.api.server.permit_call(&caller, right).await {
+                return reply::refused(&status::status(refusal));
+            }
+        }
+        match path {
             "/etcdserverpb.KV/RangeStream" => reply::stream(match requests(request).only().await {
                 Ok(message) => self.api.range_stream(&caller, message).await,
                 Err(status) => Err(status),
             }),
             "/etcdserverpb.Maintenance/Snapshot" => {
                 reply::stream(match requests(request).only().await {
-                    Ok(message) => self.api.snapshot(&caller, message),
+                    Ok(message) => self.api.snapshot(&caller, message).await,
                     Err(status) => Err(status),
                 })
             }
@@ -188,12 +224,11 @@ impl<E: Engine> Front<E> {
                 let (requests, interval) = (requests(request), self.progress_interval);
                 reply::watch(self.api.watch(caller, requests, limit, interval))
             }
-            path if path.starts_with("/grpc.health.v1.Health/") => {
+            path if path.starts_with(HEALTH) => {
                 reply::infallible(self.health.call(request).await).map(Reply::Tonic)
             }
             path => reply::refused(&unknown(path)),
-        };
-        reply::counted(response, call)
+        }
     }
 }
 
@@ -268,6 +303,7 @@ fn is_service(name: &str) -> bool {
             | "v3lockpb.Lock"
             | "v3electionpb.Election"
             | "etcdserverpb.Watch"
+            | "etcdserverpb.Auth"
             | "etcdserverpb.Cluster"
             | "etcdserverpb.Maintenance"
             | "grpc.health.v1.Health"

@@ -30,13 +30,13 @@ const BLOB_BYTES: usize = 8 * PAGE_BYTES;
 
 impl<E: Engine> Api<E> {
     /// Learners answer as well.
-    pub fn snapshot(
+    pub async fn snapshot(
         &self,
         caller: &Caller,
         body: Bytes,
     ) -> Result<mpsc::Receiver<Result<Bytes, Status>>, Status> {
         let _: wire::SnapshotRequest = decode(body)?;
-        let copy = self.server.copy(caller).map_err(status)?;
+        let copy = self.server.copy(caller).await.map_err(status)?;
         let (sender, messages) = mpsc::channel(4);
         answering(sender.clone(), async move {
             let to_client = sender.clone();

@@ -11,6 +11,7 @@ use std::{
 };
 
 use bytes::{BufMut, Bytes, BytesMut};
+use mizzen_core::auth::{By, Refusal};
 use mizzen_engine::Engine;
 use mizzen_proto::etcdserverpb::{self as wire, watch_request::RequestUnion};
 use prost::Message as _;
@@ -23,7 +24,7 @@ use super::{
 };
 use crate::{
     limits,
-    server::{Caller, Error, Server},
+    server::{Caller, Error, Server, UsersChanged},
     watch::{Changes, Create, End, Message, Span, WatchStream},
     workers,
 };
@@ -69,7 +70,7 @@ where
         tokio::select! {
             () = lost => listener.end(End::NoLeader),
             () = tick(&listener, progress_interval) => {}
-            end = listen(&listener, requests) => if let Some(end) = end {
+            end = listen(&server, &caller, &listener, requests) => if let Some(end) = end {
                 listener.end(end);
             },
         }
@@ -107,24 +108,118 @@ async fn tick(stream: &WatchStream, interval: Duration) {
 
 /// Carries out requests until there can be no more. A client that has only
 /// said all it has to say goes on being told.
-async fn listen(stream: &WatchStream, mut requests: Messages) -> Option<End> {
+async fn listen<E: Engine>(
+    server: &Server<E>,
+    caller: &Caller,
+    stream: &WatchStream,
+    mut requests: Messages,
+) -> Option<End> {
+    let mut audience = Audience::new(server, caller, stream);
     loop {
-        stream.room().await;
-        let request = match requests.next().await {
-            Ok(Some(request)) => decode::<wire::WatchRequest>(request),
-            Ok(None) => return std::future::pending().await,
-            Err(refusal) => Err(refusal),
+        let next = async {
+            stream.room().await;
+            requests.next().await
+        };
+        let request = tokio::select! {
+            request = next => match request {
+                Ok(Some(request)) => decode::<wire::WatchRequest>(request),
+                Ok(None) => loop {
+                    audience.changed.next().await;
+                    audience.look_again();
+                },
+                Err(refusal) => Err(refusal),
+            },
+            () = audience.changed.next() => {
+                audience.look_again();
+                continue;
+            }
         };
         match request {
-            Ok(request) => carry_out(stream, request.request_union),
+            Ok(request) => carry_out(&mut audience, request.request_union).await,
             Err(refusal) => return Some(End::Invalid(refusal.message().to_owned())),
         }
     }
 }
 
-fn carry_out(stream: &WatchStream, request: Option<RequestUnion>) {
+/// Who the watches of a stream are for, and whether it still may have them.
+struct Audience<'a, E: Engine> {
+    server: &'a Server<E>,
+    caller: &'a Caller,
+    stream: &'a WatchStream,
+    by: By,
+    changed: UsersChanged,
+    /// The users by which the watches were looked at.
+    users: (bool, u64),
+}
+
+impl<'a, E: Engine> Audience<'a, E> {
+    fn new(server: &'a Server<E>, caller: &'a Caller, stream: &'a WatchStream) -> Self {
+        Self {
+            server,
+            caller,
+            stream,
+            by: By::Nobody,
+            changed: server.users_changed(),
+            users: server.users_revision(),
+        }
+    }
+
+    /// Makes a watch, or says why the client may not have it.
+    async fn create(&mut self, create: &Create) {
+        let (key, range_end) = asked(&create.span);
+        // etcd looks at the revision first.
+        if create.start >= 0 {
+            match self.server.permit_read(self.caller, key, range_end).await {
+                Ok(by) => self.by = by,
+                Err(refusal) => return self.stream.refuse(reason(&refusal)),
+            }
+        }
+        self.stream.create(create);
+    }
+
+    /// After a change of users, ends what the client may not see any more.
+    fn look_again(&mut self) {
+        let users = self.server.users_revision();
+        if std::mem::replace(&mut self.users, users) == users {
+            return;
+        }
+        self.stream.revoke(|span| {
+            let (key, range_end) = asked(span);
+            let seen = self.server.still_reads(&self.by, key, range_end);
+            seen.err().map(|refusal| reason(&refusal))
+        });
+    }
+}
+
+/// A span as a request has it.
+fn asked(span: &Span) -> (&[u8], &[u8]) {
+    match span {
+        Span::Key(key) => (key, &[]),
+        Span::Keys { from, to: None } => (from, &[0]),
+        Span::Keys { from, to: Some(to) } => (from, to),
+    }
+}
+
+/// Why there is no watch, as etcd's server prints it for its clients.
+fn reason(error: &Error) -> &'static str {
+    match error {
+        Error::Refused(mizzen_core::Error::Auth(Refusal::InvalidToken)) => {
+            "rpc error: code = Unauthenticated desc = etcdserver: invalid auth token"
+        }
+        Error::Refused(mizzen_core::Error::Auth(Refusal::OldRevision)) => {
+            "rpc error: code = InvalidArgument desc = etcdserver: revision of auth store is old"
+        }
+        Error::Refused(mizzen_core::Error::Auth(Refusal::UserEmpty)) => {
+            "rpc error: code = InvalidArgument desc = etcdserver: user name is empty"
+        }
+        _ => "rpc error: code = PermissionDenied desc = etcdserver: permission denied",
+    }
+}
+
+async fn carry_out<E: Engine>(audience: &mut Audience<'_, E>, request: Option<RequestUnion>) {
+    let stream = audience.stream;
     match request {
-        Some(RequestUnion::CreateRequest(request)) => stream.create(&create(request)),
+        Some(RequestUnion::CreateRequest(request)) => audience.create(&create(request)).await,
         Some(RequestUnion::CancelRequest(request)) => stream.cancel(request.watch_id),
         Some(RequestUnion::ProgressRequest(_)) => stream.request_progress(),
         // From a newer client; etcd goes on as well.
@@ -234,6 +329,15 @@ impl Writer {
                 canceled: true,
                 cancel_reason: (*reason).to_owned(),
                 ..self.head(crate::watch::ALL_WATCHES, *revision)
+            },
+            Message::Revoked {
+                id,
+                revision,
+                reason,
+            } => wire::WatchResponse {
+                canceled: true,
+                cancel_reason: (*reason).to_owned(),
+                ..self.head(*id, *revision)
             },
             Message::Canceled { id, revision } => wire::WatchResponse {
                 canceled: true,

@@ -7,12 +7,12 @@
 use std::{io, path::Path, sync::Arc};
 
 use mizzen_engine::{Engine, EngineOptions, RocksRows};
+use mizzen_wal::{LogFs, Options, Wal, WalError};
 
 use crate::{
     member_dir::{Identity, MemberDir},
     raft::Applied,
     server::Storage,
-    wal::{LogFs, Options, Wal, WalError},
 };
 
 /// Where the parts of a member are.
@@ -79,7 +79,7 @@ impl Parts<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wal::MemFs;
+    use mizzen_sim::MemFs;
 
     const FIRST: Identity = Identity {
         member_id: 1,
@@ -97,7 +97,7 @@ mod tests {
         };
         let options = Options {
             segment_bytes: 64 << 10,
-            execution: crate::wal::Execution::Stepped,
+            execution: mizzen_wal::Execution::Stepped,
             ..Options::default()
         };
         parts.open(first, options).map(|(identity, _)| identity)
@@ -169,7 +169,7 @@ mod tests {
         let log = MemFs::new();
         let options = Options {
             segment_bytes: 64 << 10,
-            execution: crate::wal::Execution::Stepped,
+            execution: mizzen_wal::Execution::Stepped,
             ..Options::default()
         };
         let (wal, _) = Wal::open(Arc::new(log.clone()), options).expect("opened");

@@ -2,11 +2,11 @@
 
 use std::{collections::BTreeMap, io};
 
+use mizzen_wal as wal;
 use openraft::EntryPayload;
 use tokio::sync::oneshot;
 
 use super::types::{self, LogId, Payload, PeerNode, RaftMembership};
-use crate::wal;
 
 /// Appends to the log of `id`, before the group is started, a membership of
 /// that member alone and then `proposals`. All entries before count as

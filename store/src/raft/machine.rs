@@ -15,6 +15,7 @@ use std::{
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use mizzen_engine::{Incoming, Outgoing};
+use mizzen_wal as wal;
 use openraft::{
     EntryPayload, RaftSnapshotBuilder,
     storage::{EntryResponder, RaftStateMachine, Snapshot},
@@ -26,7 +27,7 @@ use super::{
     snapshot::{self, SnapshotData},
     types::{self, LogId, PeerNode, RaftLogId, SnapshotMeta, StoredMembership, TypeConfig},
 };
-use crate::{limits, wal, workers::Workers};
+use crate::{limits, workers::Workers};
 
 pub type Raft = openraft::Raft<TypeConfig, Machine>;
 
@@ -220,7 +221,7 @@ impl Machine {
 
 #[cfg(not(test))]
 fn waits_for_the_log() -> bool {
-    !mizzen_core::planted::has("applied-before-durable")
+    mizzen_planted::bug!("applied-before-durable", true => false)
 }
 
 #[cfg(test)]

@@ -4,11 +4,11 @@
 //! Knows log ids, votes, membership and peers. Must not know what a key is:
 //! a proposal is bytes, and the rows belong to whoever implements [`Rows`].
 
-mod bulk;
 mod convert;
 mod dial;
 mod force_new;
 mod log;
+mod low_priority;
 mod machine;
 mod membership;
 mod network;
@@ -31,6 +31,7 @@ use std::{
     time::Duration,
 };
 
+use mizzen_counters::{Counter, Distribution};
 use openraft::{
     Config, ReadPolicy, SnapshotPolicy,
     async_runtime::watch::WatchReceiver as _,
@@ -45,6 +46,7 @@ pub use force_new::force_new_group;
 pub use machine::hasty_rows;
 pub use machine::{Applied, BoxFuture, Committed, Received, Rows};
 pub use membership::{Configuration, ConfigurationChange, Progress};
+use mizzen_wal as wal;
 pub use network::Peers;
 pub use peer::PeerService;
 pub use retention::Retention;
@@ -53,8 +55,7 @@ pub use transfer::{Drain, TransferError};
 pub use types::{LogId, Payload, PeerNode};
 
 use crate::{
-    counters::{Counter, Distribution},
-    limits, wal,
+    limits,
     workers::{self, Workers},
 };
 
@@ -164,13 +165,13 @@ impl Group {
         // These two end with the group.
         let following = follow(config.id, raft.clone(), hints.clone());
         workers::detached(workers::watched("following the leader", following));
-        let keeper = retention::Keeper::new(
+        let purger = retention::Purger::new(
             raft.clone(),
             wal.clone(),
             peers.holds().clone(),
             config.retention,
         );
-        workers::detached(workers::watched("retention", keeper.run()));
+        workers::detached(workers::watched("retention", purger.run()));
         Ok(Arc::new(Self {
             config,
             raft,

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use futures::{Stream, StreamExt, future};
 use mizzen_proto::peer::{self as wire, peer_server};
+use mizzen_wal as wal;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{CLUSTER_ID_HEADER, Group, Submitted, TO_HEADER, convert, snapshot, types::Payload};
-use crate::{limits, wal};
+use crate::limits;
 
 /// The peer protocol's service of one member.
 pub struct PeerService {

@@ -8,11 +8,12 @@
 
 use std::{sync::Arc, time::Duration};
 
+use mizzen_wal as wal;
 use openraft::{Instant as _, async_runtime::watch::WatchReceiver as _};
 use tokio::time::Instant;
 
 use super::{machine, snapshot::Holds, types::RaftLogId};
-use crate::{limits, wal};
+use crate::limits;
 
 /// What the operator asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,7 +29,7 @@ pub struct Retention {
 /// fractions of a second only.
 const LOOK_EVERY: Duration = Duration::from_millis(if cfg!(test) { 5 } else { 1_000 });
 
-pub struct Keeper {
+pub struct Purger {
     raft: machine::Raft,
     wal: Arc<wal::Wal>,
     holds: Holds,
@@ -40,7 +41,7 @@ pub struct Keeper {
 }
 
 /// A look at the group.
-struct Sight {
+struct Metrics {
     applied: Option<RaftLogId>,
     /// What is durable in the rows.
     flushed: Option<RaftLogId>,
@@ -58,7 +59,7 @@ fn index(log_id: Option<RaftLogId>) -> u64 {
     log_id.map_or(0, |log_id| log_id.index)
 }
 
-impl Keeper {
+impl Purger {
     pub fn new(
         raft: machine::Raft,
         wal: Arc<wal::Wal>,
@@ -83,14 +84,14 @@ impl Keeper {
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
             self.tell_purged();
-            let sight = self.look();
-            let done = if self.is_flush_due(&sight) {
-                self.flush(&sight).await
+            let metrics = self.look();
+            let done = if self.is_flush_due(&metrics) {
+                self.flush(&metrics).await
             } else {
                 Some(())
             };
-            let sight = self.look();
-            let purged = match self.purge_target(&sight) {
+            let metrics = self.look();
+            let purged = match self.purge_target(&metrics) {
                 Some(upto) => self.raft.trigger().purge_log(upto).await.ok(),
                 None => Some(()),
             };
@@ -109,7 +110,7 @@ impl Keeper {
         }
     }
 
-    fn look(&self) -> Sight {
+    fn look(&self) -> Metrics {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
         let followers = metrics.replication.iter().flatten();
@@ -122,15 +123,15 @@ impl Keeper {
             })
             .map(|(_, matched)| index(*matched))
             .min();
-        Sight {
+        Metrics {
             applied: metrics.last_applied,
             flushed: metrics.snapshot,
             needed,
         }
     }
 
-    fn is_flush_due(&self, sight: &Sight) -> bool {
-        let unflushed = index(sight.applied).saturating_sub(index(sight.flushed));
+    fn is_flush_due(&self, metrics: &Metrics) -> bool {
+        let unflushed = index(metrics.applied).saturating_sub(index(metrics.flushed));
         if unflushed == 0 {
             return false;
         }
@@ -143,28 +144,28 @@ impl Keeper {
     }
 
     /// Makes durable what has been applied. A failure stops the group.
-    async fn flush(&mut self, sight: &Sight) -> Option<()> {
+    async fn flush(&mut self, metrics: &Metrics) -> Option<()> {
         let (next, bytes) = (Instant::now() + interval(), self.wal.written_bytes());
         let mut progress = self.raft.watch_snapshot_progress();
         self.raft.trigger().snapshot().await.ok()?;
-        progress.wait_until_ge(&sight.applied).await.ok()?;
+        progress.wait_until_ge(&metrics.applied).await.ok()?;
         (self.flush_at, self.flushed_bytes) = (next, bytes);
         Some(())
     }
 
     /// Up to where the log can go now, if anything can.
-    fn purge_target(&self, sight: &Sight) -> Option<u64> {
+    fn purge_target(&self, metrics: &Metrics) -> Option<u64> {
         let mut target = self.wal.index_before_last(limits::LOG_KEEP_BYTES);
         if self.retention.snapshot_entries.is_some() {
-            let by_entries = index(sight.applied).checked_sub(self.retention.catchup_entries);
+            let by_entries = index(metrics.applied).checked_sub(self.retention.catchup_entries);
             target = target.max(by_entries);
         }
         // Who counts entries does not want to wait for followers, as etcd does not.
-        let needed = sight
+        let needed = metrics
             .needed
             .filter(|_| self.retention.snapshot_entries.is_none());
         let held = self.holds.lowest().into_iter().chain(needed).min();
-        let mut target = target?.min(index(sight.flushed));
+        let mut target = target?.min(index(metrics.flushed));
         if let Some(held) = held
             && self.wal.size_bytes() <= limits::LOG_HOLD_BYTES
         {

@@ -16,9 +16,8 @@ use tokio::time::Instant;
 use tonic::Status;
 
 use super::{
-    Applied, Group, LogId, Rows,
-    bulk::Bulk,
-    convert,
+    Applied, Group, LogId, Rows, convert,
+    low_priority::LowPriorityThread,
     traffic::Client,
     types::{self, RaftVote, SnapshotMeta, StoredMembership, TypeConfig},
 };
@@ -154,10 +153,10 @@ fn messages(
     let failures = progress.clone();
     let made = stream::once(async move {
         let copy = rows.copy().await?;
-        Ok((copy, Bulk::start(rows.workers())?))
+        Ok((copy, LowPriorityThread::start(rows.workers())?))
     });
     made.flat_map(move |copy| match copy {
-        Ok((copy, bulk)) => {
+        Ok((copy, thread)) => {
             let copy: Arc<dyn Outgoing> = copy.into();
             let files = copy
                 .files()
@@ -175,7 +174,7 @@ fn messages(
                 ..Default::default()
             };
             stream::once(std::future::ready(Ok(first)))
-                .chain(chunks(copy, bulk))
+                .chain(chunks(copy, thread))
                 .boxed()
         }
         Err(error) => stream::once(std::future::ready(Err(error))).boxed(),
@@ -192,7 +191,7 @@ fn messages(
 /// Where the next chunk begins.
 struct Cursor {
     copy: Arc<dyn Outgoing>,
-    bulk: Bulk,
+    thread: LowPriorityThread,
     file: usize,
     offset: u64,
     pace: Pace,
@@ -234,11 +233,11 @@ impl Pace {
 
 fn chunks(
     copy: Arc<dyn Outgoing>,
-    bulk: Bulk,
+    thread: LowPriorityThread,
 ) -> impl Stream<Item = io::Result<wire::SnapshotChunk>> + Send {
     let cursor = Cursor {
         copy,
-        bulk,
+        thread,
         file: 0,
         offset: 0,
         pace: Pace::new(),
@@ -277,7 +276,7 @@ impl Cursor {
             copy.read(&file, offset, limits::SNAPSHOT_CHUNK_BYTES)
                 .map_err(io::Error::other)
         };
-        let data = self.bulk.run(read).await?;
+        let data = self.thread.run(read).await?;
         self.pace.bytes = data.len();
         Ok(data)
     }
@@ -332,9 +331,9 @@ pub async fn receive(
     let bytes = header.files.iter().map(|file| file.size).sum::<u64>();
     tracing::info!(bytes, index = last.index, "receiving a snapshot");
     let incoming = group.rows.receive().await.map_err(failed)?;
-    let bulk = Bulk::start(group.rows.workers()).map_err(failed)?;
-    let incoming = receive_files(incoming, &header.files, &mut messages, &bulk).await?;
-    let (incoming, applied) = check(incoming, &bulk).await.map_err(failed)?;
+    let thread = LowPriorityThread::start(group.rows.workers()).map_err(failed)?;
+    let incoming = receive_files(incoming, &header.files, &mut messages, &thread).await?;
+    let (incoming, applied) = check(incoming, &thread).await.map_err(failed)?;
     let Some(log_id) = applied.log_id.filter(|log_id| *log_id >= last) else {
         return Err(malformed("its rows are older than it says"));
     };
@@ -377,7 +376,7 @@ async fn receive_files<S: Stream<Item = Result<wire::SnapshotChunk, Status>> + U
     mut incoming: Box<dyn Incoming>,
     files: &[wire::SnapshotFile],
     messages: &mut Messages<S>,
-    bulk: &Bulk,
+    thread: &LowPriorityThread,
 ) -> Result<Box<dyn Incoming>, Status> {
     for file in files {
         let name = file.name.clone();
@@ -385,7 +384,7 @@ async fn receive_files<S: Stream<Item = Result<wire::SnapshotChunk, Status>> + U
             incoming.file(&name).map_err(io::Error::other)?;
             Ok(incoming)
         };
-        incoming = bulk.run(begin).await.map_err(failed)?;
+        incoming = thread.run(begin).await.map_err(failed)?;
         let mut left = file.size;
         while left > 0 {
             let chunk = messages.next().await?;
@@ -401,7 +400,7 @@ async fn receive_files<S: Stream<Item = Result<wire::SnapshotChunk, Status>> + U
                 incoming.write(&chunk.data).map_err(io::Error::other)?;
                 Ok(incoming)
             };
-            incoming = bulk.run(write).await.map_err(failed)?;
+            incoming = thread.run(write).await.map_err(failed)?;
         }
     }
     Ok(incoming)
@@ -410,19 +409,20 @@ async fn receive_files<S: Stream<Item = Result<wire::SnapshotChunk, Status>> + U
 /// Completes the rows and says what they contain.
 async fn check(
     mut incoming: Box<dyn Incoming>,
-    bulk: &Bulk,
+    thread: &LowPriorityThread,
 ) -> io::Result<(Box<dyn Incoming>, Applied)> {
-    bulk.run(move || {
-        let mut applied = None;
-        incoming
-            .finish(&mut |rows| applied = Some(Applied::load(rows)))
-            .map_err(io::Error::other)?;
-        let applied = applied
-            .ok_or_else(|| io::Error::other("the rows were not shown"))?
-            .map_err(io::Error::other)?;
-        Ok((incoming, applied))
-    })
-    .await
+    thread
+        .run(move || {
+            let mut applied = None;
+            incoming
+                .finish(&mut |rows| applied = Some(Applied::load(rows)))
+                .map_err(io::Error::other)?;
+            let applied = applied
+                .ok_or_else(|| io::Error::other("the rows were not shown"))?
+                .map_err(io::Error::other)?;
+            Ok((incoming, applied))
+        })
+        .await
 }
 
 /// Only to name it once.

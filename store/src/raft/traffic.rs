@@ -14,15 +14,13 @@ use std::{
 use bytes::{Buf, Bytes};
 use futures::future::BoxFuture;
 use http_body::{Body, Frame, SizeHint};
+use mizzen_counters::{Counter, Distribution, Histogram};
 use mizzen_proto::peer::peer_client::PeerClient;
 use parking_lot::Mutex;
 use tonic::{service::interceptor::InterceptedService, transport::Channel};
 
 use super::dial::{FROM_HEADER, Stamp};
-use crate::{
-    counters::{Counter, Distribution, Histogram},
-    limits,
-};
+use crate::limits;
 
 /// Counted for one peer.
 #[derive(Debug)]

@@ -2,6 +2,8 @@
 
 use mizzen_core::ViewError;
 
+use crate::auth::{IssueError, PasswordError};
+
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// The state machine refused it.
@@ -9,7 +11,7 @@ pub enum Error {
     Refused(#[from] mizzen_core::Error),
     /// A change of the membership was refused.
     #[error(transparent)]
-    Membership(#[from] super::members::Refusal),
+    Membership(#[from] super::model::members::Refusal),
     #[error("etcdserver: re-configuration failed due to not enough started members")]
     NotEnoughStarted,
     #[error("etcdserver: unhealthy cluster")]
@@ -44,6 +46,10 @@ pub enum Error {
     Learner,
     #[error("etcdserver: server stopped")]
     Stopped,
+    #[error(transparent)]
+    Token(#[from] IssueError),
+    #[error(transparent)]
+    Password(#[from] PasswordError),
     /// The rows of this member cannot be read; the member stops.
     #[error("{0}")]
     Failed(String),

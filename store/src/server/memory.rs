@@ -7,7 +7,7 @@
 use std::{
     cell::Cell,
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicUsize, Ordering},
     },
 };
@@ -42,7 +42,17 @@ impl Memory {
             held: Cell::new(0),
             used: Cell::new(0),
             refused: Cell::new(None),
+            wanted: None,
         }
+    }
+
+    /// For a reply that is put together elsewhere, and that has no more room once
+    /// nobody holds the second: who began it has gone.
+    pub fn grant_while_wanted(self: &Arc<Self>) -> (Grant, Wanted) {
+        let wanted = Wanted(Arc::new(()));
+        let mut grant = self.grant();
+        grant.wanted = Some(Arc::downgrade(&wanted.0));
+        (grant, wanted)
     }
 
     fn take(&self, bytes: usize) -> bool {
@@ -70,7 +80,13 @@ pub struct Grant {
     held: Cell<usize>,
     used: Cell<usize>,
     refused: Cell<Option<NoRoom>>,
+    /// `None`: whoever waits does so to the end.
+    wanted: Option<Weak<()>>,
 }
+
+/// Somebody waits for a reply, as long as this is not dropped.
+#[derive(Debug)]
+pub struct Wanted(Arc<()>);
 
 impl Grant {
     /// The reply is put together anew, with the room that was taken for it.
@@ -86,6 +102,12 @@ impl Grant {
 impl Room for Grant {
     fn take(&self, bytes: usize) -> bool {
         if self.refused.get().is_some() {
+            return false;
+        }
+        let gone = |wanted: &Weak<()>| wanted.strong_count() == 0;
+        if self.wanted.as_ref().is_some_and(gone) {
+            // Nobody reads why.
+            self.refused.set(Some(NoRoom::Busy));
             return false;
         }
         let used = self.used.get().saturating_add(bytes);
@@ -135,6 +157,17 @@ mod tests {
         drop((second, third));
         let all = memory.grant();
         assert!(all.take(2 * STEP) && memory.take(STEP));
+    }
+
+    #[test]
+    fn a_reply_that_nobody_waits_for_is_not_put_together() {
+        let memory = Memory::new(4 * STEP, 4 * STEP);
+        let (grant, wanted) = memory.grant_while_wanted();
+        assert!(grant.take(STEP) && grant.take(STEP));
+        drop(wanted);
+        assert!(!grant.take(1));
+        drop(grant);
+        assert!(memory.take(4 * STEP));
     }
 
     #[test]

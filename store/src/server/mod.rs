@@ -1,36 +1,19 @@
-//! A replica: proposes, confirms reads, applies, and says how it is.
+//! A replica: `Server` starts the parts, refuses calls that want a leader where none
+//! is within reach, and passes the others on to the part they belong to.
 //!
-//! Knows admission, leadership, read indexes and deadlines. Must not know wire
-//! types: requests come as the state machine's commands and leave as its
-//! replies.
+//! Knows the parts. Must not know wire types: requests come as the state machine's
+//! commands and leave as its replies.
 
 mod apply;
-mod compactor;
-mod copy;
-mod corruption;
+mod cluster;
 mod error;
-mod figures;
-mod force_new;
-mod forward;
-mod health;
-mod join;
-mod leadership;
+mod leader;
 mod lease;
-mod level;
-mod liveness;
-mod members;
-mod membership;
-mod membership_service;
 mod memory;
-mod proposal;
-mod published;
-mod range_stream;
-mod read_index;
-mod reconcile;
-mod space;
-mod view;
-mod waiters;
-mod watching;
+mod model;
+mod propose;
+mod read;
+mod users;
 
 #[cfg(test)]
 mod tests;
@@ -38,54 +21,52 @@ mod tests;
 use std::{collections::BTreeMap, future::Future, io, sync::Arc, time::Duration};
 
 use mizzen_core::{
-    Command, Compaction, KvHash, Limits, Operation, Range, RangeReply, Reply, Room, Txn, Unbounded,
-    View, ViewError,
+    Alarm, Command, Compaction, KvHash, Limits, Range, RangeReply, Reply, SetAlarm,
+    auth::{AuthChange, By, Name, Permission},
 };
-use mizzen_engine::{Engine, Snapshot, Transfer};
-use tokio::{
-    sync::{Semaphore, watch},
-    time::{Instant, timeout_at},
-};
+use mizzen_engine::{Engine, Transfer};
+use mizzen_proto::peer::{leases_server::LeasesServer, membership_server::MembershipServer};
+use tokio::sync::watch;
 
-pub use copy::Copy;
+pub use cluster::{
+    force_new::force_new_cluster,
+    join::{Description, describe},
+    peer_service::MembershipService,
+};
 pub use error::Error;
-pub use figures::Figures;
-pub use force_new::force_new_cluster;
-pub use join::{Description, describe};
 pub use lease::{LeaseService, TimeToLive};
-pub use level::{NEWEST as NEWEST_LEVEL, cluster_version, limit as use_level, own as own_level};
-pub use members::{Attributes, Member, Refusal};
-pub use membership_service::MembershipService;
-pub use published::Published;
+pub use model::{
+    caller::Caller,
+    figures::Figures,
+    level::{NEWEST as NEWEST_LEVEL, cluster_version, limit as use_level, own as own_level},
+    members::{Attributes, Member, Refusal},
+    published::Published,
+    storage::Storage,
+};
+pub use propose::space::{DiskSpace, LookAtDisk};
 pub use raft::PeerFigures;
-pub use range_stream::{Chunks, RangeStreamError};
-pub use space::{DiskSpace, LookAtDisk};
+pub use read::{
+    access::Right,
+    copy::Copy,
+    range_stream::{Chunks, RangeStreamError},
+};
+pub use users::UsersChanged;
 
 use crate::{
+    auth::{AuthConfig, Authentication, Secret},
     limits,
-    raft::{self, Group, GroupConfig, PeerNode, Submitted},
-    wal,
-    watch::Hub,
-    workers::{self, Owner, Workers},
+    raft::{self, Drain, Group, GroupConfig, PeerNode},
+    watch::{Hub, WatchStream},
+    workers::{Owner, Workers},
 };
-use apply::{Applier, Started};
-use forward::Forward;
-use lease::{Leases, Primary};
-use memory::{Grant, Memory, NoRoom};
-use proposal::{Body, Proposal};
-use published::SharedPublished;
-use read_index::ReadIndex;
-use waiters::Waiters;
-
-/// Who asks, and on which terms.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Caller {
-    /// Refuse rather than answer without a leader.
-    pub require_leader: bool,
-    /// The common name in the certificate that the connection was made with, if
-    /// it was checked; empty if it has none.
-    pub common_name: Option<Arc<str>>,
-}
+use apply::thread::{Applier, Listeners, Started};
+use cluster::Cluster;
+use lease::{Leases, PrimaryLessor};
+use memory::Memory;
+use model::{counted::Counted, published::SharedPublished};
+use propose::{Proposer, ProposerSetup, space::Space, waiters::Waiters};
+use read::{Reads, read_index::ReadIndex};
+use users::Users;
 
 /// What a replica is started with.
 pub struct ServerConfig {
@@ -102,6 +83,7 @@ pub struct ServerConfig {
     /// Bytes of versions the store may keep, if there is a limit.
     pub quota: Option<u64>,
     pub disk: LookAtDisk,
+    pub auth: AuthConfig,
 }
 
 /// Bytes that clients may make a member hold.
@@ -118,35 +100,22 @@ pub struct Budget {
     pub transport: usize,
 }
 
+/// A replica: its parts, and the calls that go to them.
 pub struct Server<E: Engine> {
     owner: Owner,
     group: Arc<Group>,
     engine: Arc<E>,
     published: SharedPublished<E>,
-    /// See [`Started::seldom`].
-    seldom: watch::Receiver<()>,
-    waiters: Arc<Waiters>,
-    memory: Arc<Memory>,
-    /// Reads that wait for a thread, or have one.
-    reads: Arc<Semaphore>,
-    /// Copies under way.
-    copies: Arc<Semaphore>,
-    forward: Forward,
-    read_index: ReadIndex,
-    leases: Leases,
+    reads: Arc<Reads<E>>,
+    proposer: Arc<Proposer<E>>,
+    cluster: Cluster<E>,
+    leases: Leases<E>,
+    users: Users<E>,
     watches: Arc<Hub>,
-    counted: Arc<figures::Counted>,
+    counted: Arc<Counted>,
     ending: watch::Sender<bool>,
-    liveness: Arc<liveness::Liveness>,
     reclaimed: watch::Receiver<i64>,
     limits: Limits,
-    request_bytes: usize,
-    strict_reconfig: bool,
-    quota: Option<u64>,
-    space: Arc<space::Space>,
-    /// How long a client waits for its proposal or read (etcd's rule: five
-    /// seconds for the work, and time for two elections).
-    request_limit: Duration,
     workers: Workers,
 }
 
@@ -159,13 +128,6 @@ pub struct Report {
     /// Bytes of what lives now.
     pub db_bytes_in_use: i64,
     pub alarms: Vec<mizzen_core::Alarm>,
-}
-
-/// The log and rows of a member, opened and not yet serving.
-pub struct Storage<E> {
-    pub engine: Arc<E>,
-    pub wal: Arc<wal::Wal>,
-    pub recovered: wal::Recovered,
 }
 
 impl<E: Transfer> Server<E> {
@@ -195,102 +157,92 @@ impl<E: Transfer> Server<E> {
             wal,
             recovered,
         } = storage;
-        let request_limit = Duration::from_secs(5) + 2 * config.group.election_timeout;
-        let (memory, waiters) = waiting(config.group.id, config.budget);
-        let primary = Arc::new(Primary::new());
         let GroupConfig {
             workers,
             heartbeat,
             election_timeout,
             ..
         } = config.group;
+        let limit = Duration::from_secs(5) + 2 * election_timeout;
+        let (memory, waiters) = waiting(config.group.id, config.budget);
+        let primary = Arc::new(PrimaryLessor::new());
+        let tokens = Authentication::new(config.auth, workers).map_err(io::Error::other)?;
+        let tokens = Arc::new(tokens);
         let Started {
             applier,
             published,
             applied,
-            seldom,
+            cluster_changed,
             watches,
             counted,
         } = Applier::start(
             engine.clone(),
             recovered.last.map_or(0, |(_, index)| index),
             config.group.cluster_id,
-            waiters.clone(),
-            primary.clone(),
+            Listeners {
+                waiters: waiters.clone(),
+                leases: primary.clone(),
+                auth: tokens.clone(),
+            },
             workers,
             fail.clone(),
         )?;
-        let group = Group::start(
-            config.group,
-            wal,
-            &recovered,
-            Arc::new(applier.clone()),
-            peers,
-        )
-        .await?;
+        let rows = Arc::new(applier.clone());
+        let group = Group::start(config.group, wal, &recovered, rows, peers).await?;
         if !config.initial_members.is_empty() {
             group.bootstrap(config.initial_members).await?;
         }
-        let liveness = liveness::Liveness::start(group.clone());
-        let reconciler = reconcile::Reconciler::<E> {
-            group: group.clone(),
-            published: published.clone(),
-            applied: applied.clone(),
-            liveness: liveness.clone(),
-        };
-        workers::spawn("reconciler", reconciler.run());
-        let (reclaimed, reclaimed_seen) = watch::channel(0);
-        let compactor = compactor::run(
-            engine.clone(),
-            applier,
+        let index = ReadIndex::start(group.clone(), applied.clone(), limit);
+        let reads = Reads::new(
             published.clone(),
-            seldom.clone(),
-            reclaimed,
+            Arc::new(index),
+            tokens.clone(),
+            memory,
+            config.request_bytes,
             workers,
-            fail.clone(),
         );
-        workers::spawn("compactor", compactor);
-        let leases = lease::Setup::<E> {
+        let proposer = ProposerSetup {
+            group: group.clone(),
+            waiters,
+            space: Space::start(engine.clone(), config.disk, workers),
+            cluster_changed: cluster_changed.clone(),
+            counted: counted.clone(),
+            request_bytes: config.request_bytes,
+            quota: config.quota,
+            limit,
+        }
+        .start(&reads);
+        let cluster = Cluster::start(&reads, &proposer, applied.clone(), config.strict_reconfig);
+        let reclaimed = apply::reclaim::start(applier, cluster_changed, fail.clone());
+        let leases = lease::Setup {
             group: group.clone(),
             primary,
-            published: published.clone(),
-            applied: applied.clone(),
-            waiters: waiters.clone(),
+            reads: reads.clone(),
+            proposer: proposer.clone(),
+            applied,
             heartbeat,
             election_timeout,
-            limit: request_limit,
             workers,
         }
         .start(fail);
-        let server = Arc::new(Self {
+        let users = Users::new(tokens, &proposer);
+        Ok(Arc::new(Self {
             owner: Owner::current(),
-            forward: Forward::start(group.clone()),
-            read_index: ReadIndex::start(group.clone(), applied, request_limit),
-            leases,
             group,
-            engine: engine.clone(),
+            engine,
             published,
-            seldom,
-            waiters,
-            memory,
-            reads: Arc::new(Semaphore::new(limits::BLOCKING_READS)),
-            copies: Arc::new(Semaphore::new(limits::COPIES)),
+            reads,
+            proposer,
+            cluster,
+            leases,
+            users,
             watches,
             counted,
             ending: watch::channel(false).0,
-            liveness,
-            reclaimed: reclaimed_seen,
+            reclaimed,
             limits: config.limits,
-            request_bytes: config.request_bytes,
-            strict_reconfig: config.strict_reconfig,
-            quota: config.quota,
-            space: space::Space::start(engine.clone(), config.disk, workers),
             workers,
-            request_limit,
-        });
-        let disk = Self::watch_disk(Arc::downgrade(&server));
-        workers::spawn("watching the log's disk", disk);
-        Ok(server)
+        }))
     }
 }
 
@@ -299,7 +251,7 @@ impl<E: Engine> Server<E> {
     /// committed, and so cannot step back behind what it served before.
     pub async fn ready(&self) -> Result<(), Error> {
         loop {
-            match self.read_index.wait().await {
+            match self.reads.index.wait().await {
                 Err(Error::Timeout | Error::TimeoutLeaderFailure | Error::NoLeader) => {}
                 other => return other,
             }
@@ -320,64 +272,46 @@ impl<E: Engine> Server<E> {
     }
 
     fn admit(&self, caller: &Caller) -> Result<(), Error> {
-        if caller.require_leader && (self.group.leader().is_none() || self.is_cut_off()) {
+        if caller.require_leader && !self.cluster.contact.exists() {
             return Err(Error::NoLeader);
         }
         Ok(())
     }
 
-    fn is_cut_off(&self) -> bool {
-        let since = self.liveness.cut_off_since();
-        since.is_some_and(|since| since.elapsed() >= self.patience())
-    }
-
     /// Returns when there has been no leader for so long that whoever needs one
     /// should ask elsewhere; at once if there is none now.
     pub async fn leader_lost(&self) {
-        tokio::select! {
-            () = self.no_leader_known() => {}
-            () = self.cut_off() => {}
-        }
+        self.cluster.contact.lost().await;
     }
 
-    fn patience(&self) -> Duration {
-        limits::ELECTIONS_WITHOUT_LEADER * self.group.election_timeout()
+    /// Makes `to` the leader; returns when it is.
+    pub async fn move_leader(&self, to: u64) -> Result<(), Error> {
+        self.cluster.handover.move_to(to).await
     }
 
-    async fn no_leader_known(&self) {
-        let mut leader = self.group.watch_leader();
-        let mut patience = Duration::ZERO;
-        loop {
-            let found = leader.wait_for(|leader| *leader != 0);
-            match tokio::time::timeout(patience, found).await {
-                Ok(Ok(_)) => {}
-                Ok(Err(_)) | Err(_) => return,
-            }
-            patience = self.patience();
-            if leader.wait_for(|leader| *leader == 0).await.is_err() {
-                return;
-            }
-        }
+    /// If this member leads, has the voter that is nearest lead instead. Tries
+    /// all voters that are up; gives up after a while.
+    pub async fn hand_over(&self) {
+        self.cluster.handover.hand_over(Drain::Wait).await;
     }
 
-    /// With pre-votes, and on a leader itself, the last leader stays known when
-    /// all the others are gone.
-    async fn cut_off(&self) {
-        let mut cut_off = self.liveness.watch_cut_off();
-        loop {
-            let since = match cut_off.wait_for(Option::is_some).await {
-                Ok(since) => *since,
-                Err(_) => return,
-            };
-            let Some(since) = since else {
-                continue;
-            };
-            let reached = cut_off.wait_for(Option::is_none);
-            match tokio::time::timeout_at(since + self.patience(), reached).await {
-                Ok(Ok(_)) => {}
-                Ok(Err(_)) | Err(_) => return,
-            }
+    /// What this member tells its peers of the cluster.
+    pub fn membership_service(&self) -> MembershipServer<MembershipService<E>> {
+        MembershipService {
+            group: self.group.clone(),
+            reads: self.reads.clone(),
+            space: self.proposer.space.clone(),
         }
+        .server()
+    }
+
+    /// A new stream of watches of this member's rows.
+    pub fn watch(&self, caller: &Caller) -> Result<WatchStream, Error> {
+        self.admit(caller)?;
+        if self.group.status().learner {
+            return Err(Error::Learner);
+        }
+        self.watches.open().ok_or(Error::TooManyRequests)
     }
 
     /// Ends what would go on for ever, so that connections can be closed.
@@ -397,35 +331,15 @@ impl<E: Engine> Server<E> {
     pub async fn write(&self, caller: &Caller, command: Command) -> Result<Reply, Error> {
         self.admit(caller)?;
         command.check(&self.limits)?;
-        match &command {
-            Command::Txn(txn) if txn.is_read_only() => self.read_txn(txn.clone()).await,
-            _ => {
-                let room = self.rehearse(&command).await?;
-                self.submit(Body::Command(command), room).await
-            }
+        match command {
+            Command::Txn(txn) if txn.is_read_only() => self.reads.read_txn(caller, txn).await,
+            command => self.proposer.write(caller, command).await,
         }
-    }
-
-    async fn read_txn(&self, txn: Txn) -> Result<Reply, Error> {
-        if !txn.is_serializable() {
-            self.read_index.wait().await?;
-        }
-        self.read(txn, |txn, state, view, room| {
-            mizzen_core::read_only_txn(state, view, txn, room)
-        })
-        .await
     }
 
     pub async fn range(&self, caller: &Caller, range: Range) -> Result<RangeReply, Error> {
         self.admit(caller)?;
-        range.check()?;
-        if !range.serializable {
-            self.read_index.wait().await?;
-        }
-        self.read(range, |range, state, view, room| {
-            mizzen_core::range(state, view, range, room)
-        })
-        .await
+        self.reads.range(caller, range).await
     }
 
     /// A range in chunks, all at the revision it begins at.
@@ -435,22 +349,19 @@ impl<E: Engine> Server<E> {
         range: Range,
     ) -> Result<Chunks<E>, RangeStreamError> {
         self.admit(caller)?;
-        range.check().map_err(Error::from)?;
-        if !range.serializable {
-            self.read_index.wait().await?;
-        }
-        Chunks::new(
-            self.published.clone(),
-            &range,
-            self.request_bytes,
-            self.workers,
-        )
+        self.reads.range_stream(caller, range).await
     }
 
     /// Waits until this member's rows hold every write acknowledged so far.
     pub async fn linearize(&self, caller: &Caller) -> Result<(), Error> {
         self.admit(caller)?;
-        self.read_index.wait().await
+        self.reads.index.wait().await
+    }
+
+    /// Hash of the history up to `revision` (0: the newest).
+    pub async fn hash_kv(&self, caller: &Caller, revision: i64) -> Result<KvHash, Error> {
+        self.admit(caller)?;
+        self.reads.hash_kv(caller, revision).await
     }
 
     /// Compacts at once; with `physical`, returns when the space is given back.
@@ -461,9 +372,8 @@ impl<E: Engine> Server<E> {
         physical: bool,
     ) -> Result<Reply, Error> {
         self.admit(caller)?;
-        let reply = self
-            .submit(Body::Command(Command::Compact(compaction)), None)
-            .await?;
+        let command = Command::Compact(compaction);
+        let reply = self.proposer.propose(caller, command).await?;
         if physical {
             let mut reclaimed = self.reclaimed.clone();
             reclaimed
@@ -474,213 +384,30 @@ impl<E: Engine> Server<E> {
         Ok(reply)
     }
 
-    /// Hash of the history up to `revision` (0: the newest).
-    pub async fn hash_kv(&self, caller: &Caller, revision: i64) -> Result<KvHash, Error> {
+    /// The quota of `--quota-backend-bytes`; none if there is no limit.
+    pub fn quota(&self) -> Option<u64> {
+        self.proposer.quota
+    }
+
+    /// All alarms of the cluster.
+    pub async fn alarms(&self, caller: &Caller) -> Result<Vec<Alarm>, Error> {
         self.admit(caller)?;
-        self.read_at_leisure(revision, |revision, state, view, _| {
-            mizzen_core::hash_kv(state, view, *revision)
-        })
-        .await
+        self.reads.alarms(caller).await
     }
 
-    /// Answers from memory if that is quick; otherwise on a thread that may
-    /// wait for the disk.
-    async fn read<Q, T>(
-        &self,
-        question: Q,
-        answer: impl Fn(&Q, &mizzen_core::State, &dyn View, &dyn Room) -> ReadResult<T> + Send + 'static,
-    ) -> Result<T, Error>
-    where
-        Q: Send + 'static,
-        T: Send + 'static,
-    {
-        let published = self.published.load_full();
-        {
-            let brief = brief(&published);
-            // The view's bound is the reply's.
-            match answer(&question, &published.state, &brief, &Unbounded) {
-                Err(ViewError::WouldBlock) => {}
-                other => return Ok(other??),
-            }
-        }
-        self.aside(published, question, answer).await
-    }
-
-    async fn read_at_leisure<Q, T>(
-        &self,
-        question: Q,
-        answer: impl Fn(&Q, &mizzen_core::State, &dyn View, &dyn Room) -> ReadResult<T> + Send + 'static,
-    ) -> Result<T, Error>
-    where
-        Q: Send + 'static,
-        T: Send + 'static,
-    {
-        self.aside(self.published.load_full(), question, answer)
-            .await
-    }
-
-    async fn aside<Q, T>(
-        &self,
-        published: Arc<Published<E::Snapshot>>,
-        question: Q,
-        answer: impl Fn(&Q, &mizzen_core::State, &dyn View, &dyn Room) -> ReadResult<T> + Send + 'static,
-    ) -> Result<T, Error>
-    where
-        Q: Send + 'static,
-        T: Send + 'static,
-    {
-        let read = move |published: &Published<E::Snapshot>, room: &Grant| {
-            answer(&question, &published.state, &published.rows, room)
-        };
-        let (answer, room) = self.with_room(published, read).await?;
-        match answer? {
-            Err(refusal) => Err(refused(refusal, &room)),
-            Ok(answer) => Ok(answer),
-        }
-    }
-
-    /// Reads on a thread that may wait for the disk, with room for what it reads.
-    async fn with_room<T: Send + 'static>(
-        &self,
-        published: Arc<Published<E::Snapshot>>,
-        read: impl FnOnce(&Published<E::Snapshot>, &Grant) -> T + Send + 'static,
-    ) -> Result<(T, Grant), Error> {
-        // Whoever waits for a thread keeps a sight of all rows.
-        let Ok(place) = self.reads.clone().try_acquire_owned() else {
-            return Err(Error::TooManyRequests);
-        };
-        let room = self.memory.grant();
-        let read = move || {
-            let found = read(&published, &room);
-            drop(place);
-            (found, room)
-        };
-        self.workers.run(read).await.map_err(|_| Error::Stopped)
-    }
-
-    /// Proposes and waits for the outcome. Proposes again only what no member
-    /// appended. `room`: what the answer was found to need; nothing if that is little.
-    async fn submit(&self, body: Body, room: Option<Grant>) -> Result<Reply, Error> {
-        if self
-            .group
-            .committed_index()
-            .saturating_sub(self.published.load().applied_index())
-            > limits::COMMIT_APPLY_GAP
-        {
-            return Err(Error::TooManyRequests);
-        }
-        let deadline = Instant::now() + self.request_limit;
-        let mut waiter = self.waiters.register(room)?;
-        let proposal = Proposal {
-            id: waiter.id(),
-            body,
-        };
-        let payload = proposal.encode();
-        if payload.0.len() > self.request_bytes {
-            return Err(Error::RequestTooLarge);
-        }
-        if let Body::Command(command) = &proposal.body {
-            self.check_capable(command, deadline).await?;
-            self.check_space(command, payload.0.len()).await?;
-        }
-        drop(proposal);
-        waiter.hold(payload.0.len())?;
-        let mut leader = self.group.watch_leader();
-        let first_leader = *leader.borrow_and_update();
-        let outcome = async {
-            loop {
-                let submitted = if self.group.is_leader() {
-                    self.group.propose(payload.clone()).await
-                } else {
-                    tokio::select! {
-                        biased;
-                        // The leader may not be able to tell any more.
-                        answer = waiter.answer() => return answer,
-                        submitted = self.forward.propose(payload.clone()) => submitted?,
-                    }
-                };
-                match submitted {
-                    Submitted::Busy => return Err(Error::TooManyRequests),
-                    Submitted::Refused => read_index::retry(&mut leader, deadline).await?,
-                    // Applied on the leader, and soon here; or perhaps never.
-                    Submitted::Done | Submitted::Unknown => return waiter.answer().await,
-                }
-            }
-        };
-        let outcome = match timeout_at(deadline, outcome).await {
-            Ok(Err(Error::Timeout)) | Err(_) if self.group.leader() != Some(first_leader) => {
-                Err(Error::TimeoutLeaderFailure)
-            }
-            Ok(outcome) => outcome,
-            Err(_) => Err(Error::Timeout),
-        };
-        if outcome.is_err() {
-            self.counted.proposal_failed();
-        }
-        outcome?.reply
-    }
-
-    /// Finds out what carrying out `command` now would put into memory, if that
-    /// may be much, and takes room for it. What is too large is not proposed:
-    /// all members would have to carry it out.
-    async fn rehearse(&self, command: &Command) -> Result<Option<Grant>, Error> {
-        let txn = match command {
-            Command::Txn(txn) if may_be_large(txn) => txn.clone(),
-            Command::DeleteRange(delete) if !delete.range_end.is_empty() => Txn {
-                success: vec![Operation::DeleteRange(delete.clone())],
-                ..Txn::default()
-            },
-            _ => return Ok(None),
-        };
-        let published = self.published.load_full();
-        let brief = brief(&published);
-        match mizzen_core::rehearse(&published.state, &brief, &txn, &Unbounded) {
-            Err(ViewError::WouldBlock) => {}
-            // A refusal is the state's at the time it is applied to.
-            rehearsed => return rehearsed.map(|_| None).map_err(Error::from),
-        }
-        drop(brief);
-        let read = move |published: &Published<E::Snapshot>, room: &Grant| {
-            mizzen_core::rehearse(&published.state, &published.rows, &txn, room)
-        };
-        let (found, room) = self.with_room(published, read).await?;
-        match found? {
-            Err(refusal) if room.refused().is_some() => Err(refused(refusal, &room)),
-            // Any other refusal is for the state it is applied to.
-            Ok(()) | Err(_) => Ok(Some(room)),
-        }
-    }
-
-    /// Refuses a command that some member may be too old for. At the beginning
-    /// of a cluster this is not known yet; then it waits for that.
-    async fn check_capable(&self, command: &Command, deadline: Instant) -> Result<(), Error> {
-        let mut seldom = self.seldom.clone();
-        loop {
-            let agreed = self.published.load().members.level();
-            if level::allows(agreed, command) {
-                return Ok(());
-            }
-            if agreed > 0 {
-                return Err(Error::NotCapable);
-            }
-            match timeout_at(deadline, seldom.changed()).await {
-                Ok(Ok(())) => {}
-                Ok(Err(_)) => return Err(Error::Stopped),
-                Err(_) => return Err(Error::Timeout),
-            }
-        }
+    /// Raises an alarm or ends it; gives it back unless there was none to end.
+    pub async fn set_alarm(&self, caller: &Caller, set: SetAlarm) -> Result<Vec<Alarm>, Error> {
+        self.admit(caller)?;
+        self.proposer.set_alarm(caller, set).await
     }
 
     pub async fn report(&self) -> Result<Report, Error> {
-        let alarms = self
-            .read((), |(), _, view, _| Ok(Ok(mizzen_core::alarms(view)?)))
-            .await?;
         let (db_bytes, db_bytes_in_use) = self.db_sizes();
         Ok(Report {
             raft: self.group.status(),
             db_bytes,
             db_bytes_in_use,
-            alarms,
+            alarms: self.known_alarms().await?,
         })
     }
 
@@ -689,6 +416,278 @@ impl<E: Engine> Server<E> {
         let sizes = self.published.load().state.sizes();
         let empty = limits::EMPTY_STORE_BYTES;
         (sizes.retained() + empty, sizes.live() + empty)
+    }
+
+    /// The alarms as this member has them, for who need not say who it is.
+    pub async fn known_alarms(&self) -> Result<Vec<Alarm>, Error> {
+        self.reads.alarms_here().await
+    }
+
+    /// Whether this member knows a leader that it can reach.
+    pub fn has_leader(&self) -> bool {
+        self.cluster.contact.exists()
+    }
+
+    /// The version that all members have agreed on, in etcd's terms.
+    pub fn cluster_version(&self) -> Option<&'static str> {
+        cluster_version(self.published.load().members.level())
+    }
+
+    /// Tries a read for a probe: of this member's rows, and unless `serializable` of
+    /// what a quorum confirms.
+    pub async fn probe(&self, serializable: bool) -> Result<(), Error> {
+        self.reads.probe(serializable).await
+    }
+
+    /// Compares this member's rows with those of the peers that answer.
+    ///
+    /// # Errors
+    /// A peer has other rows at the same revision. The text is etcd's.
+    pub async fn check_with_peers(&self) -> Result<(), String> {
+        self.cluster.comparison.with_peers().await
+    }
+
+    /// The store as this member has it now.
+    ///
+    /// # Errors
+    /// The caller has not the root role, or as many are made as may be at once.
+    pub async fn copy(&self, caller: &Caller) -> Result<Copy<E>, Error> {
+        self.admit(caller)?;
+        self.reads.copy(caller).await
+    }
+
+    pub fn figures(&self) -> Figures {
+        let status = self.group.status();
+        let published = self.published.load();
+        let (db_bytes, db_bytes_in_use) = self.db_sizes();
+        let counted = &*self.counted;
+        Figures {
+            member_id: self.group.id(),
+            has_leader: self.has_leader(),
+            is_leader: self.group.is_leader(),
+            is_learner: self.is_learner(),
+            leader_changes: self.group.leader_changes(),
+            committed_index: status.committed_index,
+            applied_index: status.applied_index,
+            proposals_pending: self.proposer.waiters.pending() as u64,
+            proposals_failed: counted.proposals_failed.read(),
+            slow_runs: counted.slow_runs.read(),
+            cluster_version: self.cluster_version(),
+            quota: self.quota(),
+            db_bytes,
+            db_bytes_in_use,
+            revision: published.state.revision(),
+            compact_revision: published.state.compact_revision(),
+            puts: counted.puts.read(),
+            deletes: counted.deletes.read(),
+            txns: counted.txns.read(),
+            compactions: counted.compactions.read(),
+            leases_granted: counted.leases_granted.read(),
+            leases_revoked: counted.leases_revoked.read(),
+            leases_expired: counted.leases_expired.read(),
+            log_syncs: self.group.log_syncs(),
+            log_written_bytes: self.group.log_written(),
+            commits: counted.commits.read(),
+            peers: self.group.traffic().read(),
+        }
+    }
+
+    /// Members by id, as this member has them.
+    pub fn members(&self) -> Vec<Member> {
+        self.cluster.requests.members()
+    }
+
+    /// Whether clients are told that this member does not vote.
+    pub fn is_learner(&self) -> bool {
+        self.cluster.requests.is_learner()
+    }
+
+    /// Adds a member that need not be up. Gives its id.
+    pub async fn member_add(
+        &self,
+        caller: &Caller,
+        peer_urls: Vec<String>,
+        learner: bool,
+    ) -> Result<Member, Error> {
+        self.admit(caller)?;
+        self.cluster.requests.add(caller, peer_urls, learner).await
+    }
+
+    pub async fn member_remove(&self, caller: &Caller, id: u64) -> Result<(), Error> {
+        self.admit(caller)?;
+        self.cluster.requests.remove(caller, id).await
+    }
+
+    pub async fn member_update(
+        &self,
+        caller: &Caller,
+        id: u64,
+        peer_urls: Vec<String>,
+    ) -> Result<(), Error> {
+        self.admit(caller)?;
+        self.cluster.requests.update(caller, id, peer_urls).await
+    }
+
+    pub async fn member_promote(&self, caller: &Caller, id: u64) -> Result<(), Error> {
+        self.admit(caller)?;
+        self.cluster.requests.promote(caller, id).await
+    }
+
+    /// Announces this member's name and client URLs until the cluster knows.
+    pub async fn announce(&self, attributes: Attributes) -> Result<(), Error> {
+        self.cluster.requests.announce(attributes).await
+    }
+
+    /// Returns when this member votes, if it is to.
+    pub async fn voting(&self) {
+        self.cluster.requests.voting().await;
+    }
+
+    /// Resolves when this member is no member any more.
+    pub fn removed(&self) -> impl Future<Output = ()> + use<E> {
+        self.cluster.requests.removed()
+    }
+
+    /// This member's lease service for its peers.
+    pub fn lease_service(&self) -> LeasesServer<LeaseService> {
+        self.leases.service()
+    }
+
+    /// Grants a lease for `ttl` seconds, or longer if that is too short. An
+    /// `id` of 0 leaves the choice to this member.
+    pub async fn lease_grant(&self, caller: &Caller, id: i64, ttl: i64) -> Result<Reply, Error> {
+        self.admit(caller)?;
+        self.leases.grant(caller, id, ttl).await
+    }
+
+    /// Ends a lease and deletes its keys.
+    pub async fn lease_revoke(&self, caller: &Caller, id: i64) -> Result<Reply, Error> {
+        self.admit(caller)?;
+        self.leases.revoke(caller, id).await
+    }
+
+    /// Renews a lease and gives its time to live in seconds; `None` if there is
+    /// no such lease.
+    pub async fn lease_keep_alive(&self, caller: &Caller, id: i64) -> Result<Option<i64>, Error> {
+        self.admit(caller)?;
+        self.leases.keep_alive(caller, id).await
+    }
+
+    /// What is left of a lease; `None` if there is no such lease.
+    pub async fn lease_time_to_live(
+        &self,
+        caller: &Caller,
+        id: i64,
+        keys: bool,
+    ) -> Result<Option<TimeToLive>, Error> {
+        self.admit(caller)?;
+        self.leases.time_to_live(caller, id, keys).await
+    }
+
+    /// The ids of all leases this member knows of.
+    pub async fn leases(&self, caller: &Caller) -> Result<Vec<i64>, Error> {
+        self.admit(caller)?;
+        self.leases.list(caller).await
+    }
+
+    /// Refuses a call before anything is done for it. What it asks for is
+    /// looked at once more where it is carried out.
+    pub async fn permit_call(&self, caller: &Caller, right: Right) -> Result<(), Error> {
+        self.reads.access.permit_call(caller, right).await
+    }
+
+    /// Whether the caller may read a range, as in a request for it; gives who
+    /// it is, to be asked again by [`Server::still_reads`].
+    pub async fn permit_read(
+        &self,
+        caller: &Caller,
+        key: &[u8],
+        range_end: &[u8],
+    ) -> Result<By, Error> {
+        self.reads.access.permit_read(caller, key, range_end).await
+    }
+
+    /// Whether who was permitted to read a range still is.
+    pub fn still_reads(&self, by: &By, key: &[u8], range_end: &[u8]) -> Result<(), Error> {
+        self.reads.access.still_reads(by, key, range_end)
+    }
+
+    /// Resolves when users and roles may have changed, again and again.
+    pub fn users_changed(&self) -> UsersChanged {
+        self.users.changed()
+    }
+
+    /// A number that differs when users, roles or the switch do.
+    pub fn users_revision(&self) -> (bool, u64) {
+        self.users.revision()
+    }
+
+    /// Changes users or roles.
+    pub async fn change_users(&self, caller: &Caller, change: AuthChange) -> Result<Reply, Error> {
+        self.admit(caller)?;
+        self.users.change(caller, change).await
+    }
+
+    /// Adds a user; without a password if `password` is `None`.
+    pub async fn user_add(
+        &self,
+        caller: &Caller,
+        name: &str,
+        password: Option<Secret>,
+    ) -> Result<Reply, Error> {
+        self.users.add(caller, name, password).await
+    }
+
+    /// Gives a user another password, or the one of a hash in base64.
+    pub async fn user_change_password(
+        &self,
+        caller: &Caller,
+        name: &str,
+        password: Secret,
+        hash: &Secret,
+    ) -> Result<Reply, Error> {
+        let change = self.users.change_password(caller, name, password, hash);
+        change.await
+    }
+
+    /// A token for a name and its password, and the revision.
+    pub async fn authenticate(
+        &self,
+        caller: &Caller,
+        name: &str,
+        password: Secret,
+    ) -> Result<(String, i64), Error> {
+        self.admit(caller)?;
+        self.users.authenticate(name, password).await
+    }
+
+    /// Whether authentication is on, and the revision of users and roles.
+    pub async fn auth_status(&self, caller: &Caller) -> Result<(bool, u64), Error> {
+        self.admit(caller)?;
+        self.users.status(caller).await
+    }
+
+    /// In ascending order.
+    pub async fn user_list(&self, caller: &Caller) -> Result<Vec<Name>, Error> {
+        self.admit(caller)?;
+        self.users.list(caller).await
+    }
+
+    /// In ascending order.
+    pub async fn role_list(&self, caller: &Caller) -> Result<Vec<Name>, Error> {
+        self.admit(caller)?;
+        self.users.roles(caller).await
+    }
+
+    /// A user's roles, in ascending order.
+    pub async fn user_get(&self, caller: &Caller, name: &str) -> Result<Vec<Name>, Error> {
+        self.admit(caller)?;
+        self.users.get(caller, name).await
+    }
+
+    pub async fn role_get(&self, caller: &Caller, name: &str) -> Result<Vec<Permission>, Error> {
+        self.admit(caller)?;
+        self.users.role(caller, name).await
     }
 
     /// Leaves the group and makes the rows durable.
@@ -721,45 +720,3 @@ fn waiting(member: u64, budget: Budget) -> (Arc<Memory>, Arc<Waiters>) {
     let waiters = Waiters::new(member, rand::random(), budget.proposals, memory.clone());
     (memory, Arc::new(waiters))
 }
-
-/// The rows for a read on a thread that serves clients.
-fn brief<S: Snapshot>(published: &Published<S>) -> view::Brief<S> {
-    view::Brief::new(
-        published.rows.in_memory(),
-        limits::INLINE_ROWS,
-        limits::INLINE_BYTES,
-    )
-}
-
-/// A refusal before anything was changed: who finds no room because of others may
-/// come again.
-fn refused(refusal: mizzen_core::Error, room: &Grant) -> Error {
-    match room.refused() {
-        Some(NoRoom::Busy) => Error::TooManyRequests,
-        Some(NoRoom::TooLarge) | None => Error::Refused(refusal),
-    }
-}
-
-/// Whether a transaction may put much more into memory than it is itself.
-fn may_be_large(txn: &Txn) -> bool {
-    let mut single = 0;
-    let operations = txn.success.iter().chain(&txn.failure);
-    operations.clone().any(|operation| match operation {
-        Operation::Range(range) => {
-            single += 1;
-            !range.range_end.is_empty()
-        }
-        Operation::DeleteRange(delete) => {
-            single += usize::from(delete.prev_kv);
-            !delete.range_end.is_empty()
-        }
-        Operation::Put(put) => {
-            single += usize::from(put.prev_kv);
-            false
-        }
-        Operation::Txn(nested) => may_be_large(nested),
-        Operation::Empty => false,
-    }) || single > limits::SINGLE_READS
-}
-
-type ReadResult<T> = Result<Result<T, mizzen_core::Error>, ViewError>;

@@ -1,4 +1,5 @@
-//! Telling watches of the past, until they have come to the present.
+//! Catching up: lagging watches are told of the revisions they lack, page by page,
+//! until they are live.
 //!
 //! A step takes a page, from the newest revisions if they reach back that far
 //! and from the rows otherwise, and queues it for the stream's lagging watches.
@@ -7,12 +8,13 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use mizzen_core::{Interest, Wanted, planted};
+use mizzen_core::{Interest, Wanted};
+use mizzen_planted::bug;
 
 use super::{
     event::Revision,
     hub::{Hub, PastError},
-    index::Aftermath,
+    index::DeferredWakes,
     spans::Spans,
     stream::{Changes, Lagging, MESSAGE_BYTES, Message, Picked, State, Stream},
 };
@@ -72,7 +74,7 @@ fn read(hub: &Hub, stream: &Arc<Stream>) -> Result<Step, String> {
         Err(PastError::Compacted) => return Ok(Step::More),
         Err(PastError::Failed(error)) => return Err(error),
     };
-    let mut after = Aftermath::default();
+    let mut after = DeferredWakes::default();
     {
         let mut state = stream.state.lock();
         for revision in &page {
@@ -99,7 +101,7 @@ fn same<'s>(state: &'s mut State, place: usize, lag: &Lagging) -> Option<&'s mut
 
 /// Ends the catching up, unless a watch began to lag meanwhile.
 fn finish(hub: &Hub, stream: &Arc<Stream>) -> Step {
-    let mut after = Aftermath::default();
+    let mut after = DeferredWakes::default();
     let step = {
         let mut index = hub.index.lock();
         let mut state = stream.state.lock();
@@ -120,7 +122,7 @@ fn finish(hub: &Hub, stream: &Arc<Stream>) -> Step {
 /// Makes the watches live if all are near enough to the present.
 fn join(hub: &Hub, stream: &Arc<Stream>, reader: &Reader<'_>) -> bool {
     let behind = reader.behind;
-    let mut after = Aftermath::default();
+    let mut after = DeferredWakes::default();
     {
         let mut index = hub.index.lock();
         let live_from = index.dispatched + 1;
@@ -137,8 +139,8 @@ fn join(hub: &Hub, stream: &Arc<Stream>, reader: &Reader<'_>) -> bool {
             }
         };
         let mut state = stream.state.lock();
-        let gap = usize::from(planted::has("watch-gap"));
-        let again = news.last().filter(|_| planted::has("watch-repeats"));
+        let gap = bug!("watch-gap", 0 => 1);
+        let again = bug!("watch-repeats", None => news.last());
         for revision in news.iter().skip(gap).chain(again) {
             reader.tell(&mut state, &reader.kept(revision.clone()));
         }

@@ -1,4 +1,5 @@
-//! Where the applying thread leaves what changed, and streams come for it.
+//! All watches of a member: takes revisions from the applying thread, tells live
+//! watches of them, and has the past read for those that lag.
 //!
 //! Locks are taken in the order index, ring, list of streams, stream. The
 //! applying thread takes the ring's only, and never waits for a reader.
@@ -11,20 +12,21 @@ use std::{
     },
 };
 
-use mizzen_core::{History, Interest, planted};
-use parking_lot::{Condvar, Mutex};
+use mizzen_core::{History, Interest};
+use mizzen_planted::bug;
+use parking_lot::Mutex;
 use slab::Slab;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Notify, Semaphore, mpsc};
 
 use super::{
     catch_up::{self, Step},
     event::News,
-    index::{Aftermath, Index},
+    index::{DeferredWakes, Index},
     ring::Ring,
     spans::Span,
     stream::{Create, End, Lagging, Message, Stream, Watch},
 };
-use crate::workers;
+use crate::workers::{self, Workers};
 
 /// How much a hub keeps.
 #[derive(Clone, Copy, Debug)]
@@ -72,7 +74,8 @@ pub enum PastError {
 pub struct Hub {
     pub(super) index: Mutex<Index>,
     pub(super) ring: Mutex<Ring>,
-    grown: Condvar,
+    /// Something is to be told, or the hub has stopped.
+    grown: Notify,
     /// So that nobody is woken for nothing.
     watches: AtomicUsize,
     stopped: AtomicBool,
@@ -91,13 +94,15 @@ impl Hub {
         past: Box<dyn Past>,
         bounds: Bounds,
         readers: usize,
+        workers: Workers,
         fail: impl Fn(&io::Error) + Send + Sync + 'static,
     ) -> io::Result<Arc<Self>> {
         let (hub, behind) = Self::new(past, bounds);
         let hub = Arc::new(hub);
         let dispatcher = hub.clone();
-        workers::thread("watch", move || while dispatcher.dispatch_next() {})?;
-        let catching_up = catch_up(hub.clone(), behind, readers, fail);
+        let dispatching = async move { while dispatcher.dispatch_next().await {} };
+        workers.start("watch", dispatching)?;
+        let catching_up = catch_up(hub.clone(), behind, readers, workers, fail);
         workers::spawn("watches of the past", catching_up);
         Ok(hub)
     }
@@ -110,7 +115,7 @@ impl Hub {
         let hub = Self {
             index: Mutex::new(Index::new(now)),
             ring: Mutex::new(Ring::new(now, bounds.ring_bytes)),
-            grown: Condvar::new(),
+            grown: Notify::new(),
             watches: AtomicUsize::new(0),
             stopped: AtomicBool::new(false),
             queued: Arc::new(AtomicUsize::new(0)),
@@ -151,7 +156,6 @@ impl Hub {
     /// Ends every stream, and the thread that serves them.
     pub fn stop(&self) {
         self.stopped.store(true, Ordering::Release);
-        drop(self.ring.lock());
         self.grown.notify_one();
         for (_, stream) in &*self.streams.lock() {
             stream.end(End::Stopped);
@@ -160,25 +164,25 @@ impl Hub {
 
     /// Waits until there is something to tell, and tells it; false when the
     /// hub has stopped.
-    fn dispatch_next(&self) -> bool {
-        let dispatched = self.index.lock().dispatched;
-        let mut ring = self.ring.lock();
-        // What comes between the look at the index and the wait is seen in the
-        // ring. A report of progress never waits for more than that.
-        while ring.newest() <= dispatched && !self.stopped.load(Ordering::Acquire) {
-            self.grown.wait(&mut ring);
+    async fn dispatch_next(&self) -> bool {
+        // What comes between a look and the wait ends the wait. A report of
+        // progress never waits for more than that.
+        while !self.has_news() && !self.stopped.load(Ordering::Acquire) {
+            self.grown.notified().await;
         }
-        drop(ring);
-        if planted::has("dispatch-panics") {
-            panic!("planted");
-        }
+        bug!("dispatch-panics" => panic!("planted"));
         self.dispatch();
         !self.stopped.load(Ordering::Acquire)
     }
 
+    fn has_news(&self) -> bool {
+        let dispatched = self.index.lock().dispatched;
+        self.ring.lock().newest() > dispatched
+    }
+
     /// Tells live watches of the next revisions.
     pub(super) fn dispatch(&self) {
-        let mut after = Aftermath::default();
+        let mut after = DeferredWakes::default();
         let mut index = self.index.lock();
         let news = {
             let ring = self.ring.lock();
@@ -207,7 +211,7 @@ impl Hub {
         }
     }
 
-    pub(super) fn settle(&self, after: Aftermath) {
+    pub(super) fn settle(&self, after: DeferredWakes) {
         for stream in after.settle() {
             self.read_past(&stream);
         }
@@ -261,7 +265,7 @@ impl Hub {
     }
 
     pub(super) fn create(&self, stream: &Arc<Stream>, create: &Create) {
-        let mut after = Aftermath::default();
+        let mut after = DeferredWakes::default();
         let mut first = false;
         {
             let mut index = self.index.lock();
@@ -308,7 +312,6 @@ impl Hub {
         }
         if first {
             // Whoever published just now may have seen no watches.
-            drop(self.ring.lock());
             self.grown.notify_one();
         }
         self.settle(after);
@@ -346,7 +349,7 @@ impl Hub {
     }
 
     fn cancel(&self, stream: &Arc<Stream>, id: i64) {
-        let mut after = Aftermath::default();
+        let mut after = DeferredWakes::default();
         {
             let mut index = self.index.lock();
             let (revision, _) = self.past.now();
@@ -368,6 +371,49 @@ impl Hub {
         self.settle(after);
     }
 
+    /// Answers a request for a watch that is not made.
+    fn refuse(&self, stream: &Arc<Stream>, reason: &'static str) {
+        let mut after = DeferredWakes::default();
+        let (revision, _) = self.past.now();
+        let mut state = stream.state.lock();
+        state.tell(Message::Refused { revision, reason });
+        after.wake(&mut state);
+        drop(state);
+        self.settle(after);
+    }
+
+    /// Ends the watches of a stream against which `denied` has a reason.
+    fn revoke(&self, stream: &Arc<Stream>, denied: impl Fn(&Span) -> Option<&'static str>) {
+        let mut after = DeferredWakes::default();
+        {
+            let mut index = self.index.lock();
+            let (revision, _) = self.past.now();
+            let mut state = stream.state.lock();
+            let ends: Vec<_> = state
+                .watches
+                .iter()
+                .filter_map(|(id, place)| Some((*id, *place, denied(index.span(*place)?)?)))
+                .collect();
+            for (id, place, reason) in ends {
+                state.watches.remove(&id);
+                index.remove(place);
+                state.lagging.remove(&place);
+                state.tell(Message::Revoked {
+                    id,
+                    revision,
+                    reason,
+                });
+            }
+            self.watches.store(index.len(), Ordering::Release);
+            after.wake(&mut state);
+            if state.progress_due.is_some() {
+                drop(state);
+                index.report_progress(&mut after);
+            }
+        }
+        self.settle(after);
+    }
+
     fn close(&self, stream: &Arc<Stream>) {
         let mut index = self.index.lock();
         for place in stream.state.lock().close() {
@@ -381,7 +427,7 @@ impl Hub {
     /// stream without watches, or with one that begins in the future, gets no
     /// report.
     fn request_progress(&self, stream: &Arc<Stream>) {
-        let mut after = Aftermath::default();
+        let mut after = DeferredWakes::default();
         {
             let mut index = self.index.lock();
             let (now, _) = self.past.now();
@@ -406,7 +452,7 @@ impl Hub {
     /// Reports progress to the watches that want it and were told of nothing
     /// since the last time.
     fn tick(&self, stream: &Arc<Stream>) {
-        let mut after = Aftermath::default();
+        let mut after = DeferredWakes::default();
         {
             let index = self.index.lock();
             let revision = index.dispatched;
@@ -443,7 +489,7 @@ impl Hub {
         place: usize,
         message: impl FnOnce(i64) -> Message,
     ) {
-        let mut after = Aftermath::default();
+        let mut after = DeferredWakes::default();
         {
             let mut index = self.index.lock();
             let mut state = stream.state.lock();
@@ -466,6 +512,7 @@ async fn catch_up(
     hub: Arc<Hub>,
     mut behind: mpsc::Receiver<Arc<Stream>>,
     readers: usize,
+    workers: Workers,
     fail: impl Fn(&io::Error) + Send + Sync + 'static,
 ) {
     let readers = Arc::new(Semaphore::new(readers));
@@ -475,7 +522,7 @@ async fn catch_up(
             return;
         };
         let (hub, fail) = (hub.clone(), fail.clone());
-        workers::beside("reading the past", move || {
+        workers.beside("reading the past", move || {
             match catch_up::step(&hub, &stream) {
                 Ok(Step::More) => hub.enqueue(stream),
                 Ok(Step::Done) => {}
@@ -500,6 +547,16 @@ impl WatchStream {
     /// Ends a watch; nothing if there is none.
     pub fn cancel(&self, id: i64) {
         self.hub.cancel(&self.stream, id);
+    }
+
+    /// Answers a request for a watch that is not made.
+    pub fn refuse(&self, reason: &'static str) {
+        self.hub.refuse(&self.stream, reason);
+    }
+
+    /// Ends the watches against which `denied` has a reason.
+    pub fn revoke(&self, denied: impl Fn(&Span) -> Option<&'static str>) {
+        self.hub.revoke(&self.stream, denied);
     }
 
     pub fn request_progress(&self) {

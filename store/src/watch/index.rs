@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc, task::Waker};
 
-use mizzen_core::planted;
+use mizzen_planted::bug;
 use slab::Slab;
 
 use super::{
@@ -45,12 +45,12 @@ pub(super) struct Index {
 
 /// Streams to be woken, and streams that fell behind, when the locks are free.
 #[derive(Debug, Default)]
-pub(super) struct Aftermath {
+pub(super) struct DeferredWakes {
     wakers: Vec<Waker>,
     pub behind: Vec<Arc<Stream>>,
 }
 
-impl Aftermath {
+impl DeferredWakes {
     pub fn wake(&mut self, state: &mut State) {
         self.wakers.extend(state.waker());
     }
@@ -126,6 +126,12 @@ impl Index {
         }
     }
 
+    /// What a watch is told of.
+    pub fn span(&self, place: usize) -> Option<&Span> {
+        let watcher = self.watchers.get(place)?;
+        Some(&self.groups.get(watcher.group)?.span)
+    }
+
     /// From now on the watch is told of `next` and what comes after it.
     pub fn go_live(&mut self, place: usize, next: i64) {
         if let Some(watcher) = self.watchers.get_mut(place) {
@@ -138,7 +144,7 @@ impl Index {
         &mut self,
         revision: &Arc<Revision>,
         stream_bytes: usize,
-        after: &mut Aftermath,
+        after: &mut DeferredWakes,
     ) {
         self.dispatched = revision.number;
         match &revision.changes[..] {
@@ -174,7 +180,7 @@ impl Index {
         revision: &Arc<Revision>,
         picked: &Picked,
         stream_bytes: usize,
-        after: &mut Aftermath,
+        after: &mut DeferredWakes,
     ) {
         let Group { span, members } = &self.groups[group];
         for place in members {
@@ -204,7 +210,7 @@ impl Index {
 
     /// What comes after `dispatched` cannot be told any more, up to `newest`:
     /// all live watches have to read it.
-    pub fn skip_to(&mut self, newest: i64, after: &mut Aftermath) {
+    pub fn skip_to(&mut self, newest: i64, after: &mut DeferredWakes) {
         let next = self.dispatched + 1;
         self.dispatched = newest;
         for (place, watcher) in &mut self.watchers {
@@ -224,7 +230,7 @@ impl Index {
     }
 
     /// Answers the requests for progress that can be answered now.
-    pub fn report_progress(&mut self, after: &mut Aftermath) {
+    pub fn report_progress(&mut self, after: &mut DeferredWakes) {
         let dispatched = self.dispatched;
         self.progress.retain(|stream| {
             let mut state = stream.state.lock();
@@ -233,7 +239,7 @@ impl Index {
                     state.progress_due = None;
                     state.tell(Message::Progress {
                         id: ALL_WATCHES,
-                        revision: dispatched + i64::from(planted::has("early-progress")),
+                        revision: bug!("early-progress", dispatched => dispatched + 1),
                     });
                     after.wake(&mut state);
                     false

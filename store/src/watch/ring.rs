@@ -1,4 +1,5 @@
-//! The newest revisions, for whoever is nearly up to date.
+//! The newest revisions in memory: live watches are told from here, and so are those
+//! that lag by a little.
 
 use std::{collections::VecDeque, sync::Arc};
 

@@ -6,6 +6,7 @@
 use std::{cmp::Ordering, collections::HashMap};
 
 use bytes::Bytes;
+use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 
 /// The keys a watch looks at.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -42,7 +43,7 @@ impl<T> Spans<T> {
                 nodes: Vec::new(),
                 free: Vec::new(),
                 root: None,
-                dice: rand::random(),
+                dice: StdRng::from_os_rng(),
             },
         }
     }
@@ -83,7 +84,7 @@ struct Treap<T> {
     nodes: Vec<Node<T>>,
     free: Vec<usize>,
     root: Option<usize>,
-    dice: u64,
+    dice: StdRng,
 }
 
 #[derive(Debug)]
@@ -117,15 +118,6 @@ impl<T> Treap<T> {
         from.cmp(&node.from).then_with(|| to.cmp(&node.to.as_ref()))
     }
 
-    fn roll(&mut self) -> u64 {
-        // SplitMix64.
-        self.dice = self.dice.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.dice;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
     fn get_mut(&mut self, from: &Bytes, to: Option<&Bytes>) -> Option<&mut T> {
         let mut here = self.root;
         while let Some(node) = here {
@@ -144,7 +136,7 @@ impl<T> Treap<T> {
             reach: to.clone(),
             from,
             to,
-            priority: self.roll(),
+            priority: self.dice.random(),
             left: None,
             right: None,
             value: Some(value),

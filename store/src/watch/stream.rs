@@ -158,6 +158,12 @@ pub enum Message {
         revision: i64,
         reason: &'static str,
     },
+    /// The watch has ended: its client may not see it any more.
+    Revoked {
+        id: i64,
+        revision: i64,
+        reason: &'static str,
+    },
     /// The client ended the watch.
     Canceled {
         id: i64,

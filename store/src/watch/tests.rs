@@ -21,6 +21,7 @@ use super::{
     stream::{Create, Message, Stream},
     *,
 };
+use crate::workers::{Owner, Workers};
 
 type Story = Vec<(Bytes, EventKind)>;
 
@@ -480,7 +481,7 @@ impl Client {
                 let before = self.watches.insert(id, seen);
                 assert!(before.is_none_or(|seen| seen.over), "watch {id} is doubled");
             }
-            Message::Refused { .. } => {
+            Message::Refused { .. } | Message::Revoked { .. } => {
                 let create = self.sent.lock().pop_front().expect("a request");
                 let empty = matches!(&create.span, Span::Keys { from, to: Some(to) } if from >= to);
                 let doubled = self
@@ -707,11 +708,11 @@ fn streams_that_come_and_go_do_not_stop_those_that_stay() {
 /// A hub with threads of its own, whose owner tells why it failed.
 async fn owned(past: impl Past) -> (Arc<Hub>, mpsc::Receiver<String>) {
     let (failed, failures) = mpsc::channel(8);
-    let owner = crate::workers::Owner::new(move |error: &std::io::Error| {
+    let owner = Owner::new(move |error: &std::io::Error| {
         failed.try_send(error.to_string()).expect("room");
     });
     let hub = owner
-        .scope(async { Hub::start(Box::new(past), roomy(10), 1, |_| ()) })
+        .scope(async { Hub::start(Box::new(past), roomy(10), 1, Workers::Threads, |_| ()) })
         .await;
     (hub.expect("started"), failures)
 }

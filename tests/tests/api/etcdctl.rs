@@ -2,6 +2,7 @@
 //! every etcdctl that is there: an old client (3.4) and the current one (3.7).
 
 mod sessions;
+mod users;
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};

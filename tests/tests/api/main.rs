@@ -5,6 +5,7 @@ mod api_diff;
 mod compaction;
 mod concurrency;
 mod conformance;
+mod etcd_suite;
 mod etcdctl;
 mod go_conformance;
 mod h2spec;

@@ -7,13 +7,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context as _, Result, ensure};
+use bytes::Bytes;
 use etcd_client::{
     Client, CompactionOptions, DeleteOptions, GetOptions, LeaseGrantOptions, PutOptions, Txn,
     TxnOp, WatchOptions,
 };
+use mizzen_proto::authpb::{Permission, permission::Type};
 use mizzen_proto::etcdserverpb::alarm_request::AlarmAction;
 use mizzen_proto::etcdserverpb::maintenance_client::MaintenanceClient;
-use mizzen_proto::etcdserverpb::{AlarmRequest, AlarmType};
+use mizzen_proto::etcdserverpb::{AlarmRequest, AlarmType, PutRequest, RangeRequest};
+use mizzen_tests::auth::call::{Asked, Call, CallResult};
 use mizzen_tests::cluster::{self, Cluster, Options};
 use serde_json::Value;
 
@@ -41,8 +44,13 @@ fn run(program: &Path, arguments: &[&str]) -> Result<String> {
 }
 
 fn save(endpoint: &str, file: &str) -> Result<()> {
+    save_as(&[], endpoint, file)
+}
+
+fn save_as(user: &[&str], endpoint: &str, file: &str) -> Result<()> {
     let endpoint = format!("--endpoints={endpoint}");
-    run(&tool("etcdctl")?, &[&endpoint, "snapshot", "save", file])?;
+    let arguments = [&[&endpoint], user, &["snapshot", "save", file]].concat();
+    run(&tool("etcdctl")?, &arguments)?;
     Ok(())
 }
 
@@ -298,5 +306,126 @@ async fn an_empty_store_is_saved_and_restored() -> Result<()> {
                 .await
         },
     )
+    .await
+}
+
+fn permission(kind: Type, key: &'static str, range_end: &'static str) -> Permission {
+    Permission {
+        perm_type: kind.into(),
+        key: Bytes::from_static(key.as_bytes()),
+        range_end: Bytes::from_static(range_end.as_bytes()),
+    }
+}
+
+fn range_of(key: &'static str) -> Call {
+    Call::Range(RangeRequest {
+        key: Bytes::from_static(key.as_bytes()),
+        ..RangeRequest::default()
+    })
+}
+
+fn put_of(key: &'static str) -> Call {
+    Call::Put(PutRequest {
+        key: Bytes::from_static(key.as_bytes()),
+        value: Bytes::from_static(b"value"),
+        ..PutRequest::default()
+    })
+}
+
+/// Users of every kind: with and without a password, roles and permissions. The last
+/// call switches authentication on.
+fn users() -> Vec<Call> {
+    let text = str::to_owned;
+    let add = |name: &str| Call::UserAdd(text(name), Some(format!("{name}-password")));
+    let grant = |permission| Call::GrantPermission(text("mixed"), Some(permission));
+    vec![
+        put_of("read/1"),
+        put_of("other"),
+        add("root"),
+        add("reader"),
+        add("roleless"),
+        Call::UserAdd(text("by-certificate"), None),
+        Call::RoleAdd(text("root")),
+        Call::RoleAdd(text("mixed")),
+        Call::RoleAdd(text("empty")),
+        grant(permission(Type::Read, "read/", "read0")),
+        grant(permission(Type::Write, "write", "")),
+        grant(permission(Type::Readwrite, "z", "\0")),
+        Call::GrantRole(text("root"), text("root")),
+        Call::GrantRole(text("reader"), text("mixed")),
+        Call::GrantRole(text("reader"), text("empty")),
+        Call::GrantRole(text("by-certificate"), text("mixed")),
+        Call::Enable,
+    ]
+}
+
+/// What root is told of users and roles, and what the others may do.
+async fn ask_users(cluster: &Cluster) -> Result<Vec<CallResult>> {
+    let text = str::to_owned;
+    let login = |name: &str, password: &str| (None, Call::Login(text(name), text(password)));
+    let mut calls = vec![
+        login("root", "root-password"),
+        login("reader", "reader-password"),
+        login("roleless", "roleless-password"),
+        login("reader", "another"),
+        login("by-certificate", "none"),
+    ];
+    let asked = [Call::Status, Call::UserList, Call::RoleList].into_iter();
+    let users = ["root", "reader", "roleless", "by-certificate"];
+    let roles = ["root", "mixed", "empty"];
+    let asked = asked
+        .chain(users.map(|user| Call::UserGet(text(user))))
+        .chain(roles.map(|role| Call::RoleGet(text(role))));
+    calls.extend(asked.map(|call| (Some("root"), call)));
+    for user in [None, Some("reader"), Some("roleless")] {
+        for call in [range_of("read/1"), range_of("other"), put_of("other")] {
+            calls.push((user, call));
+        }
+    }
+    calls.push((Some("root"), range_of("other")));
+    let mut server = Asked::new(cluster.channel(0)?);
+    let mut answers = Vec::new();
+    for (user, call) in calls {
+        answers.push(server.make(user, &call).await?);
+    }
+    Ok(answers)
+}
+
+#[tokio::test]
+async fn users_and_roles_are_saved_and_root_alone_may_save() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("snapshot.db").display().to_string();
+    let options = Options::new(cluster::mizzen()?).members(1);
+    Cluster::run(options.flag("--bcrypt-cost=4"), async |cluster| {
+        let mut server = Asked::new(cluster.channel(0)?);
+        for call in users() {
+            let made = server.make(None, &call).await?;
+            made.map_err(|refused| anyhow::anyhow!("{call:?}: {refused:?}"))?;
+        }
+        let ours = ask_users(cluster).await?;
+        for (user, refusal) in [
+            (&[][..], "user name is empty"),
+            (&["--user=reader:reader-password"], "permission denied"),
+        ] {
+            let saved = save_as(user, cluster.endpoint(0), &file);
+            let said = saved.err().context("somebody else has saved it")?;
+            ensure!(said.to_string().contains(refusal), "{user:?}: {said}");
+        }
+        save_as(&["--user=root:root-password"], cluster.endpoint(0), &file)?;
+        restored(&file)
+            .await?
+            .attend(async |etcd| {
+                let theirs = ask_users(etcd).await?;
+                ensure!(ours == theirs, "here {ours:#?}, in etcd {theirs:#?}");
+                let carried_out = ours.iter().filter(|answer| answer.is_ok()).count();
+                ensure!(
+                    carried_out > 12 && carried_out < ours.len(),
+                    "{carried_out} of {}",
+                    ours.len()
+                );
+                Ok(())
+            })
+            .await
+    })
     .await
 }

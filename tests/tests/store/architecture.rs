@@ -7,10 +7,22 @@ use std::{
     process::Command,
 };
 
-use super::sources::{code_lines, names, product, root};
+use super::{
+    sources::{code_lines, names, product, read, root},
+    tidy::imported,
+};
 
 /// Names of the crates that `package` reaches by normal dependencies.
 fn reached(package: &str, features: &[&str]) -> BTreeSet<String> {
+    tree(package, "{p}", features)
+        .lines()
+        .filter_map(|line| line.split(' ').next())
+        .map(str::to_owned)
+        .collect()
+}
+
+/// The graph of normal dependencies, a package a line.
+fn tree(package: &str, format: &str, features: &[&str]) -> String {
     let output = Command::new(env!("CARGO"))
         .current_dir(root())
         .args([
@@ -22,7 +34,7 @@ fn reached(package: &str, features: &[&str]) -> BTreeSet<String> {
             "--prefix",
             "none",
             "--format",
-            "{p}",
+            format,
             "--package",
             package,
         ])
@@ -34,12 +46,7 @@ fn reached(package: &str, features: &[&str]) -> BTreeSet<String> {
         "cargo tree: {}",
         String::from_utf8_lossy(&output.stderr)
     );
-    let names = String::from_utf8(output.stdout).expect("cargo prints UTF-8");
-    names
-        .lines()
-        .filter_map(|line| line.split(' ').next())
-        .map(str::to_owned)
-        .collect()
+    String::from_utf8(output.stdout).expect("cargo prints UTF-8")
 }
 
 #[test]
@@ -105,10 +112,86 @@ fn the_state_machine_names_no_io_clock_or_chance() {
 }
 
 #[test]
-fn the_in_memory_engine_needs_no_rocksdb() {
-    let reached = reached("mizzen-engine", &["--no-default-features"]);
+fn the_log_knows_nothing_of_what_it_keeps() {
+    let reached = reached("mizzen-wal", &[]);
+    let ours: Vec<_> = reached
+        .iter()
+        .filter(|name| name.starts_with("mizzen-"))
+        .collect();
+    assert_eq!(ours, ["mizzen-counters", "mizzen-planted", "mizzen-wal"]);
+    for name in ["tokio", "openraft"] {
+        assert!(!reached.contains(name), "the log reaches {name}");
+    }
+}
+
+/// What simulates disks, power and networks, and what is wrong on purpose, is in
+/// builds for tests alone.
+#[test]
+fn the_server_contains_no_simulated_world() {
+    assert!(reached("mizzen-store", &["--features", "planted"]).contains("mizzen-sim"));
+    let released = reached("mizzen-store", &[]);
     assert!(
-        reached.contains("mizzen-core"),
+        released.contains("mizzen-wal"),
+        "the graph was not read: {released:?}"
+    );
+    assert!(
+        !released.contains("mizzen-sim"),
+        "a release build has the simulated world"
+    );
+    assert!(features("mizzen-planted", &["--features", "planted"]).contains(&"planted".to_owned()));
+    let planted = features("mizzen-planted", &[]);
+    assert!(
+        !planted.contains(&"planted".to_owned()),
+        "a release build has bugs: {planted:?}"
+    );
+}
+
+/// What the harness plants is in the store, and what is there is planted by it or
+/// by a test of the store's own.
+#[test]
+fn every_planted_bug_has_its_place() {
+    let table = read(&root().join("jepsen/src/planted.rs"));
+    let (_, table) = table.split_once("pub const BUGS").expect("a table");
+    let table = table.split("];").next().expect("its rows");
+    let planted: BTreeSet<&str> = table
+        .lines()
+        .filter_map(|row| row.split_once("(\"")?.1.split('"').next())
+        .collect();
+    assert!(planted.len() > 20, "the table was not read: {planted:?}");
+    let mut places: BTreeMap<String, usize> = BTreeMap::new();
+    let store = ["store/core/src", "store/wal/src", "store/src"];
+    for file in store.iter().flat_map(|src| product(&root().join(src))) {
+        for (_, line) in code_lines(&file) {
+            for mark in ["bug!(\"", "planted::has(\""] {
+                for found in line.split(mark).skip(1) {
+                    let name = found.split('"').next().unwrap_or_default();
+                    *places.entry(name.to_owned()).or_default() += 1;
+                }
+            }
+        }
+    }
+    // Found by tests of the store, not by the harness.
+    let own = ["applied-before-durable", "dispatch-panics"];
+    let expected: BTreeSet<&str> = planted.into_iter().chain(own).collect();
+    let found: BTreeSet<&str> = places.keys().map(String::as_str).collect();
+    assert_eq!(found, expected);
+}
+
+/// The features of `package` in a build of the server with `arguments`.
+fn features(package: &str, arguments: &[&str]) -> Vec<String> {
+    let tree = tree("mizzen-store", "{p} [{f}]", arguments);
+    let found = tree.lines().find(|line| line.starts_with(package));
+    let line = found.unwrap_or_else(|| panic!("{package} is not in {tree}"));
+    let (_, features) = line.split_once('[').expect("features in brackets");
+    let features = features.split(']').next().unwrap_or_default();
+    features.split(',').map(str::to_owned).collect()
+}
+
+#[test]
+fn the_simulated_world_needs_no_rocksdb() {
+    let reached = reached("mizzen-sim", &[]);
+    assert!(
+        reached.contains("mizzen-engine"),
         "the graph was not read: {reached:?}"
     );
     assert!(
@@ -142,34 +225,31 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
     BTreeMap::from([
         ("limits", &[][..]),
         ("version", &[]),
-        ("counters", &[]),
         ("url", &[]),
+        ("auth", &["limits", "workers"]),
         ("config", &["limits", "url", "version"]),
-        ("descriptors", &["limits", "wal"]),
+        ("descriptors", &["limits"]),
         // TLS between members is a way to dial them.
         ("tls", &["config", "limits", "raft", "url", "workers"]),
         ("first_start", &["config", "member_dir", "raft", "server"]),
         ("logging", &["config"]),
         ("member_dir", &[]),
         ("memory", &["limits", "server"]),
-        ("wal", &["counters", "limits"]),
         ("workers", &[]),
-        ("raft", &["counters", "limits", "wal", "workers"]),
+        ("raft", &["limits", "workers"]),
         ("lease", &[]),
         ("watch", &["workers"]),
         (
             "server",
-            &[
-                "counters", "lease", "limits", "raft", "wal", "watch", "workers",
-            ],
+            &["auth", "lease", "limits", "raft", "watch", "workers"],
         ),
         ("concurrency", &["limits", "server", "watch"]),
         ("etcd_file", &["server", "version"]),
         (
             "grpc",
             &[
+                "auth",
                 "concurrency",
-                "counters",
                 "etcd_file",
                 "limits",
                 "server",
@@ -181,14 +261,12 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
             ],
         ),
         // Where connections hand over what is no call.
-        (
-            "http",
-            &["counters", "grpc", "server", "version", "workers"],
-        ),
+        ("http", &["grpc", "server", "version", "workers"]),
         // Puts the parts together.
         (
             "member",
             &[
+                "auth",
                 "config",
                 "descriptors",
                 "first_start",
@@ -203,7 +281,6 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
                 "tls",
                 "url",
                 "version",
-                "wal",
                 "workers",
             ],
         ),
@@ -326,6 +403,69 @@ fn allowed_in_the_harness() -> BTreeMap<&'static str, &'static [&'static str]> {
     ])
 }
 
+/// The rooms of a replica, from the floor up: who may name whom. `Server`, which
+/// puts them together, may name all of them and none may name it.
+fn allowed_in_the_server() -> BTreeMap<&'static str, &'static [&'static str]> {
+    BTreeMap::from([
+        ("model", &[][..]),
+        ("error", &["model"]),
+        ("leader", &["error"]),
+        ("memory", &[]),
+        ("read", &["error", "leader", "memory", "model"]),
+        ("propose", &["error", "leader", "memory", "model", "read"]),
+        ("users", &["error", "model", "propose", "read"]),
+        ("lease", &["error", "leader", "model", "propose", "read"]),
+        (
+            "apply",
+            &["error", "lease", "memory", "model", "propose", "read"],
+        ),
+        ("cluster", &["error", "leader", "model", "propose", "read"]),
+    ])
+}
+
+#[test]
+fn rooms_of_the_server_know_only_what_lies_below() {
+    let (src, allowed) = (root().join("store/src/server"), allowed_in_the_server());
+    let mut seen = BTreeSet::new();
+    for file in product(&src) {
+        let inside = file.strip_prefix(&src).expect("it lies below");
+        let mut parts = inside.iter().map(|part| part.to_string_lossy());
+        let room = parts.next().expect("a file has a name");
+        let room = room.trim_end_matches(".rs").to_owned();
+        if room == "mod" {
+            continue;
+        }
+        let may = allowed
+            .get(room.as_str())
+            .unwrap_or_else(|| panic!("room {room} is not in the table"));
+        let above = match parts.next().as_deref() {
+            // Directly in `server/`, or the root of a room.
+            None | Some("mod.rs") => "super::",
+            Some(_) => "super::super::",
+        };
+        for path in imported(&file) {
+            let path = path.strip_prefix("crate::server::").or_else(|| {
+                let path = path.strip_prefix(above)?;
+                (!path.starts_with("super::")).then_some(path)
+            });
+            let Some(name) = path.and_then(|path| path.split("::").next()) else {
+                continue;
+            };
+            assert!(
+                name == room || may.contains(&name),
+                "{}: {room} must not know {name}",
+                inside.display()
+            );
+        }
+        seen.insert(room);
+    }
+    assert_eq!(
+        seen.len(),
+        allowed.len(),
+        "the table names rooms that are gone: {seen:?}"
+    );
+}
+
 #[test]
 fn module_arrows_point_one_way() {
     arrows("store/src", &allowed());
@@ -369,7 +509,7 @@ fn arrows(src: &str, allowed: &BTreeMap<&str, &[&str]>) {
 /// Which module may name which outside crate: everything else must not.
 #[test]
 fn outside_crates_stay_where_they_belong() {
-    let owners: [(&str, &[&str]); 14] = [
+    let owners: [(&str, &[&str]); 17] = [
         ("openraft", &["raft"]),
         (
             "mizzen_engine",
@@ -398,7 +538,11 @@ fn outside_crates_stay_where_they_belong() {
         ("x509_parser", &["tls"]),
         ("mizzen_certs", &["tls"]),
         ("mizzen_h2", &["grpc"]),
+        ("mizzen_wal", &["descriptors", "raft", "server", "member"]),
+        // In builds with planted bugs.
+        ("mizzen_sim", &["member"]),
         ("mizzen_descriptors", &["grpc", "member"]),
+        ("mizzen_counters", &["raft", "server", "grpc", "http"]),
     ];
     let src = root().join("store/src");
     for file in product(&src) {

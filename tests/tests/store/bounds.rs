@@ -11,7 +11,7 @@ use super::sources::{self, names, root, shown};
 /// Each file of bounds, and where the code that must use them is.
 const BOUNDS: [(&str, &str); 5] = [
     ("store/src/limits.rs", "store/src"),
-    ("store/src/wal/limits.rs", "store/src/wal"),
+    ("store/wal/src/limits.rs", "store/wal/src"),
     ("store/core/src/limits.rs", "store/core/src"),
     ("store/h2/src/limits.rs", "store/h2/src"),
     ("apiserver/src/limits.rs", "apiserver/src"),
@@ -102,11 +102,11 @@ fn may_start() -> BTreeMap<&'static str, &'static str> {
         ("store/src/raft/runtime.rs", "openraft's tasks, watched"),
         ("apiserver/src/tasks.rs", "ends the process if one panics"),
         (
-            "store/src/wal/mod.rs",
+            "store/wal/src/lib.rs",
             "the log knows no owner: a thread that panics stops the log, which ends the member",
         ),
         (
-            "store/src/server/apply.rs",
+            "store/src/server/apply/thread.rs",
             "threads of a scope: a panic is that of the thread that waits for them",
         ),
         (
@@ -142,6 +142,7 @@ fn whatever_runs_has_an_owner() {
         "store/src",
         "store/engine/src",
         "store/h2/src",
+        "store/wal/src",
         "store/descriptors/src",
         "apiserver/src",
     ] {

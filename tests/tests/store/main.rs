@@ -2,6 +2,7 @@
 //! and beside the reference. And the boundaries of the sources.
 
 mod architecture;
+mod auth;
 mod bounds;
 mod cluster;
 mod differential;

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Where the packages of the workspace are.
-pub const PACKAGES: [&str; 11] = [
+pub const PACKAGES: [&str; 16] = [
     "apiserver",
     "jepsen",
     "proto",
@@ -14,10 +14,14 @@ pub const PACKAGES: [&str; 11] = [
     "store/bolt",
     "store/certs",
     "store/core",
+    "store/counters",
     "store/descriptors",
     "store/engine",
     "store/h2",
     "store/h2/fuzz",
+    "store/planted",
+    "store/sim",
+    "store/wal",
     "tests",
 ];
 

@@ -1,5 +1,5 @@
-//! Removing many bytes without anyone noticing: not on a thread that somebody
-//! waits for, and not so fast that the disk has no time for others.
+//! Removes large files slowly and on a thread of its own, so that the syncs of other
+//! files are not held up.
 
 use std::{
     fs::{self, File},

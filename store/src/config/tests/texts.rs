@@ -282,8 +282,8 @@ fn what_is_not_implemented_is_refused_by_name_and_origin() {
         ),
         (
             &[],
-            &[("ETCD_AUTH_TOKEN", "jwt")],
-            "--auth-token (set by ETCD_AUTH_TOKEN) is not supported: authentication is not implemented yet",
+            &[("ETCD_METRICS", "extensive")],
+            "--metrics (set by ETCD_METRICS) is not supported: extensive metrics are not implemented yet",
         ),
         (
             &["--memory-mlock", "--cors=http://a:1"],

@@ -1,11 +1,10 @@
 //! Series in Prometheus' text format: names, labels, values.
 
+use mizzen_counters::Distribution;
 use prometheus::{
     Encoder as _, TEXT_FORMAT, TextEncoder,
     proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType},
 };
-
-use crate::counters::Distribution;
 
 /// The media type of [`Families::encode`].
 pub const FORMAT: &str = TEXT_FORMAT;

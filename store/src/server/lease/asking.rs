@@ -13,7 +13,7 @@ use super::rounds::{Answer, Question, Rounds};
 use crate::{
     limits,
     raft::Group,
-    server::{Error, read_index},
+    server::{error::Error, leader},
     workers,
 };
 
@@ -51,28 +51,21 @@ impl Asking {
         }
     }
 
-    /// Asks whoever leads, again after a change of leader, until the deadline.
     /// To ask twice is no harm: a renewal may be repeated.
     async fn send(&self, mut items: Vec<Item>) {
         let deadline = Instant::now() + self.limit;
-        let mut leader = self.group.watch_leader();
-        loop {
-            let known = *leader.borrow_and_update();
-            let questions = items.iter().map(|item| item.question).collect();
-            let attempt = self.attempt(known, questions);
-            let answers = read_index::while_leading(&leader, deadline, attempt).await;
-            let result = match answers {
-                Ok(Some(answers)) if answers.len() == items.len() => {
-                    for (item, answer) in items.into_iter().zip(answers) {
-                        // A client that went away no longer wants it.
-                        let _ = item.answer.send(Ok(answer));
-                    }
-                    return;
+        let answers = leader::ask(&self.group, deadline, |leader| {
+            items.retain(|item| !item.answer.is_closed());
+            self.attempt(leader, items.iter().map(|item| item.question).collect())
+        });
+        match answers.await {
+            Ok(answers) => {
+                for (item, answer) in items.into_iter().zip(answers) {
+                    // A client that went away no longer wants it.
+                    let _ = item.answer.send(Ok(answer));
                 }
-                Ok(_) => read_index::retry(&mut leader, deadline).await,
-                Err(error) => Err(error),
-            };
-            if let Err(error) = result {
+            }
+            Err(error) => {
                 let error = match error {
                     Error::Timeout if self.group.leader().is_none() => Error::NoLeader,
                     error => error,
@@ -80,29 +73,28 @@ impl Asking {
                 for item in items {
                     let _ = item.answer.send(Err(error.clone()));
                 }
-                return;
-            }
-            items.retain(|item| !item.answer.is_closed());
-            if items.is_empty() {
-                return;
             }
         }
     }
 
+    /// An answer to each of the questions.
     async fn attempt(&self, leader: u64, questions: Vec<Question>) -> Option<Vec<Answer>> {
-        match leader {
-            0 => None,
-            leader if leader == self.group.id() => self.rounds.ask(questions).await,
-            leader => {
-                let channel = self.group.channel(leader).ok()?;
-                let answers = LeasesClient::new(channel)
-                    .max_decoding_message_size(limits::PEER_MESSAGE_BYTES)
-                    .ask(questions_to_wire(&questions))
-                    .await
-                    .ok()?;
-                answers_from_wire(&questions, answers.into_inner())
-            }
+        if questions.is_empty() {
+            return Some(Vec::new());
         }
+        let count = questions.len();
+        let answers = if leader == self.group.id() {
+            self.rounds.ask(questions).await?
+        } else {
+            let channel = self.group.channel(leader).ok()?;
+            let answers = LeasesClient::new(channel)
+                .max_decoding_message_size(limits::PEER_MESSAGE_BYTES)
+                .ask(questions_to_wire(&questions))
+                .await
+                .ok()?;
+            answers_from_wire(&questions, answers.into_inner())?
+        };
+        (answers.len() == count).then_some(answers)
     }
 }
 

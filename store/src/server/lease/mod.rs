@@ -5,11 +5,11 @@
 //! every member asks it.
 
 mod asking;
-mod keeper;
+mod expiry;
 #[cfg(feature = "planted")]
 mod own_expiry;
 mod peer;
-mod primary;
+mod primary_lessor;
 mod rounds;
 
 use std::{io, sync::Arc, time::Duration};
@@ -25,16 +25,16 @@ use tokio::{
 };
 
 pub use peer::LeaseService;
-pub use primary::{Change, Primary};
+pub use primary_lessor::{Change, PrimaryLessor};
 
-use super::{Body, Caller, Error, Server, published::SharedPublished, waiters::Waiters};
 use crate::{
     limits,
     raft::Group,
+    server::{error::Error, model::caller::Caller, propose::Proposer, read::Reads},
     workers::{self, Workers},
 };
 use asking::{Asking, Item};
-use keeper::{Checkpoints, Keeper};
+use expiry::{Checkpoints, Expiry};
 use rounds::{Answer, Question, Round, Rounds};
 
 /// What is told of a lease that exists.
@@ -48,7 +48,18 @@ pub struct TimeToLive {
     pub keys: Vec<Bytes>,
 }
 
-pub struct Leases {
+/// Calls about leases.
+pub struct Leases<E: Engine> {
+    asker: Asker,
+    group: Arc<Group>,
+    reads: Arc<Reads<E>>,
+    proposer: Arc<Proposer<E>>,
+    /// How long a client waits.
+    limit: Duration,
+}
+
+/// The way of questions to the leader, and the work that a leader does.
+struct Asker {
     asked: mpsc::Sender<Item>,
     rounds: Rounds,
     /// Seconds.
@@ -56,7 +67,7 @@ pub struct Leases {
     tasks: [AbortHandle; 3],
 }
 
-impl Drop for Leases {
+impl Drop for Asker {
     fn drop(&mut self) {
         self.tasks.iter().for_each(AbortHandle::abort);
     }
@@ -73,20 +84,21 @@ fn shortest_ttl(heartbeat: Duration, election_timeout: Duration) -> i64 {
 /// What the work on leases needs.
 pub struct Setup<E: Engine> {
     pub group: Arc<Group>,
-    pub primary: Arc<Primary>,
-    pub published: SharedPublished<E>,
+    pub primary: Arc<PrimaryLessor>,
+    pub reads: Arc<Reads<E>>,
+    pub proposer: Arc<Proposer<E>>,
     pub applied: watch::Receiver<u64>,
-    pub waiters: Arc<Waiters>,
     pub heartbeat: Duration,
     pub election_timeout: Duration,
-    /// How long a client waits.
-    pub limit: Duration,
     pub workers: Workers,
 }
 
 impl<E: Engine> Setup<E> {
-    pub fn start(self, fail: impl Fn(&io::Error) + Send + 'static) -> Leases {
-        let checkpoints = Arc::new(Checkpoints::new(self.group.clone(), self.waiters));
+    pub fn start(self, fail: impl Fn(&io::Error) + Send + 'static) -> Leases<E> {
+        let checkpoints = Arc::new(Checkpoints::new(
+            self.group.clone(),
+            self.proposer.waiters.clone(),
+        ));
         let (rounds, answering) = Rounds::new(Round {
             group: self.group.clone(),
             primary: self.primary.clone(),
@@ -97,32 +109,39 @@ impl<E: Engine> Setup<E> {
         let asking = Asking {
             group: self.group.clone(),
             rounds: rounds.clone(),
-            limit: self.limit,
+            limit: self.proposer.limit,
         };
-        let keeper = Keeper::<E> {
-            group: self.group,
+        let expiry = Expiry::<E> {
+            group: self.group.clone(),
             primary: self.primary,
-            published: self.published,
+            published: self.reads.published.clone(),
             applied: self.applied,
             checkpoints,
             extension: self.election_timeout,
             late: limits::LEASE_LATE / 2,
             workers: self.workers,
         };
-        Leases {
+        let asker = Asker {
             asked,
             rounds,
             shortest_ttl: shortest_ttl(self.heartbeat, self.election_timeout),
             tasks: [
-                workers::spawn("leases", keeper.run(fail)).abort_handle(),
+                workers::spawn("leases", expiry.run(fail)).abort_handle(),
                 workers::spawn("rounds of leases", answering).abort_handle(),
                 workers::spawn("asking for leases", asking.run(queue)).abort_handle(),
             ],
+        };
+        Leases {
+            asker,
+            group: self.group,
+            limit: self.proposer.limit,
+            reads: self.reads,
+            proposer: self.proposer,
         }
     }
 }
 
-impl Leases {
+impl Asker {
     /// Asks the leader until it can tell, or the time is up. `None`: there is
     /// no such lease.
     async fn ask(&self, question: Question, limit: Duration) -> Result<Option<i64>, Error> {
@@ -149,12 +168,12 @@ impl Leases {
     }
 }
 
-impl<E: Engine> Server<E> {
+impl<E: Engine> Leases<E> {
     /// This member's lease service for its peers.
-    pub fn lease_service(&self) -> LeasesServer<LeaseService> {
+    pub fn service(&self) -> LeasesServer<LeaseService> {
         LeasesServer::new(LeaseService {
             group: self.group.clone(),
-            rounds: self.leases.rounds.clone(),
+            rounds: self.asker.rounds.clone(),
         })
         .max_decoding_message_size(limits::PEER_MESSAGE_BYTES)
         .max_encoding_message_size(limits::PEER_MESSAGE_BYTES)
@@ -162,8 +181,7 @@ impl<E: Engine> Server<E> {
 
     /// Grants a lease for `ttl` seconds, or longer if that is too short. An
     /// `id` of 0 leaves the choice to this member.
-    pub async fn lease_grant(&self, caller: &Caller, id: i64, ttl: i64) -> Result<Reply, Error> {
-        self.admit(caller)?;
+    pub async fn grant(&self, caller: &Caller, id: i64, ttl: i64) -> Result<Reply, Error> {
         let grant = LeaseGrant {
             // Positive, as etcd's. That one is taken already is as likely as
             // two equal random numbers among all leases.
@@ -171,72 +189,91 @@ impl<E: Engine> Server<E> {
                 0 => rand::random_range(1..=i64::MAX),
                 id => id,
             },
-            ttl: ttl.max(self.leases.shortest_ttl),
+            ttl: ttl.max(self.asker.shortest_ttl),
         };
-        self.submit(Body::Command(Command::LeaseGrant(grant)), None)
+        self.proposer
+            .propose(caller, Command::LeaseGrant(grant))
             .await
     }
 
     /// Ends a lease and deletes its keys.
-    pub async fn lease_revoke(&self, caller: &Caller, id: i64) -> Result<Reply, Error> {
-        self.admit(caller)?;
+    pub async fn revoke(&self, caller: &Caller, id: i64) -> Result<Reply, Error> {
         let command = Command::LeaseRevoke(LeaseRevoke { id });
-        self.submit(Body::Command(command), None).await
+        self.proposer.propose(caller, command).await
     }
 
     /// Renews a lease and gives its time to live in seconds; `None` if there is
     /// no such lease.
-    pub async fn lease_keep_alive(&self, caller: &Caller, id: i64) -> Result<Option<i64>, Error> {
-        self.admit(caller)?;
-        self.leases
-            .ask(Question::Renew(id), self.request_limit)
-            .await
+    pub async fn keep_alive(&self, caller: &Caller, id: i64) -> Result<Option<i64>, Error> {
+        self.permit_renewal(caller, id).await?;
+        self.asker.ask(Question::Renew(id), self.limit).await
     }
 
     /// What is left of a lease; `None` if there is no such lease.
-    pub async fn lease_time_to_live(
+    pub async fn time_to_live(
         &self,
         caller: &Caller,
         id: i64,
         keys: bool,
     ) -> Result<Option<TimeToLive>, Error> {
-        self.admit(caller)?;
         let question = Question::Remaining(id);
-        let Some(remaining) = self.leases.ask(question, self.request_limit).await? else {
+        let Some(remaining) = self.asker.ask(question, self.limit).await? else {
             return Ok(None);
         };
-        self.read_index.wait().await?;
-        self.read_at_leisure((id, keys), move |(id, keys), _, view, room| {
-            // It may have ended since the leader was asked.
-            let Some(lease) = mizzen_core::lease(view, *id)? else {
-                return Ok(Ok(None));
-            };
-            let keys = match keys {
-                true => mizzen_core::lease_keys(view, *id)?,
-                false => Vec::new(),
-            };
-            if !room.take(keys.iter().map(Bytes::len).sum()) {
-                return Ok(Err(mizzen_core::Error::ReplyTooLarge));
-            }
-            Ok(Ok(Some(TimeToLive {
-                remaining,
-                granted: lease.ttl,
-                keys,
-            })))
-        })
-        .await
+        self.reads.index.wait().await?;
+        self.reads
+            .read_at_leisure(
+                caller,
+                (id, keys),
+                move |(id, keys), check, _, view, room| {
+                    if *keys && let Err(refusal) = check.told_keys(view, *id)? {
+                        return Ok(Err(refusal));
+                    }
+                    // It may have ended since the leader was asked.
+                    let Some(lease) = mizzen_core::lease(view, *id)? else {
+                        return Ok(Ok(None));
+                    };
+                    let keys = match keys {
+                        true => mizzen_core::lease_keys(view, *id)?,
+                        false => Vec::new(),
+                    };
+                    if !room.take(keys.iter().map(Bytes::len).sum()) {
+                        return Ok(Err(mizzen_core::Error::ReplyTooLarge));
+                    }
+                    Ok(Ok(Some(TimeToLive {
+                        remaining,
+                        granted: lease.ttl,
+                        keys,
+                    })))
+                },
+            )
+            .await
     }
 
     /// The ids of all leases this member knows of.
-    pub async fn leases(&self, caller: &Caller) -> Result<Vec<i64>, Error> {
-        self.admit(caller)?;
-        self.read_at_leisure((), |(), _, view, room| {
-            let leases = mizzen_core::leases(view)?;
-            if !room.take(leases.len() * size_of::<i64>()) {
-                return Ok(Err(mizzen_core::Error::ReplyTooLarge));
-            }
-            Ok(Ok(leases.into_iter().map(|(id, _)| id).collect()))
-        })
-        .await
+    pub async fn list(&self, caller: &Caller) -> Result<Vec<i64>, Error> {
+        self.reads
+            .read_at_leisure(caller, (), |(), check, _, view, room| {
+                if let Err(refusal) = check.told_leases(view)? {
+                    return Ok(Err(refusal));
+                }
+                let leases = mizzen_core::leases(view)?;
+                if !room.take(leases.len() * size_of::<i64>()) {
+                    return Ok(Err(mizzen_core::Error::ReplyTooLarge));
+                }
+                Ok(Ok(leases.into_iter().map(|(id, _)| id).collect()))
+            })
+            .await
+    }
+
+    async fn permit_renewal(&self, caller: &Caller, lease: i64) -> Result<(), Error> {
+        if !self.reads.published.load().auth.is_enabled() {
+            return Ok(());
+        }
+        self.reads
+            .read(caller, lease, |lease, check, _, view, _| {
+                check.renew(view, *lease)
+            })
+            .await
     }
 }

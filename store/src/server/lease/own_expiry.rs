@@ -3,10 +3,9 @@
 
 use std::time::Duration;
 
-use mizzen_core::planted;
 use parking_lot::Mutex;
 
-use super::primary::Change;
+use super::primary_lessor::Change;
 use crate::{lease::Lessor, limits};
 
 pub struct OwnExpiry(Mutex<Lessor>);
@@ -17,7 +16,7 @@ impl OwnExpiry {
     }
 
     pub fn applied(&self, changes: &[Change], now: Duration) {
-        if planted::has("lease-expired-by-follower") {
+        if mizzen_planted::has("lease-expired-by-follower") {
             let mut lessor = self.0.lock();
             for change in changes {
                 change.make(&mut lessor, now);

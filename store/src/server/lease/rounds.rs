@@ -4,10 +4,10 @@
 
 use std::sync::Arc;
 
-use mizzen_core::planted;
+use mizzen_planted::bug;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{keeper::Checkpoints, primary::Primary};
+use super::{expiry::Checkpoints, primary_lessor::PrimaryLessor};
 use crate::{
     lease::{Lessor, Renewal},
     limits,
@@ -72,7 +72,7 @@ impl Rounds {
 
 pub struct Round {
     pub group: Arc<Group>,
-    pub primary: Arc<Primary>,
+    pub primary: Arc<PrimaryLessor>,
     pub applied: watch::Receiver<u64>,
     pub checkpoints: Arc<Checkpoints>,
 }
@@ -102,9 +102,8 @@ impl Round {
         {
             return;
         }
-        if planted::has("unconfirmed-renewal") && looked.iter().flatten().all(Option::is_some) {
-            return self.finish(term, asked, looked);
-        }
+        let known = looked.iter().flatten().all(Option::is_some);
+        bug!("unconfirmed-renewal" => if known { return self.finish(term, asked, looked); });
         let index = match self.group.confirm_leadership().await {
             Ok(confirmed) if confirmed.term == term => confirmed.index,
             Ok(_) | Err(_) => return,
@@ -129,8 +128,7 @@ impl Round {
         let mut noted = Vec::new();
         self.primary.with(|lessor, now, term| {
             let mut look = |question: &Question| match *question {
-                Question::Renew(_) if planted::has("renewal-forgotten") => Some(Answer::Ttl(3)),
-                Question::Renew(id) => match lessor.renew(now, id) {
+                Question::Renew(id) => match bug!("renewal-forgotten", lessor.renew(now, id) => Renewal::Renewed { ttl: 3, noted: false }) {
                     Renewal::Unknown => None,
                     Renewal::Expiring => Some(Answer::Again),
                     Renewal::Renewed { ttl, noted: less } => {

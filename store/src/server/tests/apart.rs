@@ -1,5 +1,6 @@
 //! A leader that vanishes without a word.
 
+use mizzen_sim::{Flaw, simulate};
 use std::{io, time::Duration};
 
 use bytes::Bytes;
@@ -8,8 +9,7 @@ use tokio::time::Instant;
 
 use super::{
     cluster::Cluster,
-    members::{ELECTION_TIMEOUT, Member, simulate},
-    power::Flaw,
+    members::{ELECTION_TIMEOUT, Member},
 };
 use crate::server::{Caller, Error};
 

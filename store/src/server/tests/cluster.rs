@@ -1,15 +1,12 @@
 //! Members that lose their power one by one, and come back.
 
+use mizzen_sim::{Event, Flaw, Image, Network, Power};
+use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 use std::{collections::BTreeMap, io, sync::Arc};
 
-use mizzen_engine::MemEngine;
+use mizzen_sim::MemEngine;
 
-use super::{
-    Rng,
-    members::{Birth, Member, node},
-    network::Network,
-    power::{Event, Flaw, Image, Power},
-};
+use super::members::{Birth, Member, node};
 use crate::{
     raft::PeerNode,
     server::{Attributes, Error, Server},
@@ -18,7 +15,7 @@ use crate::{
 pub struct Cluster {
     pub network: Network,
     flaw: Flaw,
-    lots: Rng,
+    lots: StdRng,
     hosts: BTreeMap<u64, Host>,
 }
 
@@ -40,7 +37,7 @@ impl Cluster {
         let mut cluster = Self {
             network: Network::default(),
             flaw,
-            lots: Rng(seed),
+            lots: StdRng::seed_from_u64(seed),
             hosts: BTreeMap::new(),
         };
         let first: BTreeMap<_, _> = (1..=members).map(|host| (host, node(host))).collect();
@@ -54,7 +51,7 @@ impl Cluster {
     }
 
     fn put(&mut self, host: u64, id: u64, first: BTreeMap<u64, PeerNode>) {
-        let image = Image::empty(self.lots.next());
+        let image = Image::empty(self.lots.random());
         let state = State::Down(image);
         self.hosts.insert(host, Host { id, first, state });
     }
@@ -113,7 +110,7 @@ impl Cluster {
 
     /// The power of a host goes off, if it has not.
     pub fn crash(&mut self, host: u64) {
-        let seed = self.lots.next();
+        let seed = self.lots.random();
         let Some(found) = self.hosts.get_mut(&host) else {
             return;
         };
@@ -127,7 +124,7 @@ impl Cluster {
 
     /// Starts the member of a host that is down.
     pub async fn boot(&mut self, host: u64) -> io::Result<()> {
-        let seed = self.lots.next();
+        let seed = self.lots.random();
         let gone = || io::Error::other("no such host");
         let found = self.hosts.get_mut(&host).ok_or_else(gone)?;
         let State::Down(image) = &found.state else {

@@ -1,6 +1,8 @@
 //! Clients that write all the time, while the power of all members goes off
 //! again and again.
 
+use mizzen_sim::{Event, Flaw};
+use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 use std::{
     collections::BTreeMap,
     sync::{
@@ -17,9 +19,7 @@ use mizzen_proto::etcdserverpb::RangeResponse;
 use prost::Message;
 
 use super::{
-    Rng,
     members::{Member, Setup, live},
-    power::{Event, Flaw},
     setting,
 };
 use crate::server::Caller;
@@ -122,7 +122,7 @@ async fn check(members: &[Member], clients: &[Client]) -> Result<i64, String> {
 #[test]
 fn the_power_of_all_goes_off_under_load() {
     let losses = setting("MIZZEN_POWER_LOSSES", 4);
-    let mut rng = Rng(SEED);
+    let mut rng = StdRng::seed_from_u64(SEED);
     let mut setup = Setup {
         members: 3,
         seed: SEED,
@@ -135,7 +135,7 @@ fn the_power_of_all_goes_off_under_load() {
         let event = if loss == losses {
             Event::Never
         } else {
-            Event::PowerOff(200 + rng.below(2_000))
+            Event::PowerOff(200 + rng.random_range(0..2_000))
         };
         let known = clients.clone();
         let life = live(&setup, images, event, move |members| {

@@ -1,9 +1,14 @@
 //! Members in one thread, on simulated disks, a network in memory and a clock
 //! that moves when everybody waits, for as long as their power is on.
 
+use hyper_util::rt::TokioIo;
+use mizzen_sim::{
+    Connection, Disk, Event, Flaw, Image, Network, Power, View, network::url, simulate,
+};
+use mizzen_wal as wal;
+use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 use std::{
     collections::BTreeMap,
-    future::Future,
     io,
     sync::{
         Arc,
@@ -13,19 +18,13 @@ use std::{
 };
 
 use futures::{future::BoxFuture, stream};
-use mizzen_engine::MemEngine;
+use mizzen_sim::MemEngine;
 use tokio::sync::mpsc;
-use tonic::transport::Server as Transport;
+use tonic::transport::{Channel, Endpoint, Server as Transport, Uri};
 
-use super::{
-    Rng,
-    network::{Connection, Network, url},
-    power::{Disk, Event, Flaw, Image, Power},
-};
 use crate::{
-    raft::{GroupConfig, PeerNode, PeerService, Peers, Retention, hasty_rows},
-    server::{DiskSpace, MembershipService, Server, ServerConfig, Storage},
-    wal,
+    raft::{Dial, GroupConfig, PeerNode, PeerService, Peers, Retention, hasty_rows},
+    server::{DiskSpace, Server, ServerConfig, Storage},
     workers::Workers,
 };
 
@@ -61,18 +60,6 @@ pub struct Member {
     pub server: Arc<Server<MemEngine>>,
     /// It has found that it cannot go on.
     pub failed: Arc<AtomicBool>,
-}
-
-/// Runs `body` by a clock that moves when everybody waits.
-pub fn simulate<T>(body: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .start_paused(true)
-        .build()
-        .expect("a runtime can be built");
-    let outcome = runtime.block_on(body);
-    runtime.shutdown_background();
-    outcome
 }
 
 /// How a life of the members ended.
@@ -125,7 +112,7 @@ pub fn live<T>(
 
 /// How fast a disk writes a log.
 struct Pace {
-    lots: Rng,
+    lots: StdRng,
     /// Whether it does not answer for a while, now and then.
     stalls: bool,
 }
@@ -137,7 +124,7 @@ impl Pace {
 
     async fn write(mut self, log: Arc<wal::Wal>, disk: Disk) {
         while !disk.is_off() {
-            let stalls = self.stalls && self.lots.below(Self::STALL_ONE_IN) == 0;
+            let stalls = self.stalls && self.lots.random_range(0..Self::STALL_ONE_IN) == 0;
             tokio::time::sleep(if stalls { Self::STALL } else { Self::WRITE }).await;
             while log.step() {}
         }
@@ -160,6 +147,21 @@ async fn start(setup: &Setup, disks: Vec<Disk>) -> io::Result<Vec<Member>> {
         members.push(birth.start(disk, &network).await?);
     }
     Ok(members)
+}
+
+impl Dial for View {
+    fn dial(&self, peer_url: &str) -> io::Result<Channel> {
+        let view = self.clone();
+        let connect = move |uri: Uri| {
+            let view = view.clone();
+            async move {
+                let connection = view.connect(uri.host().unwrap_or_default());
+                connection.await.map(TokioIo::new)
+            }
+        };
+        let endpoint = Endpoint::from_shared(peer_url.to_owned()).map_err(io::Error::other)?;
+        Ok(endpoint.connect_with_connector_lazy(tower::service_fn(connect)))
+    }
 }
 
 /// The first member on a host, as the others know it.
@@ -197,7 +199,7 @@ impl Birth {
         let (log, recovered) = log.map_err(io::Error::other)?;
         let log = Arc::new(log);
         let pace = Pace {
-            lots: Rng(self.seed ^ self.host),
+            lots: StdRng::seed_from_u64(self.seed ^ self.host),
             stalls: self.stalls,
         };
         tokio::spawn(pace.write(log.clone(), disk.clone()));
@@ -253,6 +255,7 @@ impl Birth {
                     free: 1 << 40,
                 })
             }),
+            auth: crate::auth::AuthConfig::default(),
         }
     }
 }
@@ -264,7 +267,7 @@ async fn serve(connections: mpsc::Receiver<Connection>, server: Arc<Server<MemEn
     let served = Transport::builder()
         .add_service(PeerService::server(server.group().clone()))
         .add_service(server.lease_service())
-        .add_service(MembershipService::server(server))
+        .add_service(server.membership_service())
         .serve_with_incoming(incoming);
     // It ends with its listener.
     let _ = served.await;

@@ -1,18 +1,13 @@
 //! The leader loses its power at each step of its disk while the membership
 //! changes: the others finish the change or leave it undone, and agree.
 
+use mizzen_sim::{Flaw, network::other_url, network::url, simulate};
 use std::{collections::BTreeSet, io, time::Duration};
 
 use futures::FutureExt;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{
-    cluster::Cluster,
-    members::simulate,
-    network::{other_url, url},
-    power::Flaw,
-    setting,
-};
+use super::{cluster::Cluster, setting};
 use crate::{
     raft::Configuration,
     server::{self, Caller, Error},
@@ -47,7 +42,7 @@ enum Call {
     Update(u64, String),
 }
 
-type Server = server::Server<mizzen_engine::MemEngine>;
+type Server = server::Server<mizzen_sim::MemEngine>;
 
 impl Call {
     /// Gives the id of a member that was added.
@@ -93,14 +88,14 @@ fn who(members: &[server::Member]) -> Vec<(u64, &[String], bool)> {
 
 /// What all members must see alike.
 #[derive(Clone, Debug, PartialEq)]
-struct Sight {
+struct Observed {
     applied: u64,
     last: u64,
     configuration: Configuration,
     members: Vec<server::Member>,
 }
 
-impl Sight {
+impl Observed {
     /// Nothing is under way, and the group is what the members' rows say.
     fn is_settled(&self) -> bool {
         let all: BTreeSet<u64> = self.members.iter().map(|member| member.id).collect();
@@ -130,7 +125,7 @@ fn end_removed(cluster: &mut Cluster) {
     }
 }
 
-fn sights(cluster: &Cluster) -> Vec<Sight> {
+fn observe(cluster: &Cluster) -> Vec<Observed> {
     let members = cluster
         .up()
         .into_iter()
@@ -139,7 +134,7 @@ fn sights(cluster: &Cluster) -> Vec<Sight> {
         .map(|member| {
             let group = member.server.group();
             let status = group.status();
-            Sight {
+            Observed {
                 applied: status.applied_index,
                 last: status.last_index,
                 configuration: group.configuration(),
@@ -155,17 +150,17 @@ async fn agreed(cluster: &mut Cluster) -> Result<Vec<server::Member>, String> {
     loop {
         end_removed(cluster);
         // One that was added is started as soon as somebody knows of it.
-        let known = sights(cluster)
+        let known = observe(cluster)
             .iter()
-            .find_map(|sight| added(&sight.members));
+            .find_map(|observed| added(&observed.members));
         if let Some(id) = known.filter(|_| !cluster.is_up(NEW)) {
             cluster.add(NEW, id);
             cluster.boot(NEW).await.map_err(|error| error.to_string())?;
         }
-        let now = sights(cluster);
+        let now = observe(cluster);
         if let Some(first) = now.first()
             && first.is_settled()
-            && now.iter().all(|sight| sight == first)
+            && now.iter().all(|observed| observed == first)
             && cluster.leader().is_some()
         {
             return Ok(first.members.clone());

@@ -1,13 +1,11 @@
 //! A member that is refused for now lets everything else on its thread go on.
 
+use mizzen_sim::{Event, Flaw};
 use std::{sync::mpsc, thread, time::Duration};
 
 use futures::FutureExt;
 
-use super::{
-    members::{Setup, live},
-    power::{Event, Flaw},
-};
+use super::members::{Setup, live};
 use crate::server::Attributes;
 
 /// Far more than it takes.

@@ -1,6 +1,8 @@
 //! A script of writes, with the power going off at, or an operation failing
 //! at, each step of it.
 
+use mizzen_sim::{Event, Flaw};
+use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 use std::{
     collections::BTreeMap,
     fmt::Write as _,
@@ -19,9 +21,7 @@ use parking_lot::Mutex;
 use prost::Message;
 
 use super::{
-    Rng,
     members::{Life, Member, Setup, live},
-    power::{Event, Flaw},
     setting,
 };
 use crate::server::Caller;
@@ -39,7 +39,7 @@ const POLL: Duration = Duration::from_millis(20);
 
 /// What readers see.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Sight {
+struct Contents {
     revision: i64,
     rows: BTreeMap<Bytes, Bytes>,
 }
@@ -47,7 +47,7 @@ struct Sight {
 struct Script {
     commands: Vec<Command>,
     /// Before each command, and after the last.
-    sights: Vec<Sight>,
+    states: Vec<Contents>,
     /// The compacted revision beside each of them.
     floors: Vec<i64>,
 }
@@ -62,27 +62,27 @@ fn put(key: Bytes, value: Bytes) -> Put {
 
 impl Script {
     fn new(seed: u64) -> Self {
-        let mut rng = Rng(seed);
-        let mut sight = Sight {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let mut contents = Contents {
             revision: 1,
-            ..Sight::default()
+            ..Contents::default()
         };
         // Nothing is compacted.
         let mut floor = -1;
         let mut script = Self {
             commands: Vec::new(),
-            sights: vec![sight.clone()],
+            states: vec![contents.clone()],
             floors: vec![floor],
         };
         for number in 0..OPERATIONS {
-            let key = |rng: &mut Rng| Bytes::from(format!("key-{}", rng.below(KEYS)));
-            let value = |rng: &mut Rng| {
-                Bytes::from(format!("{number}:").repeat(1 + rng.below(60) as usize))
+            let key = |rng: &mut StdRng| Bytes::from(format!("key-{}", rng.random_range(0..KEYS)));
+            let value = |rng: &mut StdRng| {
+                Bytes::from(format!("{number}:").repeat(1 + rng.random_range(0..60) as usize))
             };
-            let command = match rng.below(20) {
+            let command = match rng.random_range(0..20) {
                 0..3 => {
                     let key = key(&mut rng);
-                    sight.revision += i64::from(sight.rows.remove(&key).is_some());
+                    contents.revision += i64::from(contents.rows.remove(&key).is_some());
                     Command::DeleteRange(DeleteRange {
                         key,
                         ..DeleteRange::default()
@@ -91,10 +91,10 @@ impl Script {
                 3..6 => {
                     let first = key(&mut rng);
                     let second = Bytes::from([&first[..], b"'"].concat());
-                    sight.revision += 1;
+                    contents.revision += 1;
                     let success = [first, second].map(|key| {
                         let value = value(&mut rng);
-                        sight.rows.insert(key.clone(), value.clone());
+                        contents.rows.insert(key.clone(), value.clone());
                         Operation::Put(put(key, value))
                     });
                     Command::Txn(Txn {
@@ -102,19 +102,19 @@ impl Script {
                         ..Txn::default()
                     })
                 }
-                6 if sight.revision - 10 > floor.max(0) => {
-                    floor = sight.revision - 10;
+                6 if contents.revision - 10 > floor.max(0) => {
+                    floor = contents.revision - 10;
                     Command::Compact(Compaction { revision: floor })
                 }
                 _ => {
                     let (key, value) = (key(&mut rng), value(&mut rng));
-                    sight.revision += 1;
-                    sight.rows.insert(key.clone(), value.clone());
+                    contents.revision += 1;
+                    contents.rows.insert(key.clone(), value.clone());
                     Command::Put(put(key, value))
                 }
             };
             script.commands.push(command);
-            script.sights.push(sight.clone());
+            script.states.push(contents.clone());
             script.floors.push(floor);
         }
         script
@@ -172,7 +172,7 @@ async fn write(members: Vec<Member>, script: Arc<Script>, known: Arc<Known>) {
     }
 }
 
-async fn sight(member: &Member) -> Result<Sight, String> {
+async fn contents(member: &Member) -> Result<Contents, String> {
     let all = Range {
         key: Bytes::from_static(b"\0"),
         range_end: Bytes::from_static(b"\0"),
@@ -181,7 +181,7 @@ async fn sight(member: &Member) -> Result<Sight, String> {
     let reply = member.server.range(&Caller::default(), all).await;
     let reply = reply.map_err(|error| format!("cannot read: {error}"))?;
     let kvs = RangeResponse::decode(reply.kvs.bytes).map_err(|error| error.to_string())?;
-    Ok(Sight {
+    Ok(Contents {
         revision: reply.revision,
         rows: kvs.kvs.into_iter().map(|kv| (kv.key, kv.value)).collect(),
     })
@@ -197,13 +197,13 @@ async fn check(members: Vec<Member>, script: Arc<Script>, known: Arc<Known>) -> 
     for (id, member) in (1..).zip(&members) {
         let ready = member.server.ready().await;
         ready.map_err(|error| format!("member {id} is not ready: {error}"))?;
-        let sight = sight(member).await?;
+        let contents = contents(member).await?;
         if !possible
             .clone()
-            .any(|number| script.sights[number] == sight)
+            .any(|number| script.states[number] == contents)
         {
-            let expected = &script.sights[acknowledged];
-            return Err(differences(id, acknowledged, expected, &sight));
+            let expected = &script.states[acknowledged];
+            return Err(differences(id, acknowledged, expected, &contents));
         }
     }
     let mut hashes = Vec::new();
@@ -229,7 +229,7 @@ async fn check(members: Vec<Member>, script: Arc<Script>, known: Arc<Known>) -> 
     Ok(())
 }
 
-fn differences(id: u64, acknowledged: usize, expected: &Sight, found: &Sight) -> String {
+fn differences(id: u64, acknowledged: usize, expected: &Contents, found: &Contents) -> String {
     let mut text = format!(
         "member {id}: {acknowledged} writes were acknowledged, up to revision {}; it is at {}",
         expected.revision, found.revision

@@ -1,14 +1,16 @@
-//! Clients that write and read all the time, while members lose their power and
-//! their network, by lot.
+//! Clients that write, read and watch all the time, while members lose their
+//! power and their network, by lot.
 //!
 //! Each key has one writer and each value is larger than those before it, so
 //! that a reply can be judged as it comes.
 
+use mizzen_sim::{Flaw, simulate};
+use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 use std::{
     collections::BTreeMap,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicI64, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -16,32 +18,38 @@ use std::{
 use bytes::Bytes;
 use futures::future::join_all;
 use mizzen_core::{Command, Put, Range, Reply};
-use mizzen_engine::MemEngine;
 use mizzen_proto::etcdserverpb::RangeResponse;
+use mizzen_sim::MemEngine;
 use parking_lot::Mutex;
 use prost::Message;
 use tokio::{
     sync::watch,
+    task::JoinSet,
     time::{Instant, sleep, timeout},
 };
 
-use super::{Rng, cluster::Cluster, members::simulate, power::Flaw, setting};
+use super::{
+    cluster::Cluster,
+    setting,
+    watchers::{Sequence, Watcher},
+};
 use crate::server::{self, Caller};
 
 const CLIENTS: u64 = 6;
 const KEYS: u64 = 4;
+const WATCHERS: usize = 3;
 /// How long faults go on.
 const STORM: Duration = Duration::from_secs(20);
 /// In which the members must recover when nothing breaks any more.
 const CALM: Duration = Duration::from_secs(20);
 
-type Server = server::Server<MemEngine>;
+pub type Server = server::Server<MemEngine>;
 /// The members that are up, by their hosts.
-type Up = BTreeMap<u64, Arc<Server>>;
+pub type Up = BTreeMap<u64, Arc<Server>>;
 
 /// What clients were told.
 #[derive(Default)]
-struct Told {
+struct Evidence {
     /// The newest revision of any reply.
     revision: AtomicU64,
     /// Which write made a revision, of those acknowledged.
@@ -60,7 +68,7 @@ struct Written {
     tried: u64,
 }
 
-impl Told {
+impl Evidence {
     /// The key that a writer uses now.
     fn key(&self, writer: u64, number: u64) -> Bytes {
         let given_up = self.given_up.lock().get(&(writer, number)).copied();
@@ -85,8 +93,8 @@ impl Told {
 
 struct Client {
     number: u64,
-    lots: Rng,
-    told: Arc<Told>,
+    lots: StdRng,
+    told: Arc<Evidence>,
     up: watch::Receiver<Up>,
 }
 
@@ -97,7 +105,7 @@ impl Client {
             let up = self.up.borrow().clone();
             let Some((host, server)) = up
                 .iter()
-                .nth(self.lots.below(up.len().max(1) as u64) as usize)
+                .nth(self.lots.random_range(0..up.len().max(1) as u64) as usize)
             else {
                 sleep(Duration::from_millis(10)).await;
                 continue;
@@ -106,10 +114,13 @@ impl Client {
             let mut lives = self.up.clone();
             let ended =
                 lives.wait_for(|up| !up.get(host).is_some_and(|now| Arc::ptr_eq(now, server)));
-            let write = self.lots.below(2) == 0;
+            let write = self.lots.random_range(0..2) == 0;
             let (writer, number) = match write {
-                true => (self.number, self.lots.below(KEYS)),
-                false => (self.lots.below(CLIENTS), self.lots.below(KEYS)),
+                true => (self.number, self.lots.random_range(0..KEYS)),
+                false => (
+                    self.lots.random_range(0..CLIENTS),
+                    self.lots.random_range(0..KEYS),
+                ),
             };
             let told = &self.told;
             let key = told.key(writer, number);
@@ -129,13 +140,13 @@ impl Client {
                 *told.given_up.lock().entry((writer, number)).or_default() += 1;
             }
             let pause = if done { 2 } else { 20 };
-            sleep(Duration::from_millis(self.lots.below(pause))).await;
+            sleep(Duration::from_millis(self.lots.random_range(0..pause))).await;
         }
     }
 }
 
 /// False if the outcome is not known.
-async fn put(told: &Told, server: &Server, key: Bytes, value: u64) -> bool {
+async fn put(told: &Evidence, server: &Server, key: Bytes, value: u64) -> bool {
     told.keys.lock().entry(key.clone()).or_default().tried = value;
     let known = told.revision.load(Ordering::SeqCst);
     let command = Command::Put(Put {
@@ -162,7 +173,7 @@ async fn put(told: &Told, server: &Server, key: Bytes, value: u64) -> bool {
     true
 }
 
-async fn get(told: &Told, server: &Server, key: Bytes) -> bool {
+async fn get(told: &Evidence, server: &Server, key: Bytes) -> bool {
     let at_least = told.keys.lock().get(&key).copied().unwrap_or_default();
     let known = told.revision.load(Ordering::SeqCst);
     let range = Range {
@@ -209,12 +220,12 @@ fn show(cluster: &Cluster, up: &watch::Sender<Up>) {
 /// One thing that breaks, or is mended.
 async fn strike(
     cluster: &mut Cluster,
-    lots: &mut Rng,
+    lots: &mut StdRng,
     members: u64,
 ) -> Result<&'static str, String> {
-    let host = 1 + lots.below(members);
+    let host = 1 + lots.random_range(0..members);
     let leader = cluster.leader();
-    Ok(match lots.below(10) {
+    Ok(match lots.random_range(0..10) {
         0 => {
             cluster.crash(host);
             "crash"
@@ -253,34 +264,46 @@ struct Report {
     faults: BTreeMap<&'static str, u64>,
     writes: usize,
     reads: u64,
+    /// Revisions of which each watcher was told.
+    watched: usize,
 }
 
 async fn storm(seed: u64, flaw: Flaw) -> Result<Report, String> {
-    let mut lots = Rng(seed);
+    let mut lots = StdRng::seed_from_u64(seed);
     let members = if seed % 4 == 3 { 5 } else { 3 };
     let cluster = Cluster::start(seed, members, flaw).await;
     let mut cluster = cluster.map_err(|error| error.to_string())?;
-    let told = Arc::new(Told::default());
+    let told = Arc::new(Evidence::default());
     let (up, lives) = watch::channel(Up::new());
     show(&cluster, &up);
     let clients: Vec<_> = (0..CLIENTS)
         .map(|number| Client {
             number,
-            lots: Rng(lots.next()),
+            lots: StdRng::seed_from_u64(lots.random()),
             told: told.clone(),
             up: lives.clone(),
         })
         .map(|client| tokio::spawn(client.work()))
         .collect();
+    let sequence = Arc::new(Mutex::new(Sequence::default()));
+    let (mut positions, mut watchers) = (Vec::new(), JoinSet::new());
+    for _ in 0..WATCHERS {
+        let watcher = Watcher::new(lots.random(), sequence.clone(), lives.clone());
+        positions.push(watcher.next.clone());
+        watchers.spawn(watcher.follow());
+    }
     let mut faults = BTreeMap::new();
     let end = Instant::now() + STORM;
     while Instant::now() < end {
-        sleep(Duration::from_millis(20 + lots.below(1_000))).await;
+        sleep(Duration::from_millis(20 + lots.random_range(0..1_000))).await;
         let fault = strike(&mut cluster, &mut lots, members).await?;
         *faults.entry(fault).or_default() += 1;
         show(&cluster, &up);
         if let Some(wrong) = told.wrong.lock().first() {
             return Err(wrong.clone());
+        }
+        if let Some(wrong) = watchers.try_join_next() {
+            return Err(wrong.map_err(|error| error.to_string())?);
         }
     }
     clients.iter().for_each(tokio::task::JoinHandle::abort);
@@ -292,7 +315,10 @@ async fn storm(seed: u64, flaw: Flaw) -> Result<Report, String> {
     let recovered = timeout(CALM, cluster.ready()).await;
     let recovered = recovered.map_err(|_| "the members do not recover".to_owned())?;
     recovered.map_err(|error| error.to_string())?;
+    show(&cluster, &up);
     check(&cluster, &told).await?;
+    told_of_all(&positions, &told, &mut watchers).await?;
+    sequence.lock().check(&told.made.lock())?;
     let wrong = told.wrong.lock().first().cloned();
     wrong.map_or(Ok(()), Err)?;
     let writes = told.made.lock().len();
@@ -300,11 +326,37 @@ async fn storm(seed: u64, flaw: Flaw) -> Result<Report, String> {
         faults,
         writes,
         reads: told.reads.load(Ordering::SeqCst),
+        watched: sequence.lock().len(),
     })
 }
 
+/// Returns when every watcher was told of the newest revision.
+async fn told_of_all(
+    positions: &[Arc<AtomicI64>],
+    told: &Evidence,
+    watchers: &mut JoinSet<String>,
+) -> Result<(), String> {
+    let newest = told.revision.load(Ordering::SeqCst);
+    let reached = async {
+        let behind = |next: &Arc<AtomicI64>| next.load(Ordering::SeqCst) as u64 <= newest;
+        while positions.iter().any(behind) {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::select! {
+        biased;
+        wrong = watchers.join_next() => match wrong {
+            Some(Ok(wrong)) => Err(wrong),
+            other => Err(format!("the watchers ended: {other:?}")),
+        },
+        reached = timeout(CALM, reached) => reached.map_err(|_| {
+            format!("watchers were told of what is before {positions:?}, not of {newest}")
+        }),
+    }
+}
+
 /// Every member has all that was acknowledged, and all have the same.
-async fn check(cluster: &Cluster, told: &Told) -> Result<(), String> {
+async fn check(cluster: &Cluster, told: &Evidence) -> Result<(), String> {
     let hosts = cluster.up();
     let servers: Vec<_> = hosts
         .iter()
@@ -335,7 +387,7 @@ fn storms_lose_nothing_and_nobody_goes_back_in_time() {
     let (first, count) = (setting("MIZZEN_STORM", 1), setting("MIZZEN_STORMS", 4));
     let next = AtomicU64::new(first);
     let failures = Mutex::new(Vec::new());
-    let totals = Mutex::new((BTreeMap::<&str, u64>::new(), 0, 0));
+    let totals = Mutex::new((BTreeMap::<&str, u64>::new(), 0, 0, 0));
     std::thread::scope(|scope| {
         for _ in 0..setting("MIZZEN_POWER_WORKERS", 2) {
             scope.spawn(|| {
@@ -352,6 +404,7 @@ fn storms_lose_nothing_and_nobody_goes_back_in_time() {
                             let mut totals = totals.lock();
                             totals.1 += report.writes;
                             totals.2 += report.reads;
+                            totals.3 += report.watched;
                             for (fault, count) in report.faults {
                                 *totals.0.entry(fault).or_default() += count;
                             }
@@ -361,11 +414,16 @@ fn storms_lose_nothing_and_nobody_goes_back_in_time() {
             });
         }
     });
-    let (faults, writes, reads) = totals.into_inner();
-    println!("{count} storms: {faults:?}, {writes} writes acknowledged, {reads} reads");
+    let (faults, writes, reads, watched) = totals.into_inner();
+    println!(
+        "{count} storms: {faults:?}, {writes} writes acknowledged, {reads} reads, {watched} revisions watched"
+    );
     let failures = failures.into_inner();
     assert!(failures.is_empty(), "{failures:#?}");
-    assert!(writes > 0 && reads > 0, "nothing was tested");
+    assert!(
+        writes > 0 && reads > 0 && watched >= writes,
+        "nothing was tested"
+    );
 }
 
 /// The test above must be able to fail, and soon.

@@ -1,19 +1,19 @@
 //! Random and mutated messages in sound calls of the KV service.
 
 use anyhow::Result;
-use bytes::{Buf as _, BufMut as _, Bytes};
+use bytes::{BufMut as _, Bytes};
 use http::uri::PathAndQuery;
 use mizzen_proto::etcdserverpb::{
     DeleteRangeRequest, PutRequest, RequestOp, TxnRequest, request_op::Request,
 };
 use mizzen_tests::differential::{Generator, Operation, Step, View, known_stops};
+use mizzen_tests::untyped::Raw;
 use prost::Message as _;
 use prost::encoding::{WireType, encode_key, encode_varint};
 use rand::Rng as _;
 use rand::rngs::StdRng;
 use std::time::Duration;
 use tonic::client::Grpc;
-use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 
@@ -280,43 +280,4 @@ fn bytes(rng: &mut StdRng, longest: usize) -> Vec<u8> {
     let mut bytes = vec![0; rng.random_range(0..=longest)];
     rng.fill(bytes.as_mut_slice());
     bytes
-}
-
-/// Messages are bytes.
-#[derive(Clone, Copy)]
-struct Raw;
-
-impl Codec for Raw {
-    type Encode = Bytes;
-    type Decode = Bytes;
-    type Encoder = Self;
-    type Decoder = Self;
-
-    fn encoder(&mut self) -> Self {
-        Self
-    }
-
-    fn decoder(&mut self) -> Self {
-        Self
-    }
-}
-
-impl Encoder for Raw {
-    type Item = Bytes;
-    type Error = Status;
-
-    fn encode(&mut self, item: Bytes, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        buffer.put(item);
-        Ok(())
-    }
-}
-
-impl Decoder for Raw {
-    type Item = Bytes;
-    type Error = Status;
-
-    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
-        let length = buffer.remaining();
-        Ok(Some(buffer.copy_to_bytes(length)))
-    }
 }

@@ -1,0 +1,85 @@
+//! Who the members are and who leads: the members' rows, changes of them, Raft's
+//! membership made to follow, contact with the others, and leadership moved.
+
+pub mod contact;
+pub mod corruption;
+pub mod force_new;
+pub mod handover;
+pub mod join;
+pub mod liveness;
+pub mod peer_service;
+pub mod reconcile;
+pub mod requests;
+
+use std::sync::Arc;
+
+use mizzen_engine::Engine;
+use tokio::sync::watch;
+
+use super::{propose::Proposer, read::Reads};
+use crate::workers;
+use contact::LeaderContact;
+use corruption::Comparison;
+use handover::Handover;
+use liveness::Liveness;
+use reconcile::Reconciler;
+use requests::Requests;
+
+/// This member among the others.
+pub struct Cluster<E: Engine> {
+    pub contact: LeaderContact,
+    pub comparison: Comparison<E>,
+    pub handover: Arc<Handover<E>>,
+    pub requests: Requests<E>,
+}
+
+impl<E: Engine> Cluster<E> {
+    /// Starts pinging the others, reconciling, and looking at the log's disk.
+    /// `strict`: refuse changes that would endanger the quorum.
+    pub fn start(
+        reads: &Arc<Reads<E>>,
+        proposer: &Arc<Proposer<E>>,
+        applied: watch::Receiver<u64>,
+        strict: bool,
+    ) -> Self {
+        let (group, published) = (&proposer.group, &proposer.published);
+        let liveness = Liveness::start(group.clone(), proposer.space.clone());
+        let reconciler = Reconciler::<E> {
+            group: group.clone(),
+            published: published.clone(),
+            applied,
+            liveness: liveness.clone(),
+        };
+        workers::spawn("reconciler", reconciler.run());
+        let contact = LeaderContact {
+            group: group.clone(),
+            liveness: liveness.clone(),
+        };
+        let comparison = Comparison {
+            group: group.clone(),
+            reads: reads.clone(),
+            limit: proposer.limit,
+        };
+        let handover = Handover::start(
+            group.clone(),
+            published.clone(),
+            liveness.clone(),
+            proposer.limit,
+        );
+        let requests = Requests {
+            group: group.clone(),
+            published: published.clone(),
+            reads: reads.clone(),
+            proposer: proposer.clone(),
+            liveness,
+            cluster_changed: proposer.cluster_changed.clone(),
+            strict,
+        };
+        Self {
+            contact,
+            comparison,
+            handover,
+            requests,
+        }
+    }
+}
