@@ -28,7 +28,7 @@ fn a_refused_announcement_leaves_time_for_others() {
                 let server = &members[0].server;
                 server.ready().await?;
                 let taken: Vec<_> =
-                    std::iter::from_fn(|| server.waiters.register(None).ok()).collect();
+                    std::iter::from_fn(|| server.proposer.waiters.register(None).ok()).collect();
                 let announcement = server.announce(Attributes {
                     member: 1,
                     name: "late".to_owned(),
