@@ -478,6 +478,7 @@ impl<E: Engine> Server<E> {
             db_bytes_in_use,
             revision: published.state.revision(),
             compact_revision: published.state.compact_revision(),
+            auth_revision: published.auth.revision(),
             puts: counted.puts.read(),
             deletes: counted.deletes.read(),
             txns: counted.txns.read(),

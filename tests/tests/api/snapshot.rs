@@ -49,7 +49,8 @@ fn save(endpoint: &str, file: &str) -> Result<()> {
 
 fn save_as(user: &[&str], endpoint: &str, file: &str) -> Result<()> {
     let endpoint = format!("--endpoints={endpoint}");
-    let arguments = [&[&endpoint], user, &["snapshot", "save", file]].concat();
+    let save = ["snapshot", "save", file];
+    let arguments = [&[endpoint.as_str()], user, &save].concat();
     run(&tool("etcdctl")?, &arguments)?;
     Ok(())
 }

@@ -178,6 +178,11 @@ fn store(families: &mut Families, figures: &Figures) {
         "The revision of the last compaction.",
         figures.compact_revision as f64,
     );
+    families.gauge(
+        "etcd_debugging_auth_revision",
+        "The revision of users and roles.",
+        figures.auth_revision as f64,
+    );
     for (name, help, value) in [
         ("etcd_mvcc_put_total", "Puts applied.", figures.puts),
         (

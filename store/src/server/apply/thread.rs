@@ -297,9 +297,11 @@ impl<E: Transfer> Thread<E> {
         for proposal in &proposals {
             bug!("write-lost-on-one-member" => if pass.state.revision() % 101 == 0 && std::env::args().any(|flag| flag == "--name=m1") { continue });
             let waiting = self.waiters.take(proposal.id);
-            self.counted.proposal(&proposal.body);
             let room = waiting.as_ref().map(|waiting| &waiting.room);
             let answer = pass.apply(proposal, room)?;
+            if answer.is_ok() {
+                self.counted.applied(&proposal.body);
+            }
             answers.extend(waiting.map(|waiting| (waiting, answer)));
         }
         let Pass {

@@ -67,8 +67,8 @@ impl Counted {
         self.proposals_failed.add(1);
     }
 
-    /// An entry that is applied, whatever comes of it.
-    pub fn proposal(&self, body: &Body) {
+    /// An entry that is applied and was not refused.
+    pub fn applied(&self, body: &Body) {
         match body {
             Body::Command(Command::Put(_)) => self.puts.add(1),
             Body::Command(Command::DeleteRange(_)) => self.deletes.add(1),

@@ -26,6 +26,8 @@ pub struct Figures {
     pub db_bytes_in_use: i64,
     pub revision: i64,
     pub compact_revision: i64,
+    /// Of users and roles.
+    pub auth_revision: u64,
     pub puts: u64,
     pub deletes: u64,
     pub txns: u64,
