@@ -298,7 +298,8 @@ fn peers(families: &mut Families, figures: &Figures) {
 }
 
 fn grpc(families: &mut Families, calls: &[CallFigures]) {
-    let by_call: [(&str, &str, fn(&CallFigures) -> u64); 3] = [
+    type Read = fn(&CallFigures) -> u64;
+    let by_call: [(&str, &str, Read); 3] = [
         ("grpc_server_started_total", "Calls begun.", |call| {
             call.started
         }),
