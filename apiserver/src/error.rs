@@ -218,14 +218,11 @@ impl ApiError {
         Self::new(415, "UnsupportedMediaType", message).generic()
     }
 
-    pub fn unsupported_media(given: &str, supported: &str) -> Self {
-        Self::new(
-            415,
-            "UnsupportedMediaType",
-            format!(
-                "the body of the request was in an unknown format - accepted media types include: {supported} (given: {given:?})"
-            ),
-        )
+    pub fn unsupported_media() -> Self {
+        let message = format!(
+            "the body of the request was in an unknown format - accepted media types include: {MEDIA_TYPES}"
+        );
+        Self::new(415, "UnsupportedMediaType", message)
     }
 
     pub fn invalid(resource: &Resource, name: &str, errors: &[FieldError]) -> Self {

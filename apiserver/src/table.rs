@@ -35,7 +35,7 @@ pub fn of(
             cells.extend(columns.iter().map(|Column(_, _, cell)| cell(value)));
             let mut row = json!({"cells": cells});
             match include {
-                Include::None => {}
+                Include::None => row["object"] = Value::Null,
                 Include::Object => row["object"] = Value::Object(value.clone()),
                 Include::Metadata => {
                     row["object"] = json!({
@@ -47,12 +47,21 @@ pub fn of(
             row
         })
         .collect();
-    let mut named = Vec::new();
+    let mut named = Value::Null;
     if definitions {
-        named.push(json!({"name": "Name", "type": "string", "format": "name", "description": "", "priority": 0}));
-        named.extend(columns.iter().map(|Column(name, wide, _)| {
-            json!({"name": name, "type": "string", "format": "", "description": "", "priority": i32::from(*wide)})
+        let mut all = vec![
+            json!({"name": "Name", "type": "string", "format": "name", "description": "", "priority": 0}),
+        ];
+        all.extend(columns.iter().map(|Column(name, wide, cell)| {
+            // Of an object without anything a cell says its type, too.
+            let ty = match cell(&Json::new()) {
+                Value::Number(_) => "integer",
+                Value::Bool(_) => "boolean",
+                _ => "string",
+            };
+            json!({"name": name, "type": ty, "format": "", "description": "", "priority": i32::from(*wide)})
         }));
+        named = all.into();
     }
     json!({"kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": meta, "columnDefinitions": named, "rows": rows})
 }
@@ -71,7 +80,7 @@ pub fn number(value: &Json, path: &[&str]) -> i64 {
 }
 
 pub fn count(value: &Json, path: &[&str]) -> Value {
-    number(value, path).to_string().into()
+    number(value, path).into()
 }
 
 pub fn list<'a>(value: &'a Json, path: &[&str]) -> &'a [Value] {
@@ -129,7 +138,11 @@ pub fn age(value: &Json) -> Value {
 }
 
 pub fn containers(value: &Json, field: &str) -> Value {
-    let path = &["spec", "template", "spec", "containers"];
+    containers_of(value, &["spec", "template", "spec", "containers"], field)
+}
+
+/// A field of each of the containers at a path.
+pub fn containers_of(value: &Json, path: &[&str], field: &str) -> Value {
     joined(
         list(value, path)
             .iter()
@@ -166,7 +179,6 @@ pub fn size(value: &Json) -> Value {
         .filter_map(Value::as_object)
         .map(serde_json::Map::len)
         .sum::<usize>()
-        .to_string()
         .into()
 }
 
@@ -196,6 +208,18 @@ pub const PODS: &[Column] = &[
     Column("Node", true, |value| text(value, &["spec", "nodeName"])),
     Column("Nominated Node", true, |value| {
         text(value, &["status", "nominatedNodeName"])
+    }),
+    Column("Readiness Gates", true, |value| {
+        let gates = list(value, &["spec", "readinessGates"]);
+        if gates.is_empty() {
+            return "<none>".into();
+        }
+        let passed = |gate: &&Value| {
+            let of = member(gate, "conditionType");
+            let mut conditions = list(value, &["status", "conditions"]).iter();
+            conditions.any(|one| member(one, "type") == of && member(one, "status") == "True")
+        };
+        format!("{}/{}", gates.iter().filter(passed).count(), gates.len()).into()
     }),
 ];
 
@@ -375,6 +399,6 @@ mod tests {
             );
             assert_eq!(table["rows"][0]["object"]["metadata"]["name"], "x");
         }
-        assert_eq!(catalog.own("", "v1", "pods").rules.columns.len(), 7);
+        assert_eq!(catalog.own("", "v1", "pods").rules.columns.len(), 8);
     }
 }

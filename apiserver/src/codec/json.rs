@@ -131,6 +131,13 @@ impl Context {
         self.refuse(DecodeError::Type(mistake::wrong_text(ty, text)))
     }
 
+    /// Whether decoding is in a list of resources.
+    fn in_amounts(&self) -> bool {
+        let way = self.way.borrow();
+        way.last()
+            .is_some_and(|(_, field)| field.go == Some("v1.ResourceList"))
+    }
+
     fn refuse<E: de::Error>(&self, error: DecodeError) -> E {
         let text = error.to_string();
         self.mistake.borrow_mut().get_or_insert(error);
@@ -514,6 +521,7 @@ impl ScalarVisitor<'_> {
                     .ok()
                     .map(|bytes| BASE64.encode(bytes))
             }
+            Type::Quantity if self.0.context.in_amounts() => quantity::canonical_amount(text),
             Type::Quantity => quantity::canonical(text),
             Type::Time => time::parse(text).map(|(s, n)| time::format(s, n, Precision::Seconds)),
             Type::MicroTime => {

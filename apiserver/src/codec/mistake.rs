@@ -183,7 +183,7 @@ fn time(text: &str, layout: &str) -> String {
 }
 
 /// The byte at which Go's decoder stops.
-fn base64(text: &str) -> String {
+pub fn base64(text: &str) -> String {
     let mut letters = 0;
     let mut at = text.len();
     for (index, byte) in text.bytes().enumerate() {

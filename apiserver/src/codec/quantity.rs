@@ -1,5 +1,7 @@
 //! Resource quantities in their canonical text: no fraction, the largest
-//! suffix that leaves an integer, the family of suffixes as it was given.
+//! suffix that leaves an integer, the family of suffixes as it was given. A text
+//! that is nearly so stays as it is, by upstream's rule in
+//! `apimachinery/pkg/api/resource`.
 
 const NANO: i128 = 1_000_000_000;
 const DECIMAL: [(&str, u32); 11] = [
@@ -36,11 +38,61 @@ enum Family {
 /// The canonical form of `text`, or `None` when it is no quantity.
 pub fn canonical(text: &str) -> Option<String> {
     let (nanos, family) = parse(text)?;
-    Some(match family {
-        Family::Binary if nanos.abs() >= 1_024 * NANO => binary(nanos),
+    Some(match kept(text) {
+        Some(_) => text.to_owned(),
+        None => written(nanos, family),
+    })
+}
+
+/// The same of an amount in a list of resources, where nothing is less than a
+/// thousandth.
+pub fn canonical_amount(text: &str) -> Option<String> {
+    let (nanos, family) = parse(text)?;
+    if kept(text).is_some_and(|power| power >= -3) {
+        return Some(text.to_owned());
+    }
+    const MILLI: i128 = NANO / 1_000;
+    let rest = nanos % MILLI;
+    let up = if rest == 0 {
+        0
+    } else {
+        nanos.signum() * MILLI - rest
+    };
+    Some(written(nanos + up, family))
+}
+
+fn written(nanos: i128, family: Family) -> String {
+    match family {
+        Family::Binary if nanos.abs() >= 1_024 * NANO && nanos % NANO == 0 => binary(nanos),
         Family::Exponent => exponent(nanos),
         Family::Binary | Family::Decimal => decimal(nanos),
-    })
+    }
+}
+
+/// The power of ten of the last digit of a text that stays as it is.
+fn kept(text: &str) -> Option<i32> {
+    let rest = text.trim_start_matches(['+', '-']).trim_start_matches('0');
+    let end = rest
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(rest.len());
+    let (number, suffix) = rest.split_at(end);
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    let whole = if whole.is_empty() { "0" } else { whole };
+    let (power, family) = scale(suffix)?;
+    if family == Family::Binary {
+        let digits = whole.len() + usize::try_from(power).ok()? * 3 + 1;
+        let odd = whole.parse::<i64>().ok()? & 7 != 0;
+        return (fraction.is_empty() && digits <= 15 && odd).then_some(0);
+    }
+    // Of the unit, not of a billionth.
+    let power = power - 9 - i32::try_from(fraction.len()).ok()?;
+    let digits = format!("{whole}{fraction}");
+    let stays = digits.len() <= 18
+        && power >= -9
+        && power % 3 == 0
+        && !digits.ends_with("000")
+        && !digits.starts_with('0');
+    stays.then_some(power)
 }
 
 /// How two quantities compare, or `None` when one is none.
@@ -68,13 +120,16 @@ fn parse(text: &str) -> Option<(i128, Family)> {
         return None;
     }
     let (power, family) = scale(suffix)?;
-    let max = i128::from(i64::MAX) * NANO;
+    let max = match family {
+        Family::Binary => i128::from(i64::MAX) * NANO,
+        _ => i128::MAX / 2,
+    };
     // digits * unit / 10^decimals, all in billionths.
     let mut digits = 0_i128;
     let mut decimals = 0_u32;
     let mut lost = false;
     for (index, byte) in whole.bytes().chain(fraction.bytes()).enumerate() {
-        if digits > 10_i128.pow(20) {
+        if digits > 10_i128.pow(28) {
             // Beyond any value that counts: keep the magnitude only.
             if index < whole.len() {
                 digits = digits.checked_mul(10)?;
@@ -120,9 +175,7 @@ fn scale(suffix: &str) -> Option<(i32, Family)> {
         return Some((i32::try_from(*power).ok()?, Family::Binary));
     }
     let exponent: i32 = suffix.strip_prefix(['e', 'E'])?.parse().ok()?;
-    (-64..=64)
-        .contains(&exponent)
-        .then_some((exponent + 9, Family::Exponent))
+    Some((exponent.checked_add(9)?, Family::Exponent))
 }
 
 /// Mantissa and power of ten of the unit, a multiple of three.
@@ -176,7 +229,7 @@ fn binary(nanos: i128) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{canonical, compare};
+    use super::{canonical, canonical_amount, compare};
 
     #[test]
     fn quantities_compare_by_value() {
@@ -202,19 +255,22 @@ mod tests {
             ("1024Mi", "1Gi"),
             ("1.5Gi", "1536Mi"),
             ("0.5Ki", "512"),
-            ("1.1Ki", "1127"),
+            ("1.1Ki", "1126400m"),
             ("1e3", "1e3"),
-            ("1E6", "1e6"),
-            ("5e0", "5"),
+            ("1E6", "1E6"),
+            ("5e0", "5e0"),
+            ("+5", "+5"),
+            ("1e999", "1e999"),
+            ("10e2", "1e3"),
             ("-1500m", "-1500m"),
             ("0.0000000001", "1n"),
             ("9223372036854775807", "9223372036854775807"),
-            ("99999999999999999999", "9223372036854775807"),
+            ("99999999999999999999", "99999999999999999999"),
             ("1Ei", "1Ei"),
             ("100Ei", "9223372036854775807"),
             ("250m", "250m"),
             ("64Mi", "64Mi"),
-            ("1.", "1"),
+            ("1.", "1."),
             ("12e-3", "12e-3"),
             ("1000k", "1M"),
         ] {
@@ -223,9 +279,27 @@ mod tests {
     }
 
     #[test]
+    fn amounts_are_thousandths_at_least() {
+        for (given, expected) in [
+            ("1n", "1m"),
+            ("1m", "1m"),
+            ("1500u", "2m"),
+            ("-1n", "-1m"),
+            ("1024Ki", "1Mi"),
+            ("5.", "5."),
+        ] {
+            assert_eq!(
+                canonical_amount(given).as_deref(),
+                Some(expected),
+                "{given}"
+            );
+        }
+    }
+
+    #[test]
     fn what_is_no_quantity_is_refused() {
         for text in [
-            "", "-", ".", "1.2.3", "1KiB", "Mi", "1 ", "1e", "1e999", "1mm", "--1", "1_0",
+            "", "-", ".", "1.2.3", "1KiB", "Mi", "1 ", "1e", "1mm", "--1", "1_0",
         ] {
             assert_eq!(canonical(text), None, "{text}");
         }

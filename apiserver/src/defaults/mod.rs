@@ -339,6 +339,21 @@ fn labels_of_template(value: &mut Json) {
     }
 }
 
+pub fn pod_certificate_request(value: &mut Json) {
+    with(value, "spec", |spec| {
+        set(spec, "maxExpirationSeconds", 86_400)
+    });
+}
+
+/// A node can give all that it has, unless it says otherwise.
+pub fn node(value: &mut Json) {
+    with(value, "status", |status| {
+        if let Some(capacity) = status.get("capacity").cloned() {
+            set(status, "allocatable", capacity);
+        }
+    });
+}
+
 /// What a container gets that says nothing: limits, and requests, from the other
 /// bounds of its namespace.
 pub fn limit_range(value: &mut Json) {

@@ -226,10 +226,7 @@ impl Request<'_> {
                 decoded.api_version = envelope.api_version.into_owned();
                 Ok(decoded)
             }
-            other => Err(ApiError::unsupported_media(
-                other,
-                "application/json, application/yaml, application/vnd.kubernetes.protobuf",
-            )),
+            _ => Err(ApiError::unsupported_media()),
         }
     }
 

@@ -64,10 +64,8 @@ pub async fn answer(
 ) -> Result<Answer, ApiError> {
     let rules = target.resource.rules;
     let told = rules.deletion.warning.filter(|_| {
-        let says = request
-            .deletion()
-            .is_ok_and(|one| one.propagation.is_some());
-        *request.method == Method::DELETE && !says
+        let silent = |options: DeleteOptions| options.propagation.is_none();
+        *request.method == Method::DELETE && request.deletion().is_ok_and(silent)
     });
     let answer = answered(api, target, request, by_path).await;
     if rules.deprecated.is_none() && told.is_none() {

@@ -235,10 +235,11 @@ fn protobuf_list(resource: &Resource, meta: &Value, items: &[Bytes]) -> Result<V
 }
 
 /// An item of a list without its kind and version, which the list has for all:
-/// what follows them, for [`items`] to open.
+/// what follows its opening brace, for [`items`] to open.
 fn untyped(item: Bytes) -> Bytes {
     // Both stand first, in the order of either writer.
     let mut rest = &item[item.len().min(1)..];
+    let mut found = 0;
     for _ in 0..2 {
         for name in ["\"kind\":\"", "\"apiVersion\":\""] {
             if let Some(value) = rest.strip_prefix(name.as_bytes())
@@ -246,10 +247,20 @@ fn untyped(item: Bytes) -> Bytes {
             {
                 let after = &value[end + 1..];
                 rest = after.strip_prefix(b",").unwrap_or(after);
+                found += 1;
             }
         }
     }
-    item.slice(item.len() - rest.len()..)
+    if found == 2 {
+        return item.slice(item.len() - rest.len()..);
+    }
+    // Something else stands first: of kinds that were converted.
+    let Ok(mut value) = serde_json::from_slice::<Json>(&item) else {
+        return item.slice(item.len().min(1)..);
+    };
+    value.remove("kind");
+    value.remove("apiVersion");
+    Bytes::from(Value::Object(value).to_string()).slice(1..)
 }
 
 /// The items of a list between a head and its end, in chunks; each begins with

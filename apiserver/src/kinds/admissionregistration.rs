@@ -104,7 +104,7 @@ const MUTATING_WEBHOOK_CONFIGURATION: Kind = Kind {
     defaults: Some(defaults::admission::mutating_webhooks),
     validate: None,
     validate_change: None,
-    columns: &[AGE],
+    columns: columns::WEBHOOKS,
 };
 
 const VALIDATING_ADMISSION_POLICY: Kind = Kind {
@@ -200,5 +200,5 @@ const VALIDATING_WEBHOOK_CONFIGURATION: Kind = Kind {
     defaults: Some(defaults::admission::webhooks),
     validate: None,
     validate_change: None,
-    columns: &[AGE],
+    columns: columns::WEBHOOKS,
 };

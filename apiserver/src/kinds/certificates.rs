@@ -69,7 +69,7 @@ const CLUSTER_TRUST_BUNDLE: Kind = Kind {
     defaults: None,
     validate: None,
     validate_change: None,
-    columns: &[AGE],
+    columns: columns::TRUST_BUNDLES,
 };
 
 const POD_CERTIFICATE_REQUEST: Kind = Kind {
@@ -102,7 +102,7 @@ const POD_CERTIFICATE_REQUEST: Kind = Kind {
     deletion: DELETED_STATUS,
     lifetime: None,
     addresses: false,
-    defaults: None,
+    defaults: Some(defaults::pod_certificate_request),
     validate: None,
     validate_change: None,
     columns: &[AGE],

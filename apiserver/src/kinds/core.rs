@@ -106,7 +106,7 @@ const ENDPOINTS: Kind = Kind {
     defaults: Some(defaults::endpoints),
     validate: None,
     validate_change: None,
-    columns: &[AGE],
+    columns: columns::ENDPOINTS,
 };
 
 const EVENT: Kind = Kind {
@@ -235,21 +235,9 @@ const PERSISTENT_VOLUME_CLAIM: Kind = Kind {
     lifetime: None,
     addresses: false,
     defaults: Some(defaults::claim),
-    validate: Some(validate::kinds::claim),
+    validate: Some(validate::claim::claim),
     validate_change: None,
-    columns: &[
-        Column("Status", false, |value| text(value, &["status", "phase"])),
-        Column("Volume", false, |value| {
-            text(value, &["spec", "volumeName"])
-        }),
-        Column("Capacity", false, |value| {
-            text(value, &["status", "capacity", "storage"])
-        }),
-        Column("StorageClass", false, |value| {
-            text(value, &["spec", "storageClassName"])
-        }),
-        AGE,
-    ],
+    columns: columns::CLAIMS,
 };
 
 const POD: Kind = Kind {
@@ -305,7 +293,7 @@ const POD: Kind = Kind {
     lifetime: None,
     addresses: false,
     defaults: Some(defaults::pod::pod),
-    validate: Some(|value, errors| validate::pod::spec(value.get("spec"), "spec", None, errors)),
+    validate: Some(|value, errors| validate::pod::spec(value.get("spec"), "spec", errors)),
     validate_change: Some(validate::pod::update),
     columns: table::PODS,
 };
@@ -339,7 +327,7 @@ const POD_TEMPLATE: Kind = Kind {
     defaults: Some(|value| defaults::with(value, "template", defaults::pod::template)),
     validate: Some(validate::workload::pod_template),
     validate_change: None,
-    columns: &[AGE],
+    columns: columns::POD_TEMPLATES,
 };
 
 const REPLICATION_CONTROLLER: Kind = Kind {
@@ -604,7 +592,7 @@ const NODE: Kind = Kind {
     deletion: DELETED_STATUS,
     lifetime: None,
     addresses: false,
-    defaults: None,
+    defaults: Some(defaults::node),
     validate: Some(validate::kinds::node),
     validate_change: None,
     columns: table::NODES,
@@ -637,19 +625,7 @@ const PERSISTENT_VOLUME: Kind = Kind {
     lifetime: None,
     addresses: false,
     defaults: Some(defaults::volume),
-    validate: None,
+    validate: Some(validate::persistent::volume),
     validate_change: None,
-    columns: &[
-        Column("Capacity", false, |value| {
-            text(value, &["spec", "capacity", "storage"])
-        }),
-        Column("Reclaim Policy", false, |value| {
-            text(value, &["spec", "persistentVolumeReclaimPolicy"])
-        }),
-        Column("Status", false, |value| text(value, &["status", "phase"])),
-        Column("StorageClass", false, |value| {
-            text(value, &["spec", "storageClassName"])
-        }),
-        AGE,
-    ],
+    columns: columns::VOLUMES,
 };

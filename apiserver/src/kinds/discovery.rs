@@ -33,5 +33,5 @@ const ENDPOINT_SLICE: Kind = Kind {
     defaults: Some(defaults::endpoint_slice),
     validate: None,
     validate_change: None,
-    columns: &[AGE],
+    columns: columns::ENDPOINT_SLICES,
 };

@@ -33,7 +33,7 @@ const FLOW_SCHEMA: Kind = Kind {
     defaults: Some(defaults::flow::schema),
     validate: None,
     validate_change: None,
-    columns: &[AGE],
+    columns: columns::FLOW_SCHEMAS,
 };
 
 const PRIORITY_LEVEL_CONFIGURATION: Kind = Kind {

@@ -14,6 +14,7 @@ mod apps;
 mod autoscaling;
 mod batch;
 mod certificates;
+mod columns;
 mod coordination;
 mod core;
 mod discovery;
@@ -93,7 +94,9 @@ const EVENT_LIFETIME: i64 = 3_660;
 
 /// What the files of the groups need.
 mod prelude {
-    pub(super) use super::{DELETED_OBJECT, DELETED_STATUS, EVENT_LIFETIME, field, strategy};
+    pub(super) use super::{
+        DELETED_OBJECT, DELETED_STATUS, EVENT_LIFETIME, columns, field, strategy,
+    };
     pub(super) use crate::{
         defaults,
         kind::{Also, Column, Deletion, Generation, Kind, Metadata, Put, Selectable, Status, Sub},

@@ -39,24 +39,7 @@ const INGRESS: Kind = Kind {
     defaults: None,
     validate: Some(validate::kinds::ingress),
     validate_change: None,
-    columns: &[
-        Column("Class", false, |value| {
-            text(value, &["spec", "ingressClassName"])
-        }),
-        Column("Hosts", false, |value| {
-            let hosts = list(value, &["spec", "rules"])
-                .iter()
-                .map(|rule| member(rule, "host"))
-                .filter(|host| !host.is_empty());
-            let hosts: Vec<_> = hosts.map(str::to_owned).collect();
-            if hosts.is_empty() {
-                "*".into()
-            } else {
-                joined(hosts)
-            }
-        }),
-        AGE,
-    ],
+    columns: columns::INGRESSES,
 };
 
 const NETWORK_POLICY: Kind = Kind {
@@ -120,7 +103,7 @@ const INGRESS_CLASS: Kind = Kind {
     defaults: None,
     validate: None,
     validate_change: None,
-    columns: &[AGE],
+    columns: columns::INGRESS_CLASSES,
 };
 
 const IP_ADDRESS: Kind = Kind {
@@ -152,7 +135,7 @@ const IP_ADDRESS: Kind = Kind {
     defaults: None,
     validate: None,
     validate_change: None,
-    columns: &[AGE],
+    columns: columns::ADDRESSES,
 };
 
 const SERVICE_CIDR: Kind = Kind {
@@ -184,5 +167,5 @@ const SERVICE_CIDR: Kind = Kind {
     defaults: None,
     validate: None,
     validate_change: None,
-    columns: &[AGE],
+    columns: columns::SERVICE_CIDRS,
 };

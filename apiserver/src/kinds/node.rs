@@ -33,5 +33,5 @@ const RUNTIME_CLASS: Kind = Kind {
     defaults: None,
     validate: None,
     validate_change: None,
-    columns: &[AGE],
+    columns: columns::RUNTIME_CLASSES,
 };

@@ -138,7 +138,7 @@ const RESOURCE_SLICE: Kind = Kind {
     defaults: Some(defaults::devices::slice),
     validate: None,
     validate_change: None,
-    columns: &[AGE],
+    columns: columns::RESOURCE_SLICES,
 };
 
 const DEVICE_TAINT_RULE: Kind = Kind {
@@ -158,13 +158,13 @@ const DEVICE_TAINT_RULE: Kind = Kind {
     standard_finalizers: true,
     put: Put {
         creates: false,
-        unconditional: true,
+        unconditional: false,
     },
     generation: Generation::Counts(&["spec"]),
     status: Status::Reported(Metadata::KEPT),
     on_create: None,
     on_update: Some(strategy::taint_time),
-    deletion: DELETED_OBJECT,
+    deletion: DELETED_STATUS,
     lifetime: None,
     addresses: false,
     defaults: Some(defaults::devices::taint_rule),

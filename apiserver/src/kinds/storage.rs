@@ -85,7 +85,7 @@ const CSI_NODE: Kind = Kind {
     short: &[],
     categories: &[],
     deprecated: None,
-    subs: &[],
+    subs: STATUS,
     selectable: &[],
     also: &[],
     names: names::SUBDOMAIN_RULE,
@@ -95,7 +95,7 @@ const CSI_NODE: Kind = Kind {
         unconditional: false,
     },
     generation: Generation::NONE,
-    status: Status::NONE,
+    status: Status::Reported(Metadata::KEPT),
     on_create: None,
     on_update: None,
     deletion: DELETED_OBJECT,
@@ -104,7 +104,7 @@ const CSI_NODE: Kind = Kind {
     defaults: None,
     validate: None,
     validate_change: None,
-    columns: &[AGE],
+    columns: columns::CSI_NODES,
 };
 
 const STORAGE_CLASS: Kind = Kind {
@@ -187,9 +187,9 @@ const VOLUME_ATTACHMENT: Kind = Kind {
     lifetime: None,
     addresses: false,
     defaults: None,
-    validate: None,
+    validate: Some(validate::persistent::attachment),
     validate_change: None,
-    columns: &[AGE],
+    columns: columns::ATTACHMENTS,
 };
 
 const VOLUME_ATTRIBUTES_CLASS: Kind = Kind {
@@ -221,5 +221,5 @@ const VOLUME_ATTRIBUTES_CLASS: Kind = Kind {
     defaults: None,
     validate: None,
     validate_change: None,
-    columns: &[AGE],
+    columns: columns::ATTRIBUTES_CLASSES,
 };

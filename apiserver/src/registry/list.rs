@@ -11,6 +11,7 @@ use super::{Registry, Target, opened, shown};
 use crate::{
     cache::{Entry, field_text},
     catalog::Resource,
+    codec::mistake,
     error::{ApiError, FieldError},
     limits,
     object::{self, Json},
@@ -66,20 +67,25 @@ impl Token {
     }
 
     fn decode(text: &str) -> Result<Self, ApiError> {
-        let token = BASE64
+        let wrong = |why: &str| {
+            let detail = if why.is_empty() { "" } else { ": " };
+            ApiError::bad_request(format!(
+                "invalid continue token: continue key is not valid{detail}{why}"
+            ))
+        };
+        let bytes = BASE64
             .decode(text.trim_end_matches('='))
-            .ok()
-            .and_then(|bytes| serde_json::from_slice::<Self>(&bytes).ok());
-        token
+            .map_err(|_| wrong(&mistake::base64(text)))?;
+        let token = serde_json::from_slice::<Self>(&bytes)
+            .map_err(|error| wrong(&mistake::syntax(&error, &bytes)))?;
+        Some(token)
             .filter(|token| {
                 token.v == "meta.k8s.io/v1"
                     && !token.start.is_empty()
                     && !token.start.starts_with('/')
                     && !token.start.contains("..")
             })
-            .ok_or_else(|| {
-                ApiError::bad_request("invalid continue token: continue key is not valid")
-            })
+            .ok_or_else(|| wrong(""))
     }
 }
 

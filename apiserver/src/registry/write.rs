@@ -111,6 +111,7 @@ impl Registry {
         if !target.name.is_empty() {
             check_name(target, &value)?;
         }
+        let given = object::meta_str(&value, "resourceVersion").parse().ok();
         let twice = own_once(&mut value);
         warnings.extend(twice);
         let named = Target {
@@ -142,8 +143,15 @@ impl Registry {
                 let (present, _) = self.store.get(&key).await?;
                 return match present {
                     Some(_) => Err(ApiError::already_exists(resource, &name)),
-                    None => without_version(shown(resource, &bytes, 0)?)
-                        .map(|object| object.warned(warnings)),
+                    // What a client says of its version stays what it says.
+                    None => {
+                        let object = shown(resource, &bytes, given.unwrap_or(0))?;
+                        let object = match given {
+                            Some(_) => object,
+                            None => without_version(object)?,
+                        };
+                        Ok(object.warned(warnings))
+                    }
                 };
             }
             let lease = self.lease_for(resource).await?;

@@ -209,7 +209,8 @@ impl Fields {
             };
             let field = field.trim();
             let known = field == "metadata.name"
-                || field == "metadata.namespace"
+                || (field == "metadata.namespace"
+                    && (resource.namespaced || resource.selectable.is_empty()))
                 || resource.selectable.iter().any(|one| one.name == field);
             if !known {
                 return Err(if resource.selectable.is_empty() {

@@ -1,7 +1,5 @@
 //! Kinds with a few rules of their own.
 
-use std::cmp::Ordering;
-
 use serde_json::Value;
 
 use super::{
@@ -9,7 +7,6 @@ use super::{
     pod::{self, list, text},
 };
 use crate::{
-    codec,
     field::FieldError,
     object::{self, Json},
 };
@@ -107,7 +104,8 @@ pub fn role(value: &Json, namespaced: bool, errors: &mut Errors) {
 pub fn node(value: &Json, errors: &mut Errors) {
     let spec = value.get("spec").unwrap_or(&Value::Null);
     for (index, taint) in list(spec, "taints").iter().enumerate() {
-        let at = format!("spec.taints[{index}]");
+        // Upstream says where by this name.
+        let at = format!("metadata.taints[{index}]");
         let key = text(taint, "key");
         for why in names::qualified(key) {
             errors.push(FieldError::invalid(format!("{at}.key"), &key.into(), &why));
@@ -196,58 +194,52 @@ fn path(path: &Value, at: &str, errors: &mut Errors) {
 fn backend(backend: &Value, at: &str, errors: &mut Errors) {
     let given = |field: &str| backend.get(field).filter(|one| !one.is_null());
     match (given("service"), given("resource")) {
-        (None, None) => errors.push(FieldError::required(
+        (None, None) => errors.push(FieldError::invalid(
             at,
-            "service or resource must be specified",
+            &"".into(),
+            "resource or service backend is required",
         )),
         (Some(_), Some(_)) => errors.push(FieldError::invalid(
             at,
-            backend,
+            &"".into(),
             "cannot set both resource and service backends",
         )),
         (Some(service), None) => {
             let name = text(service, "name");
-            if !names::is_label_1035(name) {
+            if name.is_empty() {
+                errors.push(FieldError::required(format!("{at}.service.name"), ""));
+            } else if !names::is_label_1035(name) {
                 errors.push(FieldError::invalid(
                     format!("{at}.service.name"),
                     &name.into(),
                     names::LABEL_1035,
                 ));
             }
+            service_port(service, at, errors);
         }
         (None, Some(_)) => {}
     }
 }
 
-/// A claim of a volume.
-pub fn claim(value: &Json, errors: &mut Errors) {
-    let spec = value.get("spec").unwrap_or(&Value::Null);
-    let modes = list(spec, "accessModes");
-    if modes.is_empty() {
-        let detail = "at least 1 access mode is required";
-        errors.push(FieldError::required("spec.accessModes", detail));
-    }
-    let supported = [
-        "ReadOnlyMany",
-        "ReadWriteMany",
-        "ReadWriteOnce",
-        "ReadWriteOncePod",
-    ];
-    for mode in modes.iter().filter_map(Value::as_str) {
-        if !supported.contains(&mode) {
-            let error = FieldError::unsupported("spec.accessModes", mode, &supported);
-            errors.push(error);
+/// A port of a service, by name or by number.
+fn service_port(service: &Value, at: &str, errors: &mut Errors) {
+    let port = service.get("port").unwrap_or(&Value::Null);
+    let name = text(port, "name");
+    let number = port.get("number").and_then(Value::as_i64).unwrap_or(0);
+    match (name.is_empty(), number) {
+        (true, 0) => errors.push(FieldError::required(at, "port name or number is required")),
+        (false, 0) => {
+            for why in super::check::port_name(name) {
+                let at = format!("{at}.service.port.name");
+                errors.push(FieldError::invalid(at, &name.into(), &why));
+            }
         }
-    }
-    let at = "spec.resources[storage]";
-    let storage = object::at(value, &["spec", "resources", "requests", "storage"]);
-    match storage.and_then(Value::as_str) {
-        None => errors.push(FieldError::required(at, "")),
-        Some(size) if codec::compare_quantities(size, "0") != Some(Ordering::Greater) => {
-            let detail = "must be greater than zero";
-            errors.push(FieldError::invalid(at, &size.into(), detail));
-        }
-        Some(_) => {}
+        (true, number) => pod::port(number, format!("{at}.service.port.number"), errors),
+        (false, _) => errors.push(FieldError::invalid(
+            at,
+            &"".into(),
+            "cannot set both port name & port number",
+        )),
     }
 }
 

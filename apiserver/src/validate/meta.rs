@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Errors, names};
+use super::{Errors, check::all, names};
 use crate::{
     catalog::Resource,
     field::FieldError,
@@ -37,7 +37,7 @@ pub fn object(resource: &Resource, value: &Json) -> Errors {
         ));
     }
     labels(meta.get("labels"), "metadata.labels", &mut errors);
-    annotations(meta.get("annotations"), &mut errors);
+    annotations(meta.get("annotations"), "metadata.annotations", &mut errors);
     owners(meta.get("ownerReferences"), &mut errors);
     let finalizers = object::finalizers(value);
     for finalizer in &finalizers {
@@ -78,13 +78,6 @@ pub fn created(resource: &Resource, value: &Json, errors: &mut Errors) {
     }
 }
 
-/// Each thing that is wrong with a text.
-fn all(at: &str, text: &str, wrong: Vec<String>, errors: &mut Errors) {
-    for why in wrong {
-        errors.push(FieldError::invalid(at, &text.into(), &why));
-    }
-}
-
 /// Checks a map of labels.
 pub fn labels(labels: Option<&Value>, at: &str, errors: &mut Errors) {
     for (key, value) in labels.and_then(Value::as_object).into_iter().flatten() {
@@ -94,19 +87,17 @@ pub fn labels(labels: Option<&Value>, at: &str, errors: &mut Errors) {
     }
 }
 
-fn annotations(annotations: Option<&Value>, errors: &mut Errors) {
+/// Checks a map of annotations.
+pub fn annotations(annotations: Option<&Value>, at: &str, errors: &mut Errors) {
     let mut size = 0;
     for (key, value) in annotations.and_then(Value::as_object).into_iter().flatten() {
         // Keys of annotations may have capitals in their domain.
         let wrong = names::qualified(&key.to_ascii_lowercase());
-        all("metadata.annotations", key, wrong, errors);
+        all(at, key, wrong, errors);
         size += key.len() + value.as_str().map_or(0, str::len);
     }
     if size > limits::ANNOTATIONS_BYTES_MAX {
-        errors.push(FieldError::too_long(
-            "metadata.annotations",
-            limits::ANNOTATIONS_BYTES_MAX,
-        ));
+        errors.push(FieldError::too_long(at, limits::ANNOTATIONS_BYTES_MAX));
     }
 }
 

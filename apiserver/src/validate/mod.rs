@@ -1,10 +1,19 @@
 //! What an object must be to be stored: names, labels, required and fixed
 //! fields, sizes. Knows objects; knows no request and no other object.
 
+mod affinity;
+mod check;
+pub mod claim;
+mod container;
 pub mod kinds;
 pub mod meta;
 pub mod names;
+pub mod persistent;
 pub mod pod;
+mod probe;
+mod resources;
+mod security;
+mod volume;
 pub mod workload;
 
 use serde_json::Value;
@@ -24,6 +33,9 @@ pub fn create(resource: &Resource, value: &Json) -> Errors {
     let mut errors = meta::object(resource, value);
     meta::created(resource, value, &mut errors);
     kind(resource, value, &mut errors);
+    if resource.group.is_empty() && resource.plural == "pods" {
+        pod::created(value, &mut errors);
+    }
     errors
 }
 

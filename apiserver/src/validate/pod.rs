@@ -1,12 +1,16 @@
 //! Pods and the templates of pods.
 
-use std::{cmp::Ordering, collections::HashSet};
+use std::collections::HashSet;
 
 use serde_json::Value;
 
-use super::{Errors, names};
+use super::{
+    Errors, affinity,
+    check::{self, At},
+    container::{self, Pod},
+    names, resources, security, volume,
+};
 use crate::{
-    codec,
     field::FieldError,
     object::{self, Json},
 };
@@ -34,65 +38,250 @@ pub fn one_of(value: &Value, field: &str, at: &str, supported: &[&str], errors: 
     }
 }
 
-/// Checks the specification of a pod; `restart` names the only restart
-/// policies that its owner takes.
-pub fn spec(spec: Option<&Value>, at: &str, restart: Option<&[&str]>, errors: &mut Errors) {
-    let Some(spec) = spec else {
-        errors.push(FieldError::required(format!("{at}.containers"), ""));
+/// Checks the specification of a pod.
+pub fn spec(spec: Option<&Value>, at: &str, errors: &mut Errors) {
+    let nothing = Value::Object(Json::new());
+    let at = At::new(spec.unwrap_or(&nothing), at);
+    let volumes = volume::volumes(&at, errors);
+    let claims = resource_claims(&at, errors);
+    let pod = Pod {
+        volumes,
+        grace: at.number("terminationGracePeriodSeconds"),
+        restart: at.text("restartPolicy"),
+        claims,
+    };
+    container::containers(&at, &pod, errors);
+    host_network(&at, errors);
+    at.one_of("restartPolicy", &["Always", "OnFailure", "Never"], errors);
+    at.one_of(
+        "dnsPolicy",
+        &["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"],
+        errors,
+    );
+    super::meta::labels(
+        at.value.get("nodeSelector"),
+        &at.child("nodeSelector"),
+        errors,
+    );
+    if let Some(context) = at.get("securityContext") {
+        security::pod(&context, errors);
+    }
+    if at.flag("shareProcessNamespace") && at.flag("hostPID") {
+        let why = "ShareProcessNamespace and HostPID cannot both be enabled";
+        let at = at.child("shareProcessNamespace");
+        errors.push(FieldError::invalid(at, &true.into(), why));
+    }
+    if let Some(affinity) = at.get("affinity") {
+        affinity::affinity(&affinity, errors);
+    }
+    dns(&at, errors);
+    gates(&at, errors);
+    affinity::spread(&at, errors);
+    host_users(&at, errors);
+    names_of(&at, errors);
+    affinity::tolerations(&at, errors);
+    for alias in at.items("hostAliases") {
+        check::address(&alias.child("ip"), alias.text("ip"), errors);
+        for name in alias.items("hostnames") {
+            let text = name.as_text();
+            check::all(&name.path, text, names::subdomain(text), errors);
+        }
+    }
+    for field in ["priorityClassName", "runtimeClassName"] {
+        if !at.text(field).is_empty() {
+            at.named(field, names::subdomain, errors);
+        }
+    }
+    at.one_of(
+        "preemptionPolicy",
+        &["PreemptLowerPriority", "Never"],
+        errors,
+    );
+    if let Some(overhead) = at.get("overhead") {
+        for (name, amount) in at.entries("overhead") {
+            let path = format!("{}.limits[{name}]", overhead.path);
+            resources::quantity(name, amount, &path, errors);
+        }
+    }
+    system(&at, errors);
+    container::files(&at, errors);
+}
+
+/// Names of the claims of resources that the pod has.
+fn resource_claims<'a>(at: &At<'a>, errors: &mut Errors) -> Vec<&'a str> {
+    let mut known = Vec::new();
+    for claim in at.items("resourceClaims") {
+        let name = claim.text("name");
+        if name.is_empty() {
+            claim.required("name", errors);
+        } else {
+            if known.contains(&name) {
+                errors.push(FieldError::duplicate(claim.child("name"), &name.into()));
+            }
+            claim.named("name", names::label, errors);
+            known.push(name);
+        }
+        let sources = ["resourceClaimName", "resourceClaimTemplateName"];
+        match sources.iter().filter(|one| claim.get(one).is_some()).count() {
+            0 => errors.push(FieldError::invalid(
+                claim.path.clone(),
+                claim.value,
+                "must specify one of: `resourceClaimName`, `resourceClaimTemplateName`",
+            )),
+            1 => {}
+            _ => errors.push(FieldError::invalid(
+                claim.path.clone(),
+                claim.value,
+                "at most one of `resourceClaimName` or `resourceClaimTemplateName` may be specified",
+            )),
+        }
+        for source in sources.iter().filter(|one| claim.get(one).is_some()) {
+            claim.named(source, names::subdomain, errors);
+        }
+    }
+    known
+}
+
+/// On the node's own network a container's port is the node's.
+fn host_network(at: &At<'_>, errors: &mut Errors) {
+    if !at.flag("hostNetwork") {
+        return;
+    }
+    let containers = at.items("containers");
+    for port in containers.iter().flat_map(|one| one.items("ports")) {
+        let (host, own) = (port.number("hostPort"), port.number("containerPort"));
+        if host.unwrap_or(0) != own.unwrap_or(0) {
+            let why = "must match `containerPort` when `hostNetwork` is true";
+            let given = host.unwrap_or(0).into();
+            errors.push(FieldError::invalid(port.child("hostPort"), &given, why));
+        }
+    }
+}
+
+fn dns(at: &At<'_>, errors: &mut Errors) {
+    let config = at.get("dnsConfig");
+    let servers = config
+        .as_ref()
+        .map_or(0, |one| one.items("nameservers").len());
+    if at.text("dnsPolicy") == "None" && servers == 0 {
+        let (path, why) = match &config {
+            None => (
+                at.child("dnsConfig"),
+                "must provide `dnsConfig` when `dnsPolicy` is None",
+            ),
+            Some(config) => (
+                config.child("nameservers"),
+                "must provide at least one DNS nameserver when `dnsPolicy` is None",
+            ),
+        };
+        errors.push(FieldError::required(path, why));
+    }
+    let Some(config) = config else {
         return;
     };
-    if list(spec, "containers").is_empty() {
-        errors.push(FieldError::required(format!("{at}.containers"), ""));
+    if servers > 3 {
+        let why = "must not have more than 3 nameservers";
+        let shown = &config.value["nameservers"];
+        errors.push(FieldError::invalid(config.child("nameservers"), shown, why));
     }
-    let mut volumes = HashSet::new();
-    for (index, volume) in list(spec, "volumes").iter().enumerate() {
-        let at = format!("{at}.volumes[{index}]");
-        name(volume, &at, &mut volumes, errors);
-        if volume.as_object().is_some_and(|map| map.len() > 2) {
-            errors.push(FieldError::forbidden(
-                at,
-                "may not specify more than 1 volume type",
-            ));
+    for server in config.items("nameservers") {
+        check::address(&server.path, server.as_text(), errors);
+    }
+    for search in config.items("searches") {
+        let text = search.as_text();
+        let plain = text.strip_suffix('.').unwrap_or(text);
+        if text != "." {
+            let wrong = names::subdomain(&plain.replace('_', "-"));
+            let wrong = wrong
+                .into_iter()
+                .map(|why| why.replace(names::SUBDOMAIN, UNDERSCORED));
+            check::all(&search.path, plain, wrong.collect(), errors);
         }
+    }
+    for option in config.items("options") {
+        if option.text("name").is_empty() {
+            errors.push(FieldError::required(option.path, "must not be empty"));
+        }
+    }
+}
+
+/// Upstream's words for a domain that may have underscores.
+const UNDERSCORED: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '_', '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-_a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-_a-z0-9]*[a-z0-9])?)*')";
+
+/// What holds a pod back until somebody says that it is ready.
+fn gates(at: &At<'_>, errors: &mut Errors) {
+    for gate in at.items("readinessGates") {
+        gate.named("conditionType", names::qualified, errors);
     }
     let mut seen = HashSet::new();
-    for field in ["initContainers", "containers", "ephemeralContainers"] {
-        for (index, one) in list(spec, field).iter().enumerate() {
-            container(
-                one,
-                &format!("{at}.{field}[{index}]"),
-                &mut seen,
-                &volumes,
-                errors,
-            );
+    for gate in at.items("schedulingGates") {
+        let name = gate.text("name");
+        check::all(&gate.path, name, names::qualified(name), errors);
+        if !seen.insert(name) {
+            errors.push(FieldError::duplicate(gate.path, &name.into()));
         }
     }
-    one_of(
-        spec,
-        "restartPolicy",
-        at,
-        restart.unwrap_or(&["Always", "OnFailure", "Never"]),
-        errors,
-    );
-    one_of(
-        spec,
-        "dnsPolicy",
-        at,
-        &["ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"],
-        errors,
-    );
-    negative(spec, "terminationGracePeriodSeconds", at, errors);
-    super::meta::labels(
-        spec.get("nodeSelector"),
-        &format!("{at}.nodeSelector"),
-        errors,
-    );
-    let account = text(spec, "serviceAccountName");
-    if !account.is_empty() && !names::is_subdomain(account) {
-        errors.push(FieldError::invalid(
-            format!("{at}.serviceAccountName"),
-            &account.into(),
-            names::SUBDOMAIN,
+}
+
+fn host_users(at: &At<'_>, errors: &mut Errors) {
+    if at.value.get("hostUsers") == Some(&Value::Bool(false)) {
+        for (field, shown) in [("hostPID", "HostPID"), ("hostIPC", "HostIPC")] {
+            if at.flag(field) {
+                let why = "when `hostUsers` is false";
+                errors.push(FieldError::forbidden(at.child(shown), why));
+            }
+        }
+    }
+}
+
+/// What the pod is called, and what it names.
+fn names_of(at: &At<'_>, errors: &mut Errors) {
+    if at.get("hostnameOverride").is_some() {
+        for (field, why) in [
+            (
+                "setHostnameAsFQDN",
+                "may not be specified when setHostnameAsFQDN is true",
+            ),
+            (
+                "hostNetwork",
+                "may not be specified when hostNetwork is true",
+            ),
+        ] {
+            if at.flag(field) {
+                errors.push(FieldError::forbidden(at.child("hostnameOverride"), why));
+            }
+        }
+        if at.text("hostnameOverride").len() > 64 {
+            errors.push(FieldError::too_long(at.child("hostnameOverride"), 64));
+        }
+        at.named("hostnameOverride", names::subdomain, errors);
+    }
+    for field in ["serviceAccountName", "nodeName"] {
+        if !at.text(field).is_empty() {
+            at.named(field, names::subdomain, errors);
+        }
+    }
+    let why = "must be between 1 and 2147483647, inclusive";
+    at.within("activeDeadlineSeconds", 1, i64::from(i32::MAX), why, errors);
+    for field in ["hostname", "subdomain"] {
+        if !at.text(field).is_empty() {
+            at.named(field, names::label, errors);
+        }
+    }
+}
+
+fn system(at: &At<'_>, errors: &mut Errors) {
+    let Some(system) = at.get("os") else {
+        return;
+    };
+    let name = system.text("name");
+    if name.is_empty() {
+        system.required("name", errors);
+    } else if !matches!(name, "linux" | "windows") {
+        errors.push(FieldError::unsupported(
+            system.path,
+            name,
+            &["linux", "windows"],
         ));
     }
 }
@@ -113,145 +302,6 @@ pub fn negative(value: &Value, field: &str, at: &str, errors: &mut Errors) {
     }
 }
 
-fn name<'a>(value: &'a Value, at: &str, seen: &mut HashSet<&'a str>, errors: &mut Errors) {
-    let name = text(value, "name");
-    let at = format!("{at}.name");
-    if name.is_empty() {
-        errors.push(FieldError::required(at, ""));
-    } else if !names::is_label(name) {
-        errors.push(FieldError::invalid(at, &name.into(), names::LABEL));
-    } else if !seen.insert(name) {
-        errors.push(FieldError::duplicate(at, &name.into()));
-    }
-}
-
-fn container<'a>(
-    one: &'a Value,
-    at: &str,
-    seen: &mut HashSet<&'a str>,
-    volumes: &HashSet<&str>,
-    errors: &mut Errors,
-) {
-    name(one, at, seen, errors);
-    if text(one, "image").is_empty() {
-        errors.push(FieldError::required(format!("{at}.image"), ""));
-    }
-    one_of(
-        one,
-        "imagePullPolicy",
-        at,
-        &["Always", "IfNotPresent", "Never"],
-        errors,
-    );
-    one_of(
-        one,
-        "terminationMessagePolicy",
-        at,
-        &["FallbackToLogsOnError", "File"],
-        errors,
-    );
-    for (index, port) in list(one, "ports").iter().enumerate() {
-        let at = format!("{at}.ports[{index}]");
-        match port.get("containerPort").and_then(Value::as_i64) {
-            None | Some(0) => errors.push(FieldError::required(format!("{at}.containerPort"), "")),
-            Some(number) => self::port(number, format!("{at}.containerPort"), errors),
-        }
-        if let Some(number) = port
-            .get("hostPort")
-            .and_then(Value::as_i64)
-            .filter(|number| *number != 0)
-        {
-            self::port(number, format!("{at}.hostPort"), errors);
-        }
-        one_of(port, "protocol", &at, &["SCTP", "TCP", "UDP"], errors);
-    }
-    for (index, env) in list(one, "env").iter().enumerate() {
-        let at = format!("{at}.env[{index}]");
-        let name = text(env, "name");
-        if name.is_empty() {
-            errors.push(FieldError::required(format!("{at}.name"), ""));
-        } else if name.contains(|c: char| c == '=' || !(' '..='~').contains(&c)) {
-            errors.push(FieldError::invalid(
-                format!("{at}.name"),
-                &name.into(),
-                "a valid environment variable name must consist only of printable ASCII characters other than '='",
-            ));
-        }
-        if !text(env, "value").is_empty()
-            && env.get("valueFrom").is_some_and(|from| !from.is_null())
-        {
-            errors.push(FieldError::invalid(
-                format!("{at}.valueFrom"),
-                &"".into(),
-                "may not be specified when `value` is not empty",
-            ));
-        }
-    }
-    let mut paths = HashSet::new();
-    for (index, mount) in list(one, "volumeMounts").iter().enumerate() {
-        let at = format!("{at}.volumeMounts[{index}]");
-        let volume = text(mount, "name");
-        if volume.is_empty() {
-            errors.push(FieldError::required(format!("{at}.name"), ""));
-        } else if !volumes.contains(volume) {
-            errors.push(FieldError::not_found(format!("{at}.name"), &volume.into()));
-        }
-        let path = text(mount, "mountPath");
-        if path.is_empty() {
-            errors.push(FieldError::required(format!("{at}.mountPath"), ""));
-        } else if !paths.insert(path) {
-            errors.push(FieldError::invalid(
-                format!("{at}.mountPath"),
-                &path.into(),
-                "must be unique",
-            ));
-        }
-    }
-    resources(one.get("resources"), &format!("{at}.resources"), errors);
-    within_limits(one.get("resources"), &format!("{at}.resources"), errors);
-}
-
-fn resources(resources: Option<&Value>, at: &str, errors: &mut Errors) {
-    for list in ["limits", "requests"] {
-        let quantities = resources
-            .and_then(|resources| resources.get(list))
-            .and_then(Value::as_object);
-        for (name, quantity) in quantities.into_iter().flatten() {
-            if quantity.as_str().is_some_and(|text| text.starts_with('-')) {
-                errors.push(FieldError::invalid(
-                    format!("{at}.{list}[{name}]"),
-                    quantity,
-                    "must be greater than or equal to 0",
-                ));
-            }
-        }
-    }
-}
-
-fn within_limits(resources: Option<&Value>, at: &str, errors: &mut Errors) {
-    let of = |list: &str| {
-        resources
-            .and_then(|resources| resources.get(list))
-            .and_then(Value::as_object)
-    };
-    let (Some(limits), Some(requests)) = (of("limits"), of("requests")) else {
-        return;
-    };
-    for (name, requested) in requests {
-        let limit = limits.get(name).and_then(Value::as_str);
-        let (Some(limit), Some(text)) = (limit, requested.as_str()) else {
-            continue;
-        };
-        if codec::compare_quantities(text, limit) == Some(Ordering::Greater) {
-            errors.push(FieldError::invalid(
-                format!("{at}.requests"),
-                requested,
-                &format!("must be less than or equal to {name} limit of {limit}"),
-            ));
-        }
-    }
-}
-
 /// The number of a port.
 pub fn port(number: i64, at: String, errors: &mut Errors) {
     if !(1..=65_535).contains(&number) {
@@ -260,6 +310,19 @@ pub fn port(number: i64, at: String, errors: &mut Errors) {
             &number.into(),
             "must be between 1 and 65535, inclusive",
         ));
+    }
+}
+
+/// What a new pod cannot have: containers that are added later.
+pub fn created(value: &Json, errors: &mut Errors) {
+    no_ephemeral(value.get("spec"), "spec", "cannot be set on create", errors);
+}
+
+/// No container that is added later.
+pub fn no_ephemeral(spec: Option<&Value>, at: &str, why: &str, errors: &mut Errors) {
+    if spec.is_some_and(|spec| !list(spec, "ephemeralContainers").is_empty()) {
+        let at = format!("{at}.ephemeralContainers");
+        errors.push(FieldError::forbidden(at, why));
     }
 }
 

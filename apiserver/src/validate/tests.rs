@@ -92,9 +92,9 @@ fn what_is_wrong_is_named() {
             vec![
                 "metadata.labels",
                 "spec.containers[0].ports[0].containerPort",
-                "spec.containers[1].name",
                 "spec.containers[1].image",
                 "spec.containers[1].volumeMounts[0].name",
+                "spec.containers[1].name",
             ],
         ),
         (
@@ -189,7 +189,7 @@ fn kinds_with_a_few_rules() {
             "",
             "nodes",
             json!({"spec": {"taints": [{"key": "a b", "effect": "Bad"}]}}),
-            &["spec.taints[0].key", "spec.taints[0].effect"],
+            &["metadata.taints[0].key", "metadata.taints[0].effect"],
         ),
         (
             "networking.k8s.io",
@@ -201,7 +201,7 @@ fn kinds_with_a_few_rules() {
             "networking.k8s.io",
             "ingresses",
             json!({"spec": {"rules": [{"host": "*.a.b", "http": {"paths": [
-                {"path": "x", "pathType": "Exact", "backend": {"service": {"name": "s"}}}]}}]}}),
+                {"path": "x", "pathType": "Exact", "backend": {"service": {"name": "s", "port": {"number": 80}}}}]}}]}}),
             &["spec.rules[0].http.paths[0].path"],
         ),
         (

@@ -2,9 +2,9 @@
 
 use std::collections::HashSet;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::{Errors, meta, names, pod};
+use super::{Errors, check::At, meta, names, pod};
 use crate::{
     field::FieldError,
     object::{self, Json},
@@ -14,33 +14,51 @@ fn template(spec: &Value, at: &str, restart: &[&str], errors: &mut Errors) {
     let template = spec.get("template").unwrap_or(&Value::Null);
     let labels = template.get("metadata").and_then(|meta| meta.get("labels"));
     meta::labels(labels, &format!("{at}.template.labels"), errors);
-    pod::spec(
-        template.get("spec"),
-        &format!("{at}.template.spec"),
-        Some(restart),
-        errors,
-    );
+    let (spec, at) = (template.get("spec"), format!("{at}.template.spec"));
+    pod::spec(spec, &at, errors);
+    pod::no_ephemeral(spec, &at, NO_EPHEMERAL, errors);
+    // An owner that takes only some policies says so last.
+    if restart.len() < 3 {
+        let spec = spec.unwrap_or(&Value::Null);
+        pod::one_of(spec, "restartPolicy", &at, restart, errors);
+    }
 }
+
+const NO_EPHEMERAL: &str = "ephemeral containers not allowed in pod template";
 
 /// A template that stands alone: its pods may end.
 pub fn pod_template(value: &Json, errors: &mut Errors) {
     let template = value.get("template").unwrap_or(&Value::Null);
     let labels = template.get("metadata").and_then(|meta| meta.get("labels"));
     meta::labels(labels, "template.labels", errors);
-    pod::spec(template.get("spec"), "template.spec", None, errors);
+    let spec = template.get("spec");
+    pod::spec(spec, "template.spec", errors);
+    pod::no_ephemeral(spec, "template.spec", NO_EPHEMERAL, errors);
 }
 
 /// A workload whose selector must fit its template.
 pub fn selected(kind: &str, value: &Json, errors: &mut Errors) {
     let spec = value.get("spec").unwrap_or(&Value::Null);
+    for (index, claim) in pod::list(spec, "volumeClaimTemplates").iter().enumerate() {
+        let at = format!("spec.volumeClaimTemplates[{index}].spec");
+        let inner = claim.get("spec").unwrap_or(&Value::Null);
+        super::claim::spec(&At::new(inner, at), errors);
+    }
     for field in ["replicas", "minReadySeconds", "revisionHistoryLimit"] {
         pod::negative(spec, field, "spec", errors);
     }
     match spec.get("selector").filter(|selector| !selector.is_null()) {
-        None => errors.push(FieldError::required("spec.selector", "")),
+        None => {
+            errors.push(FieldError::required("spec.selector", ""));
+            // Nothing is selected by none.
+            misfit(spec, errors);
+        }
         Some(selector) => fits(selector, spec, kind, errors),
     }
-    template(spec, "spec", &["Always"], errors);
+    match claimed(spec) {
+        Some(whole) => template(&whole, "spec", &["Always"], errors),
+        None => template(spec, "spec", &["Always"], errors),
+    }
     if kind == "Deployment" {
         let strategy = spec.get("strategy").unwrap_or(&Value::Null);
         pod::one_of(
@@ -57,7 +75,54 @@ pub fn selected(kind: &str, value: &Json, errors: &mut Errors) {
             let detail = "may not be specified when strategy `type` is 'Recreate'";
             errors.push(FieldError::forbidden("spec.strategy.rollingUpdate", detail));
         }
+        standing_still(strategy, errors);
     }
+}
+
+/// A rollout that may neither add a pod nor take one away never moves.
+fn standing_still(strategy: &Value, errors: &mut Errors) {
+    let zero = |field: &str| {
+        let value = strategy.get("rollingUpdate").and_then(|one| one.get(field));
+        value.is_some_and(|value| value == 0 || value == "0%")
+    };
+    if zero("maxUnavailable") && zero("maxSurge") {
+        let at = "spec.strategy.rollingUpdate.maxUnavailable";
+        let shown = &strategy["rollingUpdate"]["maxUnavailable"];
+        let why = "may not be 0 when `maxSurge` is 0";
+        errors.push(FieldError::invalid(at, shown, why));
+    }
+}
+
+/// A stateful set's specification whose pods have the volumes of its claims.
+fn claimed(spec: &Value) -> Option<Value> {
+    let claims = pod::list(spec, "volumeClaimTemplates");
+    if claims.is_empty() {
+        return None;
+    }
+    let name = |claim: &Value| claim.pointer("/metadata/name").cloned().unwrap_or_default();
+    let mut volumes: Vec<Value> = claims
+        .iter()
+        .map(name)
+        .map(|name| json!({"name": name, "persistentVolumeClaim": {"claimName": name}}))
+        .collect();
+    let pods = spec.pointer("/template/spec").unwrap_or(&Value::Null);
+    let own = pod::list(pods, "volumes").iter();
+    let own = own.filter(|volume| !claims.iter().any(|claim| name(claim) == volume["name"]));
+    volumes.extend(own.cloned());
+    let mut whole = spec.clone();
+    whole["template"]["spec"]["volumes"] = volumes.into();
+    Some(whole)
+}
+
+/// The labels of a template that its selector does not fit.
+fn misfit(spec: &Value, errors: &mut Errors) {
+    let labels = object_at(spec, &["template", "metadata", "labels"]);
+    let shown = labels.cloned().unwrap_or(Value::Null);
+    errors.push(FieldError::invalid(
+        "spec.template.metadata.labels",
+        &shown,
+        "`selector` does not match template `labels`",
+    ));
 }
 
 fn fits(selector: &Value, spec: &Value, kind: &str, errors: &mut Errors) {
@@ -75,7 +140,7 @@ fn fits(selector: &Value, spec: &Value, kind: &str, errors: &mut Errors) {
         ));
         return;
     }
-    expressions(pod::list(selector, "matchExpressions"), errors);
+    super::check::label_selector(&At::new(selector, "spec.selector"), errors);
     let labels = object_at(spec, &["template", "metadata", "labels"]);
     let wanted = selector.get("matchLabels").and_then(Value::as_object);
     let missing = wanted
@@ -83,35 +148,7 @@ fn fits(selector: &Value, spec: &Value, kind: &str, errors: &mut Errors) {
         .flatten()
         .any(|(key, value)| labels.and_then(|labels| labels.get(key)) != Some(value));
     if missing {
-        let shown = labels.cloned().unwrap_or(Value::Null);
-        errors.push(FieldError::invalid(
-            "spec.template.metadata.labels",
-            &shown,
-            "`selector` does not match template `labels`",
-        ));
-    }
-}
-
-fn expressions(all: &[Value], errors: &mut Errors) {
-    for (index, one) in all.iter().enumerate() {
-        let at = format!("spec.selector.matchExpressions[{index}]");
-        let given = !pod::list(one, "values").is_empty();
-        match pod::text(one, "operator") {
-            "In" | "NotIn" if !given => errors.push(FieldError::required(
-                format!("{at}.values"),
-                "must be specified when `operator` is 'In' or 'NotIn'",
-            )),
-            "Exists" | "DoesNotExist" if given => errors.push(FieldError::forbidden(
-                format!("{at}.values"),
-                "may not be specified when `operator` is 'Exists' or 'DoesNotExist'",
-            )),
-            "In" | "NotIn" | "Exists" | "DoesNotExist" => {}
-            other => errors.push(FieldError::invalid(
-                format!("{at}.operator"),
-                &other.into(),
-                "not a valid selector operator",
-            )),
-        }
+        misfit(spec, errors);
     }
 }
 

@@ -94,6 +94,11 @@ impl Grant {
         self.used.set(0);
     }
 
+    /// Whoever waited has it, and may use it on.
+    pub fn claim(&mut self) {
+        self.wanted = None;
+    }
+
     pub fn refused(&self) -> Option<NoRoom> {
         self.refused.get()
     }
@@ -167,7 +172,10 @@ mod tests {
         drop(wanted);
         assert!(!grant.take(1));
         drop(grant);
-        assert!(memory.take(4 * STEP));
+        let (mut grant, wanted) = memory.grant_while_wanted();
+        grant.claim();
+        drop(wanted);
+        assert!(grant.take(4 * STEP));
     }
 
     #[test]

@@ -28,6 +28,8 @@ pub fn refusals(what: &str) -> &'static [u16] {
         "a body of an unknown type" | "a patch of an unknown type" => &[415],
         // 400: the name in the body of a PUT is another one.
         "a path that names nothing" => &[400, 404, 405, 415],
+        // 413: more operations than upstream takes in one patch.
+        "operations that do not fit" => &[400, 409, 413, 422, 500],
         "a query that is malformed" => &[400, 422, 500],
         "a subresource that is malformed" => &[400, 404, 405, 409, 422, 500],
         "JSON with other bytes"
@@ -35,7 +37,6 @@ pub fn refusals(what: &str) -> &'static [u16] {
         | "a patch with other bytes"
         | "a strategic merge that is not allowed"
         | "a value that is not allowed"
-        | "operations that do not fit"
         | "options of a deletion that are not allowed"
         | "options of a deletion with other bytes"
         | "protobuf with other bytes" => &[400, 409, 422, 500],

@@ -137,7 +137,6 @@ fn directives() -> Vec<Value> {
         json!({"$patch": 5}),
         json!({"metadata": {"$patch": "bad"}}),
         json!({"metadata": {"ownerReferences": [{"name": "without its key"}]}}),
-        json!({"metadata": {"ownerReferences": [{"$patch": "bad", "uid": "u"}]}}),
         json!({"metadata": {"ownerReferences": [5]}}),
         json!({"metadata": {"$setElementOrder/finalizers": 5}}),
         json!({"metadata": {"$deleteFromPrimitiveList/finalizers": 5}}),

@@ -267,7 +267,9 @@ impl<E: Engine> Reads<E> {
             drop(place);
             (found, room)
         };
-        self.workers.run(read).await.map_err(|_| Error::Stopped)
+        let (found, mut room) = self.workers.run(read).await.map_err(|_| Error::Stopped)?;
+        room.claim();
+        Ok((found, room))
     }
 
     /// All alarms of the cluster.

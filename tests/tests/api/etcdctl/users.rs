@@ -127,8 +127,11 @@ fn printed(program: &Path, cluster: &Cluster, index: usize, line: Line) -> Resul
         "{} {}{}",
         output.status.success(),
         String::from_utf8(output.stdout)?,
-        // Before it stand lines of the client's log, with times and addresses.
-        error.lines().last().unwrap_or_default()
+        // Among them are lines of the client's log, with times and addresses.
+        error
+            .lines()
+            .rfind(|line| !line.starts_with('{'))
+            .unwrap_or_default()
     ))
 }
 

@@ -1,0 +1,143 @@
+//! Amounts of resources. Source: upstream's `pkg/apis/core/validation`.
+
+use std::cmp::Ordering;
+
+use serde_json::Value;
+
+use super::{
+    Errors,
+    check::{At, all},
+    names,
+};
+use crate::{codec, field::FieldError};
+
+/// What a container asks for and what it may take.
+pub fn resources(at: &At<'_>, claims: &[&str], errors: &mut Errors) {
+    for (name, amount) in at.entries("limits") {
+        let path = format!("{}[{name}]", at.child("limits"));
+        resource_name(name, &path, errors);
+        quantity(name, amount, &path, errors);
+    }
+    let requests = at.child("requests");
+    for (name, amount) in at.entries("requests") {
+        let path = format!("{requests}[{name}]");
+        resource_name(name, &path, errors);
+        quantity(name, amount, &path, errors);
+        let limit = at
+            .value
+            .pointer("/limits")
+            .and_then(|limits| limits.get(name));
+        let overcommitted = !name.contains('/') && !name.starts_with("hugepages-")
+            || name.starts_with("kubernetes.io/");
+        let (Some(limit), Some(asked)) = (limit.and_then(Value::as_str), amount.as_str()) else {
+            if !overcommitted {
+                let why = "Limit must be set for non overcommitable resources";
+                errors.push(FieldError::required(at.child("limits"), why));
+            }
+            continue;
+        };
+        let why = match codec::compare_quantities(asked, limit) {
+            Some(Ordering::Equal) => continue,
+            _ if !overcommitted => format!("must be equal to {name} limit of {limit}"),
+            Some(Ordering::Greater) => {
+                format!("must be less than or equal to {name} limit of {limit}")
+            }
+            _ => continue,
+        };
+        errors.push(FieldError::invalid(requests.clone(), amount, &why));
+    }
+    let named = ["limits", "requests"]
+        .iter()
+        .flat_map(|list| at.entries(list).map(|(name, _)| name.as_str()));
+    let (mut huge, mut common) = (false, false);
+    for name in named {
+        huge |= name.starts_with("hugepages-");
+        common |= matches!(name, "cpu" | "memory");
+    }
+    if huge && !common {
+        let why = "HugePages require cpu or memory";
+        errors.push(FieldError::forbidden(at.path.clone(), why));
+    }
+    claimed(at, claims, errors);
+}
+
+fn claimed(at: &At<'_>, claims: &[&str], errors: &mut Errors) {
+    let mut seen = std::collections::HashSet::new();
+    for claim in at.items("claims") {
+        let (name, request) = (claim.text("name"), claim.text("request"));
+        if name.is_empty() {
+            errors.push(FieldError::required(claim.path.clone(), ""));
+            continue;
+        }
+        let key = match request {
+            "" => name.to_owned(),
+            request => format!("{name}/{request}"),
+        };
+        if !seen.insert(key.clone()) {
+            errors.push(FieldError::duplicate(claim.path.clone(), &key.into()));
+        } else if !claims.contains(&name) {
+            errors.push(FieldError::not_found(claim.child("name"), &name.into()));
+        }
+    }
+}
+
+/// An amount that is not below nothing, whole where parts make no sense.
+pub fn quantity(name: &str, amount: &Value, path: &str, errors: &mut Errors) {
+    let text = amount.as_str().unwrap_or("");
+    if codec::compare_quantities(text, "0") == Some(Ordering::Less) {
+        let why = "must be greater than or equal to 0";
+        errors.push(FieldError::invalid(path, amount, why));
+    }
+    let whole = matches!(
+        name,
+        "pods"
+            | "resourcequotas"
+            | "services"
+            | "replicationcontrollers"
+            | "secrets"
+            | "configmaps"
+            | "persistentvolumeclaims"
+            | "services.nodeports"
+            | "services.loadbalancers"
+    ) || name.contains('/') && !name.starts_with("kubernetes.io/");
+    if whole && text.ends_with(['m', 'u', 'n']) {
+        errors.push(FieldError::invalid(path, amount, "must be an integer"));
+    }
+}
+
+/// A name that a container may ask for.
+fn resource_name(name: &str, path: &str, errors: &mut Errors) {
+    let wrong = names::qualified(name);
+    let bad = !wrong.is_empty();
+    all(path, name, wrong, errors);
+    let standard =
+        matches!(name, "cpu" | "memory" | "ephemeral-storage") || name.starts_with("hugepages-");
+    if !bad && !name.contains('/') && !standard {
+        let known = matches!(
+            name,
+            "storage"
+                | "pods"
+                | "services"
+                | "replicationcontrollers"
+                | "resourcequotas"
+                | "secrets"
+                | "configmaps"
+                | "persistentvolumeclaims"
+                | "services.nodeports"
+                | "services.loadbalancers"
+                | "requests.cpu"
+                | "requests.memory"
+                | "requests.ephemeral-storage"
+                | "requests.storage"
+                | "limits.cpu"
+                | "limits.memory"
+                | "limits.ephemeral-storage"
+        );
+        if !known {
+            let why = "must be a standard resource type or fully qualified";
+            errors.push(FieldError::invalid(path, &name.into(), why));
+        }
+        let why = "must be a standard resource for containers";
+        errors.push(FieldError::invalid(path, &name.into(), why));
+    }
+}
