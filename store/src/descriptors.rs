@@ -21,6 +21,9 @@ const FROM_PEERS: u64 = 128;
 /// Connections to other members.
 const TO_PEERS: u64 = 64;
 
+/// Connections of probes, and of who collects metrics, on listeners of their own.
+const FOR_METRICS: u64 = 32;
+
 /// Files of the rows with which a member works, if slowly.
 const ROWS_MIN: u64 = 32;
 
@@ -36,6 +39,8 @@ pub struct Descriptors {
     /// replace them both are open.
     pub rows: u16,
     pub peers: usize,
+    /// On listeners for metrics alone.
+    pub metrics: usize,
     pub clients: usize,
 }
 
@@ -45,13 +50,14 @@ impl Descriptors {
     /// # Errors
     /// It is too small, said with the numbers.
     pub fn share(limit: u64, rows: u16) -> Result<Self, String> {
-        let fixed = OWN + LOG + FROM_PEERS + TO_PEERS;
+        let fixed = OWN + LOG + FROM_PEERS + TO_PEERS + FOR_METRICS;
         let least = fixed + 2 * ROWS_MIN + CLIENTS_MIN;
         if limit < least {
             return Err(format!(
-                "the limit of open files is {limit}, and a member needs {least} at least: {LOG} for the raft log, {} for rows, {} for other members, {CLIENTS_MIN} for clients, {OWN} for the rest; raise the hard limit (ulimit -Hn, LimitNOFILE)",
+                "the limit of open files is {limit}, and a member needs {least} at least: {LOG} for the raft log, {} for rows, {} for other members, {CLIENTS_MIN} for clients, {} for the rest; raise the hard limit (ulimit -Hn, LimitNOFILE)",
                 2 * ROWS_MIN,
                 FROM_PEERS + TO_PEERS,
+                OWN + FOR_METRICS,
             ));
         }
         let left = limit - fixed;
@@ -62,6 +68,7 @@ impl Descriptors {
             limit,
             rows: u16::try_from(rows).unwrap_or(u16::MAX),
             peers: FROM_PEERS as usize,
+            metrics: FOR_METRICS as usize,
             clients: usize::try_from(clients).unwrap_or(limits::CONNECTIONS),
         })
     }
@@ -82,7 +89,7 @@ mod tests {
             };
             let files = 2 * u64::from(shared.rows) + shared.clients as u64;
             assert!(
-                files + OWN + LOG + FROM_PEERS + TO_PEERS <= limit,
+                files + OWN + LOG + FROM_PEERS + TO_PEERS + FOR_METRICS <= limit,
                 "{shared:?}"
             );
             assert!(u64::from(shared.rows) >= ROWS_MIN);

@@ -115,6 +115,14 @@ pub const INLINE_BYTES: usize = 2 * 1024 * 1024;
 /// sight of the rows, and with it their files; further ones are refused.
 pub const BLOCKING_READS: usize = 1_024;
 
+/// Bytes that requests on `--listen-metrics-urls` may make a member hold together:
+/// of small pages, on few connections.
+pub const PROBES_BYTES: usize = 4 * 1024 * 1024;
+
+/// Copies of the store sent to clients at once. Each takes one of the
+/// BLOCKING_THREADS and keeps a sight of the rows until its client has it.
+pub const COPIES: usize = 2;
+
 /// Single keys that a transaction may read, or ask the earlier value of, without
 /// a look at how large they are before it is proposed.
 pub const SINGLE_READS: usize = 8;

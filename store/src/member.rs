@@ -26,7 +26,8 @@ use crate::{
     config::{self, Config, InitialClusterState},
     descriptors::Descriptors,
     first_start,
-    grpc::{self, Front, Listener},
+    grpc::{self, Calls, Front, Listener, OnlyPages, Pages},
+    http::{Expiries, Port, Shared, Site},
     limits, logging,
     member_dir::{self, Identity, MemberDir},
     memory,
@@ -159,6 +160,16 @@ async fn serve(config: Config, descriptors: Descriptors, clients: &Handle) -> io
     let places = Places::new(descriptors.clients);
     let client_listeners =
         bind_clients(&config.listen_client_urls, client_tls.as_ref(), &places).await?;
+    let places = Places::new(descriptors.metrics);
+    let metrics_listeners =
+        bind_clients(&config.listen_metrics_urls, client_tls.as_ref(), &places).await?;
+    let certificates = [(tls::CLIENT, client_tls), (tls::PEER, peer_tls.clone())];
+    let expiries: Expiries = Box::new(move || {
+        let shown = certificates.iter();
+        shown
+            .filter_map(|(kind, credentials)| Some((*kind, credentials.as_ref()?.expires())))
+            .collect()
+    });
     let dial = PeerDial {
         credentials: peer_tls,
     };
@@ -204,7 +215,7 @@ async fn serve(config: Config, descriptors: Descriptors, clients: &Handle) -> io
         disk: look_at_disk(&config),
         auth: authentication(&config)?,
     };
-    let peers = Peers::new(Box::new(dial), identity.cluster_id);
+    let peers = Peers::new(Box::new(dial), identity.cluster_id, identity.member_id);
     let server = Server::start(server_config, storage, peers, fail).await?;
     let peer_service = tonic::service::Routes::new(PeerService::server(server.group().clone()))
         .add_service(server.lease_service())
@@ -212,9 +223,35 @@ async fn serve(config: Config, descriptors: Descriptors, clients: &Handle) -> io
     let (mut listening, mut listening_to_peers) = (Vec::new(), Vec::new());
     for listener in peer_listeners {
         let routes = peer_service.clone();
-        let answer = move |request| tower::ServiceExt::oneshot(routes.clone(), request);
+        let traffic = server.group().traffic().clone();
+        let answer = move |request| {
+            let (routes, traffic) = (routes.clone(), traffic.clone());
+            async move {
+                let answer = |request| tower::ServiceExt::oneshot(routes, request);
+                traffic.serve(request, answer).await
+            }
+        };
         let serving = grpc::serve_peers(listener, answer, peers_stopping.clone());
         listening_to_peers.push(owner.spawn_on(&Handle::current(), "listening to peers", serving));
+    }
+    let calls = Calls::for_the_process(config.extensive_metrics);
+    let shared = Shared::new(calls, expiries);
+    // What clients use up is not the probes'.
+    let probing = grpc::transport(limits::STREAMS_PER_CONNECTION, limits::PROBES_BYTES);
+    for listener in metrics_listeners {
+        let site = Site::new(server.clone(), shared.clone(), Port::Metrics);
+        let pages: Arc<dyn Pages> = Arc::new(site);
+        let serving = grpc::serve_clients(
+            listener,
+            probing.clone(),
+            {
+                let pages = pages.clone();
+                move |_: &tls::PeerCertificates| OnlyPages(pages.clone())
+            },
+            pages,
+            stopping.clone(),
+        );
+        listening.push(owner.spawn_on(clients, "listening for probes", serving));
     }
     tracing::info!(
         name = %config.name,
@@ -235,8 +272,12 @@ async fn serve(config: Config, descriptors: Descriptors, clients: &Handle) -> io
         ready = ready(&server, &config) => ready.map(|()| None)?,
     };
     if early.is_none() {
+        let site = Site::new(server.clone(), shared, Port::Clients);
+        let pages: Arc<dyn Pages> = Arc::new(site);
         let front = Front::new(
             server.clone(),
+            pages.clone(),
+            calls,
             config.max_request_bytes,
             config.watch_progress_interval,
         );
@@ -251,6 +292,7 @@ async fn serve(config: Config, descriptors: Descriptors, clients: &Handle) -> io
                         front.of(session.common_name.clone().filter(|_| users))
                     }
                 },
+                pages.clone(),
                 stopping.clone(),
             );
             listening.push(owner.spawn_on(clients, "listening to clients", serving));
@@ -294,6 +336,9 @@ async fn serve(config: Config, descriptors: Descriptors, clients: &Handle) -> io
 /// Waits until this member may serve clients, and has told the cluster how.
 async fn ready<E: Engine>(server: &Server<E>, config: &Config) -> io::Result<()> {
     server.ready().await.map_err(io::Error::other)?;
+    if config.initial_corrupt_check {
+        server.check_with_peers().await.map_err(io::Error::other)?;
+    }
     let attributes = Attributes {
         member: server.group().id(),
         name: config.name.clone(),

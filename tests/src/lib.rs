@@ -15,6 +15,7 @@ pub mod leases;
 pub mod load;
 pub mod machine;
 pub mod malformed;
+pub mod pages;
 pub mod process;
 pub mod raw;
 pub mod reflector;

@@ -78,6 +78,7 @@ pub(super) fn config(settings: &Settings, mut notices: Vec<Notice>) -> Result<Co
         wal_dir,
         listen_peer_urls: settings.urls("listen-peer-urls").to_vec(),
         listen_client_urls: settings.urls("listen-client-urls").to_vec(),
+        listen_metrics_urls: settings.urls("listen-metrics-urls").to_vec(),
         client_tls,
         peer_tls,
         initial_advertise_peer_urls: strings(&initial_advertise_peer_urls),
@@ -95,6 +96,8 @@ pub(super) fn config(settings: &Settings, mut notices: Vec<Notice>) -> Result<Co
         max_txn_ops: size(settings, "max-txn-ops")?,
         max_concurrent_streams: streams(settings),
         watch_progress_interval: progress_interval(settings),
+        extensive_metrics: settings.text("metrics") == "extensive",
+        initial_corrupt_check: settings.gate("InitialCorruptCheck"),
         auth_token: settings.text("auth-token").to_owned(),
         auth_token_ttl: Duration::from_secs(settings.uint("auth-token-ttl")),
         bcrypt_cost: settings.uint("bcrypt-cost"),
@@ -198,7 +201,11 @@ fn note_without_effect(settings: &Settings, notices: &mut Vec<Notice>) {
 }
 
 fn check_urls(settings: &Settings) -> Result<(), Error> {
-    for name in ["listen-peer-urls", "listen-client-urls"] {
+    for name in [
+        "listen-peer-urls",
+        "listen-client-urls",
+        "listen-metrics-urls",
+    ] {
         let urls = settings.urls(name);
         if let Some(url) = urls
             .iter()

@@ -42,7 +42,9 @@ pub const GATES: &[Gate] = &[
         "InitialCorruptCheck",
         false,
         true,
-        Support::Refused("a starting member does not compare its data with its peers yet"),
+        Support::Used(
+            "a starting member compares its data with its peers, and stops if it differs",
+        ),
     ),
     gate(
         "LeaseCheckpoint",

@@ -64,6 +64,8 @@ pub struct Config {
     pub listen_peer_urls: Vec<Url>,
     /// At least one; a Unix socket, or an IP address or `localhost`.
     pub listen_client_urls: Vec<Url>,
+    /// Where only probes and metrics are served; may be none.
+    pub listen_metrics_urls: Vec<Url>,
     /// TLS for clients; enough for every secure URL to listen on.
     pub client_tls: TlsInfo,
     /// TLS for peers; enough for every secure URL to listen on.
@@ -96,6 +98,10 @@ pub struct Config {
     /// Streams of one client connection.
     pub max_concurrent_streams: u32,
     pub watch_progress_interval: Duration,
+    /// Count how long calls take.
+    pub extensive_metrics: bool,
+    /// Compare rows with those of the peers before clients are served.
+    pub initial_corrupt_check: bool,
     /// The kind of tokens, in etcd's words.
     pub auth_token: String,
     pub auth_token_ttl: Duration,

@@ -219,6 +219,11 @@ fn check_listeners(settings: &Settings, client: &TlsInfo, peer: &TlsInfo) -> Res
             "TLS key/cert (--cert-file, --key-file) must be provided for client url {url} with HTTPS scheme"
         )));
     }
+    if secure("listen-metrics-urls").is_some() && client.is_empty() {
+        return Err(Error::invalid(
+            "client TLS key/cert (--cert-file, --key-file) must be provided for metrics secure url",
+        ));
+    }
     Ok(())
 }
 

@@ -114,6 +114,14 @@ impl Settings {
         }
     }
 
+    /// Whether a feature gate is on.
+    pub fn gate(&self, name: &str) -> bool {
+        match &self.get("feature-gates").value {
+            Value::Gates(gates) => gates.get(name).copied().unwrap_or(false),
+            _ => unreachable!("feature-gates holds gates"),
+        }
+    }
+
     pub fn words(&self, name: &str) -> &[String] {
         match &self.get(name).value {
             Value::Words(words) => words,

@@ -202,8 +202,8 @@ pub const FLAGS: &[Flag] = &[
     used("auth-token-ttl", Uint, "300", "Seconds a simple token lives after it was used last."),
     // Monitoring.
     accepted("enable-pprof", Bool, "false", "it serves profiles of the Go runtime, which is not used here"),
-    refused("metrics", Text, "basic", "extensive metrics are not implemented yet"),
-    refused("listen-metrics-urls", Urls, "", "a listener of its own for metrics is not implemented yet"),
+    used("metrics", Text, "basic", "extensive: how long calls take is counted as well."),
+    used("listen-metrics-urls", Urls, "", "URLs of listeners for probes and metrics alone."),
     // Logging.
     refused("logger", Text, "zap", "only the value zap is known"),
     used("log-outputs", Words, "default", "default, stderr, stdout or file paths, separated by commas."),

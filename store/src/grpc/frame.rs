@@ -9,6 +9,8 @@ use mizzen_h2::Incoming;
 use prost::Message;
 use tonic::{Code, Status};
 
+use super::calls::Count;
+
 /// Compression flag and length.
 pub const PREFIX: usize = 5;
 
@@ -51,6 +53,7 @@ pub struct Messages {
     /// Bytes of it that are paid for.
     paid: usize,
     limit: usize,
+    count: Option<Count>,
 }
 
 impl Messages {
@@ -61,7 +64,14 @@ impl Messages {
             held: BytesMut::new(),
             paid: 0,
             limit,
+            count: None,
         }
+    }
+
+    /// Counts each message.
+    pub fn counted(mut self, count: Option<Count>) -> Self {
+        self.count = count;
+        self
     }
 
     /// The message of a request that has one.
@@ -85,6 +95,9 @@ impl Messages {
                 self.held.advance(PREFIX);
                 let message = self.held.split_to(length).freeze();
                 self.pay()?;
+                if let Some(count) = self.count {
+                    count.received(length);
+                }
                 return Ok(Some(message));
             }
             self.pay()?;
@@ -115,6 +128,17 @@ impl Messages {
             false => Err(too_many()),
         }
     }
+}
+
+/// The messages of whole ones with their prefixes.
+pub fn messages(mut framed: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        let prefix: &[u8; PREFIX] = framed.first_chunk()?;
+        let length = (&prefix[1..]).get_u32() as usize;
+        let message = framed.get(PREFIX..PREFIX + length)?;
+        framed = &framed[PREFIX + length..];
+        Some(message)
+    })
 }
 
 /// The length that a message's prefix announces, once the prefix is there.

@@ -5,7 +5,7 @@ use std::{
     convert::Infallible,
     future::Future,
     io,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
@@ -27,7 +27,7 @@ use tokio::{
     task::JoinSet,
 };
 
-use super::not_found;
+use super::pages::{Pages, page};
 use crate::{
     limits,
     tls::{Bound, Connection, Door, PeerCertificates, Socket},
@@ -100,17 +100,19 @@ pub fn transport(streams: u32, bytes: usize) -> mizzen_h2::Config {
     }
 }
 
-/// Serves clients with the `service` that each gets until `stop` says true; then
-/// lets requests under way finish, for a moment.
+/// Serves clients with the `service` that each gets, and HTTP/1.1 with `pages`,
+/// until `stop` says true; then lets requests under way finish, for a moment.
 pub async fn serve_clients<S: Service>(
     listener: Listener,
     config: mizzen_h2::Config,
     service: impl Fn(&PeerCertificates) -> S + Clone + Send + 'static,
+    pages: Arc<dyn Pages>,
     mut stop: watch::Receiver<bool>,
 ) {
     let mut connections = JoinSet::new();
     while let Some((stream, place)) = listener.accept(&mut stop).await {
-        let (service, config, stop) = (service.clone(), config.clone(), stop.clone());
+        let (service, pages) = (service.clone(), pages.clone());
+        let (config, stop) = (config.clone(), stop.clone());
         let door = listener.door.clone();
         let peer = Arc::from(stream.remote_text());
         connections.spawn(async move {
@@ -120,7 +122,7 @@ pub async fn serve_clients<S: Service>(
                 _ = leave.wait_for(|stop| *stop) => None,
             };
             if let Some((stream, session)) = opened {
-                let served = client(stream, peer, service(&session), config, stop);
+                let served = client(stream, peer, service(&session), pages, config, stop);
                 if let Err(error) = until_revoked(session, served).await {
                     tracing::debug!(%error, "a connection ended");
                 }
@@ -151,6 +153,7 @@ async fn client<S: Service>(
     mut stream: Connection,
     peer: Arc<str>,
     service: S,
+    pages: Arc<dyn Pages>,
     config: mizzen_h2::Config,
     mut stop: watch::Receiver<bool>,
 ) -> io::Result<()> {
@@ -174,15 +177,21 @@ async fn client<S: Service>(
         read: read.freeze(),
         inner: stream,
     };
-    let refuse = |_: Request<Incoming>| async { Ok::<_, Infallible>(not_found()) };
+    let answer = |request: Request<Incoming>| {
+        let (pages, (request, _)) = (pages.clone(), request.into_parts());
+        async move { Ok::<_, Infallible>(page(&*pages, request).await) }
+    };
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits::HTTP1_HEADER_TIMEOUT)
-        .serve_connection(TokioIo::new(stream), service_fn(refuse));
+        .title_case_headers(true)
+        .serve_connection(TokioIo::new(stream), service_fn(answer));
+    let mut connection = pin!(connection);
     tokio::select! {
-        ended = connection => ended.map_err(io::Error::other),
-        () = leave => Ok(()),
+        ended = connection.as_mut() => return ended.map_err(io::Error::other),
+        () = leave => connection.as_mut().graceful_shutdown(),
     }
+    connection.await.map_err(io::Error::other)
 }
 
 /// Reads until it is clear whether the client speaks HTTP/2.
@@ -298,8 +307,6 @@ fn protocol() -> auto::Builder<TokioExecutor> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use futures::future::BoxFuture;
     use mizzen_h2::{Head, Incoming as RequestBody, Reply};
     use tonic::{Status, transport::Endpoint};
@@ -335,6 +342,14 @@ mod tests {
         }
     }
 
+    struct Nothing;
+
+    impl Pages for Nothing {
+        fn answer(&self, _: http::request::Parts) -> BoxFuture<'static, Response<Bytes>> {
+            Box::pin(async { Response::new(Bytes::new()) })
+        }
+    }
+
     #[tokio::test]
     async fn a_panic_ends_the_connection_that_asked_for_it_and_no_other() {
         let places = Places::new(10);
@@ -347,6 +362,7 @@ mod tests {
             listener,
             transport(10, 1 << 20),
             |_: &PeerCertificates| Fragile,
+            Arc::new(Nothing),
             stopping,
         ));
         let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("a URL");

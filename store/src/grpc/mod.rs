@@ -7,13 +7,16 @@
 mod alarm;
 mod api;
 mod auth;
+mod calls;
 mod cluster;
 mod concurrency;
 mod frame;
 mod lease;
 mod listen;
+mod pages;
 mod reply;
 mod rights;
+mod snapshot;
 mod status;
 mod translate;
 mod watch;
@@ -28,7 +31,7 @@ use std::{
 
 use bytes::Bytes;
 use futures::{FutureExt as _, future::BoxFuture};
-use http::{HeaderMap, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, Method, Request, Response, header};
 use http_body::Body as _;
 use mizzen_engine::Engine;
 use mizzen_h2::{Block, Head, Incoming, Service};
@@ -36,7 +39,9 @@ use tokio::sync::mpsc;
 use tonic::Status;
 use tower::Service as _;
 
+pub use calls::{CODES, CallFigures, Calls};
 pub use listen::{Listener, serve_clients, serve_peers, transport};
+pub use pages::{OnlyPages, Pages};
 
 use crate::{
     auth::{CallCredentials, Secret},
@@ -45,6 +50,7 @@ use crate::{
     workers,
 };
 use api::Api;
+use calls::{Call, Count};
 use frame::Messages;
 use reply::Reply;
 
@@ -77,6 +83,8 @@ type Health = tonic_health::pb::health_server::HealthServer<tonic_health::server
 pub struct Front<E: Engine> {
     api: Api<E>,
     health: Health,
+    pages: Arc<dyn Pages>,
+    calls: &'static Calls,
     request_bytes: usize,
     progress_interval: Duration,
     /// Of the connection's certificate.
@@ -88,6 +96,8 @@ impl<E: Engine> Clone for Front<E> {
         Self {
             api: self.api.clone(),
             health: self.health.clone(),
+            pages: self.pages.clone(),
+            calls: self.calls,
             request_bytes: self.request_bytes,
             progress_interval: self.progress_interval,
             common_name: self.common_name.clone(),
@@ -98,7 +108,13 @@ impl<E: Engine> Clone for Front<E> {
 impl<E: Engine> Front<E> {
     /// `progress_interval` is how often idle watches are told that they miss
     /// nothing, if they asked for it.
-    pub fn new(server: Arc<Server<E>>, request_bytes: usize, progress_interval: Duration) -> Self {
+    pub fn new(
+        server: Arc<Server<E>>,
+        pages: Arc<dyn Pages>,
+        calls: &'static Calls,
+        request_bytes: usize,
+        progress_interval: Duration,
+    ) -> Self {
         // The whole server is serving from its first answer to its last.
         let health = tonic_health::server::HealthService::from_health_reporter(
             tonic_health::server::HealthReporter::new(),
@@ -106,6 +122,8 @@ impl<E: Engine> Front<E> {
         Self {
             api: Api::new(server),
             health: Health::new(health),
+            pages,
+            calls,
             request_bytes,
             progress_interval,
             common_name: None,
@@ -151,8 +169,9 @@ impl<E: Engine> Front<E> {
 
     async fn answer(self, request: Request<Incoming>) -> Response<Reply> {
         if !is_grpc(request.headers()) {
-            ended(request.into_body()).await;
-            return not_found();
+            let (request, body) = request.into_parts();
+            ended(body).await;
+            return pages::page(&*self.pages, request).await;
         }
         if request.method() != Method::POST {
             return reply::refused(&Status::internal("gRPC requests are POST requests"));
@@ -160,11 +179,19 @@ impl<E: Engine> Front<E> {
         self.grpc(request).await
     }
 
-    async fn grpc(mut self, request: Request<Incoming>) -> Response<Reply> {
+    async fn grpc(self, request: Request<Incoming>) -> Response<Reply> {
+        let call = self.calls.begin(request.uri().path());
+        let count = call.as_ref().map(Call::count);
+        reply::counted(self.stream(request, count).await, call)
+    }
+
+    /// A call that is not unary.
+    async fn stream(mut self, request: Request<Incoming>, count: Option<Count>) -> Response<Reply> {
         let limit = self.message_bytes();
         let caller = self.caller(request.headers());
         let path = request.uri().path();
-        let requests = |request: Request<Incoming>| Messages::new(request.into_body(), limit);
+        let requests =
+            |request: Request<Incoming>| Messages::new(request.into_body(), limit).counted(count);
         if !path.starts_with(HEALTH) {
             let Some(right) = rights::of(path) else {
                 return reply::refused(&unknown(path));
@@ -178,6 +205,12 @@ impl<E: Engine> Front<E> {
                 Ok(message) => self.api.range_stream(&caller, message).await,
                 Err(status) => Err(status),
             }),
+            "/etcdserverpb.Maintenance/Snapshot" => {
+                reply::stream(match requests(request).only().await {
+                    Ok(message) => self.api.snapshot(&caller, message).await,
+                    Err(status) => Err(status),
+                })
+            }
             "/v3electionpb.Election/Observe" => {
                 reply::stream(match requests(request).only().await {
                     Ok(message) => self.api.observe(&caller, message).await,
@@ -211,17 +244,25 @@ impl<E: Engine> Service for Front<E> {
 
     fn answer(&self, head: Arc<Head>, body: Bytes) -> BoxFuture<'static, mizzen_h2::Reply> {
         let api = self.api.clone();
+        let mut call = self.calls.begin(head.path());
         let message = frame::message(body, self.message_bytes());
         let caller = self.caller(&head.headers);
         Box::pin(async move {
             let path = head.path();
-            reply::unary(match message {
-                Ok(message) => api
-                    .unary(path, &caller, message)
-                    .await
-                    .unwrap_or_else(|| Err(unknown(path))),
+            let result = match message {
+                Ok(message) => {
+                    if let Some(call) = &call {
+                        call.count().received(message.len());
+                    }
+                    let answer = api.unary(path, &caller, message).await;
+                    answer.unwrap_or_else(|| Err(unknown(path)))
+                }
                 Err(status) => Err(status),
-            })
+            };
+            if let Some(call) = &mut call {
+                call.end_with(&result);
+            }
+            reply::unary(result)
         })
     }
 
@@ -273,16 +314,4 @@ fn is_service(name: &str) -> bool {
 /// wrong on the way is told first.
 async fn ended(mut body: Incoming) {
     while let Some(Ok(_)) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {}
-}
-
-/// What a request gets that is not for gRPC.
-fn not_found() -> Response<Reply> {
-    let text = Bytes::from_static(b"404 page not found\n");
-    let mut response = Response::new(Reply::Plain(Some(text)));
-    *response.status_mut() = StatusCode::NOT_FOUND;
-    response.headers_mut().insert(
-        header::CONTENT_TYPE,
-        header::HeaderValue::from_static("text/plain; charset=utf-8"),
-    );
-    response
 }

@@ -10,13 +10,14 @@ use std::{
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
-use http_body::{Body, Frame};
+use http_body::{Body, Frame, SizeHint};
 use mizzen_h2::Block;
 use tokio::sync::mpsc;
-use tonic::Status;
+use tonic::{Code, Status};
 
 use super::{
-    frame::{framed, too_many},
+    calls::Call,
+    frame::{framed, messages, too_many},
     watch::WatchBody,
 };
 
@@ -28,6 +29,8 @@ pub enum Reply {
     Watch(Box<WatchBody>, bool),
     Tonic(tonic::body::Body),
     Plain(Option<Bytes>),
+    /// Of a call that is counted.
+    Counted(Box<Reply>, Call),
 }
 
 fn success() -> HeaderMap {
@@ -75,8 +78,24 @@ impl Body for Reply {
             },
             Reply::Tonic(body) => return Pin::new(body).poll_frame(cx),
             Reply::Plain(content) => content.take().map(Frame::data),
+            Reply::Counted(reply, call) => {
+                let frame = std::task::ready!(Pin::new(reply.as_mut()).poll_frame(cx));
+                if let Some(Ok(frame)) = &frame {
+                    count(call, frame);
+                }
+                return Poll::Ready(frame);
+            }
         };
         Poll::Ready(frame.map(Ok))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Reply::Plain(Some(content)) => SizeHint::with_exact(content.len() as u64),
+            Reply::Plain(None) => SizeHint::with_exact(0),
+            Reply::Counted(reply, _) => reply.size_hint(),
+            Reply::Stream(..) | Reply::Watch(..) | Reply::Tonic(_) => SizeHint::default(),
+        }
     }
 
     fn is_end_stream(&self) -> bool {
@@ -84,8 +103,38 @@ impl Body for Reply {
             Reply::Stream(_, ended) | Reply::Watch(_, ended) => *ended,
             Reply::Tonic(body) => body.is_end_stream(),
             Reply::Plain(content) => content.is_none(),
+            Reply::Counted(reply, _) => reply.is_end_stream(),
         }
     }
+}
+
+/// Whole messages, or how the call ended.
+fn count(call: &mut Call, frame: &Frame<Bytes>) {
+    if let Some(framed) = frame.data_ref() {
+        let (count, bytes) = messages(framed).fold((0, 0), |(count, bytes), message| {
+            (count + 1, bytes + message.len())
+        });
+        call.sent(count, bytes);
+    } else if let Some(trailers) = frame.trailers_ref() {
+        call.end(code(trailers));
+    }
+}
+
+fn code(headers: &HeaderMap) -> Code {
+    let status = headers.get("grpc-status");
+    status.map_or(Code::Unknown, |code| Code::from_bytes(code.as_bytes()))
+}
+
+/// The response to a call, counted from here to its end.
+pub fn counted(response: Response<Reply>, call: Option<Call>) -> Response<Reply> {
+    let Some(mut call) = call else {
+        return response;
+    };
+    if response.headers().contains_key("grpc-status") {
+        call.end(code(response.headers()));
+        return response;
+    }
+    response.map(|reply| Reply::Counted(Box::new(reply), call))
 }
 
 fn headers() -> HeaderMap {

@@ -3,7 +3,6 @@
 use std::io;
 
 use hyper_util::client::legacy::connect::HttpConnector;
-use mizzen_proto::peer::peer_client::PeerClient;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::limits;
@@ -51,23 +50,15 @@ pub fn never_sent(status: &tonic::Status) -> bool {
 pub const CLUSTER_ID_HEADER: &str = "mizzen-cluster-id";
 /// The member a message is meant for.
 pub const TO_HEADER: &str = "mizzen-to";
+/// The member that sends it.
+pub const FROM_HEADER: &str = "mizzen-from";
 
-/// A connection to one member, which marks what it sends.
-pub type PeerChannel = tonic::service::interceptor::InterceptedService<Channel, Stamp>;
-
-pub type Client = PeerClient<PeerChannel>;
-
-pub fn client(channel: PeerChannel) -> Client {
-    PeerClient::new(channel)
-        .max_decoding_message_size(limits::PEER_MESSAGE_BYTES)
-        .max_encoding_message_size(limits::PEER_MESSAGE_BYTES)
-}
-
-/// Puts the cluster id and the addressee on every message.
+/// Puts the cluster id, the addressee and the sender on every message.
 #[derive(Clone)]
 pub struct Stamp {
     pub(super) cluster_id: tonic::metadata::AsciiMetadataValue,
     pub(super) to: tonic::metadata::AsciiMetadataValue,
+    pub(super) from: tonic::metadata::AsciiMetadataValue,
 }
 
 impl tonic::service::Interceptor for Stamp {
@@ -79,6 +70,9 @@ impl tonic::service::Interceptor for Stamp {
             .metadata_mut()
             .insert(CLUSTER_ID_HEADER, self.cluster_id.clone());
         request.metadata_mut().insert(TO_HEADER, self.to.clone());
+        request
+            .metadata_mut()
+            .insert(FROM_HEADER, self.from.clone());
         Ok(request)
     }
 }

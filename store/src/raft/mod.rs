@@ -17,6 +17,7 @@ mod retention;
 mod rows;
 mod runtime;
 mod snapshot;
+mod traffic;
 mod transfer;
 mod types;
 
@@ -30,6 +31,7 @@ use std::{
     time::Duration,
 };
 
+use mizzen_counters::{Counter, Distribution};
 use openraft::{
     Config, ReadPolicy, SnapshotPolicy,
     async_runtime::watch::WatchReceiver as _,
@@ -38,9 +40,7 @@ use openraft::{
 };
 use tokio::sync::watch;
 
-pub use dial::{
-    CLUSTER_ID_HEADER, Client, Dial, PeerChannel, PlainDial, TO_HEADER, connector, never_sent,
-};
+pub use dial::{CLUSTER_ID_HEADER, Dial, PlainDial, TO_HEADER, connector, never_sent};
 pub use force_new::force_new_group;
 #[cfg(test)]
 pub use machine::hasty_rows;
@@ -50,6 +50,7 @@ use mizzen_wal as wal;
 pub use network::Peers;
 pub use peer::PeerService;
 pub use retention::Retention;
+pub use traffic::{Client, PeerChannel, PeerFigures, Traffic};
 pub use transfer::{Drain, TransferError};
 pub use types::{LogId, Payload, PeerNode};
 
@@ -127,6 +128,7 @@ struct Hints {
     leader: watch::Sender<u64>,
     /// The term this member leads.
     leading: watch::Sender<Option<u64>>,
+    leader_changes: Counter,
 }
 
 impl Group {
@@ -158,6 +160,7 @@ impl Group {
             term: AtomicU64::new(0),
             leader: watch::channel(0).0,
             leading: watch::channel(None).0,
+            leader_changes: Counter::default(),
         });
         // These two end with the group.
         let following = follow(config.id, raft.clone(), hints.clone());
@@ -226,6 +229,25 @@ impl Group {
         self.leader() == Some(self.config.id)
     }
 
+    /// How often this member has heard of another leader than before.
+    pub fn leader_changes(&self) -> u64 {
+        self.hints.leader_changes.read()
+    }
+
+    /// How long the log's fdatasync took.
+    pub fn log_syncs(&self) -> Distribution {
+        self.wal.sync_times()
+    }
+
+    /// Bytes written to the log.
+    pub fn log_written(&self) -> u64 {
+        self.wal.written_bytes()
+    }
+
+    pub fn traffic(&self) -> &Traffic {
+        self.peers.traffic()
+    }
+
     pub fn committed_index(&self) -> u64 {
         let metrics = self.raft.data_metrics();
         let committed = metrics.borrow_watched().local_committed;
@@ -234,7 +256,7 @@ impl Group {
 
     /// The client for `member`'s own calls, if it is a member.
     pub fn peer(&self, member: u64) -> io::Result<Client> {
-        Ok(dial::client(self.channel(member)?))
+        Ok(traffic::client(self.channel(member)?))
     }
 
     pub fn status(&self) -> Status {
@@ -343,9 +365,12 @@ async fn follow(id: u64, raft: machine::Raft, hints: Arc<Hints>) {
             let term = now.vote.leader_id.term;
             hints.term.store(term, Ordering::Relaxed);
             let leader = now.current_leader.unwrap_or(0);
-            hints
+            let changed = hints
                 .leader
                 .send_if_modified(|known| std::mem::replace(known, leader) != leader);
+            if changed && leader != 0 {
+                hints.leader_changes.add(1);
+            }
             let leading = (leader == id).then_some(term);
             hints
                 .leading

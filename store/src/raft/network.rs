@@ -28,8 +28,9 @@ use parking_lot::Mutex;
 
 use super::{
     convert,
-    dial::{Client, Dial, PeerChannel, Stamp, client, never_sent},
+    dial::{Dial, Stamp, never_sent},
     snapshot::{self, Holds, SnapshotData},
+    traffic::{Client, PeerChannel, Traffic, client},
     types::{LogId, PeerNode, TypeConfig},
 };
 use crate::limits;
@@ -50,6 +51,8 @@ pub struct Peers {
 struct Shared {
     dial: Box<dyn Dial>,
     cluster_id: u64,
+    own: u64,
+    traffic: Traffic,
     /// Connections of everything but replication and heartbeats, by member,
     /// with the URLs they were made for.
     calls: Mutex<BTreeMap<u64, (Vec<String>, PeerChannel)>>,
@@ -60,11 +63,14 @@ struct Shared {
 }
 
 impl Peers {
-    pub fn new(dial: Box<dyn Dial>, cluster_id: u64) -> Self {
+    /// Of the member `own`.
+    pub fn new(dial: Box<dyn Dial>, cluster_id: u64, own: u64) -> Self {
         Self {
             shared: Arc::new(Shared {
                 dial,
                 cluster_id,
+                own,
+                traffic: Traffic::default(),
                 calls: Mutex::default(),
                 moved: Mutex::default(),
                 holds: Holds::default(),
@@ -89,8 +95,14 @@ impl Peers {
         let stamp = Stamp {
             cluster_id: self.shared.cluster_id.into(),
             to: to.into(),
+            from: self.shared.own.into(),
         };
-        Ok(PeerChannel::new(self.shared.dial.dial(url)?, stamp))
+        let channel = self.shared.dial.dial(url)?;
+        Ok(PeerChannel::new(channel, stamp, self.traffic().of(to)))
+    }
+
+    pub fn traffic(&self) -> &Traffic {
+        &self.shared.traffic
     }
 
     /// The log positions that transfers of snapshots depend on.
@@ -115,6 +127,7 @@ impl Peers {
     /// Forgets who is no member any more.
     pub fn retain(&self, members: impl Fn(u64) -> bool) {
         self.shared.calls.lock().retain(|id, _| members(*id));
+        self.shared.traffic.retain(members);
     }
 }
 

@@ -17,8 +17,8 @@ use tonic::Status;
 
 use super::{
     Applied, Group, LogId, Rows, convert,
-    dial::Client,
     low_priority::LowPriorityThread,
+    traffic::Client,
     types::{self, RaftVote, SnapshotMeta, StoredMembership, TypeConfig},
 };
 use crate::limits;

@@ -37,14 +37,17 @@ pub use error::Error;
 pub use lease::{LeaseService, TimeToLive};
 pub use model::{
     caller::Caller,
+    figures::Figures,
     level::{NEWEST as NEWEST_LEVEL, cluster_version, limit as use_level, own as own_level},
     members::{Attributes, Member, Refusal},
     published::Published,
     storage::Storage,
 };
 pub use propose::space::{DiskSpace, LookAtDisk};
+pub use raft::PeerFigures;
 pub use read::{
     access::Right,
+    copy::Copy,
     range_stream::{Chunks, RangeStreamError},
 };
 pub use users::UsersChanged;
@@ -60,7 +63,7 @@ use apply::thread::{Applier, Listeners, Started};
 use cluster::Cluster;
 use lease::{Leases, PrimaryLessor};
 use memory::Memory;
-use model::published::SharedPublished;
+use model::{counted::Counted, published::SharedPublished};
 use propose::{Proposer, ProposerSetup, space::Space, waiters::Waiters};
 use read::{Reads, read_index::ReadIndex};
 use users::Users;
@@ -109,6 +112,7 @@ pub struct Server<E: Engine> {
     leases: Leases<E>,
     users: Users<E>,
     watches: Arc<Hub>,
+    counted: Arc<Counted>,
     ending: watch::Sender<bool>,
     reclaimed: watch::Receiver<i64>,
     limits: Limits,
@@ -170,6 +174,7 @@ impl<E: Transfer> Server<E> {
             applied,
             cluster_changed,
             watches,
+            counted,
         } = Applier::start(
             engine.clone(),
             recovered.last.map_or(0, |(_, index)| index),
@@ -201,6 +206,7 @@ impl<E: Transfer> Server<E> {
             waiters,
             space: Space::start(engine.clone(), config.disk, workers),
             cluster_changed: cluster_changed.clone(),
+            counted: counted.clone(),
             request_bytes: config.request_bytes,
             quota: config.quota,
             limit,
@@ -231,6 +237,7 @@ impl<E: Transfer> Server<E> {
             leases,
             users,
             watches,
+            counted,
             ending: watch::channel(false).0,
             reclaimed,
             limits: config.limits,
@@ -292,8 +299,7 @@ impl<E: Engine> Server<E> {
     pub fn membership_service(&self) -> MembershipServer<MembershipService<E>> {
         MembershipService {
             group: self.group.clone(),
-            published: self.published.clone(),
-            read_index: self.reads.index.clone(),
+            reads: self.reads.clone(),
             space: self.proposer.space.clone(),
         }
         .server()
@@ -396,13 +402,95 @@ impl<E: Engine> Server<E> {
     }
 
     pub async fn report(&self) -> Result<Report, Error> {
-        let sizes = self.published.load().state.sizes();
+        let (db_bytes, db_bytes_in_use) = self.db_sizes();
         Ok(Report {
             raft: self.group.status(),
-            db_bytes: sizes.retained() + limits::EMPTY_STORE_BYTES,
-            db_bytes_in_use: sizes.live() + limits::EMPTY_STORE_BYTES,
-            alarms: self.reads.alarms_here().await?,
+            db_bytes,
+            db_bytes_in_use,
+            alarms: self.known_alarms().await?,
         })
+    }
+
+    /// Bytes of all versions, and of what lives now.
+    fn db_sizes(&self) -> (i64, i64) {
+        let sizes = self.published.load().state.sizes();
+        let empty = limits::EMPTY_STORE_BYTES;
+        (sizes.retained() + empty, sizes.live() + empty)
+    }
+
+    /// The alarms as this member has them, for who need not say who it is.
+    pub async fn known_alarms(&self) -> Result<Vec<Alarm>, Error> {
+        self.reads.alarms_here().await
+    }
+
+    /// Whether this member knows a leader that it can reach.
+    pub fn has_leader(&self) -> bool {
+        self.cluster.contact.exists()
+    }
+
+    /// The version that all members have agreed on, in etcd's terms.
+    pub fn cluster_version(&self) -> Option<&'static str> {
+        cluster_version(self.published.load().members.level())
+    }
+
+    /// Tries a read for a probe: of this member's rows, and unless `serializable` of
+    /// what a quorum confirms.
+    pub async fn probe(&self, serializable: bool) -> Result<(), Error> {
+        self.reads.probe(serializable).await
+    }
+
+    /// Compares this member's rows with those of the peers that answer.
+    ///
+    /// # Errors
+    /// A peer has other rows at the same revision. The text is etcd's.
+    pub async fn check_with_peers(&self) -> Result<(), String> {
+        self.cluster.comparison.with_peers().await
+    }
+
+    /// The store as this member has it now.
+    ///
+    /// # Errors
+    /// The caller has not the root role, or as many are made as may be at once.
+    pub async fn copy(&self, caller: &Caller) -> Result<Copy<E>, Error> {
+        self.admit(caller)?;
+        self.reads.copy(caller).await
+    }
+
+    pub fn figures(&self) -> Figures {
+        let status = self.group.status();
+        let published = self.published.load();
+        let (db_bytes, db_bytes_in_use) = self.db_sizes();
+        let counted = &*self.counted;
+        Figures {
+            member_id: self.group.id(),
+            has_leader: self.has_leader(),
+            is_leader: self.group.is_leader(),
+            is_learner: self.is_learner(),
+            leader_changes: self.group.leader_changes(),
+            committed_index: status.committed_index,
+            applied_index: status.applied_index,
+            proposals_pending: self.proposer.waiters.pending() as u64,
+            proposals_failed: counted.proposals_failed.read(),
+            slow_runs: counted.slow_runs.read(),
+            cluster_version: self.cluster_version(),
+            quota: self.quota(),
+            db_bytes,
+            db_bytes_in_use,
+            revision: published.state.revision(),
+            compact_revision: published.state.compact_revision(),
+            auth_revision: published.auth.revision(),
+            puts: counted.puts.read(),
+            deletes: counted.deletes.read(),
+            txns: counted.txns.read(),
+            compactions: counted.compactions.read(),
+            leases_granted: counted.leases_granted.read(),
+            leases_revoked: counted.leases_revoked.read(),
+            leases_expired: counted.leases_expired.read(),
+            log_syncs: self.group.log_syncs(),
+            log_written_bytes: self.group.log_written(),
+            commits: counted.commits.read(),
+            peers: self.group.traffic().read(),
+        }
     }
 
     /// Members by id, as this member has them.

@@ -44,6 +44,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bytes::Bytes;
+use mizzen_counters::Distribution;
 use parking_lot::Mutex;
 
 pub use error::WalError;
@@ -472,6 +473,11 @@ impl Wal {
     /// Bytes of the segment files in use, the unused part of the newest included.
     pub fn size_bytes(&self) -> u64 {
         self.shared.lock().disk.size_bytes()
+    }
+
+    /// How long each fdatasync took since the log was opened.
+    pub fn sync_times(&self) -> Distribution {
+        self.shared.syncs().read()
     }
 
     /// Bytes written since the log was opened. One atomic read.

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use mizzen_counters::Histogram;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::format::{self, Place};
@@ -136,6 +137,7 @@ pub(super) struct Shared {
     durable_sequence: AtomicU64,
     queued: AtomicUsize,
     written: AtomicU64,
+    syncs: Histogram,
     opened: Instant,
     /// When the writer began what it does on the disk now, in microseconds since `opened`; 0: it
     /// does nothing.
@@ -176,6 +178,8 @@ impl Shared {
             durable_sequence: AtomicU64::new(0),
             queued: AtomicUsize::new(0),
             written: AtomicU64::new(0),
+            // etcd's buckets.
+            syncs: Histogram::doubling(Duration::from_millis(1), 14),
             opened: Instant::now(),
             begun: AtomicU64::new(0),
         }
@@ -216,6 +220,10 @@ impl Shared {
 
     pub fn written(&self) -> u64 {
         self.written.load(Ordering::Relaxed)
+    }
+
+    pub fn syncs(&self) -> &Histogram {
+        &self.syncs
     }
 
     pub fn count_written(&self, bytes: u64) {

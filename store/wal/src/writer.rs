@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::format::{
     ALIGN, BATCH_HEADER_LEN, BatchEncoder, BatchHeader, LogState, Place, SEGMENT_HEADER_LEN,
@@ -305,10 +306,10 @@ impl Writer {
     }
 
     fn sync(&self) -> Result<(), WalError> {
-        self.active
-            .file
-            .sync_data()
-            .map_err(|source| self.error("sync", source))
+        let begun = Instant::now();
+        let synced = self.active.file.sync_data();
+        self.shared.syncs().observe(begun.elapsed());
+        synced.map_err(|source| self.error("sync", source))
     }
 
     /// Writes the idle marker: it declares everything before it synced. The next batch overwrites

@@ -6,13 +6,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Where the packages of the workspace are.
-pub const PACKAGES: [&str; 14] = [
+pub const PACKAGES: [&str; 16] = [
     "apiserver",
     "jepsen",
     "proto",
     "store",
+    "store/bolt",
     "store/certs",
     "store/core",
+    "store/counters",
     "store/descriptors",
     "store/engine",
     "store/h2",

@@ -288,13 +288,13 @@ impl Auth {
     }
 
     /// In ascending order.
-    pub fn users(&self) -> impl Iterator<Item = &Name> {
-        self.users.keys()
+    pub fn users(&self) -> impl Iterator<Item = (&Name, &User)> {
+        self.users.iter().map(|(name, user)| (name, user.as_ref()))
     }
 
     /// In ascending order.
-    pub fn roles(&self) -> impl Iterator<Item = &Name> {
-        self.roles.keys()
+    pub fn roles(&self) -> impl Iterator<Item = (&Name, &Role)> {
+        self.roles.iter().map(|(name, role)| (name, role.as_ref()))
     }
 }
 

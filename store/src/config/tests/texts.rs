@@ -123,6 +123,10 @@ fn configurations_etcd_does_not_run() {
             "expected IP in URL for binding (http://:2380)",
         ),
         (
+            &["--listen-metrics-urls=http://localhost.x:2381"],
+            "expected IP in URL for binding (http://localhost.x:2381)",
+        ),
+        (
             &["--listen-client-urls=http://localhost:1"],
             "--advertise-client-urls is required when --listen-client-urls is set explicitly",
         ),
@@ -287,9 +291,9 @@ fn what_is_not_implemented_is_refused_by_name_and_origin() {
             "--memory-mlock is not supported: locking memory is not implemented; --cors is not supported: origins cannot be restricted yet",
         ),
         (
-            &["--feature-gates=InitialCorruptCheck=true"],
+            &["--feature-gates=CompactHashCheck=true"],
             &[],
-            "feature gate InitialCorruptCheck=true is not supported: a starting member does not compare its data with its peers yet",
+            "feature gate CompactHashCheck=true is not supported: members do not compare hashes after compactions yet",
         ),
     ] {
         assert_eq!(
@@ -323,6 +327,10 @@ fn tls_that_cannot_be() {
                 "--advertise-client-urls=https://127.0.0.1:1",
             ],
             "TLS key/cert (--cert-file, --key-file) must be provided for client url https://127.0.0.1:1 with HTTPS scheme",
+        ),
+        (
+            &["--listen-metrics-urls=https://127.0.0.1:1"],
+            "client TLS key/cert (--cert-file, --key-file) must be provided for metrics secure url",
         ),
         (
             &["--cert-file=x"],

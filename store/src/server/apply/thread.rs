@@ -19,6 +19,7 @@ use crate::server::{
     lease::{Change, PrimaryLessor},
     memory::Grant,
     model::{
+        counted::Counted,
         level,
         members::Members,
         proposal::{Body, Proposal},
@@ -51,6 +52,7 @@ pub struct Started<E: Engine> {
     /// or all rows do: for those who need not be woken by every entry.
     pub cluster_changed: watch::Receiver<()>,
     pub watches: Arc<Hub>,
+    pub counted: Arc<Counted>,
 }
 
 /// A step of giving back the space of compacted versions.
@@ -134,7 +136,9 @@ impl<E: Transfer> Applier<E> {
             published: published.clone(),
             workers,
         };
+        let counted = Arc::new(Counted::new());
         let thread = Thread {
+            counted: counted.clone(),
             engine,
             replayed,
             cluster_id,
@@ -153,6 +157,7 @@ impl<E: Transfer> Applier<E> {
             applied: index_seen,
             cluster_changed: cluster_changes,
             watches,
+            counted,
         })
     }
 
@@ -232,13 +237,14 @@ struct Thread<E: Engine> {
     published: SharedPublished<E>,
     index: watch::Sender<u64>,
     cluster_changed: watch::Sender<()>,
+    counted: Arc<Counted>,
 }
 
 impl<E: Transfer> Thread<E> {
     async fn work(self, mut queue: mpsc::Receiver<Job>, fail: impl Fn(&io::Error)) {
         while let Some((work, done)) = queue.recv().await {
             let result = match work {
-                Work::Run(run) => self.run(run),
+                Work::Run(run) => self.counted.run(|| self.run(run)),
                 Work::Install(received) => self.install(received),
                 Work::Reclaim(step) => self.reclaim(&step),
             };
@@ -293,6 +299,9 @@ impl<E: Transfer> Thread<E> {
             let waiting = self.waiters.take(proposal.id);
             let room = waiting.as_ref().map(|waiting| &waiting.room);
             let answer = pass.apply(proposal, room)?;
+            if answer.is_ok() {
+                self.counted.applied(&proposal.body);
+            }
             answers.extend(waiting.map(|waiting| (waiting, answer)));
         }
         let Pass {
@@ -311,8 +320,9 @@ impl<E: Transfer> Thread<E> {
             overlay.put(Family::Meta, key, row);
         }
         (run.durable)()?;
-        self.engine
-            .write(&overlay.into_batch())
+        let batch = overlay.into_batch();
+        self.counted
+            .commit(|| self.engine.write(&batch))
             .map_err(io::Error::other)?;
         let index = run.applied.index();
         let replayed = index <= self.replayed;

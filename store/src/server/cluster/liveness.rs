@@ -166,9 +166,13 @@ async fn ping(group: &Group, member: u64) -> Ping {
         return Ping::Failed;
     };
     let mut client = MembershipClient::new(channel);
+    let sent = Instant::now();
     let answer = client.ping(PingRequest { from: group.id() });
     match tokio::time::timeout(LIMIT, answer).await {
-        Ok(Ok(answer)) => Ping::Answered(answer.into_inner()),
+        Ok(Ok(answer)) => {
+            group.traffic().of(member).round_trip(sent.elapsed());
+            Ping::Answered(answer.into_inner())
+        }
         Ok(Err(_)) => Ping::Failed,
         Err(_) => Ping::Late,
     }

@@ -2,6 +2,7 @@
 //! membership made to follow, contact with the others, and leadership moved.
 
 pub mod contact;
+pub mod corruption;
 pub mod force_new;
 pub mod handover;
 pub mod join;
@@ -18,6 +19,7 @@ use tokio::sync::watch;
 use super::{propose::Proposer, read::Reads};
 use crate::workers;
 use contact::LeaderContact;
+use corruption::Comparison;
 use handover::Handover;
 use liveness::Liveness;
 use reconcile::Reconciler;
@@ -26,6 +28,7 @@ use requests::Requests;
 /// This member among the others.
 pub struct Cluster<E: Engine> {
     pub contact: LeaderContact,
+    pub comparison: Comparison<E>,
     pub handover: Arc<Handover<E>>,
     pub requests: Requests<E>,
 }
@@ -52,6 +55,11 @@ impl<E: Engine> Cluster<E> {
             group: group.clone(),
             liveness: liveness.clone(),
         };
+        let comparison = Comparison {
+            group: group.clone(),
+            reads: reads.clone(),
+            limit: proposer.limit,
+        };
         let handover = Handover::start(
             group.clone(),
             published.clone(),
@@ -69,6 +77,7 @@ impl<E: Engine> Cluster<E> {
         };
         Self {
             contact,
+            comparison,
             handover,
             requests,
         }

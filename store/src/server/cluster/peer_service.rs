@@ -6,21 +6,16 @@ use mizzen_engine::Engine;
 use mizzen_proto::peer::{self as wire, membership_server};
 use tonic::{Request, Response, Status};
 
-use super::requests::is_out;
+use super::{corruption, requests::is_out};
 use crate::{
     raft::Group,
-    server::{
-        model::{level, published::SharedPublished},
-        propose::space::Space,
-        read::read_index::ReadIndex,
-    },
+    server::{model::level, propose::space::Space, read::Reads},
 };
 
 /// The membership service of one member.
 pub struct MembershipService<E: Engine> {
     pub group: Arc<Group>,
-    pub published: SharedPublished<E>,
-    pub read_index: Arc<ReadIndex>,
+    pub reads: Arc<Reads<E>>,
     pub space: Arc<Space>,
 }
 
@@ -37,10 +32,10 @@ impl<E: Engine> membership_server::Membership for MembershipService<E> {
         _request: Request<wire::DescribeRequest>,
     ) -> Result<Response<wire::DescribeResponse>, Status> {
         // Whoever joins was added a moment ago, perhaps through another member.
-        if self.published.load().members.cluster_id().is_some() {
-            self.read_index.refresh().await;
+        if self.reads.published.load().members.cluster_id().is_some() {
+            self.reads.index.refresh().await;
         }
-        let members = self.published.load().members.clone();
+        let members = self.reads.published.load().members.clone();
         let cluster_id = members
             .cluster_id()
             .ok_or_else(|| Status::unavailable("the cluster has not begun yet"))?;
@@ -67,9 +62,23 @@ impl<E: Engine> membership_server::Membership for MembershipService<E> {
     ) -> Result<Response<wire::PingResponse>, Status> {
         self.group.check_addressee(request.metadata())?;
         Ok(Response::new(wire::PingResponse {
-            removed: is_out(&self.published.load(), request.get_ref().from),
+            removed: is_out(&self.reads.published.load(), request.get_ref().from),
             level: level::own(),
             low_on_space: self.space.is_low(),
+        }))
+    }
+
+    async fn hash_kv(
+        &self,
+        request: Request<wire::HashKvRequest>,
+    ) -> Result<Response<wire::HashKvResponse>, Status> {
+        self.group.check_addressee(request.metadata())?;
+        let hash = corruption::hash_at(&self.reads, request.get_ref().revision).await;
+        let hash = hash.map_err(|error| Status::failed_precondition(error.to_string()))?;
+        Ok(Response::new(wire::HashKvResponse {
+            hash: hash.hash,
+            compact_revision: hash.compact_revision,
+            hash_revision: hash.hash_revision,
         }))
     }
 

@@ -21,6 +21,7 @@ use super::{
     memory::Grant,
     model::{
         caller::Caller,
+        counted::Counted,
         level,
         proposal::{Body, Proposal},
         published::SharedPublished,
@@ -47,6 +48,7 @@ pub struct Proposer<E: Engine> {
     pub space: Arc<Space>,
     /// See [`super::apply::thread::Started::cluster_changed`].
     pub cluster_changed: watch::Receiver<()>,
+    counted: Arc<Counted>,
     /// Bytes of one proposal.
     pub request_bytes: usize,
     /// Bytes of versions the store may keep, if there is a limit.
@@ -62,6 +64,7 @@ pub struct ProposerSetup {
     pub waiters: Arc<Waiters>,
     pub space: Arc<Space>,
     pub cluster_changed: watch::Receiver<()>,
+    pub counted: Arc<Counted>,
     pub request_bytes: usize,
     pub quota: Option<u64>,
     pub limit: Duration,
@@ -80,6 +83,7 @@ impl ProposerSetup {
             waiters: self.waiters,
             space: self.space,
             cluster_changed: self.cluster_changed,
+            counted: self.counted,
             request_bytes: self.request_bytes,
             quota: self.quota,
             limit: self.limit,
@@ -158,13 +162,17 @@ impl<E: Engine> Proposer<E> {
                 }
             }
         };
-        match timeout_at(deadline, outcome).await {
+        let outcome = match timeout_at(deadline, outcome).await {
             Ok(Err(Error::Timeout)) | Err(_) if self.group.leader() != Some(first_leader) => {
                 Err(Error::TimeoutLeaderFailure)
             }
-            Ok(outcome) => outcome?.reply,
+            Ok(outcome) => outcome,
             Err(_) => Err(Error::Timeout),
+        };
+        if outcome.is_err() {
+            self.counted.proposal_failed();
         }
+        outcome?.reply
     }
 
     /// Refuses a command that some member may be too old for. At the beginning

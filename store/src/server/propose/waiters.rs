@@ -69,6 +69,11 @@ impl Waiters {
         }
     }
 
+    /// How many wait.
+    pub fn pending(&self) -> usize {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
     fn shard(&self, number: u64) -> &Mutex<HashMap<u64, Waiting>> {
         &self.shards[number as usize % SHARDS]
     }

@@ -1,14 +1,17 @@
 //! From a question to the rows: read indexes, who asks and what they may see, views
-//! with a budget, ranges in chunks, and the watches of what was applied.
+//! with a budget, ranges in chunks, copies of everything, and the watches of what was
+//! applied.
 
 pub mod access;
 pub mod budgeted_view;
+pub mod copy;
 pub mod range_stream;
 pub mod read_index;
 pub mod watching;
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use mizzen_core::{
     Alarm, KvHash, Range, RangeReply, Reply, Room, Txn, Unbounded, View, ViewError,
     auth::{By, Check},
@@ -38,6 +41,8 @@ pub struct Reads<E: Engine> {
     memory: Arc<Memory>,
     /// Reads that wait for a thread, or have one.
     places: Arc<Semaphore>,
+    /// Copies under way.
+    copies: Arc<Semaphore>,
     /// Bytes of one chunk of a range.
     chunk_bytes: usize,
     workers: Workers,
@@ -62,6 +67,7 @@ impl<E: Engine> Reads<E> {
             index,
             memory,
             places: Arc::new(Semaphore::new(limits::BLOCKING_READS)),
+            copies: Arc::new(Semaphore::new(limits::COPIES)),
             chunk_bytes,
             workers,
         })
@@ -73,6 +79,31 @@ impl<E: Engine> Reads<E> {
             Ok(Ok(mizzen_core::alarms(view)?))
         })
         .await
+    }
+
+    /// Tries a read for a probe: of this member's rows, and unless `serializable` of
+    /// what a quorum confirms. Probes need not say who they are and are told nothing
+    /// of the rows.
+    pub async fn probe(&self, serializable: bool) -> Result<(), Error> {
+        if !serializable {
+            self.index.wait().await?;
+        }
+        let range = Range {
+            key: Bytes::from_static(b"health"),
+            limit: 1,
+            keys_only: true,
+            serializable: true,
+            ..Range::default()
+        };
+        let anybody = Caller::default();
+        let read = self.read(&anybody, range, |range, _, state, view, room| {
+            mizzen_core::range(state, view, range, room)
+        });
+        match read.await {
+            // What that alarm means is not that rows cannot be read.
+            Ok(_) | Err(Error::Refused(mizzen_core::Error::Corrupt)) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     pub async fn read_txn(&self, caller: &Caller, txn: Txn) -> Result<Reply, Error> {
@@ -134,6 +165,18 @@ impl<E: Engine> Reads<E> {
                 Ok(()) => mizzen_core::hash_kv(state, view, *revision),
                 Err(refusal) => Ok(Err(refusal.into())),
             },
+        )
+        .await
+    }
+
+    /// The same for a member that compares its rows with those of its peers.
+    pub async fn hash_for_peers(&self, revision: i64) -> Result<KvHash, Error> {
+        let published = self.published.load_full();
+        self.aside(
+            published,
+            By::Store,
+            revision,
+            |revision, _, state, view, _| mizzen_core::hash_kv(state, view, *revision),
         )
         .await
     }

@@ -185,6 +185,7 @@ pub struct Birth {
 
 impl Birth {
     pub async fn start(self, disk: Disk, network: &Network) -> io::Result<Member> {
+        let id = self.id;
         let failed = Arc::new(AtomicBool::new(false));
         let seen = failed.clone();
         let options = wal::Options {
@@ -212,7 +213,7 @@ impl Birth {
         let server = Server::start(
             self.config(storage.recovered.last.is_none()),
             storage,
-            Peers::new(Box::new(view), CLUSTER),
+            Peers::new(Box::new(view), CLUSTER, id),
             move |_: &io::Error| seen.store(true, Ordering::SeqCst),
         )
         .await?;

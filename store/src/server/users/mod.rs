@@ -193,7 +193,7 @@ impl<E: Engine> Users<E> {
     pub async fn list(&self, caller: &Caller) -> Result<Vec<Name>, Error> {
         self.users(caller, |users, check| {
             check.root()?;
-            Ok(users.users().cloned().collect())
+            Ok(users.users().map(|(name, _)| name.clone()).collect())
         })
         .await
     }
@@ -202,7 +202,7 @@ impl<E: Engine> Users<E> {
     pub async fn roles(&self, caller: &Caller) -> Result<Vec<Name>, Error> {
         self.users(caller, |users, check| {
             check.root()?;
-            Ok(users.roles().cloned().collect())
+            Ok(users.roles().map(|(name, _)| name.clone()).collect())
         })
         .await
     }

@@ -1,0 +1,384 @@
+//! Counts calls: begun, ended with which code, messages and bytes each way.
+
+use std::{
+    collections::HashMap,
+    sync::LazyLock,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use mizzen_counters::{Counter, Distribution, Histogram, Sharded};
+use tonic::Code;
+
+/// How many messages a call has, as it is written in labels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallKind {
+    Unary,
+    ServerStream,
+    BidiStream,
+}
+
+impl CallKind {
+    pub fn label(self) -> &'static str {
+        match self {
+            CallKind::Unary => "unary",
+            CallKind::ServerStream => "server_stream",
+            CallKind::BidiStream => "bidi_stream",
+        }
+    }
+}
+
+/// Calls of a service, with those that are not unary.
+type Service = (
+    &'static str,
+    &'static [&'static str],
+    &'static [(&'static str, CallKind)],
+);
+
+/// All calls of etcd's API; those that do not exist here yet stay at zero.
+const SERVICES: &[Service] = &[
+    (
+        "etcdserverpb.KV",
+        &["Range", "Put", "DeleteRange", "Txn", "Compact"],
+        &[("RangeStream", CallKind::ServerStream)],
+    ),
+    (
+        "etcdserverpb.Watch",
+        &[],
+        &[("Watch", CallKind::BidiStream)],
+    ),
+    (
+        "etcdserverpb.Lease",
+        &[
+            "LeaseGrant",
+            "LeaseRevoke",
+            "LeaseTimeToLive",
+            "LeaseLeases",
+        ],
+        &[("LeaseKeepAlive", CallKind::BidiStream)],
+    ),
+    (
+        "etcdserverpb.Cluster",
+        &[
+            "MemberAdd",
+            "MemberRemove",
+            "MemberUpdate",
+            "MemberList",
+            "MemberPromote",
+        ],
+        &[],
+    ),
+    (
+        "etcdserverpb.Maintenance",
+        &[
+            "Alarm",
+            "Status",
+            "Defragment",
+            "Hash",
+            "HashKV",
+            "MoveLeader",
+            "Downgrade",
+        ],
+        &[("Snapshot", CallKind::ServerStream)],
+    ),
+    (
+        "etcdserverpb.Auth",
+        &[
+            "AuthEnable",
+            "AuthDisable",
+            "AuthStatus",
+            "Authenticate",
+            "UserAdd",
+            "UserGet",
+            "UserList",
+            "UserDelete",
+            "UserChangePassword",
+            "UserGrantRole",
+            "UserRevokeRole",
+            "RoleAdd",
+            "RoleGet",
+            "RoleList",
+            "RoleDelete",
+            "RoleGrantPermission",
+            "RoleRevokePermission",
+        ],
+        &[],
+    ),
+    (
+        "v3electionpb.Election",
+        &["Campaign", "Proclaim", "Leader", "Resign"],
+        &[("Observe", CallKind::ServerStream)],
+    ),
+    ("v3lockpb.Lock", &["Lock", "Unlock"], &[]),
+];
+
+struct Method {
+    service: &'static str,
+    name: &'static str,
+    kind: CallKind,
+}
+
+static METHODS: LazyLock<Vec<Method>> = LazyLock::new(|| {
+    let calls = SERVICES.iter().flat_map(|(service, unary, others)| {
+        let unary = unary.iter().map(|name| (*name, CallKind::Unary));
+        unary
+            .chain(others.iter().copied())
+            .map(|(name, kind)| Method {
+                service,
+                name,
+                kind,
+            })
+    });
+    calls.collect()
+});
+
+/// By path.
+static NUMBERS: LazyLock<HashMap<String, usize>> = LazyLock::new(|| {
+    let methods = METHODS.iter().enumerate();
+    methods
+        .map(|(number, method)| (format!("/{}/{}", method.service, method.name), number))
+        .collect()
+});
+
+/// In the order of their numbers, as Go writes them.
+pub const CODES: [&str; 17] = [
+    "OK",
+    "Canceled",
+    "Unknown",
+    "InvalidArgument",
+    "DeadlineExceeded",
+    "NotFound",
+    "AlreadyExists",
+    "PermissionDenied",
+    "ResourceExhausted",
+    "FailedPrecondition",
+    "Aborted",
+    "OutOfRange",
+    "Unimplemented",
+    "Internal",
+    "Unavailable",
+    "DataLoss",
+    "Unauthenticated",
+];
+
+#[derive(Debug)]
+struct Counted {
+    started: Counter,
+    received: Counter,
+    sent: Counter,
+    handled: [Counter; CODES.len()],
+    /// With `--metrics extensive`.
+    handling: Option<Histogram>,
+}
+
+#[derive(Debug)]
+struct Shard {
+    received_bytes: Counter,
+    sent_bytes: Counter,
+    methods: Vec<Counted>,
+}
+
+/// The calls of all clients of a process.
+#[derive(Debug)]
+pub struct Calls {
+    shards: Sharded<Shard>,
+    extensive: bool,
+}
+
+/// What became of the calls of one method.
+#[derive(Clone, Debug)]
+pub struct CallFigures {
+    pub service: &'static str,
+    pub method: &'static str,
+    pub kind: CallKind,
+    pub started: u64,
+    pub received: u64,
+    pub sent: u64,
+    /// By [`CODES`].
+    pub handled: [u64; CODES.len()],
+    pub handling: Option<Distribution>,
+}
+
+impl Calls {
+    /// With `extensive`, how long calls take is counted as well. A process has
+    /// one, as long as it lives: a count of who uses it would be written by every
+    /// call on every thread.
+    pub fn for_the_process(extensive: bool) -> &'static Self {
+        // grpc-prometheus' buckets, milliseconds.
+        const BOUNDS: [u64; 11] = [5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000];
+        let counted = || Counted {
+            started: Counter::default(),
+            received: Counter::default(),
+            sent: Counter::default(),
+            handled: Default::default(),
+            handling: extensive
+                .then(|| Histogram::new(BOUNDS.into_iter().map(Duration::from_millis))),
+        };
+        Box::leak(Box::new(Self {
+            shards: Sharded::new(|| Shard {
+                received_bytes: Counter::default(),
+                sent_bytes: Counter::default(),
+                methods: METHODS.iter().map(|_| counted()).collect(),
+            }),
+            extensive,
+        }))
+    }
+
+    /// A call of `path` begins. `None`: there is no such call.
+    pub fn begin(&'static self, path: &str) -> Option<Call> {
+        let method = *NUMBERS.get(path)?;
+        self.shards.own().methods[method].started.add(1);
+        Some(Call {
+            count: Count {
+                calls: self,
+                method,
+            },
+            begun: self.extensive.then(Instant::now),
+            ended: false,
+        })
+    }
+
+    /// All methods, and the bytes of messages received and sent.
+    pub fn read(&self) -> (Vec<CallFigures>, u64, u64) {
+        let mut figures: Vec<CallFigures> = METHODS
+            .iter()
+            .map(|method| CallFigures {
+                service: method.service,
+                method: method.name,
+                kind: method.kind,
+                started: 0,
+                received: 0,
+                sent: 0,
+                handled: [0; CODES.len()],
+                handling: self.extensive.then(Distribution::default),
+            })
+            .collect();
+        let (mut received, mut sent) = (0, 0);
+        for shard in self.shards.all() {
+            received += shard.received_bytes.read();
+            sent += shard.sent_bytes.read();
+            for (figures, counted) in figures.iter_mut().zip(&shard.methods) {
+                figures.started += counted.started.read();
+                figures.received += counted.received.read();
+                figures.sent += counted.sent.read();
+                for (sum, more) in figures.handled.iter_mut().zip(&counted.handled) {
+                    *sum += more.read();
+                }
+                if let (Some(sum), Some(more)) = (&mut figures.handling, &counted.handling) {
+                    sum.add(&more.read());
+                }
+            }
+        }
+        (figures, received, sent)
+    }
+}
+
+/// Where the messages of a call are counted.
+#[derive(Clone, Copy, Debug)]
+pub struct Count {
+    calls: &'static Calls,
+    method: usize,
+}
+
+impl Count {
+    /// A message of the client.
+    pub fn received(self, bytes: usize) {
+        let shard = self.calls.shards.own();
+        shard.received_bytes.add(bytes as u64);
+        shard.methods[self.method].received.add(1);
+    }
+
+    fn sent(self, messages: u64, bytes: usize) {
+        let shard = self.calls.shards.own();
+        shard.sent_bytes.add(bytes as u64);
+        shard.methods[self.method].sent.add(messages);
+    }
+}
+
+/// One call under way. Who drops it without an end has not been heard to the end
+/// by its client.
+#[derive(Debug)]
+pub struct Call {
+    count: Count,
+    begun: Option<Instant>,
+    ended: bool,
+}
+
+impl Call {
+    pub fn count(&self) -> Count {
+        self.count
+    }
+
+    /// So many messages, of so many bytes without their prefixes.
+    pub fn sent(&self, messages: u64, bytes: usize) {
+        self.count.sent(messages, bytes);
+    }
+
+    pub fn end(&mut self, code: Code) {
+        if std::mem::replace(&mut self.ended, true) {
+            return;
+        }
+        let method = &self.count.calls.shards.own().methods[self.count.method];
+        if let Some(handled) = usize::try_from(i32::from(code))
+            .ok()
+            .and_then(|code| method.handled.get(code))
+        {
+            handled.add(1);
+        }
+        if let (Some(handling), Some(begun)) = (&method.handling, self.begun) {
+            handling.observe(begun.elapsed());
+        }
+    }
+
+    /// Of a unary call.
+    pub fn end_with(&mut self, result: &Result<Bytes, tonic::Status>) {
+        match result {
+            Ok(message) => {
+                self.sent(1, message.len());
+                self.end(Code::Ok);
+            }
+            Err(status) => self.end(status.code()),
+        }
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        self.end(Code::Cancelled);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of<'a>(figures: &'a [CallFigures], method: &str) -> &'a CallFigures {
+        let mut found = figures.iter().filter(|figures| figures.method == method);
+        found.next().expect("the method is there")
+    }
+
+    #[test]
+    fn calls_are_counted_once_each() {
+        let calls = Calls::for_the_process(true);
+        assert!(calls.begin("/etcdserverpb.KV/Nothing").is_none());
+        let mut range = calls.begin("/etcdserverpb.KV/Range").expect("known");
+        range.count().received(10);
+        range.end_with(&Ok(Bytes::from_static(b"reply")));
+        drop(range);
+        let mut put = calls.begin("/etcdserverpb.KV/Put").expect("known");
+        put.end_with(&Err(tonic::Status::not_found("gone")));
+        let watch = calls.begin("/etcdserverpb.Watch/Watch").expect("known");
+        watch.sent(2, 3);
+        drop(watch);
+        let (figures, received, sent) = calls.read();
+        assert_eq!((received, sent), (10, 8));
+        let range = of(&figures, "Range");
+        assert_eq!((range.started, range.received, range.sent), (1, 1, 1));
+        assert_eq!((range.handled[0], range.handled[1]), (1, 0));
+        assert_eq!(range.handling.as_ref().map(|times| times.count), Some(1));
+        assert_eq!(of(&figures, "Put").handled[5], 1);
+        let watch = of(&figures, "Watch");
+        assert_eq!((watch.sent, watch.handled[1]), (2, 1));
+        assert_eq!(figures.len(), 48);
+    }
+}

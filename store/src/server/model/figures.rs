@@ -1,0 +1,43 @@
+//! What a replica says of itself in numbers.
+
+use std::collections::BTreeMap;
+
+use mizzen_counters::Distribution;
+
+use crate::raft::PeerFigures;
+
+/// A replica in numbers.
+#[derive(Clone, Debug, Default)]
+pub struct Figures {
+    pub member_id: u64,
+    pub has_leader: bool,
+    pub is_leader: bool,
+    pub is_learner: bool,
+    pub leader_changes: u64,
+    pub committed_index: u64,
+    pub applied_index: u64,
+    pub proposals_pending: u64,
+    pub proposals_failed: u64,
+    pub slow_runs: u64,
+    pub cluster_version: Option<&'static str>,
+    /// Bytes; none without a limit.
+    pub quota: Option<u64>,
+    pub db_bytes: i64,
+    pub db_bytes_in_use: i64,
+    pub revision: i64,
+    pub compact_revision: i64,
+    /// Of users and roles.
+    pub auth_revision: u64,
+    pub puts: u64,
+    pub deletes: u64,
+    pub txns: u64,
+    pub compactions: u64,
+    pub leases_granted: u64,
+    pub leases_revoked: u64,
+    pub leases_expired: u64,
+    pub log_syncs: Distribution,
+    pub log_written_bytes: u64,
+    pub commits: Distribution,
+    /// By id.
+    pub peers: BTreeMap<u64, PeerFigures>,
+}
