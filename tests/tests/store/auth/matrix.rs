@@ -67,12 +67,6 @@ const DIFFERENCES: &[(&str, &str, &str, &str)] = &[
     ),
     (
         "",
-        "/etcdserverpb.Maintenance/Snapshot",
-        "Unimplemented",
-        "it is not served yet",
-    ),
-    (
-        "",
         "/v3electionpb.Election/Observe",
         "Unknown: ",
         "why nothing can be observed is said, where etcd ends the stream without a word",
