@@ -26,9 +26,11 @@ use crate::{
     config::{self, Config, InitialClusterState},
     descriptors::Descriptors,
     first_start,
-    grpc::{self, Calls, Front, Listener, OnlyPages, Pages},
+    grpc::{Calls, Front, OnlyPages, Pages},
     http::{Expiries, Port, Shared, Site},
-    limits, logging,
+    limits,
+    listen::{self, Listener},
+    logging,
     member_dir::{self, Identity, MemberDir},
     memory,
     raft::{GroupConfig, PeerNode, PeerService, Peers, Retention},
@@ -231,17 +233,17 @@ async fn serve(config: Config, descriptors: Descriptors, clients: &Handle) -> io
                 traffic.serve(request, answer).await
             }
         };
-        let serving = grpc::serve_peers(listener, answer, peers_stopping.clone());
+        let serving = listen::serve_peers(listener, answer, peers_stopping.clone());
         listening_to_peers.push(owner.spawn_on(&Handle::current(), "listening to peers", serving));
     }
     let calls = Calls::for_the_process(config.extensive_metrics);
     let shared = Shared::new(calls, expiries);
     // What clients use up is not the probes'.
-    let probing = grpc::transport(limits::STREAMS_PER_CONNECTION, limits::PROBES_BYTES);
+    let probing = listen::transport(limits::STREAMS_PER_CONNECTION, limits::PROBES_BYTES);
     for listener in metrics_listeners {
         let site = Site::new(server.clone(), shared.clone(), Port::Metrics);
         let pages: Arc<dyn Pages> = Arc::new(site);
-        let serving = grpc::serve_clients(
+        let serving = listen::serve_clients(
             listener,
             probing.clone(),
             {
@@ -281,9 +283,9 @@ async fn serve(config: Config, descriptors: Descriptors, clients: &Handle) -> io
             config.max_request_bytes,
             config.watch_progress_interval,
         );
-        let transport = grpc::transport(config.max_concurrent_streams, budget.transport);
+        let transport = listen::transport(config.max_concurrent_streams, budget.transport);
         for listener in client_listeners {
-            let serving = grpc::serve_clients(
+            let serving = listen::serve_clients(
                 listener,
                 transport.clone(),
                 {
