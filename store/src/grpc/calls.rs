@@ -379,6 +379,6 @@ mod tests {
         assert_eq!(of(&figures, "Put").handled[5], 1);
         let watch = of(&figures, "Watch");
         assert_eq!((watch.sent, watch.handled[1]), (2, 1));
-        assert_eq!(figures.len(), 48);
+        assert_eq!(figures.len(), 49);
     }
 }
