@@ -188,12 +188,14 @@ async fn load(cluster: &Cluster) -> Result<()> {
             client.put("metrics", value.to_string(), None).await?;
             client.get("metrics", None).await?;
         }
-        ensure!(
-            watch
-                .message()
-                .await?
-                .is_some_and(|told| !told.events().is_empty())
-        );
+        // The first may only say that the watch began.
+        while watch
+            .message()
+            .await?
+            .context("events")?
+            .events()
+            .is_empty()
+        {}
         let lease = client.lease_grant(60, None).await?;
         let (mut keeper, mut kept) = client.lease_keep_alive(lease.id()).await?;
         keeper.keep_alive().await?;

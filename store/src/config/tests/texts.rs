@@ -282,8 +282,8 @@ fn what_is_not_implemented_is_refused_by_name_and_origin() {
         ),
         (
             &[],
-            &[("ETCD_METRICS", "extensive")],
-            "--metrics (set by ETCD_METRICS) is not supported: extensive metrics are not implemented yet",
+            &[("ETCD_SOCKET_REUSE_PORT", "true")],
+            "--socket-reuse-port (set by ETCD_SOCKET_REUSE_PORT) is not supported: SO_REUSEPORT is not implemented",
         ),
         (
             &["--memory-mlock", "--cors=http://a:1"],
