@@ -23,7 +23,7 @@ use tokio::{
 
 use crate::{
     auth::{self, TokenOptions},
-    config::{self, Config, InitialClusterState},
+    config::{self, AutoCompaction, Config, InitialClusterState},
     descriptors::Descriptors,
     first_start,
     grpc::{Calls, Front, OnlyPages, Pages},
@@ -34,7 +34,7 @@ use crate::{
     member_dir::{self, Identity, MemberDir},
     memory,
     raft::{GroupConfig, PeerNode, PeerService, Peers, Retention},
-    server::{self, Attributes, DiskSpace, LookAtDisk, Server, ServerConfig, Storage},
+    server::{self, Attributes, DiskSpace, Kept, LookAtDisk, Server, ServerConfig, Storage},
     tls::{self, Bound, Credentials, Door, PeerDial},
     url::Scheme,
     version,
@@ -216,6 +216,7 @@ async fn serve(config: Config, descriptors: Descriptors, clients: &Handle) -> io
         quota: config.quota_backend_bytes,
         disk: look_at_disk(&config),
         auth: authentication(&config)?,
+        auto_compaction: config.auto_compaction.map(kept),
     };
     let peers = Peers::new(Box::new(dial), identity.cluster_id, identity.member_id);
     let server = Server::start(server_config, storage, peers, fail).await?;
@@ -351,6 +352,14 @@ async fn ready<E: Engine>(server: &Server<E>, config: &Config) -> io::Result<()>
     }
     server.voting().await;
     Ok(())
+}
+
+/// What stays of the past.
+fn kept(compaction: AutoCompaction) -> Kept {
+    match compaction {
+        AutoCompaction::Periodic(age) => Kept::Age(age),
+        AutoCompaction::Revision(revisions) => Kept::Revisions(revisions),
+    }
 }
 
 /// How clients are known, in etcd's words where it has a warning.

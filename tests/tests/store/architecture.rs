@@ -416,6 +416,7 @@ fn allowed_in_the_server() -> BTreeMap<&'static str, &'static [&'static str]> {
         ("read", &["error", "leader", "memory", "model"]),
         ("propose", &["error", "leader", "memory", "model", "read"]),
         ("users", &["error", "model", "propose", "read"]),
+        ("compaction", &["error", "model", "propose"]),
         ("lease", &["error", "leader", "model", "propose", "read"]),
         (
             "apply",
