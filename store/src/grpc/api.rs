@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tonic::Status;
 
 use super::{
-    answering, auth,
+    answering, auth_change as change,
     frame::{self, decode},
     methods::{Learners, Method, Unary},
     status::status,
@@ -67,7 +67,6 @@ impl<E: Engine> Api<E> {
 
     /// Carries out a unary call.
     pub async fn unary(&self, call: Unary, caller: &Caller, body: Bytes) -> Result<Bytes, Status> {
-        use auth::change;
         match call {
             Unary::Range => self.range(caller, body).await,
             Unary::Put => self.put(caller, body).await,

@@ -7,6 +7,7 @@
 mod alarm;
 mod api;
 mod auth;
+mod auth_change;
 mod calls;
 mod cluster;
 mod concurrency;

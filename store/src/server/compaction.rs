@@ -11,6 +11,7 @@ use mizzen_engine::Engine;
 use tokio::time::{Instant, sleep};
 
 use super::{error::Error, model::proposal::Body, propose::Proposer};
+use crate::workers;
 
 /// How often old revisions are looked for if they are counted (etcd's interval).
 const REVISION_INTERVAL: Duration = Duration::from_secs(300);
@@ -57,8 +58,14 @@ impl<E: Engine> Compacted for Arc<Proposer<E>> {
     }
 }
 
-/// Compacts for as long as the member lives.
-pub async fn run(compacted: impl Compacted, retention: Kept) {
+/// Compacts for as long as the member lives, if it has to.
+pub fn start<E: Engine>(proposer: &Arc<Proposer<E>>, retention: Option<Kept>) {
+    if let Some(retention) = retention {
+        workers::spawn("auto-compaction", run(proposer.clone(), retention));
+    }
+}
+
+async fn run(compacted: impl Compacted, retention: Kept) {
     match retention {
         Kept::Age(age) => by_age(compacted, age).await,
         Kept::Revisions(kept) => by_count(compacted, kept).await,
@@ -208,7 +215,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_is_older_than_an_hour_goes_every_hour() {
-        let done = Fake::new().watched(Kept::Age(HOUR), 4 * HOUR).await;
+        let done = Fake::new()
+            .watched(Kept::Age(HOUR), 4 * HOUR - MINUTE)
+            .await;
         let hours: Vec<u64> = done.iter().map(|(at, _)| at.as_secs() / 3_600).collect();
         assert_eq!(hours, [1, 2, 3]);
         for (at, revision) in done {
@@ -220,7 +229,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_is_older_than_a_day_goes_every_hour_after_the_first_day() {
         let retention = Kept::Age(24 * HOUR);
-        let done = Fake::new().watched(retention, 27 * HOUR).await;
+        let done = Fake::new().watched(retention, 27 * HOUR - MINUTE).await;
         assert_eq!(done.len(), 3, "{done:?}");
         assert!(done[0].0 >= 24 * HOUR && done[0].1 < 400, "{done:?}");
     }
@@ -228,7 +237,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_is_older_than_ten_minutes_goes_every_ten() {
         let retention = Kept::Age(10 * MINUTE);
-        let done = Fake::new().watched(retention, HOUR).await;
+        let done = Fake::new().watched(retention, HOUR - MINUTE).await;
         assert_eq!(done.len(), 5, "{done:?}");
     }
 

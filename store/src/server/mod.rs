@@ -59,7 +59,7 @@ use crate::{
     limits,
     raft::{self, Drain, Group, GroupConfig, PeerNode},
     watch::{Hub, WatchStream},
-    workers::{self, Owner, Workers},
+    workers::{Owner, Workers},
 };
 use apply::thread::{Applier, Listeners, Started};
 use cluster::Cluster;
@@ -216,10 +216,7 @@ impl<E: Transfer> Server<E> {
             limit,
         }
         .start(&reads);
-        if let Some(retention) = config.auto_compaction {
-            let compacting = compaction::run(proposer.clone(), retention);
-            workers::spawn("auto-compaction", compacting);
-        }
+        compaction::start(&proposer, config.auto_compaction);
         let cluster = Cluster::start(&reads, &proposer, applied.clone(), config.strict_reconfig);
         let reclaimed = apply::reclaim::start(applier, cluster_changed, fail.clone());
         let leases = lease::Setup {

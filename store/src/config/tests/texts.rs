@@ -163,22 +163,6 @@ fn configurations_etcd_does_not_run() {
             "undefined auto-compaction-mode",
         ),
         (
-            &["--auto-compaction-retention=x"],
-            r#"error parsing CompactionRetention: time: invalid duration "x""#,
-        ),
-        (
-            &["--auto-compaction-retention=-1"],
-            r#"error parsing CompactionRetention: time: missing unit in duration "-1""#,
-        ),
-        (
-            &["--auto-compaction-retention=1h5"],
-            r#"error parsing CompactionRetention: time: missing unit in duration "1h5""#,
-        ),
-        (
-            &["--auto-compaction-retention=-1h"],
-            "error parsing CompactionRetention: -1h is negative",
-        ),
-        (
             &["--discovery-fallback=proxy"],
             r#"v2 proxy is deprecated, and --discovery-fallback can't be configured as "proxy""#,
         ),
@@ -363,6 +347,16 @@ fn what_is_kept_of_the_past() {
         ),
     ] {
         assert_eq!(run(arguments).auto_compaction, expected, "{arguments:?}");
+    }
+    for (given, why) in [
+        ("x", r#"time: invalid duration "x""#),
+        ("-1", r#"time: missing unit in duration "-1""#),
+        ("1h5", r#"time: missing unit in duration "1h5""#),
+        ("-1h", "-1h is negative"),
+    ] {
+        let refused = refusal(&[&format!("--auto-compaction-retention={given}")], &[]);
+        let text = format!("error parsing CompactionRetention: {why}");
+        assert_eq!(refused, (text, 1), "{given}");
     }
 }
 
