@@ -5,6 +5,7 @@
 //! every member asks it.
 
 mod asking;
+mod change;
 mod expiry;
 #[cfg(feature = "planted")]
 mod own_expiry;
@@ -24,8 +25,9 @@ use tokio::{
     time::{Instant, sleep, timeout_at},
 };
 
+pub use change::Change;
 pub use peer::LeaseService;
-pub use primary_lessor::{Change, PrimaryLessor};
+pub use primary_lessor::PrimaryLessor;
 
 use crate::{
     limits,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::primary_lessor::Change;
+use super::change::Change;
 use crate::{lease::Lessor, limits};
 
 pub struct OwnExpiry(Mutex<Lessor>);

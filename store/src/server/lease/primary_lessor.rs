@@ -5,40 +5,18 @@
 
 use std::time::Duration;
 
-use mizzen_core::{Command, Lease, Reply};
+use mizzen_core::Lease;
 use mizzen_planted::bug;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use super::change::Change;
+#[cfg(feature = "planted")]
+use super::own_expiry::OwnExpiry;
 use crate::{
     lease::{Lessor, Takeover},
     limits,
 };
-
-/// A lease came or went.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Change {
-    Granted { id: i64, ttl: i64 },
-    Revoked { id: i64 },
-}
-
-impl Change {
-    /// What a command that was carried out did to leases.
-    pub fn of(command: &Command, reply: &Reply) -> Option<Self> {
-        match (command, reply) {
-            (_, Reply::LeaseGrant { id, ttl, .. }) => Some(Self::Granted { id: *id, ttl: *ttl }),
-            (Command::LeaseRevoke(revoke), _) => Some(Self::Revoked { id: revoke.id }),
-            _ => None,
-        }
-    }
-
-    pub(super) fn make(self, lessor: &mut Lessor, now: Duration) {
-        match self {
-            Self::Granted { id, ttl } => lessor.grant(now, id, ttl),
-            Self::Revoked { id } => lessor.revoked(id),
-        }
-    }
-}
 
 enum Phase {
     /// Another member leads.
@@ -56,7 +34,7 @@ pub struct PrimaryLessor {
     origin: Instant,
     phase: Mutex<Phase>,
     #[cfg(feature = "planted")]
-    own: super::own_expiry::OwnExpiry,
+    own: OwnExpiry,
 }
 
 impl PrimaryLessor {
@@ -65,7 +43,7 @@ impl PrimaryLessor {
             origin: Instant::now(),
             phase: Mutex::new(Phase::Demoted),
             #[cfg(feature = "planted")]
-            own: super::own_expiry::OwnExpiry::new(),
+            own: OwnExpiry::new(),
         }
     }
 
