@@ -383,6 +383,7 @@ where
     /// is others' turn. Ready: the connection has ended.
     fn turn(&mut self, cx: &mut Context<'_>) -> Result<Poll<io::Result<()>>, Violation> {
         let mut steps = limits::STEPS;
+        let over = Instant::now() + limits::TURN;
         loop {
             let room = self.room();
             // What is answered is taken even if it cannot be written: whoever
@@ -393,6 +394,9 @@ where
             {
                 steps -= 1;
                 self.run(place);
+                if steps.is_multiple_of(limits::STEPS_PER_LOOK) && Instant::now() >= over {
+                    steps = 0;
+                }
             }
             if self.out.len() >= room {
                 self.held_up = true;
