@@ -8,7 +8,7 @@ use mizzen_proto::{authpb, etcdserverpb as wire};
 use prost::Message;
 use tonic::Status;
 
-use super::{api::Api, frame::decode, status::status};
+use super::{api::Api, frame::decode, framed::Framed, status::status};
 use crate::{auth::Secret, server::Caller};
 
 fn strings(names: Vec<Name>) -> Vec<String> {
@@ -38,7 +38,7 @@ impl<E: Engine> Api<E> {
         method: &str,
         caller: &Caller,
         body: Bytes,
-    ) -> Option<Result<Bytes, Status>> {
+    ) -> Option<Result<Framed, Status>> {
         let change = match method {
             "AuthEnable" => decode::<wire::AuthEnableRequest>(body).map(|_| AuthChange::Enable),
             "AuthDisable" => decode::<wire::AuthDisableRequest>(body).map(|_| AuthChange::Disable),
@@ -93,7 +93,7 @@ impl<E: Engine> Api<E> {
         method: &str,
         caller: &Caller,
         body: Bytes,
-    ) -> Option<Result<Bytes, Status>> {
+    ) -> Option<Result<Framed, Status>> {
         Some(match method {
             "Authenticate" => self.authenticate(caller, body).await,
             "AuthStatus" => self.auth_status(caller, body).await,
@@ -107,7 +107,7 @@ impl<E: Engine> Api<E> {
         })
     }
 
-    async fn authenticate(&self, caller: &Caller, body: Bytes) -> Result<Bytes, Status> {
+    async fn authenticate(&self, caller: &Caller, body: Bytes) -> Result<Framed, Status> {
         let request: wire::AuthenticateRequest = decode(body)?;
         let password = Secret::new(&request.password);
         let (token, revision) = self
@@ -125,7 +125,7 @@ impl<E: Engine> Api<E> {
         Ok(reply.encode_to_vec().into())
     }
 
-    async fn auth_status(&self, caller: &Caller, body: Bytes) -> Result<Bytes, Status> {
+    async fn auth_status(&self, caller: &Caller, body: Bytes) -> Result<Framed, Status> {
         let _: wire::AuthStatusRequest = decode(body)?;
         let (enabled, revision) = self.server.auth_status(caller).await.map_err(status)?;
         let reply = wire::AuthStatusResponse {
@@ -136,14 +136,14 @@ impl<E: Engine> Api<E> {
         Ok(reply.encode_to_vec().into())
     }
 
-    async fn user_add(&self, caller: &Caller, body: Bytes) -> Result<Bytes, Status> {
+    async fn user_add(&self, caller: &Caller, body: Bytes) -> Result<Framed, Status> {
         let request: wire::AuthUserAddRequest = decode(body)?;
         let no_password = request.options.is_some_and(|options| options.no_password);
         let password = (!no_password).then(|| Secret::new(&request.password));
         self.reply(self.server.user_add(caller, &request.name, password).await)
     }
 
-    async fn user_change_password(&self, caller: &Caller, body: Bytes) -> Result<Bytes, Status> {
+    async fn user_change_password(&self, caller: &Caller, body: Bytes) -> Result<Framed, Status> {
         let request: wire::AuthUserChangePasswordRequest = decode(body)?;
         let password = Secret::new(&request.password);
         let hash = Secret::new(&request.hashed_password);
@@ -154,7 +154,7 @@ impl<E: Engine> Api<E> {
         self.reply(changed)
     }
 
-    async fn user_get(&self, caller: &Caller, body: Bytes) -> Result<Bytes, Status> {
+    async fn user_get(&self, caller: &Caller, body: Bytes) -> Result<Framed, Status> {
         let request: wire::AuthUserGetRequest = decode(body)?;
         let roles = self.server.user_get(caller, &request.name).await;
         let reply = wire::AuthUserGetResponse {
@@ -164,7 +164,7 @@ impl<E: Engine> Api<E> {
         Ok(reply.encode_to_vec().into())
     }
 
-    async fn user_list(&self, caller: &Caller, body: Bytes) -> Result<Bytes, Status> {
+    async fn user_list(&self, caller: &Caller, body: Bytes) -> Result<Framed, Status> {
         let _: wire::AuthUserListRequest = decode(body)?;
         let users = self.server.user_list(caller).await.map_err(status)?;
         let reply = wire::AuthUserListResponse {
@@ -174,7 +174,7 @@ impl<E: Engine> Api<E> {
         Ok(reply.encode_to_vec().into())
     }
 
-    async fn role_get(&self, caller: &Caller, body: Bytes) -> Result<Bytes, Status> {
+    async fn role_get(&self, caller: &Caller, body: Bytes) -> Result<Framed, Status> {
         let request: wire::AuthRoleGetRequest = decode(body)?;
         let permissions = self.server.role_get(caller, &request.role).await;
         let reply = wire::AuthRoleGetResponse {
@@ -188,7 +188,7 @@ impl<E: Engine> Api<E> {
         Ok(reply.encode_to_vec().into())
     }
 
-    async fn role_list(&self, caller: &Caller, body: Bytes) -> Result<Bytes, Status> {
+    async fn role_list(&self, caller: &Caller, body: Bytes) -> Result<Framed, Status> {
         let _: wire::AuthRoleListRequest = decode(body)?;
         let roles = self.server.role_list(caller).await.map_err(status)?;
         let reply = wire::AuthRoleListResponse {

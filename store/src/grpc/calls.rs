@@ -6,9 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
 use mizzen_counters::{Counter, Distribution, Histogram, Sharded};
 use tonic::Code;
+
+use super::framed::Framed;
 
 /// How many messages a call has, as it is written in labels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -331,10 +332,10 @@ impl Call {
     }
 
     /// Of a unary call.
-    pub fn end_with(&mut self, result: &Result<Bytes, tonic::Status>) {
+    pub fn end_with(&mut self, result: &Result<Framed, tonic::Status>) {
         match result {
             Ok(message) => {
-                self.sent(1, message.len());
+                self.sent(1, message.message_bytes());
                 self.end(Code::Ok);
             }
             Err(status) => self.end(status.code()),
@@ -363,7 +364,7 @@ mod tests {
         assert!(calls.begin("/etcdserverpb.KV/Nothing").is_none());
         let mut range = calls.begin("/etcdserverpb.KV/Range").expect("known");
         range.count().received(10);
-        range.end_with(&Ok(Bytes::from_static(b"reply")));
+        range.end_with(&Ok(b"reply".to_vec().into()));
         drop(range);
         let mut put = calls.begin("/etcdserverpb.KV/Put").expect("known");
         put.end_with(&Err(tonic::Status::not_found("gone")));

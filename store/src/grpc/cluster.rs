@@ -6,7 +6,7 @@ use mizzen_proto::etcdserverpb as wire;
 use prost::Message;
 use tonic::Status;
 
-use super::{api::Api, frame::decode, status::status};
+use super::{api::Api, frame::decode, framed::Framed, status::status};
 use crate::{
     server::{Caller, Member},
     url::Url,
@@ -44,7 +44,7 @@ impl<E: Engine> Api<E> {
         method: &str,
         caller: &Caller,
         body: Bytes,
-    ) -> Option<Result<Bytes, Status>> {
+    ) -> Option<Result<Framed, Status>> {
         Some(match method {
             "MemberAdd" => self.member_add(caller, body).await,
             "MemberRemove" => self.member_remove(caller, body).await,
@@ -61,7 +61,7 @@ impl<E: Engine> Api<E> {
 
     // The headers of cluster calls carry no revision, as etcd's.
 
-    async fn member_list(&self, caller: &Caller, body: Bytes) -> Result<Bytes, Status> {
+    async fn member_list(&self, caller: &Caller, body: Bytes) -> Result<Framed, Status> {
         let request: wire::MemberListRequest = decode(body)?;
         if request.linearizable {
             self.server.linearize(caller).await.map_err(status)?;
@@ -73,7 +73,7 @@ impl<E: Engine> Api<E> {
         Ok(reply.encode_to_vec().into())
     }
 
-    async fn member_add(&self, caller: &Caller, body: Bytes) -> Result<Bytes, Status> {
+    async fn member_add(&self, caller: &Caller, body: Bytes) -> Result<Framed, Status> {
         let request: wire::MemberAddRequest = decode(body)?;
         let urls = peer_urls(&request.peer_ur_ls)?;
         let added = self
@@ -89,7 +89,7 @@ impl<E: Engine> Api<E> {
         Ok(reply.encode_to_vec().into())
     }
 
-    async fn member_remove(&self, caller: &Caller, body: Bytes) -> Result<Bytes, Status> {
+    async fn member_remove(&self, caller: &Caller, body: Bytes) -> Result<Framed, Status> {
         let request: wire::MemberRemoveRequest = decode(body)?;
         self.server
             .member_remove(caller, request.id)
@@ -102,7 +102,7 @@ impl<E: Engine> Api<E> {
         Ok(reply.encode_to_vec().into())
     }
 
-    async fn member_update(&self, caller: &Caller, body: Bytes) -> Result<Bytes, Status> {
+    async fn member_update(&self, caller: &Caller, body: Bytes) -> Result<Framed, Status> {
         let request: wire::MemberUpdateRequest = decode(body)?;
         let urls = peer_urls(&request.peer_ur_ls)?;
         self.server
@@ -116,7 +116,7 @@ impl<E: Engine> Api<E> {
         Ok(reply.encode_to_vec().into())
     }
 
-    async fn member_promote(&self, caller: &Caller, body: Bytes) -> Result<Bytes, Status> {
+    async fn member_promote(&self, caller: &Caller, body: Bytes) -> Result<Framed, Status> {
         let request: wire::MemberPromoteRequest = decode(body)?;
         self.server
             .member_promote(caller, request.id)
@@ -129,7 +129,7 @@ impl<E: Engine> Api<E> {
         Ok(reply.encode_to_vec().into())
     }
 
-    pub async fn move_leader(&self, body: Bytes) -> Result<Bytes, Status> {
+    pub async fn move_leader(&self, body: Bytes) -> Result<Framed, Status> {
         let request: wire::MoveLeaderRequest = decode(body)?;
         self.server
             .move_leader(request.target_id)
