@@ -394,9 +394,7 @@ where
             {
                 steps -= 1;
                 self.run(place);
-                if steps.is_multiple_of(limits::STEPS_PER_LOOK) && Instant::now() >= over {
-                    steps = 0;
-                }
+                steps = left(steps, 1, over);
             }
             if self.out.len() >= room {
                 self.held_up = true;
@@ -410,7 +408,7 @@ where
                 && self.out.len() < room
                 && let Some(cost) = self.frame()?
             {
-                steps = steps.saturating_sub(cost);
+                steps = left(steps.saturating_sub(cost), cost, over);
             }
             if steps == 0 {
                 cx.waker().wake_by_ref();
@@ -472,6 +470,16 @@ where
             cx.waker().wake_by_ref();
         }
         Pin::new(&mut self.io).poll_flush(cx)
+    }
+}
+
+/// The steps that are left of a turn: none when its time is `over`. Looks at the clock
+/// now and then, and after what has cost much.
+fn left(steps: usize, cost: usize, over: Instant) -> usize {
+    let look = cost > 1 || steps.is_multiple_of(limits::STEPS_PER_LOOK);
+    match look && Instant::now() >= over {
+        true => 0,
+        false => steps,
     }
 }
 
