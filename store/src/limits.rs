@@ -40,6 +40,20 @@ pub const PROPOSALS_IN_FLIGHT: usize = 16_384;
 /// scarce: a second of what a disk takes.
 pub const PROPOSAL_BYTES_IN_FLIGHT: usize = 64 * 1024 * 1024;
 
+/// How long a proposal or a read is to wait for the group at most, beside what
+/// the disk takes: what Kubernetes allows a whole call (its objective for 99 of
+/// 100). See `server/admission.rs`.
+pub const WAIT: Duration = Duration::from_secs(1);
+
+/// How often it is looked at how many wait no longer than that.
+pub const WAIT_INTERVAL: Duration = Duration::from_millis(250);
+
+/// Intervals in a row without anybody quick until a queue counts as one that stays.
+pub const WAIT_INTERVALS: u32 = 2;
+
+/// And as many may wait on one member whatever it takes.
+pub const WAITING_MIN: usize = 32;
+
 /// Bytes in the log's queue from which on a leader takes no more proposals, also
 /// for those that nobody waits for any longer, and a follower reads no further
 /// what its leader sends. Half of what the queue can hold.
@@ -107,9 +121,25 @@ pub const PEER_ACKNOWLEDGES: Duration = Duration::from_secs(5);
 /// what needs more goes to a thread of its own.
 pub const INLINE_ROWS: usize = 64;
 
-/// And their bytes. One key-value of the largest size is a copy of some hundred
-/// microseconds.
-pub const INLINE_BYTES: usize = 2 * 1024 * 1024;
+/// And their bytes: a copy of some ten microseconds.
+pub const INLINE_BYTES: usize = 256 * 1024;
+
+/// Calls of one client connection that wait for the group at once; further ones
+/// wait for those. As many as fit into one round without others noticing, and more
+/// than an API server sends.
+pub const CALLS_PER_CONNECTION: usize = 1_024;
+
+/// Reads of one client connection that have a thread, or a large reply on its way.
+/// A client alone gets half of the threads.
+pub const READS_PER_CONNECTION: usize = BLOCKING_THREADS / 2;
+
+/// Replies from this size on, bytes, are large: their turn ends when they have
+/// left.
+pub const LARGE_REPLY_BYTES: usize = 256 * 1024;
+
+/// Parts of a reply from this size on, bytes, are handed to the transport as they
+/// are. Smaller ones are quicker to copy than to look after.
+pub const REPLY_PIECE_BYTES: usize = 32 * 1024;
 
 /// Reads that wait for one of the BLOCKING_THREADS, or have one. Each keeps a
 /// sight of the rows, and with it their files; further ones are refused.

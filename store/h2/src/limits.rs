@@ -1,5 +1,7 @@
 //! Every bound of a connection that its owner does not set, with its reason.
 
+use std::time::Duration;
+
 /// Bytes of a frame that may be received (SETTINGS_MAX_FRAME_SIZE: the
 /// smallest that may be announced, and what clients use).
 pub const FRAME_BYTES: usize = 16_384;
@@ -71,6 +73,9 @@ pub const STREAM_BYTES: usize = 2 * 1024;
 /// Decoded headers of a request beyond which they count by themselves, bytes.
 pub const HEAD_BYTES: usize = 1_024;
 
+/// And the body of a request that is being answered.
+pub const BODY_BYTES: usize = 512;
+
 /// What a piece of a body that waits for its reader counts for beside its
 /// bytes.
 pub const PIECE_BYTES: usize = 64;
@@ -97,8 +102,15 @@ pub const PROGRESS_BYTES: usize = 16 * 1024;
 /// Bytes a client may still send when all is said.
 pub const CLOSING_BYTES: usize = 1024 * 1024;
 
-/// Steps of a connection's task before others have their turn.
+/// Steps of a connection's task before others have their turn,
 pub const STEPS: usize = 256;
+
+/// and how long it takes at most for them: a step may be a read of some rows. What
+/// a client waits for others' is a few of these.
+pub const TURN: Duration = Duration::from_micros(500);
+
+/// Steps between two looks at the clock.
+pub const STEPS_PER_LOOK: usize = 8;
 
 /// Bytes of one stream that are written before other streams have their turn.
 pub const TURN_BYTES: usize = 64 * 1024;

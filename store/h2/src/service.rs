@@ -13,6 +13,8 @@ use crate::{Block, Head, Incoming};
 pub struct Reply {
     pub headers: Block,
     pub data: Bytes,
+    /// What follows it, where one piece would be a copy of much.
+    pub more: Vec<Bytes>,
     pub trailers: Option<Block>,
 }
 

@@ -107,7 +107,7 @@ impl Service for Echo {
     type Body = Outgoing;
 
     fn whole(&self, head: &Head) -> Option<usize> {
-        ["/whole", "/never", "/gate"]
+        ["/whole", "/pieces", "/never", "/gate"]
             .contains(&head.path())
             .then_some(LIMIT)
     }
@@ -123,9 +123,18 @@ impl Service for Echo {
                 std::future::pending::<Infallible>().await;
             }
             drop(under_way);
+            let mut body = body;
+            let more = match head.path() {
+                "/pieces" => {
+                    let last = body.split_off(body.len() / 2);
+                    vec![body.split_off(body.len() / 2), last]
+                }
+                _ => Vec::new(),
+            };
             Reply {
                 headers: Block::response(StatusCode::OK, &HeaderMap::new()),
                 data: body,
+                more,
                 trailers: Some(Block::trailers(&trailers())),
             }
         })
@@ -255,9 +264,11 @@ async fn bodies_of_every_length_come_back() {
         0, 1, 5, 16_383, 16_384, 16_385, 65_535, 65_536, 99_999, LIMIT,
     ] {
         let data: Bytes = (0..length).map(|at| at as u8).collect();
-        let (body, seen) = exchange(&client, "/whole", data.clone()).await;
-        assert!(body == data, "{length} bytes, whole");
-        assert_eq!(seen, Some(trailers()));
+        for path in ["/whole", "/pieces"] {
+            let (body, seen) = exchange(&client, path, data.clone()).await;
+            assert!(body == data, "{length} bytes, {path}");
+            assert_eq!(seen, Some(trailers()));
+        }
     }
     for length in [0, 1, 65_536, 1_000_000] {
         let data: Bytes = (0..length).map(|at| at as u8).collect();

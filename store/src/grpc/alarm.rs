@@ -7,7 +7,7 @@ use mizzen_proto::etcdserverpb::{self as wire, alarm_request::AlarmAction};
 use prost::Message;
 use tonic::Status;
 
-use super::{api::Api, frame::decode, status::status};
+use super::{api::Api, frame::decode, framed::Framed, status::status};
 use crate::server::{Caller, Right};
 
 /// Alarms are numbered here as on the wire; 0 stands for all or none.
@@ -23,7 +23,7 @@ fn member(alarm: Alarm) -> wire::AlarmMember {
 }
 
 impl<E: Engine> Api<E> {
-    pub async fn alarm(&self, caller: &Caller, body: Bytes) -> Result<Bytes, Status> {
+    pub async fn alarm(&self, caller: &Caller, body: Bytes) -> Result<Framed, Status> {
         let request: wire::AlarmRequest = decode(body)?;
         let asked = kind(request.alarm);
         let alarms = match (request.action(), asked) {

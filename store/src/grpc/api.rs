@@ -13,6 +13,7 @@ use tonic::Status;
 use super::{
     answering, auth_change as change,
     frame::{self, decode},
+    framed::Framed,
     methods::{Learners, Method, Unary},
     status::status,
     translate,
@@ -66,7 +67,7 @@ impl<E: Engine> Api<E> {
     }
 
     /// Carries out a unary call.
-    pub async fn unary(&self, call: Unary, caller: &Caller, body: Bytes) -> Result<Bytes, Status> {
+    pub async fn unary(&self, call: Unary, caller: &Caller, body: Bytes) -> Result<Framed, Status> {
         match call {
             Unary::Range => self.range(caller, body).await,
             Unary::Put => self.put(caller, body).await,
@@ -145,33 +146,33 @@ impl<E: Engine> Api<E> {
         }
     }
 
-    pub(super) fn reply(&self, reply: Result<Reply, Error>) -> Result<Bytes, Status> {
+    pub(super) fn reply(&self, reply: Result<Reply, Error>) -> Result<Framed, Status> {
         reply
             .map(|reply| translate::reply(&reply, self.header()))
             .map_err(status)
     }
 
-    async fn range(&self, caller: &Caller, body: Bytes) -> Result<Bytes, Status> {
+    async fn range(&self, caller: &Caller, body: Bytes) -> Result<Framed, Status> {
         let request = translate::range(decode(body)?);
         self.reply(self.server.range(caller, request).await.map(Reply::Range))
     }
 
-    async fn put(&self, caller: &Caller, body: Bytes) -> Result<Bytes, Status> {
+    async fn put(&self, caller: &Caller, body: Bytes) -> Result<Framed, Status> {
         let command = Command::Put(translate::put(decode(body)?));
         self.reply(self.server.write(caller, command).await)
     }
 
-    async fn delete_range(&self, caller: &Caller, body: Bytes) -> Result<Bytes, Status> {
+    async fn delete_range(&self, caller: &Caller, body: Bytes) -> Result<Framed, Status> {
         let command = Command::DeleteRange(translate::delete_range(decode(body)?));
         self.reply(self.server.write(caller, command).await)
     }
 
-    async fn txn(&self, caller: &Caller, body: Bytes) -> Result<Bytes, Status> {
+    async fn txn(&self, caller: &Caller, body: Bytes) -> Result<Framed, Status> {
         let command = Command::Txn(translate::txn(decode(body)?));
         self.reply(self.server.write(caller, command).await)
     }
 
-    async fn compact(&self, caller: &Caller, body: Bytes) -> Result<Bytes, Status> {
+    async fn compact(&self, caller: &Caller, body: Bytes) -> Result<Framed, Status> {
         let request: wire::CompactionRequest = decode(body)?;
         let compaction = Compaction {
             revision: request.revision,
@@ -183,7 +184,7 @@ impl<E: Engine> Api<E> {
         )
     }
 
-    async fn status(&self, body: Bytes) -> Result<Bytes, Status> {
+    async fn status(&self, body: Bytes) -> Result<Framed, Status> {
         let _: wire::StatusRequest = decode(body)?;
         let report = self.server.report().await.map_err(status)?;
         let mut header = self.header();
@@ -214,7 +215,7 @@ impl<E: Engine> Api<E> {
         Ok(reply.encode_to_vec().into())
     }
 
-    async fn hash(&self, caller: &Caller, body: Bytes) -> Result<Bytes, Status> {
+    async fn hash(&self, caller: &Caller, body: Bytes) -> Result<Framed, Status> {
         let _: wire::HashRequest = decode(body)?;
         let hash = self.server.hash_kv(caller, 0).await.map_err(status)?;
         let mut header = self.header();
@@ -227,7 +228,7 @@ impl<E: Engine> Api<E> {
         .into())
     }
 
-    async fn hash_kv(&self, caller: &Caller, body: Bytes) -> Result<Bytes, Status> {
+    async fn hash_kv(&self, caller: &Caller, body: Bytes) -> Result<Framed, Status> {
         let request: wire::HashKvRequest = decode(body)?;
         let hash = self
             .server
@@ -246,7 +247,7 @@ impl<E: Engine> Api<E> {
     }
 
     /// There is nothing to defragment: space comes back by itself.
-    fn defragment(&self, body: Bytes) -> Result<Bytes, Status> {
+    fn defragment(&self, body: Bytes) -> Result<Framed, Status> {
         let _: wire::DefragmentRequest = decode(body)?;
         Ok(wire::DefragmentResponse { header: None }
             .encode_to_vec()

@@ -8,7 +8,7 @@ use mizzen_proto::{authpb, etcdserverpb as wire};
 use prost::Message;
 use tonic::Status;
 
-use super::{api::Api, frame::decode, status::status};
+use super::{api::Api, frame::decode, framed::Framed, status::status};
 use crate::{auth::Secret, server::Caller};
 
 fn strings(names: Vec<Name>) -> Vec<String> {
@@ -30,12 +30,16 @@ impl<E: Engine> Api<E> {
         caller: &Caller,
         body: Bytes,
         change: fn(R) -> AuthChange,
-    ) -> Result<Bytes, Status> {
+    ) -> Result<Framed, Status> {
         let change = change(decode(body)?);
         self.reply(self.server.change_users(caller, change).await)
     }
 
-    pub(super) async fn authenticate(&self, caller: &Caller, body: Bytes) -> Result<Bytes, Status> {
+    pub(super) async fn authenticate(
+        &self,
+        caller: &Caller,
+        body: Bytes,
+    ) -> Result<Framed, Status> {
         let request: wire::AuthenticateRequest = decode(body)?;
         let password = Secret::new(&request.password);
         let (token, revision) = self
@@ -53,7 +57,7 @@ impl<E: Engine> Api<E> {
         Ok(reply.encode_to_vec().into())
     }
 
-    pub(super) async fn auth_status(&self, caller: &Caller, body: Bytes) -> Result<Bytes, Status> {
+    pub(super) async fn auth_status(&self, caller: &Caller, body: Bytes) -> Result<Framed, Status> {
         let _: wire::AuthStatusRequest = decode(body)?;
         let (enabled, revision) = self.server.auth_status(caller).await.map_err(status)?;
         let reply = wire::AuthStatusResponse {
@@ -64,7 +68,7 @@ impl<E: Engine> Api<E> {
         Ok(reply.encode_to_vec().into())
     }
 
-    pub(super) async fn user_add(&self, caller: &Caller, body: Bytes) -> Result<Bytes, Status> {
+    pub(super) async fn user_add(&self, caller: &Caller, body: Bytes) -> Result<Framed, Status> {
         let request: wire::AuthUserAddRequest = decode(body)?;
         let no_password = request.options.is_some_and(|options| options.no_password);
         let password = (!no_password).then(|| Secret::new(&request.password));
@@ -75,7 +79,7 @@ impl<E: Engine> Api<E> {
         &self,
         caller: &Caller,
         body: Bytes,
-    ) -> Result<Bytes, Status> {
+    ) -> Result<Framed, Status> {
         let request: wire::AuthUserChangePasswordRequest = decode(body)?;
         let password = Secret::new(&request.password);
         let hash = Secret::new(&request.hashed_password);
@@ -86,7 +90,7 @@ impl<E: Engine> Api<E> {
         self.reply(changed)
     }
 
-    pub(super) async fn user_get(&self, caller: &Caller, body: Bytes) -> Result<Bytes, Status> {
+    pub(super) async fn user_get(&self, caller: &Caller, body: Bytes) -> Result<Framed, Status> {
         let request: wire::AuthUserGetRequest = decode(body)?;
         let roles = self.server.user_get(caller, &request.name).await;
         let reply = wire::AuthUserGetResponse {
@@ -96,7 +100,7 @@ impl<E: Engine> Api<E> {
         Ok(reply.encode_to_vec().into())
     }
 
-    pub(super) async fn user_list(&self, caller: &Caller, body: Bytes) -> Result<Bytes, Status> {
+    pub(super) async fn user_list(&self, caller: &Caller, body: Bytes) -> Result<Framed, Status> {
         let _: wire::AuthUserListRequest = decode(body)?;
         let users = self.server.user_list(caller).await.map_err(status)?;
         let reply = wire::AuthUserListResponse {
@@ -106,7 +110,7 @@ impl<E: Engine> Api<E> {
         Ok(reply.encode_to_vec().into())
     }
 
-    pub(super) async fn role_get(&self, caller: &Caller, body: Bytes) -> Result<Bytes, Status> {
+    pub(super) async fn role_get(&self, caller: &Caller, body: Bytes) -> Result<Framed, Status> {
         let request: wire::AuthRoleGetRequest = decode(body)?;
         let permissions = self.server.role_get(caller, &request.role).await;
         let reply = wire::AuthRoleGetResponse {
@@ -120,7 +124,7 @@ impl<E: Engine> Api<E> {
         Ok(reply.encode_to_vec().into())
     }
 
-    pub(super) async fn role_list(&self, caller: &Caller, body: Bytes) -> Result<Bytes, Status> {
+    pub(super) async fn role_list(&self, caller: &Caller, body: Bytes) -> Result<Framed, Status> {
         let _: wire::AuthRoleListRequest = decode(body)?;
         let roles = self.server.role_list(caller).await.map_err(status)?;
         let reply = wire::AuthRoleListResponse {

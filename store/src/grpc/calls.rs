@@ -2,11 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use mizzen_counters::{Counter, Distribution, Histogram, Sharded};
 use tonic::Code;
 
-use super::methods::{self, CallKind, METHODS};
+use super::{
+    framed::Framed,
+    methods::{self, CallKind, METHODS},
+};
 
 /// In the order of their numbers, as Go writes them.
 pub const CODES: [&str; 17] = [
@@ -202,10 +204,10 @@ impl Call {
     }
 
     /// Of a unary call.
-    pub fn end_with(&mut self, result: &Result<Bytes, tonic::Status>) {
+    pub fn end_with(&mut self, result: &Result<Framed, tonic::Status>) {
         match result {
             Ok(message) => {
-                self.sent(1, message.len());
+                self.sent(1, message.message_bytes());
                 self.end(Code::Ok);
             }
             Err(status) => self.end(status.code()),
@@ -234,7 +236,7 @@ mod tests {
         assert!(calls.begin("/etcdserverpb.KV/Nothing").is_none());
         let mut range = calls.begin("/etcdserverpb.KV/Range").expect("known");
         range.count().received(10);
-        range.end_with(&Ok(Bytes::from_static(b"reply")));
+        range.end_with(&Ok(b"reply".to_vec().into()));
         drop(range);
         let mut put = calls.begin("/etcdserverpb.KV/Put").expect("known");
         put.end_with(&Err(tonic::Status::not_found("gone")));

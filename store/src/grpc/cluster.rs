@@ -6,7 +6,7 @@ use mizzen_proto::etcdserverpb as wire;
 use prost::Message;
 use tonic::Status;
 
-use super::{api::Api, frame::decode, status::status};
+use super::{api::Api, frame::decode, framed::Framed, status::status};
 use crate::{
     server::{Caller, Member},
     url::Url,
@@ -44,7 +44,7 @@ impl<E: Engine> Api<E> {
 
     // The headers of cluster calls carry no revision, as etcd's.
 
-    pub(super) async fn member_list(&self, caller: &Caller, body: Bytes) -> Result<Bytes, Status> {
+    pub(super) async fn member_list(&self, caller: &Caller, body: Bytes) -> Result<Framed, Status> {
         let request: wire::MemberListRequest = decode(body)?;
         if request.linearizable {
             self.server.linearize(caller).await.map_err(status)?;
@@ -56,7 +56,7 @@ impl<E: Engine> Api<E> {
         Ok(reply.encode_to_vec().into())
     }
 
-    pub(super) async fn member_add(&self, caller: &Caller, body: Bytes) -> Result<Bytes, Status> {
+    pub(super) async fn member_add(&self, caller: &Caller, body: Bytes) -> Result<Framed, Status> {
         let request: wire::MemberAddRequest = decode(body)?;
         let urls = peer_urls(&request.peer_ur_ls)?;
         let added = self
@@ -76,7 +76,7 @@ impl<E: Engine> Api<E> {
         &self,
         caller: &Caller,
         body: Bytes,
-    ) -> Result<Bytes, Status> {
+    ) -> Result<Framed, Status> {
         let request: wire::MemberRemoveRequest = decode(body)?;
         self.server
             .member_remove(caller, request.id)
@@ -93,7 +93,7 @@ impl<E: Engine> Api<E> {
         &self,
         caller: &Caller,
         body: Bytes,
-    ) -> Result<Bytes, Status> {
+    ) -> Result<Framed, Status> {
         let request: wire::MemberUpdateRequest = decode(body)?;
         let urls = peer_urls(&request.peer_ur_ls)?;
         self.server
@@ -111,7 +111,7 @@ impl<E: Engine> Api<E> {
         &self,
         caller: &Caller,
         body: Bytes,
-    ) -> Result<Bytes, Status> {
+    ) -> Result<Framed, Status> {
         let request: wire::MemberPromoteRequest = decode(body)?;
         self.server
             .member_promote(caller, request.id)
@@ -124,7 +124,7 @@ impl<E: Engine> Api<E> {
         Ok(reply.encode_to_vec().into())
     }
 
-    pub async fn move_leader(&self, body: Bytes) -> Result<Bytes, Status> {
+    pub async fn move_leader(&self, body: Bytes) -> Result<Framed, Status> {
         let request: wire::MoveLeaderRequest = decode(body)?;
         self.server
             .move_leader(request.target_id)

@@ -11,6 +11,7 @@ use super::{
     answering,
     api::Api,
     frame::{decode, framed},
+    framed::Framed,
     status::status,
 };
 use crate::{
@@ -33,7 +34,7 @@ fn missing_leader() -> Status {
     Status::unknown("\"leader\" field must be provided")
 }
 
-fn encoded(reply: &impl Message) -> Bytes {
+fn encoded(reply: &impl Message) -> Framed {
     reply.encode_to_vec().into()
 }
 
@@ -42,10 +43,10 @@ fn encoded(reply: &impl Message) -> Bytes {
 async fn attended<E, W>(
     api: &Api<E>,
     work: impl FnOnce(Api<E>, oneshot::Receiver<()>) -> W,
-) -> Result<Bytes, Status>
+) -> Result<Framed, Status>
 where
     E: Engine,
-    W: Future<Output = Result<Option<Bytes>, Status>> + Send + 'static,
+    W: Future<Output = Result<Option<Framed>, Status>> + Send + 'static,
 {
     // Dropped with this future: that says that the caller has gone.
     let (_here, gone) = oneshot::channel();
@@ -78,7 +79,7 @@ impl<E: Engine> Api<E> {
         }
     }
 
-    pub(super) async fn lock(&self, caller: &Caller, body: Bytes) -> Result<Bytes, Status> {
+    pub(super) async fn lock(&self, caller: &Caller, body: Bytes) -> Result<Framed, Status> {
         let request: lock::LockRequest = decode(body)?;
         let caller = caller.clone();
         attended(self, move |api, gone| async move {
@@ -95,7 +96,7 @@ impl<E: Engine> Api<E> {
         .await
     }
 
-    pub(super) async fn unlock(&self, caller: &Caller, body: Bytes) -> Result<Bytes, Status> {
+    pub(super) async fn unlock(&self, caller: &Caller, body: Bytes) -> Result<Framed, Status> {
         let request: lock::UnlockRequest = decode(body)?;
         let revision = concurrency::unlock(&self.server, caller, request.key)
             .await
@@ -105,7 +106,7 @@ impl<E: Engine> Api<E> {
         }))
     }
 
-    pub(super) async fn campaign(&self, caller: &Caller, body: Bytes) -> Result<Bytes, Status> {
+    pub(super) async fn campaign(&self, caller: &Caller, body: Bytes) -> Result<Framed, Status> {
         let request: election::CampaignRequest = decode(body)?;
         let caller = caller.clone();
         attended(self, move |api, gone| async move {
@@ -127,7 +128,7 @@ impl<E: Engine> Api<E> {
         .await
     }
 
-    pub(super) async fn proclaim(&self, caller: &Caller, body: Bytes) -> Result<Bytes, Status> {
+    pub(super) async fn proclaim(&self, caller: &Caller, body: Bytes) -> Result<Framed, Status> {
         let request: election::ProclaimRequest = decode(body)?;
         let leader = request.leader.ok_or_else(missing_leader)?;
         let session = self.session(caller, leader.lease).await?;
@@ -139,7 +140,7 @@ impl<E: Engine> Api<E> {
         }))
     }
 
-    pub(super) async fn resign(&self, caller: &Caller, body: Bytes) -> Result<Bytes, Status> {
+    pub(super) async fn resign(&self, caller: &Caller, body: Bytes) -> Result<Framed, Status> {
         let request: election::ResignRequest = decode(body)?;
         let leader = request.leader.ok_or_else(missing_leader)?;
         let session = self.session(caller, leader.lease).await?;
@@ -151,7 +152,7 @@ impl<E: Engine> Api<E> {
         }))
     }
 
-    pub(super) async fn leader(&self, caller: &Caller, body: Bytes) -> Result<Bytes, Status> {
+    pub(super) async fn leader(&self, caller: &Caller, body: Bytes) -> Result<Framed, Status> {
         let request: election::LeaderRequest = decode(body)?;
         let session = self.session(caller, NO_LEASE).await?;
         let announced = concurrency::leader(&session, &request.name)
@@ -182,7 +183,7 @@ impl<E: Engine> Api<E> {
             let observe = concurrency::observe(&session, &request.name, &listener);
             let forward = async {
                 while let Some(next) = announced.recv().await {
-                    let message = framed(&encoded(&api.announcement(next)));
+                    let message = framed(&api.announcement(next).encode_to_vec());
                     if messages.send(Ok(message)).await.is_err() {
                         return;
                     }

@@ -13,6 +13,7 @@ use super::{
     answering,
     api::Api,
     frame::{Messages, decode, framed},
+    framed::Framed,
     status::status,
 };
 use crate::{
@@ -24,7 +25,7 @@ use crate::{
 const NO_LEASE: i64 = -1;
 
 impl<E: Engine> Api<E> {
-    pub(super) async fn lease_grant(&self, caller: &Caller, body: Bytes) -> Result<Bytes, Status> {
+    pub(super) async fn lease_grant(&self, caller: &Caller, body: Bytes) -> Result<Framed, Status> {
         let request: wire::LeaseGrantRequest = decode(body)?;
         self.reply(
             self.server
@@ -33,7 +34,11 @@ impl<E: Engine> Api<E> {
         )
     }
 
-    pub(super) async fn lease_revoke(&self, caller: &Caller, body: Bytes) -> Result<Bytes, Status> {
+    pub(super) async fn lease_revoke(
+        &self,
+        caller: &Caller,
+        body: Bytes,
+    ) -> Result<Framed, Status> {
         let request: wire::LeaseRevokeRequest = decode(body)?;
         self.reply(self.server.lease_revoke(caller, request.id).await)
     }
@@ -42,7 +47,7 @@ impl<E: Engine> Api<E> {
         &self,
         caller: &Caller,
         body: Bytes,
-    ) -> Result<Bytes, Status> {
+    ) -> Result<Framed, Status> {
         let request: wire::LeaseTimeToLiveRequest = decode(body)?;
         let told = self
             .server
@@ -63,7 +68,11 @@ impl<E: Engine> Api<E> {
         Ok(reply.encode_to_vec().into())
     }
 
-    pub(super) async fn lease_leases(&self, caller: &Caller, body: Bytes) -> Result<Bytes, Status> {
+    pub(super) async fn lease_leases(
+        &self,
+        caller: &Caller,
+        body: Bytes,
+    ) -> Result<Framed, Status> {
         let _: wire::LeaseLeasesRequest = decode(body)?;
         let leases = self.server.leases(caller).await.map_err(status)?;
         let reply = wire::LeaseLeasesResponse {

@@ -12,6 +12,7 @@ mod calls;
 mod cluster;
 mod concurrency;
 mod frame;
+mod framed;
 mod lease;
 mod methods;
 mod pages;
@@ -45,7 +46,7 @@ pub use pages::{OnlyPages, Pages, page};
 use crate::{
     auth::{CallCredentials, Secret},
     limits,
-    server::{Caller, Server},
+    server::{Caller, Server, Turn, Turns},
     workers,
 };
 use api::Api;
@@ -89,6 +90,8 @@ pub struct Front<E: Engine> {
     progress_interval: Duration,
     /// Of the connection's certificate.
     common_name: Option<Arc<str>>,
+    /// Of the connection.
+    turns: Turns,
 }
 
 impl<E: Engine> Clone for Front<E> {
@@ -101,6 +104,7 @@ impl<E: Engine> Clone for Front<E> {
             request_bytes: self.request_bytes,
             progress_interval: self.progress_interval,
             common_name: self.common_name.clone(),
+            turns: self.turns.clone(),
         }
     }
 }
@@ -127,6 +131,7 @@ impl<E: Engine> Front<E> {
             request_bytes,
             progress_interval,
             common_name: None,
+            turns: Turns::new(),
         }
     }
 
@@ -134,6 +139,7 @@ impl<E: Engine> Front<E> {
     pub fn of(&self, common_name: Option<Arc<str>>) -> Self {
         Self {
             common_name,
+            turns: Turns::new(),
             ..self.clone()
         }
     }
@@ -159,6 +165,7 @@ impl<E: Engine> Front<E> {
                     false => self.common_name.clone(),
                 },
             },
+            turn: Turn::default(),
         }
     }
 
@@ -236,7 +243,10 @@ impl<E: Engine> Service for Front<E> {
         let api = self.api.clone();
         let mut call = self.calls.begin(head.path());
         let message = frame::message(body, self.message_bytes());
-        let caller = self.caller(&head.headers);
+        let caller = Caller {
+            turn: self.turns.call(),
+            ..self.caller(&head.headers)
+        };
         Box::pin(async move {
             let path = head.path();
             let result = async {
@@ -252,7 +262,13 @@ impl<E: Engine> Service for Front<E> {
             if let Some(call) = &mut call {
                 call.end_with(&result);
             }
-            reply::unary(result)
+            reply::unary(result.map(|mut reply| {
+                // What was large is its connection's concern until it has left.
+                if let Some(turn) = caller.turn.end() {
+                    reply.keep(turn);
+                }
+                reply
+            }))
         })
     }
 

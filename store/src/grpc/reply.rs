@@ -17,7 +17,8 @@ use tonic::{Code, Status};
 
 use super::{
     calls::Call,
-    frame::{framed, messages, too_many},
+    frame::{messages, too_many},
+    framed::Framed,
     watch::WatchBody,
 };
 
@@ -156,16 +157,18 @@ static HEADERS: LazyLock<Block> = LazyLock::new(|| Block::response(StatusCode::O
 static SUCCESS: LazyLock<Block> = LazyLock::new(|| Block::trailers(&success()));
 
 /// The whole response to a unary call.
-pub fn unary(result: Result<Bytes, Status>) -> mizzen_h2::Reply {
+pub fn unary(result: Result<Framed, Status>) -> mizzen_h2::Reply {
     match result {
         Ok(message) => mizzen_h2::Reply {
             headers: HEADERS.clone(),
-            data: framed(&message),
+            data: message.first,
+            more: message.more,
             trailers: Some(SUCCESS.clone()),
         },
         Err(status) => mizzen_h2::Reply {
             headers: trailers_only(&status),
             data: Bytes::new(),
+            more: Vec::new(),
             trailers: None,
         },
     }

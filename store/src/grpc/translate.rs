@@ -15,6 +15,9 @@ use prost::{
     encoding::{WireType, encode_key, encode_varint, encoded_len_varint},
 };
 
+use super::framed::{Framed, Pieces};
+use crate::limits;
+
 pub fn range(request: wire::RangeRequest) -> Range {
     Range {
         key: request.key,
@@ -134,10 +137,14 @@ const fn delimited(field: u8) -> u8 {
     field << 3 | WireType::LengthDelimited as u8
 }
 
-fn put_field(buffer: &mut BytesMut, field: u8, content: &[u8]) {
+fn put_length(buffer: &mut BytesMut, field: u8, length: usize) {
     buffer.put_u8(delimited(field));
-    encode_varint(content.len() as u64, buffer);
-    buffer.put_slice(content);
+    encode_varint(length as u64, buffer);
+}
+
+fn put_field(pieces: &mut Pieces, field: u8, content: &Bytes) {
+    put_length(pieces.end(), field, content.len());
+    pieces.put(content);
 }
 
 fn put_varint_field(buffer: &mut BytesMut, field: u32, value: u64) {
@@ -148,27 +155,31 @@ fn put_varint_field(buffer: &mut BytesMut, field: u32, value: u64) {
 }
 
 fn put_header(buffer: &mut BytesMut, header: &wire::ResponseHeader) {
-    buffer.put_u8(delimited(1));
-    encode_varint(header.encoded_len() as u64, buffer);
+    put_length(buffer, 1, header.encoded_len());
     header.encode_raw(buffer);
 }
 
 /// A reply in the wire form of the response its request has. `header` is the
 /// whole header but the revision, which is the reply's.
-pub fn reply(reply: &Reply, header: wire::ResponseHeader) -> Bytes {
-    let mut buffer = BytesMut::with_capacity(reply_size(reply));
-    put_reply(&mut buffer, reply, header);
-    buffer.freeze()
+pub fn reply(reply: &Reply, header: wire::ResponseHeader) -> Framed {
+    let mut pieces = Pieces::framed(reply_size(reply));
+    put_reply(&mut pieces, reply, header);
+    pieces.finish()
 }
 
-/// Close enough that large replies are not moved while they are written.
+/// What is copied of a reply, close enough that it is not moved while it is
+/// written.
 fn reply_size(reply: &Reply) -> usize {
     const HEADS: usize = 64;
+    let copied = |bytes: &Bytes| match bytes.len() {
+        length if length < limits::REPLY_PIECE_BYTES => length + 8,
+        _ => 8,
+    };
     HEADS
         + match reply {
-            Reply::Range(range) => range.kvs.bytes.len(),
-            Reply::Put { prev_kv, .. } => prev_kv.as_ref().map_or(0, |kv| kv.len() + 8),
-            Reply::DeleteRange { prev_kvs, .. } => prev_kvs.iter().map(|kv| kv.len() + 8).sum(),
+            Reply::Range(range) => copied(&range.kvs.bytes),
+            Reply::Put { prev_kv, .. } => prev_kv.as_ref().map_or(0, copied),
+            Reply::DeleteRange { prev_kvs, .. } => prev_kvs.iter().map(copied).sum(),
             Reply::Txn { responses, .. } => responses
                 .iter()
                 .map(|response| reply_size(response) + 16)
@@ -184,22 +195,22 @@ fn reply_size(reply: &Reply) -> usize {
 /// Numbers of `etcdserverpb` fields: `RangeResponse`, `PutResponse`,
 /// `DeleteRangeResponse`, `TxnResponse`, `LeaseGrantResponse` all begin with
 /// the header.
-fn put_reply(buffer: &mut BytesMut, reply: &Reply, mut header: wire::ResponseHeader) {
+fn put_reply(pieces: &mut Pieces, reply: &Reply, mut header: wire::ResponseHeader) {
     header.revision = reply.revision();
-    put_header(buffer, &header);
+    put_header(pieces.end(), &header);
     match reply {
-        Reply::Range(range) => put_range(buffer, range),
+        Reply::Range(range) => put_range(pieces, range),
         Reply::Put { prev_kv, .. } => {
             if let Some(kv) = prev_kv {
-                put_field(buffer, 2, kv);
+                put_field(pieces, 2, kv);
             }
         }
         Reply::DeleteRange {
             deleted, prev_kvs, ..
         } => {
-            put_varint_field(buffer, 2, *deleted as u64);
+            put_varint_field(pieces.end(), 2, *deleted as u64);
             for kv in prev_kvs {
-                put_field(buffer, 3, kv);
+                put_field(pieces, 3, kv);
             }
         }
         Reply::Txn {
@@ -207,14 +218,14 @@ fn put_reply(buffer: &mut BytesMut, reply: &Reply, mut header: wire::ResponseHea
             responses,
             ..
         } => {
-            put_varint_field(buffer, 2, u64::from(*succeeded));
+            put_varint_field(pieces.end(), 2, u64::from(*succeeded));
             for response in responses {
-                put_response_op(buffer, response);
+                put_response_op(pieces, response);
             }
         }
         Reply::LeaseGrant { id, ttl, .. } => {
-            put_varint_field(buffer, 2, *id as u64);
-            put_varint_field(buffer, 3, *ttl as u64);
+            put_varint_field(pieces.end(), 2, *id as u64);
+            put_varint_field(pieces.end(), 3, *ttl as u64);
         }
         Reply::Compact { .. }
         | Reply::LeaseRevoke { .. }
@@ -223,15 +234,15 @@ fn put_reply(buffer: &mut BytesMut, reply: &Reply, mut header: wire::ResponseHea
     }
 }
 
-fn put_range(buffer: &mut BytesMut, range: &RangeReply) {
-    buffer.put_slice(&range.kvs.bytes);
-    put_varint_field(buffer, 3, u64::from(range.more));
-    put_varint_field(buffer, 4, range.count as u64);
+fn put_range(pieces: &mut Pieces, range: &RangeReply) {
+    pieces.put(&range.kvs.bytes);
+    put_varint_field(pieces.end(), 3, u64::from(range.more));
+    put_varint_field(pieces.end(), 4, range.count as u64);
 }
 
 /// One element of `TxnResponse.responses`. Headers inside a transaction carry
 /// the revision alone.
-fn put_response_op(buffer: &mut BytesMut, response: &Reply) {
+fn put_response_op(pieces: &mut Pieces, response: &Reply) {
     let field = match response {
         Reply::Range(_) => 1,
         Reply::Put { .. } => 2,
@@ -244,13 +255,16 @@ fn put_response_op(buffer: &mut BytesMut, response: &Reply) {
         | Reply::LeaseCheckpoint { .. }
         | Reply::Alarm { .. } => return,
     };
-    let inner = self::reply(response, wire::ResponseHeader::default());
-    buffer.put_u8(delimited(3));
-    encode_varint(
-        (1 + encoded_len_varint(inner.len() as u64) + inner.len()) as u64,
-        buffer,
+    let mut inner = Pieces::new(reply_size(response));
+    put_reply(&mut inner, response, wire::ResponseHeader::default());
+    let length = inner.len();
+    put_length(
+        pieces.end(),
+        3,
+        1 + encoded_len_varint(length as u64) + length,
     );
-    put_field(buffer, field, &inner);
+    put_length(pieces.end(), field, length);
+    pieces.append(inner);
 }
 
 /// `RangeStreamResponse` holds a `RangeResponse` in its first field. Header,
@@ -267,7 +281,8 @@ pub fn range_chunk(chunk: &RangeChunk, mut header: wire::ResponseHeader) -> Byte
         put_varint_field(&mut inner, 4, end.count as u64);
     }
     let mut buffer = BytesMut::with_capacity(inner.len() + 8);
-    put_field(&mut buffer, 1, &inner);
+    put_length(&mut buffer, 1, inner.len());
+    buffer.put_slice(&inner);
     buffer.freeze()
 }
 

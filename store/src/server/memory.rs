@@ -99,6 +99,11 @@ impl Grant {
         self.wanted = None;
     }
 
+    /// Bytes of the reply so far.
+    pub fn used(&self) -> usize {
+        self.used.get()
+    }
+
     pub fn refused(&self) -> Option<NoRoom> {
         self.refused.get()
     }

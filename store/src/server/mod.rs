@@ -4,6 +4,7 @@
 //! Knows the parts. Must not know wire types: requests come as the state machine's
 //! commands and leave as its replies.
 
+mod admission;
 mod apply;
 mod cluster;
 mod compaction;
@@ -44,6 +45,7 @@ pub use model::{
     members::{Attributes, Member, Refusal},
     published::Published,
     storage::Storage,
+    turn::{Turn, Turns},
 };
 pub use propose::space::{DiskSpace, LookAtDisk};
 pub use raft::PeerFigures;
@@ -256,7 +258,7 @@ impl<E: Engine> Server<E> {
     /// committed, and so cannot step back behind what it served before.
     pub async fn ready(&self) -> Result<(), Error> {
         loop {
-            match self.reads.index.wait().await {
+            match self.reads.index.confirmed().await {
                 Err(Error::Timeout | Error::TimeoutLeaderFailure | Error::NoLeader) => {}
                 other => return other,
             }
@@ -360,7 +362,7 @@ impl<E: Engine> Server<E> {
     /// Waits until this member's rows hold every write acknowledged so far.
     pub async fn linearize(&self, caller: &Caller) -> Result<(), Error> {
         self.admit(caller)?;
-        self.reads.index.wait().await
+        self.reads.linearize(caller).await
     }
 
     /// Hash of the history up to `revision` (0: the newest).

@@ -72,6 +72,7 @@ impl Service for Echo {
             Reply {
                 headers: ok(),
                 data: body,
+                more: Vec::new(),
                 trailers: Some(Block::trailers(&HeaderMap::new())),
             }
         })

@@ -383,6 +383,7 @@ where
     /// is others' turn. Ready: the connection has ended.
     fn turn(&mut self, cx: &mut Context<'_>) -> Result<Poll<io::Result<()>>, Violation> {
         let mut steps = limits::STEPS;
+        let over = Instant::now() + limits::TURN;
         loop {
             let room = self.room();
             // What is answered is taken even if it cannot be written: whoever
@@ -393,6 +394,7 @@ where
             {
                 steps -= 1;
                 self.run(place);
+                steps = left(steps, 1, over);
             }
             if self.out.len() >= room {
                 self.held_up = true;
@@ -406,7 +408,7 @@ where
                 && self.out.len() < room
                 && let Some(cost) = self.frame()?
             {
-                steps = steps.saturating_sub(cost);
+                steps = left(steps.saturating_sub(cost), cost, over);
             }
             if steps == 0 {
                 cx.waker().wake_by_ref();
@@ -468,6 +470,16 @@ where
             cx.waker().wake_by_ref();
         }
         Pin::new(&mut self.io).poll_flush(cx)
+    }
+}
+
+/// The steps that are left of a turn: none when its time is `over`. Looks at the clock
+/// now and then, and after what has cost much.
+fn left(steps: usize, cost: usize, over: Instant) -> usize {
+    let look = cost > 1 || steps.is_multiple_of(limits::STEPS_PER_LOOK);
+    match look && Instant::now() >= over {
+        true => 0,
+        false => steps,
     }
 }
 

@@ -211,10 +211,18 @@ where
                     held.extend_from_slice(&last);
                     held.freeze()
                 };
-                stream.work = Work::Answer(self.service.answer(head, body));
-                // Whoever answers pays for the body from here on.
-                let head_bytes = stream.head_bytes;
-                self.streams.charge(place, head_bytes);
+                // Paid for until it is answered, however long that takes.
+                let bytes = match body.len() {
+                    length if length > limits::BODY_BYTES => stream.head_bytes + length,
+                    _ => stream.head_bytes,
+                };
+                if !self.streams.charge(place, bytes) {
+                    return self.refuse(place);
+                }
+                let work = Work::Answer(self.service.answer(head, body));
+                if let Some(stream) = self.streams.get(place) {
+                    stream.work = work;
+                }
                 self.streams.run(place);
             }
             Receiving::Body(sender) => sender.end(Ok(())),

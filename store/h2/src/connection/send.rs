@@ -137,20 +137,28 @@ where
         let Reply {
             headers,
             data,
+            more,
             trailers,
         } = reply;
-        if !self.charge_reply(place, data.len()) {
+        let bytes = more.iter().map(Bytes::len).sum::<usize>() + data.len();
+        if !self.charge_reply(place, bytes) {
             return self.refuse(place);
         }
-        let end = data.is_empty() && trailers.is_none();
+        let end = bytes == 0 && trailers.is_none();
         self.put_headers(id, &headers, end);
         if end {
             return self.finish(place);
         }
         if let Some(stream) = self.streams.get(place) {
+            let mut left = more.len();
+            let ends = trailers.is_none();
             stream
                 .pieces
-                .push_back(Piece::Data(data, trailers.is_none()));
+                .push_back(Piece::Data(data, ends && left == 0));
+            stream.pieces.extend(more.into_iter().map(|data| {
+                left -= 1;
+                Piece::Data(data, ends && left == 0)
+            }));
             stream.pieces.extend(trailers.map(Piece::Trailers));
         }
         self.send(place);

@@ -85,6 +85,28 @@ async fn responses_that_the_client_has_no_window_for_are_refused_beyond_the_budg
 }
 
 #[tokio::test]
+async fn requests_count_until_they_are_answered() {
+    let budget = Budget::new(400_000);
+    let (mut far, served) = start(small(&budget), Echo::default());
+    far.write_all(&hello()).await.unwrap();
+    for turn in 0..30 {
+        let stream = 2 * turn + 1;
+        far.write_all(&frame(1, 4, stream, &block("/never")))
+            .await
+            .unwrap();
+        far.write_all(&frame(0, 1, stream, &[0; 16_000]))
+            .await
+            .unwrap();
+    }
+    refusals(&mut far, 15).await;
+    assert!(budget.used() > 100_000, "{}", budget.used());
+    assert!(budget.used() <= 200_000, "{}", budget.used());
+    drop(far);
+    served.ended.await.unwrap().unwrap();
+    until(|| budget.used() == 0).await;
+}
+
+#[tokio::test]
 async fn streams_and_their_headers_count() {
     let budget = Budget::new(400_000);
     let (mut far, _served) = start(small(&budget), Echo::default());

@@ -10,3 +10,4 @@ pub mod members;
 pub mod proposal;
 pub mod published;
 pub mod storage;
+pub mod turn;

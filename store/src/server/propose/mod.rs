@@ -9,13 +9,16 @@ pub mod waiters;
 use std::{sync::Arc, time::Duration};
 
 use mizzen_core::{Alarm, AlarmKind, Command, Reply, SetAlarm, auth::By};
+use mizzen_counters::Distribution;
 use mizzen_engine::Engine;
+use parking_lot::Mutex;
 use tokio::{
     sync::watch,
     time::{Instant, timeout_at},
 };
 
 use super::{
+    admission::Admission,
     error::Error,
     leader,
     memory::Grant,
@@ -49,6 +52,8 @@ pub struct Proposer<E: Engine> {
     /// See [`super::apply::thread::Started::cluster_changed`].
     pub cluster_changed: watch::Receiver<()>,
     counted: Arc<Counted>,
+    admission: Admission,
+    syncs: Syncs,
     /// Bytes of one proposal.
     pub request_bytes: usize,
     /// Bytes of versions the store may keep, if there is a limit.
@@ -84,6 +89,8 @@ impl ProposerSetup {
             space: self.space,
             cluster_changed: self.cluster_changed,
             counted: self.counted,
+            admission: Admission::new(),
+            syncs: Syncs::default(),
             request_bytes: self.request_bytes,
             quota: self.quota,
             limit: self.limit,
@@ -95,6 +102,7 @@ impl<E: Engine> Proposer<E> {
     /// Carries out a command that writes.
     pub async fn write(&self, caller: &Caller, command: Command) -> Result<Reply, Error> {
         let (by, room) = self.rehearsal.rehearse(caller, &command).await?;
+        let _round = caller.turn.round().await;
         self.submit(by, Body::Command(command), room).await
     }
 
@@ -123,6 +131,11 @@ impl<E: Engine> Proposer<E> {
         {
             return Err(Error::TooManyRequests);
         }
+        // The store's own goes on.
+        let admitted = match by {
+            By::Store => None,
+            _ => Some(self.admission.admit()?),
+        };
         let deadline = Instant::now() + self.limit;
         let mut waiter = self.waiters.register(room)?;
         let proposal = Proposal {
@@ -172,7 +185,11 @@ impl<E: Engine> Proposer<E> {
         if outcome.is_err() {
             self.counted.proposal_failed();
         }
-        outcome?.reply
+        let answer = outcome?;
+        if let Some(admitted) = admitted {
+            admitted.served(|| self.syncs.recent(&self.group.log_syncs()));
+        }
+        answer.reply
     }
 
     /// Refuses a command that some member may be too old for. At the beginning
@@ -231,5 +248,21 @@ impl<E: Engine> Proposer<E> {
             }
         }
         Err(mizzen_core::Error::NoSpace.into())
+    }
+}
+
+/// How long this member's log has taken to sync.
+#[derive(Default)]
+struct Syncs {
+    /// How many there were, and how long they took in all, at the last look.
+    before: Mutex<(u64, f64)>,
+}
+
+impl Syncs {
+    /// On average since the last look.
+    fn recent(&self, all: &Distribution) -> Duration {
+        let (count, sum) = std::mem::replace(&mut *self.before.lock(), (all.count, all.sum));
+        let times = all.count.saturating_sub(count).max(1);
+        Duration::try_from_secs_f64((all.sum - sum) / times as f64).unwrap_or_default()
     }
 }

@@ -25,6 +25,7 @@ use super::{
     model::{
         caller::Caller,
         published::{Published, SharedPublished},
+        turn::{Held, Turn},
     },
 };
 use crate::{auth::Authentication, limits, workers::Workers};
@@ -86,7 +87,7 @@ impl<E: Engine> Reads<E> {
     /// of the rows.
     pub async fn probe(&self, serializable: bool) -> Result<(), Error> {
         if !serializable {
-            self.index.wait().await?;
+            self.index.confirmed().await?;
         }
         let range = Range {
             key: Bytes::from_static(b"health"),
@@ -108,7 +109,7 @@ impl<E: Engine> Reads<E> {
 
     pub async fn read_txn(&self, caller: &Caller, txn: Txn) -> Result<Reply, Error> {
         if !txn.is_serializable() {
-            self.index.wait().await?;
+            self.linearize(caller).await?;
         }
         self.read(caller, txn, |txn, check, state, view, room| {
             match check.read_txn(view, txn)? {
@@ -122,7 +123,7 @@ impl<E: Engine> Reads<E> {
     pub async fn range(&self, caller: &Caller, range: Range) -> Result<RangeReply, Error> {
         range.check()?;
         if !range.serializable {
-            self.index.wait().await?;
+            self.linearize(caller).await?;
         }
         self.read(caller, range, |range, check, state, view, room| match check
             .read(&range.key, &range.range_end)
@@ -131,6 +132,12 @@ impl<E: Engine> Reads<E> {
             Err(refusal) => Ok(Err(refusal.into())),
         })
         .await
+    }
+
+    /// Returns when this member's rows hold every write acknowledged so far.
+    pub async fn linearize(&self, caller: &Caller) -> Result<(), Error> {
+        let _round = caller.turn.round().await;
+        self.index.wait().await
     }
 
     /// A range in chunks, all at the revision it begins at.
@@ -175,6 +182,7 @@ impl<E: Engine> Reads<E> {
         self.aside(
             published,
             By::Store,
+            &Turn::default(),
             revision,
             |revision, _, state, view, _| mizzen_core::hash_kv(state, view, *revision),
         )
@@ -206,9 +214,11 @@ impl<E: Engine> Reads<E> {
                 other => return Ok(other??),
             }
         }
-        self.aside(published, by, question, answer).await
+        drop(published);
+        self.read_at_leisure(caller, question, answer).await
     }
 
+    /// On a thread, when it is this call's turn.
     pub async fn read_at_leisure<Q, T>(
         &self,
         caller: &Caller,
@@ -221,14 +231,18 @@ impl<E: Engine> Reads<E> {
         Q: Send + 'static,
         T: Send + 'static,
     {
+        // Who waits keeps no sight of the rows.
+        caller.turn.wait().await;
         let (published, by) = self.access.sight(caller).await?;
-        self.aside(published, by, question, answer).await
+        self.aside(published, by, &caller.turn, question, answer)
+            .await
     }
 
     pub async fn aside<Q, T>(
         &self,
         published: Arc<Published<E::Snapshot>>,
         by: By,
+        turn: &Turn,
         question: Q,
         answer: impl Fn(&Q, Check<'_>, &mizzen_core::State, &dyn View, &dyn Room) -> ReadResult<T>
         + Send
@@ -242,7 +256,11 @@ impl<E: Engine> Reads<E> {
             let check = Check::new(&published.auth, &by);
             answer(&question, check, &published.state, &published.rows, room)
         };
-        let (answer, room) = self.with_room(published, read).await?;
+        let held = turn.wait().await;
+        let (answer, room) = self.with_room(published, held, read).await?;
+        if room.used() < limits::LARGE_REPLY_BYTES {
+            turn.end();
+        }
         match answer? {
             Err(refusal) => Err(refused(refusal, &room)),
             Ok(answer) => Ok(answer),
@@ -251,10 +269,11 @@ impl<E: Engine> Reads<E> {
 
     /// Reads on a thread that may wait for the disk, with room for what it reads
     /// until the caller gives up: a client that takes its requests back must not
-    /// keep the threads busy with them.
+    /// keep the threads busy with them. `held` is its connection's turn.
     pub async fn with_room<T: Send + 'static>(
         &self,
         published: Arc<Published<E::Snapshot>>,
+        held: Option<Held>,
         read: impl FnOnce(&Published<E::Snapshot>, &Grant) -> T + Send + 'static,
     ) -> Result<(T, Grant), Error> {
         // Whoever waits for a thread keeps a sight of all rows.
@@ -264,7 +283,7 @@ impl<E: Engine> Reads<E> {
         let (room, _wanted) = self.memory.grant_while_wanted();
         let read = move || {
             let found = read(&published, &room);
-            drop(place);
+            drop((place, held));
             (found, room)
         };
         let (found, mut room) = self.workers.run(read).await.map_err(|_| Error::Stopped)?;

@@ -10,25 +10,38 @@ use tokio::{
 
 use mizzen_planted::bug;
 
-use crate::server::{error::Error, leader};
+use crate::server::{admission::Admission, error::Error, leader};
 use crate::{limits, raft::Group, workers};
 
 type Waiting = oneshot::Sender<Result<(), Error>>;
 
 pub struct ReadIndex {
     waiting: mpsc::Sender<Waiting>,
+    admission: Admission,
 }
 
 impl ReadIndex {
     pub fn start(group: Arc<Group>, applied: watch::Receiver<u64>, limit: Duration) -> Self {
         let (waiting, queue) = mpsc::channel(limits::READERS_WAITING);
         workers::spawn("read index", rounds(group, applied, queue, limit));
-        Self { waiting }
+        Self {
+            waiting,
+            admission: Admission::new(),
+        }
     }
 
     /// Returns when this member's rows hold every write acknowledged before
-    /// the call.
+    /// the call. For clients: refused where too many wait.
     pub async fn wait(&self) -> Result<(), Error> {
+        let admitted = self.admission.admit()?;
+        self.confirmed().await?;
+        // It waits for no disk of its own.
+        admitted.served(|| Duration::ZERO);
+        Ok(())
+    }
+
+    /// The same, for probes and for the member itself.
+    pub async fn confirmed(&self) -> Result<(), Error> {
         let (sender, confirmed) = oneshot::channel();
         self.waiting.try_send(sender).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => Error::TooManyRequests,
@@ -41,7 +54,7 @@ impl ReadIndex {
     /// ago through another member. Without a quorum the newest known must do.
     pub async fn refresh(&self) {
         // Either way the rows are looked at next.
-        let _ = timeout(limits::REFRESH_LIMIT, self.wait()).await;
+        let _ = timeout(limits::REFRESH_LIMIT, self.confirmed()).await;
     }
 }
 

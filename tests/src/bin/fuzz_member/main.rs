@@ -21,6 +21,7 @@ use mizzen_proto::mvccpb::KeyValue;
 use mizzen_tests::cluster::{self, Cluster, Options};
 use mizzen_tests::differential::side::Member;
 use mizzen_tests::differential::{Operation, Reply, Side, View};
+use mizzen_tests::process;
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 
@@ -36,9 +37,12 @@ const BATCH: u64 = 64;
 /// overwritten and deleted.
 #[derive(Parser)]
 struct Arguments {
-    /// Client endpoint of the member, instead of starting a cluster of one.
+    /// Client endpoint of the member, instead of starting a cluster.
     #[arg(long)]
     endpoint: Option<String>,
+    /// Members of the cluster that is started; what one is sent must stop none.
+    #[arg(long, default_value_t = 1)]
+    members: usize,
     /// An etcd is asked nothing that is known to stop one.
     #[arg(long, value_enum, default_value_t = Target::Mizzen)]
     target: Target,
@@ -79,7 +83,8 @@ async fn main() -> Result<ExitCode> {
                 Target::Mizzen => cluster::mizzen()?,
                 Target::Etcd => cluster::reference()?,
             };
-            let cluster = started.insert(Cluster::start(Options::new(binary).members(1)).await?);
+            let options = Options::new(binary).members(arguments.members);
+            let cluster = started.insert(Cluster::start(options).await?);
             cluster.endpoint(0).to_owned()
         }
     };
@@ -103,11 +108,11 @@ async fn main() -> Result<ExitCode> {
     for (answer, count) in &run.counts {
         println!("{count:9} {answer}");
     }
-    if let Some(peak) = started
-        .as_ref()
-        .and_then(|cluster| peak_memory(cluster.pid(0)?))
-    {
-        println!("peak memory of the member: {peak}");
+    let pids = started
+        .iter()
+        .flat_map(|cluster| (0..cluster.len()).filter_map(|index| cluster.pid(index)));
+    for peak in pids.filter_map(|pid| process::peak(pid).ok()) {
+        println!("peak memory of a member: {} MiB", peak >> 20);
     }
     match result {
         Ok(cases) => {
@@ -186,7 +191,9 @@ impl Run {
     /// they were.
     async fn check(&mut self, before: &[KeyValue], cluster: &mut Option<Cluster>) -> Result<()> {
         if let Some(cluster) = cluster {
-            cluster.wait_ready(0).await?;
+            for index in 0..cluster.len() {
+                cluster.wait_ready(index).await?;
+            }
         }
         let now = self.read_canaries().await?;
         ensure!(
@@ -238,11 +245,4 @@ fn touches_canary(key: &[u8], range_end: &[u8]) -> bool {
             b"\0" => key <= canary,
             end => key <= canary && canary < end,
         })
-}
-
-/// The most memory that the process ever had resident, where /proc tells.
-fn peak_memory(pid: u32) -> Option<String> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
-    Some(line.trim_start_matches("VmHWM:").trim().to_owned())
 }

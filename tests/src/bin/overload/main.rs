@@ -10,12 +10,12 @@
 
 mod callers;
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use clap::Parser;
 use mizzen_tests::cluster::{self, Cluster, Options};
+use mizzen_tests::process;
 use tonic::transport::Channel;
 
 use callers::{Callers, Kind, Seen};
@@ -43,25 +43,10 @@ async fn main() -> Result<()> {
         true => cluster::reference()?,
         false => cluster::mizzen()?,
     };
-    let limited = limited(arguments.memory << 20)?;
+    let limited = process::limited(arguments.memory << 20)?;
     let words: Vec<&str> = limited.iter().map(String::as_str).collect();
     let options = Options::new(binary).run_by(&words);
     Cluster::run(options, async |cluster| measure(cluster, &arguments).await).await
-}
-
-/// A command that starts another in a control group with so much memory.
-fn limited(bytes: u64) -> Result<Vec<String>> {
-    let old = Path::new("/sys/fs/cgroup/memory");
-    let (root, file) = match old.is_dir() {
-        true => (old, "memory.limit_in_bytes"),
-        false => (Path::new("/sys/fs/cgroup"), "memory.max"),
-    };
-    ensure!(root.join("cgroup.procs").exists(), "no control groups here");
-    let script = format!(
-        "g={}/overload-$$ && mkdir $g && echo {bytes} > $g/{file} && echo $$ > $g/cgroup.procs && exec \"$@\"",
-        root.display()
-    );
-    Ok(["sh", "-c", &script, "sh"].map(str::to_owned).to_vec())
 }
 
 async fn measure(cluster: &mut Cluster, arguments: &Arguments) -> Result<()> {
@@ -94,9 +79,7 @@ async fn measure(cluster: &mut Cluster, arguments: &Arguments) -> Result<()> {
     }
     for index in 0..cluster.len() {
         let pid = cluster.pid(index).context("a member has ended")?;
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-        let peak = status.lines().find(|line| line.starts_with("VmHWM"));
-        println!("member {index}: {}", peak.context("its peak of memory")?);
+        println!("member {index}: {} MiB at most", process::peak(pid)? >> 20);
     }
     Ok(())
 }
