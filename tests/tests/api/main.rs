@@ -3,6 +3,7 @@
 
 mod api_diff;
 mod authorization;
+mod auto_compaction;
 mod compaction;
 mod concurrency;
 mod conformance;
