@@ -94,7 +94,8 @@ start_store() {
 
 kubeconfig() { if [ "$1" = 1 ]; then echo "$RUN/kubeconfig"; else echo "$RUN/kubeconfig-$1"; fi; }
 
-# One after the other: the first makes the certificate that all of them use.
+# One after the other: the first makes the certificates that all of them use, and
+# the administrator's.
 start_apis() {
     for i in 1 2 3; do
         runs "apiserver$i" && continue
@@ -105,7 +106,8 @@ start_apis() {
         "$MIZZEN_APISERVER" --etcd-servers "$(IFS=,; echo "${servers[*]}")" \
             --etcd-cafile "$CLIENT_PKI/ca.crt" \
             --etcd-certfile "$CLIENT_PKI/apiserver.crt" --etcd-keyfile "$CLIENT_PKI/apiserver.key" \
-            --listen "127.0.0.1:${APIS[i - 1]}" --cert-dir "$RUN/pki" --kubeconfig "$(kubeconfig "$i")" \
+            --listen "127.0.0.1:${APIS[i - 1]}" --cert-dir "$RUN/pki" --enable-bootstrap-token-auth \
+            --kubeconfig "$(kubeconfig "$i")" \
             </dev/null >>"$RUN/apiserver$i.log" 2>&1 &
         echo $! >"$RUN/apiserver$i.pid"
         # Written when it is about to serve.
@@ -142,7 +144,9 @@ and beside each of them Kubernetes' API:
     kubectl create deployment web --image=nginx
     kubectl get deployments
 
-Requests to the latter are not authenticated yet: it listens on loopback only.
+The kubeconfig is an administrator's (kubernetes-admin of system:masters): who has
+it may do everything. Who shows nothing gets 401, and everybody else what roles and
+bindings say: kubectl create role, rolebinding, token.
 $RUN/kubeconfig-2 and $RUN/kubeconfig-3 are for the other two.
 
 Data and logs are in $RUN/. \`make stop\` stops them, \`make run\` starts them again.

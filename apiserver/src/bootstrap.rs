@@ -1,17 +1,21 @@
-//! What must be there whenever clients come: the system's namespaces and the
-//! Service `kubernetes`, by which programs inside a cluster name its API.
+//! What must be there whenever clients come: the system's namespaces, its roles
+//! and bindings, and the Service `kubernetes`, by which programs inside a cluster
+//! name its API.
 //!
 //! The Service has no endpoints yet: an address of theirs must not be a
 //! loopback one, and no other is served.
 
+use futures::{StreamExt as _, TryStreamExt as _};
 use serde_json::{Value, json};
 
 use crate::{
-    codec::json::{self, Source},
+    authz::policy::{self, Reconciled},
+    codec::json::{self, Decoded, Source},
     defaults,
     error::ApiError,
     limits,
-    registry::{API_ADDRESS, Registry, Target, WriteOptions},
+    object::{self, Json},
+    registry::{API_ADDRESS, DeleteOptions, Registry, Target, WriteOptions},
 };
 
 const NAMESPACES: &[&str] = &["default", "kube-node-lease", "kube-public", "kube-system"];
@@ -38,6 +42,84 @@ pub async fn keep(registry: &Registry) {
     }
 }
 
+/// Puts back what is missing of upstream's roles and bindings. What was added to
+/// them stays. Once, at the start: any number of servers may do so at once.
+///
+/// # Errors
+/// The store does not answer.
+pub async fn policy(registry: &Registry) -> Result<(), ApiError> {
+    let objects = futures::stream::iter(policy::objects());
+    let done = objects.map(|object| async move { reconcile(registry, &object).await });
+    done.buffer_unordered(limits::POLICY_TOGETHER)
+        .try_collect()
+        .await
+}
+
+async fn reconcile(registry: &Registry, expected: &Json) -> Result<(), ApiError> {
+    let kind = object::str_at(expected, &["kind"]);
+    let plural = format!("{}s", kind.to_ascii_lowercase());
+    let target = Target {
+        resource: registry
+            .catalog()
+            .own("rbac.authorization.k8s.io", "v1", &plural)
+            .clone(),
+        namespace: object::meta_str(expected, "namespace").to_owned(),
+        name: object::meta_str(expected, "name").to_owned(),
+        sub: None,
+    };
+    for _ in 0..limits::UPDATE_TRIES {
+        let done = match registry.get(&target, None).await {
+            Err(error) if error.code == 404 => create(registry, &target, expected).await,
+            Err(error) => return Err(error),
+            Ok(present) => {
+                let present: Json = serde_json::from_slice(&present.json)
+                    .map_err(|error| ApiError::internal(error.to_string()))?;
+                match policy::reconciled(expected, &present) {
+                    Reconciled::Same => return Ok(()),
+                    Reconciled::Changed(object) => {
+                        let body = decoded(&target, &object)?;
+                        let options = WriteOptions::default();
+                        registry.update(&target, body, options).await.map(|_| ())
+                    }
+                    Reconciled::Anew(object) => {
+                        registry.delete(&target, &DeleteOptions::default()).await?;
+                        create(registry, &target, &object).await
+                    }
+                }
+            }
+        };
+        match done {
+            // Another server, or somebody, was faster: look again.
+            Err(error) if matches!(error.code, 404 | 409) => {}
+            Err(error) if error.code < 500 => {
+                tracing::warn!(kind, name = target.name, %error.message, "cannot be reconciled");
+                return Ok(());
+            }
+            done => return done,
+        }
+    }
+    tracing::warn!(
+        kind,
+        name = target.name,
+        "is changed faster than it is reconciled"
+    );
+    Ok(())
+}
+
+async fn create(registry: &Registry, target: &Target, object: &Json) -> Result<(), ApiError> {
+    let body = decoded(target, object)?;
+    let options = WriteOptions::default();
+    registry.create(target, body, options).await.map(|_| ())
+}
+
+fn decoded(target: &Target, object: &Json) -> Result<Decoded, ApiError> {
+    let text = Value::Object(object.clone()).to_string();
+    let mut body = json::decode(text.as_bytes(), target.resource.message, Source::Client)
+        .map_err(|error| ApiError::internal(error.to_string()))?;
+    defaults::apply(&target.resource, &mut body.value);
+    Ok(body)
+}
+
 /// As upstream's, with the first address of the range for services.
 fn service() -> Value {
     json!({"kind": "Service", "apiVersion": "v1",
@@ -54,9 +136,8 @@ async fn ensure(
     name: &str,
     object: &Value,
 ) -> Result<(), ApiError> {
-    let resource = registry.catalog().own("", "v1", plural).clone();
     let target = Target {
-        resource: resource.clone(),
+        resource: registry.catalog().own("", "v1", plural).clone(),
         namespace: namespace.to_owned(),
         name: name.to_owned(),
         sub: None,
@@ -66,10 +147,10 @@ async fn ensure(
         Err(error) if error.code == 404 => {}
         Err(error) => return Err(error),
     }
-    let text = object.to_string();
-    let mut body = json::decode(text.as_bytes(), resource.message, Source::Client)
-        .map_err(|error| ApiError::internal(error.to_string()))?;
-    defaults::apply(&resource, &mut body.value);
+    let Value::Object(object) = object else {
+        return Ok(());
+    };
+    let body = decoded(&target, object)?;
     match registry
         .create(&target, body, WriteOptions::default())
         .await

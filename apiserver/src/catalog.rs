@@ -189,6 +189,7 @@ pub const REVIEWS: &[Review] = &[
         "selfsubjectreviews",
         "SelfSubjectReview",
     ),
+    review("authentication.k8s.io", "tokenreviews", "TokenReview"),
     Review {
         namespaced: true,
         ..review(

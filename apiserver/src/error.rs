@@ -84,6 +84,11 @@ impl ApiError {
         Self::new(400, "BadRequest", message)
     }
 
+    /// Who asks is nobody.
+    pub fn unauthorized() -> Self {
+        Self::new(401, "Unauthorized", "Unauthorized")
+    }
+
     pub fn forbidden(resource: &Resource, name: &str, why: &str) -> Self {
         Self::new(
             403,
@@ -112,6 +117,27 @@ impl ApiError {
             format!("{} {name:?} not found", resource.qualified()),
         )
         .about(&resource.group, &resource.plural, name)
+    }
+
+    /// The same of a resource that is named alone.
+    pub fn absent(group: &str, plural: &str, name: &str) -> Self {
+        let message = format!("{plural}.{group} {name:?} not found");
+        Self::new(404, "NotFound", message).about(group, plural, name)
+    }
+
+    /// Who asks may not: of a resource, or of a path when that is empty.
+    pub fn denied(group: &str, plural: &str, name: &str, why: &str) -> Self {
+        let what = match (plural, group, name) {
+            ("", ..) => return Self::new(403, "Forbidden", format!("forbidden: {why}")).generic(),
+            (plural, "", "") => plural.to_owned(),
+            (plural, group, "") => format!("{plural}.{group}"),
+            (plural, "", name) => format!("{plural} {name:?}"),
+            (plural, group, name) => format!("{plural}.{group} {name:?}"),
+        };
+        let message = format!("{what} is forbidden: {why}");
+        Self::new(403, "Forbidden", message)
+            .generic()
+            .about(group, plural, name)
     }
 
     /// No such path.

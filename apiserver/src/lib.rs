@@ -1,5 +1,7 @@
 //! Kubernetes REST conventions over the etcd v3 API: see ARCHITECTURE.md.
 
+pub mod authn;
+pub mod authz;
 pub mod bootstrap;
 pub mod cache;
 pub mod catalog;

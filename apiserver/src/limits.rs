@@ -27,6 +27,14 @@ pub const STREAMS_MAX: u32 = 250;
 pub const HEADER_BYTES_MAX: usize = 64 << 10;
 /// Time for a client to send its request's header, or finish a TLS handshake.
 pub const HANDSHAKE: Duration = Duration::from_secs(30);
+/// Upstream's lifetime of a checked token is ten seconds; here, where what a token
+/// ends with is asked for with each request, a certificate is checked again after
+/// it.
+pub const CERTIFICATE_BELIEVED: Duration = Duration::from_secs(10);
+/// How often files of certificates are looked at.
+pub const CERTIFICATES: Duration = Duration::from_secs(1);
+/// Tokens whose signatures are remembered as checked, some hundred bytes each.
+pub const TOKENS_KNOWN: usize = 20_000;
 /// Upstream's deadline of requests that are not watches.
 pub const REQUEST: Duration = Duration::from_secs(60);
 /// A longer `timeoutSeconds` is cut to this: no watch is for ever.
@@ -40,6 +48,9 @@ pub const FRESH: Duration = Duration::from_secs(3);
 /// How often what must be there is looked after, upstream's interval for the
 /// Service `kubernetes`.
 pub const BOOTSTRAP: Duration = Duration::from_secs(10);
+/// Roles and bindings reconciled at once at the start: enough that the store takes
+/// several in a batch.
+pub const POLICY_TOGETHER: usize = 16;
 /// While a read waits for a revision, the store is asked for its progress so
 /// often, should it not have answered.
 pub const PROGRESS: Duration = Duration::from_millis(100);

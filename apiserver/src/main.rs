@@ -5,13 +5,16 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use anyhow::Context as _;
 use clap::Parser;
 use mizzen_apiserver::{
+    authn::{Accounts, Anonymous, Authenticators, Tokens},
+    authz::{Authorizer, Mode},
     bootstrap,
-    http::{self, Api, Files},
+    error::ApiError,
+    http::{self, Api, Credentials, Files},
     limits,
     registry::Registry,
     store::{Store, Tls, compact},
     tasks,
-    token::Signer,
+    token::{Keys, Signer},
 };
 use mizzen_descriptors::Places;
 use tokio::{
@@ -41,12 +44,13 @@ struct Flags {
     /// The key of --etcd-certfile.
     #[arg(long, requires = "etcd_certfile")]
     etcd_keyfile: Option<PathBuf>,
-    /// Address to listen on. Until requests are authenticated it must be a
+    /// Address to listen on. Where everybody may do everything it must be a
     /// loopback address.
     #[arg(long, default_value = "127.0.0.1:6443")]
     listen: SocketAddr,
-    /// Directory of the server's certificate and its authority, made at the
-    /// first start.
+    /// Directory of what is made at the first start where no file is given: the
+    /// server's certificate and its authority, the authority of clients and an
+    /// administrator's certificate.
     #[arg(long, default_value = "apiserver-pki")]
     cert_dir: PathBuf,
     /// The server's certificate in PEM, instead of one in --cert-dir.
@@ -55,17 +59,40 @@ struct Flags {
     /// The key of --tls-cert-file.
     #[arg(long, requires = "tls_cert_file")]
     tls_private_key_file: Option<PathBuf>,
+    /// The authorities whose certificates clients may show, in PEM: the common
+    /// name is the user, organizations are groups. By default client-ca.crt in
+    /// --cert-dir, made at the first start.
+    #[arg(long)]
+    client_ca_file: Option<PathBuf>,
+    /// Static tokens: lines of token, user, uid and, quoted, groups.
+    #[arg(long)]
+    token_auth_file: Option<PathBuf>,
+    /// Takes the tokens in secrets of kube-system by which nodes join.
+    #[arg(long)]
+    enable_bootstrap_token_auth: bool,
+    /// Whether requests may show nothing: all (true) or none (false). By default
+    /// those for /healthz, /livez and /readyz.
+    #[arg(long, action = clap::ArgAction::Set)]
+    anonymous_auth: Option<bool>,
+    /// Who decides what somebody may do: RBAC, or AlwaysAllow.
+    #[arg(long, value_delimiter = ',', default_value = "RBAC")]
+    authorization_mode: Vec<Mode>,
     /// The key that signs tokens of service accounts, in PEM (PKCS #8, ECDSA on
     /// P-256), the same for all servers; by default sa.key in --cert-dir, made
     /// at the first start.
     #[arg(long)]
     service_account_signing_key_file: Option<PathBuf>,
+    /// Keys by which tokens of service accounts are checked besides that which
+    /// signs, in PEM (public keys on P-256); may be repeated.
+    #[arg(long)]
+    service_account_key_file: Vec<PathBuf>,
     /// How often history is taken out of the store, as Go writes durations. What
     /// is older than this goes; 0 leaves it to others, and then the store's quota
     /// fills until it refuses every write.
     #[arg(long, default_value = "5m0s", value_parser = duration)]
     etcd_compaction_interval: Duration,
-    /// Writes a kubeconfig for this server.
+    /// Writes a kubeconfig for this server, with the administrator's certificate
+    /// unless --client-ca-file is given.
     #[arg(long)]
     kubeconfig: Option<PathBuf>,
 }
@@ -86,35 +113,18 @@ fn main() -> anyhow::Result<()> {
 
 async fn run(flags: Flags) -> anyhow::Result<()> {
     anyhow::ensure!(
-        flags.listen.ip().is_loopback(),
-        "{} is not a loopback address: requests are not authenticated yet",
+        flags.listen.ip().is_loopback() || !flags.authorization_mode.contains(&Mode::AlwaysAllow),
+        "{} is not a loopback address, and with AlwaysAllow everybody may do everything",
         flags.listen
     );
-    let files = match (flags.tls_cert_file, flags.tls_private_key_file) {
-        (Some(cert), Some(key)) => Files {
-            ca: cert.clone(),
-            cert,
-            key,
-        },
-        _ => {
-            let files = Files::in_dir(&flags.cert_dir);
-            files.make(&["localhost", "127.0.0.1", "::1"].map(str::to_owned))?;
-            files
-        }
-    };
-    let config = files.config()?;
-    let signer = match &flags.service_account_signing_key_file {
-        Some(path) => Signer::read(path)?,
-        None => {
-            let path = flags.cert_dir.join("sa.key");
-            http::make_key(&path)?;
-            Signer::read(&path)?
-        }
-    };
+    let (credentials, contents) = Credentials::load(files(&flags)?)?;
+    let credentials = Arc::new(credentials);
+    let signer = signer(&flags)?;
+    let authenticators = authenticators(&flags, &credentials, &signer)?;
     let places = places()?;
-    let tls = flags.etcd_cafile.map(|authority| Tls {
+    let tls = flags.etcd_cafile.clone().map(|authority| Tls {
         authority,
-        own: flags.etcd_certfile.zip(flags.etcd_keyfile),
+        own: flags.etcd_certfile.clone().zip(flags.etcd_keyfile.clone()),
     });
     let store = Arc::new(Store::new(&flags.etcd_servers, tls.as_ref())?);
     let compacted = store.clone();
@@ -122,21 +132,30 @@ async fn run(flags: Flags) -> anyhow::Result<()> {
         .await
         .with_context(|| format!("listening on {}", flags.listen))?;
     let address = listener.local_addr()?;
-    let api = Arc::new(Api::new(Registry::new(store), address.to_string(), signer));
+    let registry = Registry::new(store);
+    let api = Arc::new(Api::new(
+        registry,
+        address.to_string(),
+        signer,
+        authenticators,
+        Authorizer::new(flags.authorization_mode.clone()),
+    ));
     let mut waited = false;
-    while let Err(error) = bootstrap::run(api.registry()).await {
+    while let Err(error) = prepare(api.registry()).await {
         if !std::mem::replace(&mut waited, true) {
             tracing::warn!(%error.message, "the store is not ready: waiting for it");
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
     api.registry().fill_caches().await;
+    while let Err(error) = api.authorizer().start(api.registry()).await {
+        tracing::warn!(%error.message, "roles and bindings are not there yet: waiting for them");
+    }
     if let Some(path) = &flags.kubeconfig {
-        let ca = std::path::absolute(&files.ca)?;
-        std::fs::write(path, kubeconfig(address, &ca.display().to_string()))
+        std::fs::write(path, kubeconfig(&flags, address)?)
             .with_context(|| format!("writing {}", path.display()))?;
     }
-    tracing::info!(%address, "serving on a loopback address only: requests are not authenticated yet");
+    tracing::info!(%address, "serving");
     let (mut term, mut int) = (
         signal(SignalKind::terminate())?,
         signal(SignalKind::interrupt())?,
@@ -154,12 +173,84 @@ async fn run(flags: Flags) -> anyhow::Result<()> {
     let interval = flags.etcd_compaction_interval;
     let compactor = (!interval.is_zero())
         .then(|| tasks::spawn("compaction", compact::run(compacted, interval)));
-    http::serve(listener, config, api, places, stop).await;
+    let renewed = credentials.clone();
+    let renewer = tasks::spawn("certificates", async move {
+        renewed.keep(contents).await;
+    });
+    http::serve(listener, credentials, api, places, stop).await;
     keeper.abort();
+    renewer.abort();
     if let Some(task) = compactor {
         task.abort();
     }
     Ok(())
+}
+
+async fn prepare(registry: &Registry) -> Result<(), ApiError> {
+    bootstrap::run(registry).await?;
+    bootstrap::policy(registry).await
+}
+
+/// Where certificates lie, which are made if none are given.
+fn files(flags: &Flags) -> anyhow::Result<Files> {
+    let dir = &flags.cert_dir;
+    let client_ca = match &flags.client_ca_file {
+        Some(path) => path.clone(),
+        None => {
+            http::make_clients(dir)?;
+            dir.join("client-ca.crt")
+        }
+    };
+    if let (Some(cert), Some(key)) = (&flags.tls_cert_file, &flags.tls_private_key_file) {
+        return Ok(Files {
+            cert: cert.clone(),
+            key: key.clone(),
+            client_ca,
+        });
+    }
+    let mut hosts = ["localhost", "127.0.0.1", "::1"]
+        .map(str::to_owned)
+        .to_vec();
+    let address = flags.listen.ip();
+    if !address.is_loopback() && !address.is_unspecified() {
+        hosts.push(address.to_string());
+    }
+    http::make_server(dir, &hosts)?;
+    Ok(Files {
+        cert: dir.join("apiserver.crt"),
+        key: dir.join("apiserver.key"),
+        client_ca,
+    })
+}
+
+fn signer(flags: &Flags) -> anyhow::Result<Signer> {
+    if let Some(path) = &flags.service_account_signing_key_file {
+        return Ok(Signer::read(path)?);
+    }
+    let path = flags.cert_dir.join("sa.key");
+    http::make_key(&path)?;
+    Ok(Signer::read(&path)?)
+}
+
+fn authenticators(
+    flags: &Flags,
+    credentials: &Credentials,
+    signer: &Signer,
+) -> anyhow::Result<Authenticators> {
+    Ok(Authenticators {
+        trust: credentials.trust(),
+        tokens: match &flags.token_auth_file {
+            Some(path) => Tokens::read(path)?,
+            None => Tokens::default(),
+        },
+        accounts: Accounts::new(Keys::new(signer, &flags.service_account_key_file)?),
+        bootstrap: flags.enable_bootstrap_token_auth,
+        anonymous: match flags.anonymous_auth {
+            None => Anonymous::Health,
+            Some(true) => Anonymous::All,
+            Some(false) => Anonymous::None,
+        },
+    })
 }
 
 /// A duration as Go writes it, in whole numbers: `5m0s`, `90s`, `500ms`, `0`.
@@ -209,11 +300,23 @@ fn places() -> anyhow::Result<Places> {
     Ok(Places::new(connections))
 }
 
-/// The token is no secret: without one kubectl asks for a name and a password.
-fn kubeconfig(address: SocketAddr, ca: &str) -> String {
-    format!(
-        "apiVersion: v1\nkind: Config\nclusters:\n- name: mizzen\n  cluster:\n    server: https://{address}\n    certificate-authority: {ca}\ncontexts:\n- name: mizzen\n  context:\n    cluster: mizzen\n    user: mizzen\ncurrent-context: mizzen\nusers:\n- name: mizzen\n  user:\n    token: not-checked\n"
-    )
+fn kubeconfig(flags: &Flags, address: SocketAddr) -> anyhow::Result<String> {
+    let dir = std::path::absolute(&flags.cert_dir)?;
+    let ca = match &flags.tls_cert_file {
+        Some(cert) => std::path::absolute(cert)?,
+        None => dir.join("ca.crt"),
+    };
+    let user = match &flags.client_ca_file {
+        Some(_) => "{}".to_owned(),
+        None => format!(
+            "\n    client-certificate: {dir}/admin.crt\n    client-key: {dir}/admin.key",
+            dir = dir.display()
+        ),
+    };
+    Ok(format!(
+        "apiVersion: v1\nkind: Config\nclusters:\n- name: mizzen\n  cluster:\n    server: https://{address}\n    certificate-authority: {ca}\ncontexts:\n- name: mizzen\n  context:\n    cluster: mizzen\n    user: mizzen\ncurrent-context: mizzen\nusers:\n- name: mizzen\n  user: {user}\n",
+        ca = ca.display()
+    ))
 }
 
 #[cfg(test)]

@@ -16,6 +16,9 @@ use crate::cluster;
 const DEADLINE: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(20);
 
+/// Everybody may do everything, without a word about who he is.
+const OPEN: &[&str] = &["--authorization-mode=AlwaysAllow", "--anonymous-auth=true"];
+
 /// One server. Dropping it kills it and removes its directory, unless the
 /// thread is panicking: then its log is printed.
 #[derive(Debug)]
@@ -29,8 +32,8 @@ pub struct ApiServer {
 }
 
 impl ApiServer {
-    /// Starts a server over the store's endpoints (`host:port`) and waits until
-    /// it serves.
+    /// Starts a server over the store's endpoints (`host:port`) that lets
+    /// everybody do everything, and waits until it serves.
     ///
     /// # Errors
     /// It is not built, ends, or does not serve within a minute.
@@ -43,6 +46,14 @@ impl ApiServer {
     /// # Errors
     /// As [`start`](Self::start).
     pub fn start_with(endpoints: &[String], flags: &[&str]) -> Result<Self> {
+        Self::start_secured(endpoints, &[OPEN, flags].concat())
+    }
+
+    /// A server that is asked who somebody is and what he may do.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn start_secured(endpoints: &[String], flags: &[&str]) -> Result<Self> {
         let port = cluster::free_ports(1)?
             .into_iter()
             .next()

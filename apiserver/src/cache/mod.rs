@@ -324,6 +324,11 @@ impl Cache {
         *self.progress.borrow()
     }
 
+    /// The revision shown, for those who wait for more.
+    pub fn shows_more(&self) -> watch::Receiver<i64> {
+        self.progress.subscribe()
+    }
+
     /// Waits until the cache shows `revision` or a later one.
     pub async fn wait(&self, revision: i64) -> Result<(), ApiError> {
         let mut progress = self.progress.subscribe();

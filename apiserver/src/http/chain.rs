@@ -9,7 +9,7 @@
 //! Steps that are not built yet are functions that decide nothing and cost
 //! nothing: they are the places where what is to come will stand.
 
-use std::{any::Any, collections::BTreeMap, panic::AssertUnwindSafe, sync::Arc, time::Instant};
+use std::{any::Any, panic::AssertUnwindSafe, sync::Arc, time::Instant};
 
 use futures::FutureExt as _;
 use http::{Method, StatusCode, header, request::Parts};
@@ -17,43 +17,27 @@ use hyper::body::Incoming;
 use tokio::sync::SemaphorePermit;
 
 use super::{
-    Api, compress, endpoint, labels,
+    Api, compress, endpoint, impersonate, labels,
     request::header_text,
     respond::{self, Answer},
     route::{self, Query, Route},
 };
-use crate::{error::ApiError, limits, metrics::Labels};
-
-/// Who asks.
-#[derive(Debug)]
-pub struct Identity {
-    pub user: String,
-    pub uid: String,
-    pub groups: Vec<String>,
-    /// What an authenticator knows besides, by key.
-    pub extra: BTreeMap<String, Vec<String>>,
-}
-
-impl Identity {
-    /// Whoever asks, until requests are authenticated.
-    pub fn admin() -> Self {
-        Self {
-            user: "system:admin".to_owned(),
-            uid: String::new(),
-            groups: ["system:masters", "system:authenticated"]
-                .map(str::to_owned)
-                .into(),
-            extra: BTreeMap::new(),
-        }
-    }
-}
+use crate::{
+    authn::{Identity, Peer},
+    authz::{Attributes, Decision},
+    error::ApiError,
+    limits,
+    metrics::Labels,
+};
 
 /// What the steps before found out about a request.
 #[derive(Debug)]
 pub struct Context {
     /// How it is counted: verb, resource, scope.
     pub labels: Labels,
+    /// Empty when it is malformed.
     pub query: Query,
+    pub malformed: bool,
     pub identity: Arc<Identity>,
     /// When the client is told that it took too long; a watch that began goes
     /// on.
@@ -61,11 +45,11 @@ pub struct Context {
 }
 
 /// Answers a request.
-pub async fn serve(api: &Api, request: http::Request<Incoming>) -> Answer {
+pub async fn serve(api: &Api, peer: Option<&Peer>, request: http::Request<Incoming>) -> Answer {
     let (parts, body) = request.into_parts();
     // In a box: the future of a request is moved several times before it runs,
     // and when it ends.
-    let steps = Box::pin(steps(api, &parts, body));
+    let steps = Box::pin(steps(api, peer, &parts, body));
     let answer = recovered(steps, &parts).await;
     leave(answer, &parts)
 }
@@ -93,29 +77,26 @@ fn panic_text(panic: &(dyn Any + Send)) -> &str {
 }
 
 /// Every step after panic recovery, each with what it needs of those before.
-async fn steps(api: &Api, parts: &Parts, body: Incoming) -> Answer {
+async fn steps(api: &Api, peer: Option<&Peer>, parts: &Parts, body: Incoming) -> Answer {
     let started = Instant::now();
-    let (route, context) = match request_info(api, parts) {
-        Ok(info) => info,
-        Err(refused) => {
-            let (labels, error) = *refused;
-            let answer = respond::failure(&error);
-            let code = answer.status().as_u16();
-            api.metrics.done(&labels, code, started.elapsed());
-            return answer;
-        }
-    };
+    let (route, mut context) = request_info(api, parts);
     let watch = context.labels.verb == "WATCH";
     let under_way = (!watch).then(|| api.metrics.flying(&context.labels));
+    let deadline = context.deadline;
     let rest = async {
-        authenticate(&context)?;
+        context.identity = authenticate(api, peer, parts).await?;
         audit(&context);
-        impersonate(&context)?;
+        impersonate(parts, &mut context)?;
         let _seat = fairness(api, route.as_ref())?;
-        authorize(&context)?;
+        if let Err(denied) = authorize(api, parts, &context) {
+            return Ok(denied_answer(&denied));
+        }
+        if context.malformed {
+            return Err(ApiError::bad_request("the query is malformed"));
+        }
         endpoint::answer(api, parts, &context, route, body).await
     };
-    let answer = match tokio::time::timeout_at(context.deadline, rest).await {
+    let answer = match tokio::time::timeout_at(deadline, rest).await {
         Ok(answer) => answer,
         Err(_) => Err(ApiError::timeout("the request did not end in time")),
     };
@@ -129,36 +110,42 @@ async fn steps(api: &Api, parts: &Parts, body: Incoming) -> Answer {
     answer
 }
 
-type Info = (Option<Route>, Context);
-
 /// Request info and deadline: what the request is about, and until when.
-fn request_info(api: &Api, parts: &Parts) -> Result<Info, Box<(Labels, ApiError)>> {
+fn request_info(api: &Api, parts: &Parts) -> (Option<Route>, Context) {
     let query = Query::parse(parts.uri.query().unwrap_or(""));
     let route = route::route(&api.registry.catalog(), parts.uri.path());
     let labels = labels::of(route.as_ref(), query.as_ref(), &parts.method);
-    let Some(query) = query else {
-        let error = ApiError::bad_request("the query is malformed");
-        return Err(Box::new((labels, error)));
-    };
     let context = Context {
         labels,
-        query,
-        identity: api.identity.clone(),
+        malformed: query.is_none(),
+        query: query.unwrap_or_default(),
+        identity: api.nobody.clone(),
         deadline: tokio::time::Instant::now() + limits::REQUEST,
     };
-    Ok((route, context))
+    (route, context)
 }
 
-/// Authentication: not built. Whoever asks is [`Identity::admin`].
-fn authenticate(_: &Context) -> Result<(), ApiError> {
-    Ok(())
+/// Authentication: who asks.
+async fn authenticate(
+    api: &Api,
+    peer: Option<&Peer>,
+    parts: &Parts,
+) -> Result<Arc<Identity>, ApiError> {
+    let authorization = header_text(&parts.headers, header::AUTHORIZATION);
+    let identity =
+        api.authenticators
+            .identify(&api.registry, peer, authorization, parts.uri.path());
+    identity.await.ok_or_else(ApiError::unauthorized)
 }
 
 /// Audit: not built. Nothing is recorded.
 fn audit(_: &Context) {}
 
-/// Impersonation: not built. Headers that ask for it are not read.
-fn impersonate(_: &Context) -> Result<(), ApiError> {
+/// Impersonation: whom who asks wants to be taken for.
+fn impersonate(parts: &Parts, context: &mut Context) -> Result<(), ApiError> {
+    if let Some(identity) = impersonate::wanted(&parts.headers, &context.identity)? {
+        context.identity = Arc::new(identity);
+    }
     Ok(())
 }
 
@@ -177,9 +164,31 @@ fn fairness<'a>(
     }
 }
 
-/// Authorization: not built. Everybody may do everything.
-fn authorize(_: &Context) -> Result<(), ApiError> {
-    Ok(())
+/// Authorization: whether who asks may.
+fn authorize(api: &Api, parts: &Parts, context: &Context) -> Result<(), ApiError> {
+    let path = route::decoded(parts.uri.path());
+    let parameter = |name: &str| context.query.first(name);
+    let asked = Attributes::of(&parts.method, &path, &parameter);
+    let Decision::Refused(reason) = api.authorizer.decide(&context.identity, &asked) else {
+        return Ok(());
+    };
+    let mut why = asked.refused(&context.identity.user);
+    if !reason.is_empty() {
+        why = format!("{why}: {reason}");
+    }
+    Err(ApiError::denied(
+        asked.group,
+        asked.resource,
+        &asked.name,
+        &why,
+    ))
+}
+
+/// What it says comes from who asks: no browser is to guess what it is.
+fn denied_answer(denied: &ApiError) -> Answer {
+    let mut answer = respond::failure(denied);
+    respond::set(&mut answer, header::X_CONTENT_TYPE_OPTIONS, "nosniff");
+    answer
 }
 
 /// What every answer gets on its way out.

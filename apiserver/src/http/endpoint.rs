@@ -18,7 +18,15 @@ use super::{
     review,
     route::Route,
 };
-use crate::{catalog::Catalog, discovery, error::ApiError, limits, token as tokens};
+use crate::{
+    authz::Granted,
+    catalog::Catalog,
+    discovery,
+    error::ApiError,
+    limits,
+    registry::{Gate, Target},
+    token as tokens,
+};
 
 /// Answers a request that every step before let through.
 pub async fn answer(
@@ -32,10 +40,15 @@ pub async fn answer(
     let (target, by_path) = match route {
         Route::Object(target) => (Ok(target), false),
         Route::Watch(target) => (Ok(target), true),
-        Route::Review(review) => (Err(review), false),
+        Route::Review(review, namespace) => (Err((review, namespace)), false),
         other => return about(api, other, parts).await,
     };
+    let granted = match &target {
+        Ok(target) => granted(api, context, target, &parts.method).await?,
+        Err(_) => None,
+    };
     let request = Request {
+        gate: granted.as_ref().map(|granted| granted as &dyn Gate),
         method: &parts.method,
         headers: &parts.headers,
         context,
@@ -43,8 +56,26 @@ pub async fn answer(
     };
     match target {
         Ok(target) => resource::answer(api, target, &request, by_path).await,
-        Err(review) => review::answer(review, &request),
+        Err((review, namespace)) => review::answer(api, review, &namespace, &request).await,
     }
+}
+
+/// The check of a write that gives rights, of which there are few: it is worth
+/// a look at what the store holds.
+async fn granted<'a>(
+    api: &'a Api,
+    context: &'a Context,
+    target: &Target,
+    method: &Method,
+) -> Result<Option<Granted<'a>>, ApiError> {
+    if !matches!(*method, Method::POST | Method::PUT | Method::PATCH) {
+        return Ok(None);
+    }
+    let granted = Granted::of(&api.authorizer, &context.identity, target);
+    if granted.is_some() {
+        api.authorizer.fresh(&api.registry).await?;
+    }
+    Ok(granted)
 }
 
 /// Reads a body up to the limit.
@@ -77,7 +108,7 @@ async fn about(api: &Api, route: Route, parts: &Parts) -> Result<Answer, ApiErro
         Route::Root => found(Some(discovery::paths(catalog))),
         Route::Version => found(Some(discovery::version())),
         Route::OpenId => found(Some(tokens::openid_configuration())),
-        Route::Keys => found(Some(api.signer.jwks())),
+        Route::Keys => found(Some(api.authenticators.accounts.keys().jwks())),
         Route::Health => health(api).await,
         Route::Metrics => Ok(respond::bytes(
             StatusCode::OK,

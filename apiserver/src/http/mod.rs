@@ -5,6 +5,7 @@ mod accept;
 mod chain;
 mod compress;
 mod endpoint;
+mod impersonate;
 mod labels;
 mod request;
 mod resource;
@@ -25,17 +26,22 @@ use hyper_util::{
 use mizzen_descriptors::Places;
 use mizzen_h2::Coalesce;
 use parking_lot::Mutex;
-use rustls::ServerConfig;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
 };
 use tokio_rustls::TlsAcceptor;
 
-use self::chain::Identity;
-pub use self::tls::{Files, TlsError, make_key};
+pub use self::tls::{Credentials, Files, TlsError, make_clients, make_key, make_server};
 use crate::{
-    catalog::Catalog, limits, metrics::Metrics, openapi, registry::Registry, token::Signer,
+    authn::{Authenticators, Identity, Peer},
+    authz::Authorizer,
+    catalog::Catalog,
+    limits,
+    metrics::Metrics,
+    openapi,
+    registry::Registry,
+    token::Signer,
 };
 
 /// What serves requests.
@@ -48,14 +54,22 @@ pub struct Api {
     address: String,
     signer: Signer,
     metrics: Arc<Metrics>,
-    /// Who asks, until requests are authenticated.
-    identity: Arc<Identity>,
+    authenticators: Authenticators,
+    authorizer: Authorizer,
+    /// Who asks, until it was found out.
+    nobody: Arc<Identity>,
     /// Made with their first use, of the catalog that is served.
     documents: Mutex<Option<(Arc<Catalog>, Arc<openapi::Documents>)>>,
 }
 
 impl Api {
-    pub fn new(registry: Registry, address: String, signer: Signer) -> Self {
+    pub fn new(
+        registry: Registry,
+        address: String,
+        signer: Signer,
+        authenticators: Authenticators,
+        authorizer: Authorizer,
+    ) -> Self {
         Self {
             registry,
             requests: Semaphore::new(limits::REQUESTS_MAX),
@@ -63,13 +77,19 @@ impl Api {
             address,
             signer,
             metrics: Arc::default(),
-            identity: Arc::new(Identity::admin()),
+            authenticators,
+            authorizer,
+            nobody: Arc::new(Identity::anonymous()),
             documents: Mutex::new(None),
         }
     }
 
     pub fn registry(&self) -> &Registry {
         &self.registry
+    }
+
+    pub fn authorizer(&self) -> &Authorizer {
+        &self.authorizer
     }
 
     /// The OpenAPI documents of a catalog.
@@ -89,12 +109,11 @@ impl Api {
 /// Serves as many connections as there are places until `stop` is done; then lets requests end for a while.
 pub async fn serve(
     listener: TcpListener,
-    config: Arc<ServerConfig>,
+    credentials: Arc<Credentials>,
     api: Arc<Api>,
     places: Places,
     stop: impl Future<Output = ()>,
 ) {
-    let acceptor = TlsAcceptor::from(config);
     let graceful = GracefulShutdown::new();
     tokio::pin!(stop);
     loop {
@@ -102,7 +121,8 @@ pub async fn serve(
             accepted = mizzen_descriptors::accept(&listener, &places) => accepted,
             () = &mut stop => break,
         };
-        let (acceptor, api, watcher) = (acceptor.clone(), api.clone(), graceful.watcher());
+        let acceptor = TlsAcceptor::from(credentials.config());
+        let (api, watcher) = (api.clone(), graceful.watcher());
         tokio::spawn(async move {
             connection(stream, peer, acceptor, api, watcher).await;
             drop(place);
@@ -143,9 +163,10 @@ async fn connection(
         .keep_alive_interval(Some(limits::HANDSHAKE))
         .max_concurrent_streams(limits::STREAMS_MAX)
         .max_header_list_size(u32::try_from(limits::HEADER_BYTES_MAX).unwrap_or(u32::MAX));
+    let shown = Peer::new(stream.get_ref().1.peer_certificates()).map(Arc::new);
     let service = service_fn(move |request| {
-        let api = api.clone();
-        async move { Ok::<_, Infallible>(chain::serve(&api, request).await) }
+        let (api, shown) = (api.clone(), shown.clone());
+        async move { Ok::<_, Infallible>(chain::serve(&api, shown.as_deref(), request).await) }
     });
     let ended = if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
         let stream = TokioIo::new(Coalesce::new(stream, limits::CHUNK_BYTES));

@@ -21,8 +21,8 @@ use crate::{
     object::{self, Json},
     patch::Patch,
     registry::{
-        DeleteOptions, ListOptions, Match, Propagation, Validation, WriteOptions, expect_kind,
-        not_registered, parse_version, sub,
+        DeleteOptions, Gate, ListOptions, Match, Propagation, Validation, WriteOptions,
+        expect_kind, not_registered, parse_version, sub,
     },
     schema::{MessageId, schema},
     select::{Fields, Labels, Selector},
@@ -46,6 +46,8 @@ pub struct Request<'a> {
     /// What the chain found out.
     pub context: &'a Context,
     pub body: Bytes,
+    /// Who has a say in what is written.
+    pub gate: Option<&'a dyn Gate>,
 }
 
 impl Request<'_> {
@@ -89,7 +91,7 @@ impl Request<'_> {
     }
 
     /// The options of a write, which its method names.
-    pub fn write(&self) -> Result<WriteOptions, ApiError> {
+    pub fn write(&self) -> Result<WriteOptions<'_>, ApiError> {
         let query = &self.context.query;
         let mut errors = Vec::new();
         if *self.method == Method::PATCH && !query.get("force").is_empty() {
@@ -122,6 +124,7 @@ impl Request<'_> {
         Ok(WriteOptions {
             dry_run,
             validation,
+            gate: self.gate,
         })
     }
 

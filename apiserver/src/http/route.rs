@@ -35,11 +35,19 @@ pub enum Route {
     OpenApi,
     /// `/openapi/v3/apis/GROUP/VERSION`, after `v3/`
     OpenApiOf(String),
-    /// A kind that is answered, not stored.
-    Review(&'static Review),
+    /// A kind that is answered, not stored, and its namespace.
+    Review(&'static Review, String),
     Object(Target),
     /// An object or a collection, to be watched by its path.
     Watch(Target),
+}
+
+/// A path without its escapes; as it is when they are malformed.
+pub fn decoded(path: &str) -> std::borrow::Cow<'_, str> {
+    if !path.contains('%') {
+        return path.into();
+    }
+    unescape(path, false).map_or(path.into(), Into::into)
 }
 
 /// Decodes `%xx` and, in queries, `+`; `None` when it is malformed.
@@ -80,6 +88,11 @@ impl Query {
             .iter()
             .find(|(key, _)| key == name)
             .map_or("", |(_, value)| value)
+    }
+
+    /// The first value of a parameter.
+    pub fn first(&self, name: &str) -> Option<&str> {
+        self.all(name).next()
     }
 
     /// Every value of a parameter.
@@ -137,8 +150,8 @@ fn resource(catalog: &Catalog, group: &str, version: &str, parts: &[&str]) -> Op
             _ => None,
         };
     }
-    if let Some(review) = review(group, version, parts) {
-        return Some(Route::Review(review));
+    if let Some((review, namespace)) = review(group, version, parts) {
+        return Some(Route::Review(review, namespace.to_owned()));
     }
     let find = |plural: &str| catalog.find(group, version, plural).cloned();
     match parts {
@@ -182,18 +195,19 @@ fn resource(catalog: &Catalog, group: &str, version: &str, parts: &[&str]) -> Op
     }
 }
 
-fn review(group: &str, version: &str, parts: &[&str]) -> Option<&'static Review> {
-    let (plural, namespaced) = match parts {
-        ["namespaces", _, plural] => (plural, true),
-        [plural] => (plural, false),
+fn review<'a>(group: &str, version: &str, parts: &[&'a str]) -> Option<(&'static Review, &'a str)> {
+    let (plural, namespace) = match parts {
+        ["namespaces", namespace, plural] => (plural, *namespace),
+        [plural] => (plural, ""),
         _ => return None,
     };
-    REVIEWS.iter().find(|one| {
+    let found = REVIEWS.iter().find(|one| {
         version == "v1"
             && one.group == group
             && one.plural == *plural
-            && one.namespaced == namespaced
-    })
+            && one.namespaced != namespace.is_empty()
+    });
+    Some((found?, namespace))
 }
 
 fn target(
@@ -239,7 +253,9 @@ mod tests {
                     target.name
                 )
             }
-            Some(Route::Review(review)) => format!("Review({}, {})", review.group, review.plural),
+            Some(Route::Review(review, _)) => {
+                format!("Review({}, {})", review.group, review.plural)
+            }
             Some(other) => format!("{other:?}"),
             None => "nothing".to_owned(),
         }

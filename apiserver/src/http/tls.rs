@@ -1,19 +1,31 @@
-//! The server's certificate: the files given, or one made at the first start.
+//! The server's certificate, and the authority of its clients': files that are
+//! given, or made at the first start. When they change, the next handshake uses
+//! the new ones.
 
 use std::{
-    fs, io,
+    io,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose,
-};
+use arc_swap::ArcSwap;
+use mizzen_certs::{Authority, Subject, write};
 use rustls::{
-    ServerConfig,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+    DigitallySignedStruct, DistinguishedName, Error, ServerConfig, SignatureScheme,
+    crypto::{
+        CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature,
+    },
+    pki_types::{CertificateDer, PrivateKeyDer, UnixTime, pem::PemObject as _},
+    server::danger::{ClientCertVerified, ClientCertVerifier},
 };
+
+use crate::{
+    authn::{AuthnError, MASTERS, Trust},
+    limits,
+};
+
+/// The administrator that is made with an authority of clients.
+const ADMIN: &str = "kubernetes-admin";
 
 /// Why there is no TLS.
 #[derive(Debug, thiserror::Error)]
@@ -23,17 +35,19 @@ pub enum TlsError {
     #[error("{0}: not a PEM file of the expected kind: {1}")]
     Pem(PathBuf, rustls::pki_types::pem::Error),
     #[error("a certificate cannot be made: {0}")]
-    Make(#[from] rcgen::Error),
+    Make(#[from] io::Error),
     #[error("the certificate cannot be used: {0}")]
-    Use(#[from] rustls::Error),
+    Use(#[from] Error),
+    #[error(transparent)]
+    Clients(#[from] AuthnError),
 }
 
-/// Where certificate, key and authority lie.
-#[derive(Clone, Debug)]
+/// Where certificate and key lie, and the authority of clients.
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Files {
     pub cert: PathBuf,
     pub key: PathBuf,
-    pub ca: PathBuf,
+    pub client_ca: PathBuf,
 }
 
 /// Makes a key on P-256, unless there is one: for tokens of service accounts.
@@ -41,87 +55,205 @@ pub fn make_key(path: &Path) -> Result<(), TlsError> {
     if path.exists() {
         return Ok(());
     }
-    if let Some(dir) = path.parent() {
-        fs::create_dir_all(dir).map_err(|error| TlsError::File(dir.to_owned(), error))?;
-    }
-    write(path, &KeyPair::generate()?.serialize_pem(), true)
+    let made = Subject::default().self_signed()?;
+    Ok(write(path, made.key.as_bytes())?)
 }
 
-impl Files {
-    /// The files in a directory of certificates.
-    pub fn in_dir(dir: &Path) -> Self {
+/// Makes an authority and a certificate of it, unless they are there.
+pub fn make_server(dir: &Path, hosts: &[String]) -> Result<(), TlsError> {
+    let there = |name: &str| dir.join(name).exists();
+    if there("apiserver.crt") && there("apiserver.key") && there("ca.crt") {
+        return Ok(());
+    }
+    let authority = Authority::new("mizzen-ca")?;
+    let subject = Subject {
+        common_name: "mizzen-apiserver".to_owned(),
+        hosts: hosts.to_owned(),
+        ..Subject::default()
+    };
+    authority.sign(&subject)?.write(dir, "apiserver")?;
+    Ok(write(&dir.join("ca.crt"), authority.pem().as_bytes())?)
+}
+
+/// Makes an authority of clients and the certificate of an administrator, who
+/// may do everything, unless they are there. The authority is another than the
+/// server's: who has its key makes whom he likes.
+pub fn make_clients(dir: &Path) -> Result<(), TlsError> {
+    let path = |name: &str| dir.join(name);
+    let (cert, key) = (path("client-ca.crt"), path("client-ca.key"));
+    if !cert.exists() || !key.exists() {
+        let authority = Authority::new("mizzen-client-ca")?;
+        write(&key, authority.key_pem().as_bytes())?;
+        write(&cert, authority.pem().as_bytes())?;
+    }
+    if path("admin.crt").exists() && path("admin.key").exists() {
+        return Ok(());
+    }
+    let read = |path: &Path| {
+        std::fs::read_to_string(path).map_err(|error| TlsError::File(path.to_owned(), error))
+    };
+    let subject = Subject {
+        common_name: ADMIN.to_owned(),
+        organization: Some(MASTERS.to_owned()),
+        ..Subject::default()
+    };
+    let authority = Authority::from_pem(&read(&cert)?, &read(&key)?)?;
+    Ok(authority.sign(&subject)?.write(dir, "admin")?)
+}
+
+/// What the files hold.
+type Contents = [Vec<u8>; 3];
+
+/// The files as they are now.
+pub struct Credentials {
+    files: Files,
+    config: ArcSwap<ServerConfig>,
+    /// Whose certificates are believed.
+    trust: Arc<ArcSwap<Trust>>,
+}
+
+impl Credentials {
+    /// Reads the files.
+    ///
+    /// # Errors
+    /// One cannot be read or used.
+    pub fn load(files: Files) -> Result<(Self, Contents), TlsError> {
+        let read = |path: &PathBuf| {
+            std::fs::read(path).map_err(|error| TlsError::File(path.clone(), error))
+        };
+        let contents = [
+            read(&files.cert)?,
+            read(&files.key)?,
+            read(&files.client_ca)?,
+        ];
+        let (config, trust) = built(&files, &contents)?;
+        let credentials = Self {
+            files,
+            config: ArcSwap::new(config),
+            trust: Arc::new(ArcSwap::from_pointee(trust)),
+        };
+        Ok((credentials, contents))
+    }
+
+    pub fn trust(&self) -> Arc<ArcSwap<Trust>> {
+        self.trust.clone()
+    }
+
+    /// For the next handshake.
+    pub(super) fn config(&self) -> Arc<ServerConfig> {
+        self.config.load_full()
+    }
+
+    /// Looks at the files again and again. What has changed and can be used is
+    /// used from then on, all files together; what cannot is logged once.
+    pub async fn keep(&self, mut seen: Contents) {
+        loop {
+            tokio::time::sleep(limits::CERTIFICATES).await;
+            let Ok(contents) = self.contents().await else {
+                // Being replaced, or gone: the old ones are used on.
+                continue;
+            };
+            if contents == seen {
+                continue;
+            }
+            match built(&self.files, &contents) {
+                Ok((config, trust)) => {
+                    self.config.store(config);
+                    self.trust.store(Arc::new(trust));
+                    tracing::info!("certificates have changed and are used from now on");
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "changed certificates cannot be used: the old ones stay");
+                }
+            }
+            seen = contents;
+        }
+    }
+
+    async fn contents(&self) -> io::Result<Contents> {
+        Ok([
+            tokio::fs::read(&self.files.cert).await?,
+            tokio::fs::read(&self.files.key).await?,
+            tokio::fs::read(&self.files.client_ca).await?,
+        ])
+    }
+}
+
+fn built(
+    files: &Files,
+    [cert, key, client_ca]: &Contents,
+) -> Result<(Arc<ServerConfig>, Trust), TlsError> {
+    let pem = |path: &Path, error| TlsError::Pem(path.to_owned(), error);
+    let certs: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(cert).collect();
+    let certs = certs.map_err(|error| pem(&files.cert, error))?;
+    let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| pem(&files.key, error))?;
+    let trust = Trust::new(&files.client_ca, client_ca)?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let clients = AnyClient::new(&trust, &provider);
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_client_cert_verifier(Arc::new(clients))
+        .with_single_cert(certs, key)?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok((Arc::new(config), trust))
+}
+
+/// Takes any certificate whose key the client has, and none: requests are
+/// refused, not handshakes, as with upstream.
+#[derive(Debug)]
+struct AnyClient {
+    hints: Vec<DistinguishedName>,
+    algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl AnyClient {
+    fn new(trust: &Trust, provider: &CryptoProvider) -> Self {
         Self {
-            cert: dir.join("apiserver.crt"),
-            key: dir.join("apiserver.key"),
-            ca: dir.join("ca.crt"),
+            hints: trust.hints().to_vec(),
+            algorithms: provider.signature_verification_algorithms,
         }
-    }
-
-    /// Makes an authority and a certificate of it, unless they are there.
-    pub fn make(&self, names: &[String]) -> Result<(), TlsError> {
-        if self.cert.exists() && self.key.exists() && self.ca.exists() {
-            return Ok(());
-        }
-        let ca_key = KeyPair::generate()?;
-        let mut ca = CertificateParams::new(Vec::new())?;
-        ca.distinguished_name.push(DnType::CommonName, "mizzen-ca");
-        ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        ca.key_usages = vec![
-            KeyUsagePurpose::KeyCertSign,
-            KeyUsagePurpose::DigitalSignature,
-        ];
-        let ca_cert = ca.self_signed(&ca_key)?;
-        let issuer = Issuer::new(ca, ca_key);
-        let key = KeyPair::generate()?;
-        let mut params = CertificateParams::new(names.to_vec())?;
-        params
-            .distinguished_name
-            .push(DnType::CommonName, "mizzen-apiserver");
-        params.key_usages = vec![
-            KeyUsagePurpose::DigitalSignature,
-            KeyUsagePurpose::KeyEncipherment,
-        ];
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        let cert = params.signed_by(&key, &issuer)?;
-        if let Some(dir) = self.cert.parent() {
-            fs::create_dir_all(dir).map_err(|error| TlsError::File(dir.to_owned(), error))?;
-        }
-        write(&self.key, &key.serialize_pem(), true)?;
-        write(&self.cert, &cert.pem(), false)?;
-        write(&self.ca, &ca_cert.pem(), false)
-    }
-
-    /// The configuration of a server with this certificate.
-    pub fn config(&self) -> Result<Arc<ServerConfig>, TlsError> {
-        let certs: Result<Vec<_>, _> = CertificateDer::pem_file_iter(&self.cert)
-            .map_err(|error| TlsError::Pem(self.cert.clone(), error))?
-            .collect();
-        let certs = certs.map_err(|error| TlsError::Pem(self.cert.clone(), error))?;
-        let key = PrivateKeyDer::from_pem_file(&self.key)
-            .map_err(|error| TlsError::Pem(self.key.clone(), error))?;
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let mut config = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()?
-            .with_no_client_auth()
-            .with_single_cert(certs, key)?;
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        Ok(Arc::new(config))
     }
 }
 
-/// Writes a file whole; a secret one for its owner only.
-fn write(path: &Path, text: &str, secret: bool) -> Result<(), TlsError> {
-    use std::{io::Write as _, os::unix::fs::OpenOptionsExt as _};
-    let mode = if secret { 0o600 } else { 0o644 };
-    let failed = |error| TlsError::File(path.to_owned(), error);
-    let mut file = fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(mode)
-        .open(path)
-        .map_err(failed)?;
-    file.write_all(text.as_bytes())
-        .and_then(|()| file.sync_all())
-        .map_err(failed)
+type Signed = rustls::client::danger::HandshakeSignatureValid;
+
+impl ClientCertVerifier for AnyClient {
+    fn client_auth_mandatory(&self) -> bool {
+        false
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &self.hints
+    }
+
+    fn verify_client_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<Signed, Error> {
+        verify_tls12_signature(message, cert, dss, &self.algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<Signed, Error> {
+        verify_tls13_signature(message, cert, dss, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
 }

@@ -22,7 +22,7 @@ pub use self::{
     addresses::API_ADDRESS,
     delete::{DeleteOptions, Deleted, Propagation},
     list::{ListOptions, Listed, Match},
-    write::{Validation, WriteOptions, expect_kind, not_registered, parse_version},
+    write::{Gate, Validation, WriteOptions, expect_kind, not_registered, parse_version},
 };
 use crate::{
     cache::Cache,

@@ -35,7 +35,7 @@ impl Registry {
         &self,
         target: &Target,
         body: &Decoded,
-        options: WriteOptions,
+        options: WriteOptions<'_>,
     ) -> Result<Object, ApiError> {
         expect(body, "autoscaling/v1", "Scale")?;
         check_name(target, &body.value)?;
@@ -47,7 +47,7 @@ impl Registry {
         &self,
         target: &Target,
         patch: &Patch,
-        options: WriteOptions,
+        options: WriteOptions<'_>,
     ) -> Result<Object, ApiError> {
         let scale = self.scale(target).await?;
         let present: Json = serde_json::from_slice(&scale.json)
@@ -68,7 +68,7 @@ impl Registry {
         &self,
         target: &Target,
         scale: &Json,
-        options: WriteOptions,
+        options: WriteOptions<'_>,
     ) -> Result<Object, ApiError> {
         let replicas = object::at(scale, &["spec", "replicas"])
             .and_then(Value::as_i64)
@@ -109,7 +109,7 @@ impl Registry {
         &self,
         target: &Target,
         body: &Decoded,
-        options: WriteOptions,
+        options: WriteOptions<'_>,
     ) -> Result<(), ApiError> {
         expect(body, "v1", "Binding")?;
         let node = object::str_at(&body.value, &["target", "name"]).to_owned();

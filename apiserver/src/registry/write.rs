@@ -23,12 +23,21 @@ use crate::{
 };
 
 /// What every write may ask for.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct WriteOptions {
+#[derive(Clone, Copy, Default)]
+pub struct WriteOptions<'a> {
     /// Do everything but write.
     pub dry_run: bool,
     /// What becomes of fields that the kind does not have.
     pub validation: Validation,
+    /// Who has a say before an object is validated.
+    pub gate: Option<&'a dyn Gate>,
+}
+
+/// Refuses what a writer may not make of an object.
+pub trait Gate: Send + Sync {
+    /// # Errors
+    /// What the client is told.
+    fn check(&self, target: &Target, new: &Json, old: Option<&Json>) -> Result<(), ApiError>;
 }
 
 /// What becomes of fields that the kind does not have or that stand twice;
@@ -101,7 +110,7 @@ impl Registry {
         &self,
         target: &Target,
         body: Decoded,
-        options: WriteOptions,
+        options: WriteOptions<'_>,
     ) -> Result<Object, ApiError> {
         let resource = &*target.resource;
         expect_kind(resource, &body)?;
@@ -130,6 +139,9 @@ impl Registry {
             strategy::prepare_create(resource, &mut value);
             // What the server made of it may have defaults, too.
             defaults::apply(resource, &mut value);
+            if let Some(gate) = options.gate {
+                gate.check(target, &value, None)?;
+            }
             let name = object::meta_str(&value, "name").to_owned();
             let errors = validate::create(resource, &value);
             if !errors.is_empty() {
@@ -184,7 +196,7 @@ impl Registry {
         &self,
         target: &Target,
         body: Decoded,
-        options: WriteOptions,
+        options: WriteOptions<'_>,
     ) -> Result<Object, ApiError> {
         let rules = target.resource.rules;
         expect_kind(&target.resource, &body)?;
@@ -220,7 +232,7 @@ impl Registry {
         target: &Target,
         patch: &Patch,
         view: &View,
-        options: WriteOptions,
+        options: WriteOptions<'_>,
     ) -> Result<Object, ApiError> {
         self.change(target, &Change::Patch(patch, view), options)
             .await
@@ -231,7 +243,7 @@ impl Registry {
         &self,
         target: &Target,
         make: &(dyn Fn(&Json) -> Result<Json, ApiError> + Sync),
-        options: WriteOptions,
+        options: WriteOptions<'_>,
     ) -> Result<Object, ApiError> {
         self.change(target, &Change::With(make), options).await
     }
@@ -240,7 +252,7 @@ impl Registry {
         &self,
         target: &Target,
         change: &Change<'_>,
-        options: WriteOptions,
+        options: WriteOptions<'_>,
     ) -> Result<Object, ApiError> {
         let resource = &*target.resource;
         let mut pair = self.read(target).await?;
@@ -257,6 +269,9 @@ impl Registry {
             } = made(target, change, &current, pair.revision, options.validation)?;
             place(target, &mut wanted)?;
             check_name(target, &wanted)?;
+            if let Some(gate) = options.gate {
+                gate.check(target, &wanted, Some(&current))?;
+            }
             if version.is_none() && matches!(change, Change::Replace(_)) {
                 may_be_unconditional(target)?;
             }

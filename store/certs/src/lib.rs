@@ -34,6 +34,8 @@ pub struct Authority {
 #[derive(Clone, Debug, Default)]
 pub struct Subject {
     pub common_name: String,
+    /// What Kubernetes takes for a group.
+    pub organization: Option<String>,
     /// Names and addresses.
     pub hosts: Vec<String>,
     /// Days that it lasts, from now; negative: it ended so many days ago.
@@ -58,6 +60,11 @@ impl Subject {
         params
             .distinguished_name
             .push(DnType::CommonName, self.common_name.clone());
+        if let Some(organization) = &self.organization {
+            params
+                .distinguished_name
+                .push(DnType::OrganizationName, organization.clone());
+        }
         params.key_usages = vec![
             KeyUsagePurpose::DigitalSignature,
             KeyUsagePurpose::KeyEncipherment,

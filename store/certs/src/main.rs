@@ -14,6 +14,7 @@ const USAGE: &str = "usage:
   mizzen-certs DIR authority             makes ca.crt and ca.key, unless they are there
   mizzen-certs DIR sign NAME [OPTION...] makes NAME.crt and NAME.key, unless they are there
     --common-name=TEXT  by default NAME
+    --organization=TEXT what Kubernetes takes for a group; by default none
     --host=HOST         a name or an address that it is for; may be repeated
     --days=N            that it lasts; by default ten years
     --serial=N          its serial number; by default by lot
@@ -89,6 +90,7 @@ fn subject(name: &str, options: &[String]) -> Option<Subject> {
     for option in options {
         match option.split_once('=')? {
             ("--common-name", text) => text.clone_into(&mut subject.common_name),
+            ("--organization", text) => subject.organization = Some(text.to_owned()),
             ("--host", host) => subject.hosts.push(host.to_owned()),
             ("--days", days) => subject.days = Some(days.parse().ok()?),
             ("--serial", serial) => subject.serial = Some(serial.parse().ok()?),

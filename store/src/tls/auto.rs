@@ -22,7 +22,7 @@ pub(super) fn certificate(dir: &Path, auto: &AutoTls) -> io::Result<(PathBuf, Pa
         common_name: "mizzen".to_owned(),
         hosts: auto.hosts.clone(),
         days: Some(days),
-        serial: None,
+        ..Subject::default()
     }
     .self_signed()?;
     write(&key, made.key.as_bytes())?;

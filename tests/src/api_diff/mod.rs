@@ -62,7 +62,11 @@ pub async fn run(settings: &Settings) -> Result<Outcome> {
     let samples = Samples::read()?;
     let reference = Cluster::start(Options::new(cluster::reference()?).members(1)).await?;
     let store = Cluster::start(Options::new(cluster::mizzen()?).members(1)).await?;
-    let ours = ApiServer::start(&store.endpoints())?;
+    let tokens = tempfile::Builder::new().prefix("tokens-").tempdir()?;
+    let file = tokens.path().join("tokens");
+    std::fs::write(&file, upstream::ADMIN)?;
+    let file = format!("--token-auth-file={}", file.display());
+    let ours = ApiServer::start_with(&store.endpoints(), &[&file])?;
     let endpoint = reference
         .endpoints()
         .into_iter()

@@ -15,6 +15,13 @@ use crate::https::Https;
 
 /// What a client of it sends as `authorization`.
 pub const TOKEN: &str = "Bearer token-of-the-tests";
+/// Whose it is, as a line of static tokens.
+pub const ADMIN: &str = "token-of-the-tests,admin,admin,\"system:masters\"\n";
+/// Everybody may do everything, and as much at once as he likes.
+const OPEN: &[&str] = &[
+    "--authorization-mode=AlwaysAllow",
+    "--enable-priority-and-fairness=false",
+];
 const DEADLINE: Duration = Duration::from_secs(120);
 const POLL: Duration = Duration::from_millis(50);
 
@@ -75,6 +82,14 @@ impl Upstream {
     /// # Errors
     /// It is not built, ends, or is not ready in time.
     pub async fn start(endpoint: &str) -> Result<Self> {
+        Self::start_with(endpoint, OPEN).await
+    }
+
+    /// The same with these flags, in `--name=value` form.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub async fn start_with(endpoint: &str, flags: &[&str]) -> Result<Self> {
         let port = cluster::free_ports(1)?
             .into_iter()
             .next()
@@ -83,31 +98,32 @@ impl Upstream {
             .prefix("kube-apiserver-")
             .tempdir()?;
         let file = |name: &str| directory.path().join(name).display().to_string();
-        let token = TOKEN.trim_start_matches("Bearer ");
-        std::fs::write(
-            file("tokens"),
-            format!("{token},admin,admin,\"system:masters\"\n"),
-        )?;
+        std::fs::write(file("tokens"), ADMIN)?;
         let log = File::create(directory.path().join("log"))?;
         let key = rcgen::KeyPair::generate()?;
         std::fs::write(file("sa.key"), key.serialize_pem())?;
         std::fs::write(file("sa.pub"), key.public_key_pem())?;
+        let own = [
+            ("token-auth-file", "tokens"),
+            ("service-account-signing-key-file", "sa.key"),
+            ("service-account-key-file", "sa.pub"),
+        ];
+        let own = own.map(|(flag, name)| format!("--{flag}={}", file(name)));
+        // What is given stands in the place of what is made here.
+        let own = own.iter().filter(|own| {
+            let name = own.split('=').next().unwrap_or(own);
+            !flags.iter().any(|flag| flag.starts_with(name))
+        });
         let child = Command::new(program()?)
             .arg(format!("--etcd-servers=http://{endpoint}"))
             .args(["--bind-address=127.0.0.1", "--advertise-address=127.0.0.1"])
             .arg(format!("--secure-port={port}"))
             .arg(format!("--cert-dir={}", file("pki")))
-            .arg(format!("--token-auth-file={}", file("tokens")))
             .arg("--service-account-issuer=https://kubernetes.default.svc.cluster.local")
-            .arg(format!(
-                "--service-account-signing-key-file={}",
-                file("sa.key")
-            ))
-            .arg(format!("--service-account-key-file={}", file("sa.pub")))
+            .args(own)
+            .args(flags)
             .args([
-                "--authorization-mode=AlwaysAllow",
                 "--endpoint-reconciler-type=none",
-                "--enable-priority-and-fairness=false",
                 "--allow-privileged=true",
                 "--service-cluster-ip-range=10.96.0.0/12",
             ])

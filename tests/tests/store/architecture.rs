@@ -210,6 +210,7 @@ fn the_resource_api_reaches_the_store_by_its_api_alone() {
         ours("mizzen-apiserver"),
         [
             "mizzen-apiserver",
+            "mizzen-certs",
             "mizzen-descriptors",
             "mizzen-h2",
             "mizzen-proto"
@@ -330,9 +331,18 @@ fn allowed_in_the_resource_api() -> BTreeMap<&'static str, &'static [&'static st
                 "object", "patch", "schema", "select", "store", "validate", "versions",
             ],
         ),
+        ("authn", &["codec", "limits", "registry", "token"]),
+        (
+            "authz",
+            &[
+                "authn", "cache", "error", "limits", "object", "registry", "tasks",
+            ],
+        ),
         (
             "bootstrap",
-            &["codec", "defaults", "error", "limits", "registry"],
+            &[
+                "authz", "codec", "defaults", "error", "limits", "object", "registry",
+            ],
         ),
         ("discovery", &["catalog", "kind"]),
         ("metrics", &["discovery"]),
@@ -341,6 +351,8 @@ fn allowed_in_the_resource_api() -> BTreeMap<&'static str, &'static [&'static st
         (
             "http",
             &[
+                "authn",
+                "authz",
                 "cache",
                 "catalog",
                 "codec",

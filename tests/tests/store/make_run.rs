@@ -106,6 +106,59 @@ impl Script {
         Ok(())
     }
 
+    /// Who shows a token of nobody gets 401, and an account what its role says and
+    /// no more, at every server.
+    fn only_who_may(&self) -> Result<()> {
+        let who = self.kubectl("kubeconfig", &["get", "--raw=/api/v1/namespaces/default"])?;
+        ensure!(who.contains("\"default\""), "{who}");
+        let admin = |arguments: &[&str]| self.kubectl("kubeconfig", arguments);
+        admin(&["create", "serviceaccount", "reader"])?;
+        let role = "--role=reader";
+        admin(&[
+            "create",
+            "role",
+            "reader",
+            "--verb=get",
+            "--resource=configmaps",
+        ])?;
+        admin(&[
+            "create",
+            "rolebinding",
+            "reader",
+            role,
+            "--serviceaccount=default:reader",
+        ])?;
+        let token = admin(&["create", "token", "reader"])?;
+        for (token, path, expected) in [
+            ("nobody", "configmaps/kept", "Unauthorized"),
+            (token.trim(), "configmaps/kept", "\"kept\""),
+            (token.trim(), "secrets", "cannot list resource \"secrets\""),
+        ] {
+            for port in &self.ports[6..9] {
+                let told = self.raw(*port, token, &format!("/api/v1/namespaces/default/{path}"))?;
+                ensure!(told.contains(expected), "{path} at {port}: {told}");
+            }
+        }
+        Ok(())
+    }
+
+    /// What a server says to a token alone.
+    fn raw(&self, port: u16, token: &str, path: &str) -> Result<String> {
+        let output = Command::new("kubectl")
+            .env("KUBECONFIG", "/dev/null")
+            .arg(format!("--server=https://127.0.0.1:{port}"))
+            .arg(format!(
+                "--certificate-authority={}",
+                self.run.join("pki/ca.crt").display()
+            ))
+            .arg(format!("--token={token}"))
+            .args(["get", &format!("--raw={path}")])
+            .output()?;
+        let printed =
+            String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+        Ok(printed.into_owned())
+    }
+
     fn pids(&self) -> Result<Vec<PathBuf>> {
         let files = std::fs::read_dir(&self.run)?.map(|entry| Ok(entry?.path()));
         let files: Result<Vec<PathBuf>> = files.collect();
@@ -118,7 +171,7 @@ impl Script {
 
 fn exercise(script: &Script) -> Result<()> {
     let printed = script.ok("start")?;
-    for expected in ["three replicas", "not authenticated", "kubeconfig"] {
+    for expected in ["three replicas", "administrator", "kubeconfig"] {
         ensure!(
             printed.to_lowercase().contains(expected),
             "it does not say {expected:?}: {printed}"
@@ -136,6 +189,7 @@ fn exercise(script: &Script) -> Result<()> {
         for kubeconfig in ["kubeconfig", "kubeconfig-2", "kubeconfig-3"] {
             script.kubectl(kubeconfig, &["get", "configmap", "kept"])?;
         }
+        script.only_who_may()?;
     }
     script.ok("stop")?;
     ensure!(script.pids()?.is_empty(), "some are still there");

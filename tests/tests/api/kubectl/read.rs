@@ -58,6 +58,6 @@ pub fn discovery(kubectl: &Kubectl<'_>) -> Result<()> {
 pub fn authorization(kubectl: &Kubectl<'_>) -> Result<()> {
     kubectl.prints("auth can-i create pods", &["yes"])?;
     kubectl.prints("auth can-i --list", &["*.*", "[*]"])?;
-    kubectl.prints("auth whoami", &["system:admin"])?;
+    kubectl.prints("auth whoami", &["kubernetes-admin"])?;
     Ok(())
 }

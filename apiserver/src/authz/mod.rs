@@ -1,0 +1,149 @@
+//! What somebody may do: roles and bindings as the watch cache shows them,
+//! compiled into an index by subject.
+//!
+//! Knows requests as attributes, identities, and the objects of
+//! `rbac.authorization.k8s.io`. Must not know HTTP, nor ask the store for a
+//! decision.
+
+mod attributes;
+mod escalation;
+mod follow;
+mod index;
+pub mod policy;
+mod rule;
+
+use std::sync::Arc;
+
+pub use self::{attributes::Attributes, escalation::Granted, index::together, rule::Rule};
+use self::{follow::Current, index::RoleRef};
+use crate::{
+    authn::{Identity, MASTERS},
+    error::ApiError,
+    registry::Registry,
+};
+
+/// Who decides, in this order; who has no opinion leaves it to the next.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Mode {
+    /// Roles and bindings.
+    Rbac,
+    AlwaysAllow,
+}
+
+impl std::str::FromStr for Mode {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "RBAC" => Ok(Self::Rbac),
+            "AlwaysAllow" => Ok(Self::AlwaysAllow),
+            other => Err(format!(
+                "{other:?} is no mode of authorization: RBAC, AlwaysAllow"
+            )),
+        }
+    }
+}
+
+/// What was decided, and upstream's words for why.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Decision {
+    Allowed(Arc<str>),
+    /// Nobody has allowed it.
+    Refused(String),
+}
+
+impl Decision {
+    pub fn is_allowed(&self) -> bool {
+        matches!(self, Self::Allowed(_))
+    }
+
+    pub fn reason(&self) -> &str {
+        match self {
+            Self::Allowed(why) => why,
+            Self::Refused(why) => why,
+        }
+    }
+}
+
+/// Decides.
+pub struct Authorizer {
+    modes: Vec<Mode>,
+    /// Replaced whole with every change of roles and bindings.
+    current: Arc<Current>,
+    nothing: Arc<str>,
+}
+
+impl Authorizer {
+    pub fn new(modes: Vec<Mode>) -> Self {
+        Self {
+            modes,
+            current: Arc::default(),
+            nothing: "".into(),
+        }
+    }
+
+    /// Whether roles and bindings are asked at all.
+    pub fn has(&self, mode: Mode) -> bool {
+        self.modes.contains(&mode)
+    }
+
+    pub fn decide(&self, identity: &Identity, asked: &Attributes<'_>) -> Decision {
+        if identity.is_in(MASTERS) {
+            return Decision::Allowed(self.nothing.clone());
+        }
+        let mut reasons = String::new();
+        for mode in &self.modes {
+            match mode {
+                Mode::AlwaysAllow => return Decision::Allowed(self.nothing.clone()),
+                Mode::Rbac => match self.current.index().decide(identity, asked) {
+                    Decision::Refused(why) => reasons = why,
+                    allowed @ Decision::Allowed(_) => return allowed,
+                },
+            }
+        }
+        Decision::Refused(reasons)
+    }
+
+    /// All rules that somebody has in a namespace and everywhere, and what
+    /// could not be found.
+    pub fn rules(&self, identity: &Identity, namespace: &str) -> (Vec<Rule>, Vec<String>) {
+        let mut rules = Vec::new();
+        let mut errors = Vec::new();
+        for mode in &self.modes {
+            match mode {
+                Mode::AlwaysAllow => rules.extend(Rule::all()),
+                Mode::Rbac => {
+                    let index = self.current.index();
+                    index.collect(identity, namespace, &mut rules, &mut errors);
+                }
+            }
+        }
+        (rules, errors)
+    }
+
+    /// The rules of a role that a binding in a namespace, or in none, is to refer
+    /// to.
+    fn role(&self, role: &RoleRef, namespace: &str) -> Option<Arc<[Rule]>> {
+        self.current.index().role(role, namespace)
+    }
+
+    /// Begins to keep the index as the caches show it, once they are filled.
+    ///
+    /// # Errors
+    /// They are not filled in time.
+    pub async fn start(&self, registry: &Registry) -> Result<(), ApiError> {
+        if !self.has(Mode::Rbac) {
+            return Ok(());
+        }
+        follow::start(registry, self.current.clone()).await
+    }
+
+    /// Waits until the index shows all that was written before.
+    ///
+    /// # Errors
+    /// The store or its caches do not answer in time.
+    pub async fn fresh(&self, registry: &Registry) -> Result<(), ApiError> {
+        let revision = registry.store().revision().await?;
+        follow::wait(registry, &self.current, revision).await
+    }
+}
