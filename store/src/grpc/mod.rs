@@ -131,7 +131,7 @@ impl<E: Engine> Front<E> {
             request_bytes,
             progress_interval,
             common_name: None,
-            turns: Turns::new(),
+            turns: Turns::default(),
         }
     }
 
@@ -139,7 +139,7 @@ impl<E: Engine> Front<E> {
     pub fn of(&self, common_name: Option<Arc<str>>) -> Self {
         Self {
             common_name,
-            turns: Turns::new(),
+            turns: Turns::default(),
             ..self.clone()
         }
     }

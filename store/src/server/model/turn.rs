@@ -23,14 +23,16 @@ struct Inner {
     reads: Arc<Semaphore>,
 }
 
-impl Turns {
-    pub fn new() -> Self {
+impl Default for Turns {
+    fn default() -> Self {
         Self(Arc::new(Inner {
             rounds: Semaphore::new(limits::CALLS_PER_CONNECTION),
             reads: Arc::new(Semaphore::new(limits::READS_PER_CONNECTION)),
         }))
     }
+}
 
+impl Turns {
     /// For one call.
     pub fn call(&self) -> Turn {
         Turn {
@@ -97,7 +99,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_connection_waits_for_itself() {
-        let turns = Turns::new();
+        let turns = Turns::default();
         let calls: Vec<_> = (0..=limits::READS_PER_CONNECTION)
             .map(|_| turns.call())
             .collect();
@@ -108,7 +110,7 @@ mod tests {
             assert!(call.wait().now_or_never().flatten().is_some());
         }
         assert!(last.wait().now_or_never().is_none(), "all turns are taken");
-        assert!(Turns::new().call().wait().now_or_never().is_some());
+        assert!(Turns::default().call().wait().now_or_never().is_some());
         let reply = first[0].end();
         assert!(
             last.wait().now_or_never().is_none(),
@@ -120,7 +122,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_connection_has_so_many_calls_before_the_group() {
-        let turns = Turns::new();
+        let turns = Turns::default();
         let calls: Vec<_> = (0..=limits::CALLS_PER_CONNECTION)
             .map(|_| turns.call())
             .collect();
