@@ -72,8 +72,7 @@ impl<'a> Attributes<'a> {
         }
         match self.verb {
             "get" => {
-                let watch = parameter("watch")
-                    .is_some_and(|value| !value.eq_ignore_ascii_case("false") && value != "0");
+                let watch = parameter("watch").is_some_and(is_true);
                 self.verb = if watch { "watch" } else { "list" };
                 if let Some(name) = parameter("fieldSelector").and_then(selected) {
                     self.name = name;
@@ -113,6 +112,11 @@ impl<'a> Attributes<'a> {
             .replace('<', "&lt;")
             .replace('>', "&gt;")
     }
+}
+
+/// A flag of a query that is given and not false.
+pub fn is_true(value: &str) -> bool {
+    !value.eq_ignore_ascii_case("false") && value != "0"
 }
 
 fn verb(method: &Method) -> &'static str {

@@ -1,9 +1,12 @@
-//! Nobody gives what he does not have: the checks of a write of a role or a
-//! binding, with upstream's exceptions for who may `escalate` and `bind`.
+//! What a write needs beyond the right to write: nobody gives what he does not
+//! have, with upstream's exceptions for who may `escalate` and `bind`, and who
+//! creates an object by an update needs the right to create it.
 
 use serde_json::Value;
 
-use super::{Attributes, Authorizer, Rule, index::RoleRef, index::together, rule::lacking};
+use super::{
+    Attributes, Authorizer, Decision, Rule, index::RoleRef, index::together, refusal, rule::lacking,
+};
 use crate::{
     authn::{Identity, MASTERS},
     error::ApiError,
@@ -13,23 +16,26 @@ use crate::{
 
 const GROUP: &str = "rbac.authorization.k8s.io";
 
-/// What somebody may make of roles and bindings.
+/// What somebody may write, beyond what his request says.
 pub struct Granted<'a> {
     authorizer: &'a Authorizer,
     identity: &'a Identity,
 }
 
 impl<'a> Granted<'a> {
-    /// The check of writes of a target, if they have to be checked. The
-    /// authorizer must be fresh.
-    pub fn of(authorizer: &'a Authorizer, identity: &'a Identity, target: &Target) -> Option<Self> {
-        let needed = target.resource.group == GROUP
-            && !identity.is_in(MASTERS)
-            && authorizer.has(super::Mode::Rbac);
+    /// The check of somebody's writes, if they have to be checked. The authorizer
+    /// must be fresh when they give rights.
+    pub fn of(authorizer: &'a Authorizer, identity: &'a Identity) -> Option<Self> {
+        let needed = !identity.is_in(MASTERS) && authorizer.has(super::Mode::Rbac);
         needed.then_some(Self {
             authorizer,
             identity,
         })
+    }
+
+    /// Whether what is written of a target gives rights.
+    pub fn gives_rights(target: &Target) -> bool {
+        target.resource.group == GROUP
     }
 
     fn may(&self, verb: &str, resource: &str, name: &str, namespace: &str) -> bool {
@@ -115,7 +121,28 @@ impl<'a> Granted<'a> {
 }
 
 impl Gate for Granted<'_> {
+    fn may_create(&self, target: &Target) -> Result<(), ApiError> {
+        let resource = &target.resource;
+        let asked = Attributes {
+            verb: "create",
+            is_resource: true,
+            group: &resource.group,
+            version: &resource.version,
+            namespace: &target.namespace,
+            resource: &resource.plural,
+            name: target.name.as_str().into(),
+            ..Attributes::default()
+        };
+        match self.authorizer.decide(self.identity, &asked) {
+            Decision::Allowed(_) => Ok(()),
+            Decision::Refused(reason) => Err(refusal(self.identity, &asked, &reason)),
+        }
+    }
+
     fn check(&self, target: &Target, new: &Json, old: Option<&Json>) -> Result<(), ApiError> {
+        if !Self::gives_rights(target) {
+            return Ok(());
+        }
         if old.is_some_and(|old| only_collected(new, old)) {
             return Ok(());
         }

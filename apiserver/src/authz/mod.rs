@@ -14,7 +14,12 @@ mod rule;
 
 use std::sync::Arc;
 
-pub use self::{attributes::Attributes, escalation::Granted, index::together, rule::Rule};
+pub use self::{
+    attributes::{Attributes, is_true},
+    escalation::Granted,
+    index::together,
+    rule::Rule,
+};
 use self::{follow::Current, index::RoleRef};
 use crate::{
     authn::{Identity, MASTERS},
@@ -65,6 +70,15 @@ impl Decision {
     }
 }
 
+/// What somebody is told who may not.
+pub fn refusal(identity: &Identity, asked: &Attributes<'_>, reason: &str) -> ApiError {
+    let mut why = asked.refused(&identity.user);
+    if !reason.is_empty() {
+        why = format!("{why}: {reason}");
+    }
+    ApiError::denied(asked.group, asked.resource, &asked.name, &why)
+}
+
 /// Decides.
 pub struct Authorizer {
     modes: Vec<Mode>,
@@ -96,7 +110,9 @@ impl Authorizer {
             match mode {
                 Mode::AlwaysAllow => return Decision::Allowed(self.nothing.clone()),
                 Mode::Rbac => match self.current.index().decide(identity, asked) {
-                    Decision::Refused(why) => reasons = why,
+                    Decision::Refused(why) if why.is_empty() => {}
+                    // As upstream names who of several has said so.
+                    Decision::Refused(why) => reasons = format!("rbac: {why}"),
                     allowed @ Decision::Allowed(_) => return allowed,
                 },
             }

@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     authn::{Identity, Peer},
-    authz::{Attributes, Decision},
+    authz::{Attributes, Decision, refusal},
     error::ApiError,
     limits,
     metrics::Labels,
@@ -169,19 +169,10 @@ fn authorize(api: &Api, parts: &Parts, context: &Context) -> Result<(), ApiError
     let path = route::decoded(parts.uri.path());
     let parameter = |name: &str| context.query.first(name);
     let asked = Attributes::of(&parts.method, &path, &parameter);
-    let Decision::Refused(reason) = api.authorizer.decide(&context.identity, &asked) else {
-        return Ok(());
-    };
-    let mut why = asked.refused(&context.identity.user);
-    if !reason.is_empty() {
-        why = format!("{why}: {reason}");
+    match api.authorizer.decide(&context.identity, &asked) {
+        Decision::Allowed(_) => Ok(()),
+        Decision::Refused(reason) => Err(refusal(&context.identity, &asked, &reason)),
     }
-    Err(ApiError::denied(
-        asked.group,
-        asked.resource,
-        &asked.name,
-        &why,
-    ))
 }
 
 /// What it says comes from who asks: no browser is to guess what it is.

@@ -60,7 +60,7 @@ pub async fn answer(
     }
 }
 
-/// The check of a write that gives rights, of which there are few: it is worth
+/// The check of a write. Of those that give rights there are few: they are worth
 /// a look at what the store holds.
 async fn granted<'a>(
     api: &'a Api,
@@ -71,8 +71,11 @@ async fn granted<'a>(
     if !matches!(*method, Method::POST | Method::PUT | Method::PATCH) {
         return Ok(None);
     }
-    let granted = Granted::of(&api.authorizer, &context.identity, target);
-    if granted.is_some() {
+    let granted = Granted::of(&api.authorizer, &context.identity);
+    if granted
+        .as_ref()
+        .is_some_and(|_| Granted::gives_rights(target))
+    {
         api.authorizer.fresh(&api.registry).await?;
     }
     Ok(granted)

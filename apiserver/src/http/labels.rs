@@ -9,7 +9,7 @@ use crate::{kind::Sub, metrics::Labels, registry::Target};
 /// The labels of a request. `route` and `query` are `None` when they are
 /// malformed or name nothing.
 pub fn of(route: Option<&Route>, query: Option<&Query>, method: &Method) -> Labels {
-    let asked = |name: &str| query.is_some_and(|query| query.flag(name));
+    let watch = query.is_some_and(Query::asks_to_watch);
     let dry_run = if query.is_some_and(|query| query.all("dryRun").any(|one| one == "All")) {
         "All"
     } else {
@@ -20,7 +20,7 @@ pub fn of(route: Option<&Route>, query: Option<&Query>, method: &Method) -> Labe
         Some(Route::Object(target)) => {
             let collection = target.name.is_empty();
             let verb = match verb {
-                "GET" if asked("watch") && target.sub.is_none() => "WATCH",
+                "GET" if collection && watch => "WATCH",
                 "GET" if collection => "LIST",
                 "DELETE" if collection => "DELETECOLLECTION",
                 verb => verb,

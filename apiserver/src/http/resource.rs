@@ -84,11 +84,16 @@ async fn answered(
     request: &Request<'_>,
     by_path: bool,
 ) -> Result<Answer, ApiError> {
+    // What was authorized is a watch.
+    if by_path && *request.method != Method::GET {
+        return Err(ApiError::method());
+    }
     let view = View::of(&target.resource);
     target.resource = view.stored.clone();
     let named = !target.name.is_empty();
+    let watch = by_path || !named && request.context.query.asks_to_watch();
     match (request.method, target.sub) {
-        (&Method::GET, None) if by_path || request.context.query.flag("watch") => {
+        (&Method::GET, None) if watch => {
             let mut selector = request.selector(&view)?;
             if named {
                 let one = format!(

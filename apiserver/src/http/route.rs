@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use crate::{
+    authz::is_true,
     catalog::{Catalog, REVIEWS, Resource, Review},
     kind::Sub,
     registry::Target,
@@ -93,6 +94,12 @@ impl Query {
     /// The first value of a parameter.
     pub fn first(&self, name: &str) -> Option<&str> {
         self.all(name).next()
+    }
+
+    /// Whether a collection is to be watched, as upstream reads it: what is
+    /// authorized is what is done.
+    pub fn asks_to_watch(&self) -> bool {
+        self.first("watch").is_some_and(is_true)
     }
 
     /// Every value of a parameter.
@@ -303,6 +310,11 @@ mod tests {
         let query =
             Query::parse("labelSelector=a%3Db%2Cc+in+(d)&watch=1&limit=5&x").expect("a query");
         assert_eq!(query.get("labelSelector"), "a=b,c in (d)");
+        assert!(query.asks_to_watch());
+        for text in ["watch=False&watch=1", "watch=0", "x=1"] {
+            let query = Query::parse(text).expect("a query");
+            assert!(!query.asks_to_watch(), "{text}");
+        }
         assert!(query.flag("watch") && query.flag("x") && !query.flag("y"));
         assert!(Query::parse("a=%f").is_none());
     }

@@ -35,6 +35,12 @@ pub struct WriteOptions<'a> {
 
 /// Refuses what a writer may not make of an object.
 pub trait Gate: Send + Sync {
+    /// Asked of who creates an object by an update.
+    ///
+    /// # Errors
+    /// As [`check`](Self::check).
+    fn may_create(&self, target: &Target) -> Result<(), ApiError>;
+
     /// # Errors
     /// What the client is told.
     fn check(&self, target: &Target, new: &Json, old: Option<&Json>) -> Result<(), ApiError>;
@@ -146,6 +152,9 @@ impl Registry {
             let errors = validate::create(resource, &value);
             if !errors.is_empty() {
                 return Err(ApiError::invalid(resource, &name, &errors));
+            }
+            if let Some(gate) = options.gate.filter(|_| !target.name.is_empty()) {
+                gate.may_create(target)?;
             }
             let mut with = self.claims(resource, None, Some(&mut value)).await?;
             with.extend(namespace.clone());

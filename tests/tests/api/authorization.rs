@@ -230,11 +230,21 @@ async fn authorization_is_as_upstreams() -> Result<()> {
         return Ok(skip::test(&Why::program("kube-apiserver"))?);
     }
     let pair = Pair::start().await?;
-    objects::policy(&pair).await?;
-    matrix::reviews(&pair).await?;
-    matrix::requests(&pair).await?;
-    matrix::questions(&pair).await?;
-    escalation::attempts(&pair).await?;
-    tokens::accounts(&pair).await?;
-    tokens::bootstrap(&pair).await
+    // Each part is told, whatever another says.
+    let parts = [
+        objects::policy(&pair).await,
+        matrix::reviews(&pair).await,
+        matrix::requests(&pair).await,
+        matrix::questions(&pair).await,
+        escalation::attempts(&pair).await,
+        tokens::accounts(&pair).await,
+        tokens::bootstrap(&pair).await,
+    ];
+    let failed: Vec<String> = parts
+        .iter()
+        .filter_map(|part| part.as_ref().err())
+        .map(|error| format!("{error:#}"))
+        .collect();
+    ensure!(failed.is_empty(), "{}", failed.join("\n"));
+    Ok(())
 }
