@@ -42,12 +42,6 @@ impl Turns {
     }
 }
 
-impl Default for Turns {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 /// Somebody's turn, until all copies of this are dropped.
 pub type Held = Arc<OwnedSemaphorePermit>;
 
