@@ -93,9 +93,14 @@ fn roles() -> Vec<(&'static str, Value)> {
     ]
 }
 
-/// Bindings: their names, the role (`r:` one of the namespace), and subjects as
-/// kind and name.
-const BINDINGS: &[(&str, &str, &[(&str, &str)])] = &[
+/// Its name, the role (`r:` one of the namespace), and subjects as kind and name.
+type Binding = (
+    &'static str,
+    &'static str,
+    &'static [(&'static str, &'static str)],
+);
+
+const BINDINGS: &[Binding] = &[
     ("pod-readers", "pod-reader", &[("Group", "devs")]),
     ("maps", "one-map", &[("User", "carol"), ("Group", "ops")]),
     ("scalers", "scaler", &[("User", "bob")]),

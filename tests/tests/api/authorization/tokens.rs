@@ -300,10 +300,17 @@ pub async fn accounts(pair: &Pair) -> Result<()> {
     compared.hold("tokens", 120)
 }
 
+/// A token's name, its secret's type, and what else is in that.
+type Secret = (
+    &'static str,
+    &'static str,
+    &'static [(&'static str, &'static str)],
+);
+
 /// Tokens in secrets of `kube-system`.
 pub async fn bootstrap(pair: &Pair) -> Result<()> {
     let mut compared = Compared::default();
-    let cases: &[(&str, &str, &[(&str, &str)])] = &[
+    let cases: &[Secret] = &[
         ("aaaaaa", "bootstrap.kubernetes.io/token", &[]),
         (
             "bbbbbb",
