@@ -10,6 +10,7 @@ pub mod grpc;
 pub mod http;
 pub mod lease;
 pub mod limits;
+pub mod listen;
 pub mod logging;
 pub mod member;
 pub mod member_dir;

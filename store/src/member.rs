@@ -23,16 +23,18 @@ use tokio::{
 
 use crate::{
     auth::{self, TokenOptions},
-    config::{self, Config, InitialClusterState},
+    config::{self, AutoCompaction, Config, InitialClusterState},
     descriptors::Descriptors,
     first_start,
-    grpc::{self, Calls, Front, Listener, OnlyPages, Pages},
+    grpc::{Calls, Front, OnlyPages, Pages},
     http::{Expiries, Port, Shared, Site},
-    limits, logging,
+    limits,
+    listen::{self, Listener},
+    logging,
     member_dir::{self, Identity, MemberDir},
     memory,
     raft::{GroupConfig, PeerNode, PeerService, Peers, Retention},
-    server::{self, Attributes, DiskSpace, LookAtDisk, Server, ServerConfig, Storage},
+    server::{self, Attributes, DiskSpace, Kept, LookAtDisk, Server, ServerConfig, Storage},
     tls::{self, Bound, Credentials, Door, PeerDial},
     url::Scheme,
     version,
@@ -214,6 +216,7 @@ async fn serve(config: Config, descriptors: Descriptors, clients: &Handle) -> io
         quota: config.quota_backend_bytes,
         disk: look_at_disk(&config),
         auth: authentication(&config)?,
+        auto_compaction: config.auto_compaction.map(kept),
     };
     let peers = Peers::new(Box::new(dial), identity.cluster_id, identity.member_id);
     let server = Server::start(server_config, storage, peers, fail).await?;
@@ -231,17 +234,17 @@ async fn serve(config: Config, descriptors: Descriptors, clients: &Handle) -> io
                 traffic.serve(request, answer).await
             }
         };
-        let serving = grpc::serve_peers(listener, answer, peers_stopping.clone());
+        let serving = listen::serve_peers(listener, answer, peers_stopping.clone());
         listening_to_peers.push(owner.spawn_on(&Handle::current(), "listening to peers", serving));
     }
     let calls = Calls::for_the_process(config.extensive_metrics);
     let shared = Shared::new(calls, expiries);
     // What clients use up is not the probes'.
-    let probing = grpc::transport(limits::STREAMS_PER_CONNECTION, limits::PROBES_BYTES);
+    let probing = listen::transport(limits::STREAMS_PER_CONNECTION, limits::PROBES_BYTES);
     for listener in metrics_listeners {
         let site = Site::new(server.clone(), shared.clone(), Port::Metrics);
         let pages: Arc<dyn Pages> = Arc::new(site);
-        let serving = grpc::serve_clients(
+        let serving = listen::serve_clients(
             listener,
             probing.clone(),
             {
@@ -281,9 +284,9 @@ async fn serve(config: Config, descriptors: Descriptors, clients: &Handle) -> io
             config.max_request_bytes,
             config.watch_progress_interval,
         );
-        let transport = grpc::transport(config.max_concurrent_streams, budget.transport);
+        let transport = listen::transport(config.max_concurrent_streams, budget.transport);
         for listener in client_listeners {
-            let serving = grpc::serve_clients(
+            let serving = listen::serve_clients(
                 listener,
                 transport.clone(),
                 {
@@ -349,6 +352,14 @@ async fn ready<E: Engine>(server: &Server<E>, config: &Config) -> io::Result<()>
     }
     server.voting().await;
     Ok(())
+}
+
+/// What stays of the past.
+fn kept(compaction: AutoCompaction) -> Kept {
+    match compaction {
+        AutoCompaction::Periodic(age) => Kept::Age(age),
+        AutoCompaction::Revision(revisions) => Kept::Revisions(revisions),
+    }
 }
 
 /// How clients are known, in etcd's words where it has a warning.

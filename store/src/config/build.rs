@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    Config, DEFAULT_NAME, DEFAULT_PEER_URL, InitialClusterState,
+    Config, DEFAULT_NAME, DEFAULT_PEER_URL, InitialClusterState, auto_compaction,
     error::Error,
     first_start::FirstStart,
     gates::GATES,
@@ -17,7 +17,6 @@ use super::{
     security,
     settings::{Setting, Settings, Source},
     support::Support,
-    table::COMPACTION_MODES,
     url::{self, Url},
     urls::strings,
     value::Value,
@@ -34,14 +33,7 @@ pub(super) fn config(settings: &Settings, mut notices: Vec<Notice>) -> Result<Co
     check_urls(settings)?;
     check_timing(settings)?;
     let advertise_client_urls = advertised_to_clients(settings)?;
-    let mode = settings.text("auto-compaction-mode");
-    if !COMPACTION_MODES.contains(&mode) {
-        return Err(Error::invalid(if mode.is_empty() {
-            "undefined auto-compaction-mode".to_owned()
-        } else {
-            format!("unknown auto-compaction-mode {mode:?}")
-        }));
-    }
+    let auto_compaction = auto_compaction::read(settings)?;
     let compact_hash_check = settings.int("compact-hash-check-time");
     if compact_hash_check <= 0 {
         return Err(Error::invalid(format!(
@@ -97,6 +89,7 @@ pub(super) fn config(settings: &Settings, mut notices: Vec<Notice>) -> Result<Co
         max_concurrent_streams: streams(settings),
         watch_progress_interval: progress_interval(settings),
         extensive_metrics: settings.text("metrics") == "extensive",
+        auto_compaction,
         initial_corrupt_check: settings.gate("InitialCorruptCheck"),
         auth_token: settings.text("auth-token").to_owned(),
         auth_token_ttl: Duration::from_secs(settings.uint("auth-token-ttl")),
@@ -127,8 +120,6 @@ fn refuse_unsupported(settings: &Settings) -> Result<(), Error> {
             ("logger", ..) => {}
             // etcd's own reason, word for word.
             ("discovery-fallback", Support::Refused(reason), _) => refusals.push(reason.to_owned()),
-            ("auto-compaction-mode", _, Value::Text(mode))
-                if !COMPACTION_MODES.contains(&mode.as_str()) => {}
             (name, Support::Refused(reason), _) => refusals.push(format!(
                 "--{name}{} is not supported: {reason}",
                 origin(setting)

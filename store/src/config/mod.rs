@@ -6,6 +6,7 @@
 //! opened, no directories made. The environment and the arguments come in as
 //! parameters.
 
+mod auto_compaction;
 mod build;
 mod data_dir;
 mod error;
@@ -31,6 +32,7 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use self::settings::{Request, Settings, variable};
 pub use self::{
+    auto_compaction::AutoCompaction,
     data_dir::{check_data_dir, check_wal_dir},
     error::Error,
     first_start::{Bootstrap, FirstStart},
@@ -100,6 +102,8 @@ pub struct Config {
     pub watch_progress_interval: Duration,
     /// Count how long calls take.
     pub extensive_metrics: bool,
+    /// Forget old revisions without being asked.
+    pub auto_compaction: Option<AutoCompaction>,
     /// Compare rows with those of the peers before clients are served.
     pub initial_corrupt_check: bool,
     /// The kind of tokens, in etcd's words.

@@ -98,7 +98,6 @@ const FILES: &str = "no such files are kept here";
 const RECLAIM: &str = "compacted revisions are reclaimed in the background at a rate of its own";
 
 pub const CLUSTER_STATES: &[&str] = &["new", "existing"];
-pub const COMPACTION_MODES: &[&str] = &["periodic", "revision"];
 const V2_STAGES: &[&str] = &[
     "write-only",
     "write-only-skip-check",
@@ -165,8 +164,8 @@ pub const FLAGS: &[Flag] = &[
     refused("discovery-srv-name", Text, "", DISCOVERY),
     used("strict-reconfig-check", Bool, "true", "Refuse changes of the membership that would endanger the quorum."),
     accepted("pre-vote", Bool, "true", "a member that returns never disrupts a leader its peers still hear"),
-    refused("auto-compaction-retention", Text, "0", "automatic compaction is not implemented yet"),
-    refused("auto-compaction-mode", Text, "periodic", "automatic compaction is not implemented yet"),
+    used("auto-compaction-retention", Text, "0", "What stays readable of the past: a duration, in hours without a unit, or a number of revisions. 0 compacts nothing."),
+    used("auto-compaction-mode", Text, "periodic", "What --auto-compaction-retention counts: periodic for time, revision for revisions."),
     accepted("v2-deprecation", OneOf(V2_STAGES), "write-only", "etcd ignores it as well")
         .deprecated("--v2-deprecation is deprecated and scheduled for removal in v3.8. The default value is enforced, ignoring user input."),
     // Security.

@@ -11,10 +11,10 @@ use tokio::sync::mpsc;
 use tonic::Status;
 
 use super::{
-    answering,
+    answering, auth_change as change,
     frame::{self, decode},
     framed::Framed,
-    rights,
+    methods::{Learners, Method, Unary},
     status::status,
     translate,
     watch::{self, WatchBody},
@@ -36,16 +36,9 @@ impl<E: Engine> Clone for Api<E> {
     }
 }
 
-/// What a member that does not vote answers (etcd's rule): how it is, and
-/// reads of its own rows.
-fn for_learners(path: &str, body: &Bytes) -> bool {
-    match path {
-        "/etcdserverpb.Maintenance/Status" => true,
-        "/etcdserverpb.KV/Range" => {
-            wire::RangeRequest::decode(body.clone()).is_ok_and(|range| range.serializable)
-        }
-        _ => false,
-    }
+/// Whether a range asks no other member.
+fn is_serializable(body: &Bytes) -> bool {
+    wire::RangeRequest::decode(body.clone()).is_ok_and(|range| range.serializable)
 }
 
 impl<E: Engine> Api<E> {
@@ -53,80 +46,85 @@ impl<E: Engine> Api<E> {
         Self { server }
     }
 
-    /// Carries out the unary call `path`. `None`: there is no such call here.
-    pub async fn unary(
+    /// Whether this member serves the call, to this caller.
+    pub async fn admit(
         &self,
-        path: &str,
+        method: &Method,
         caller: &Caller,
-        body: Bytes,
-    ) -> Option<Result<Framed, Status>> {
-        if self.server.is_learner() && !for_learners(path, &body) {
-            return Some(Err(status(Error::Learner)));
+        body: Option<&Bytes>,
+    ) -> Result<(), Status> {
+        let serves = !self.server.is_learner()
+            || match method.learners {
+                Learners::All => true,
+                Learners::Serializable => body.is_some_and(is_serializable),
+                Learners::None => false,
+            };
+        if !serves {
+            return Err(status(Error::Learner));
         }
-        if let Err(refusal) = self.server.permit_call(caller, rights::of(path)?).await {
-            return Some(Err(status(refusal)));
-        }
-        Some(match path {
-            "/etcdserverpb.KV/Range" => self.range(caller, body).await,
-            "/etcdserverpb.KV/Put" => self.put(caller, body).await,
-            "/etcdserverpb.KV/DeleteRange" => self.delete_range(caller, body).await,
-            "/etcdserverpb.KV/Txn" => self.txn(caller, body).await,
-            "/etcdserverpb.KV/Compact" => self.compact(caller, body).await,
-            "/etcdserverpb.Lease/LeaseGrant" => self.lease_grant(caller, body).await,
-            "/etcdserverpb.Lease/LeaseRevoke" => self.lease_revoke(caller, body).await,
-            "/etcdserverpb.Lease/LeaseTimeToLive" => self.lease_time_to_live(caller, body).await,
-            "/etcdserverpb.Lease/LeaseLeases" => self.lease_leases(caller, body).await,
-            "/etcdserverpb.Maintenance/Alarm" => self.alarm(caller, body).await,
-            "/etcdserverpb.Maintenance/Status" => self.status(body).await,
-            "/etcdserverpb.Maintenance/Hash" => self.hash(caller, body).await,
-            "/etcdserverpb.Maintenance/HashKV" => self.hash_kv(caller, body).await,
-            "/etcdserverpb.Maintenance/Defragment" => self.defragment(body),
-            "/etcdserverpb.Maintenance/MoveLeader" => self.move_leader(body).await,
-            path if path.starts_with("/v3") => {
-                return self.concurrency(path, caller, body).await;
-            }
-            path => {
-                if let Some(method) = path.strip_prefix("/etcdserverpb.Auth/") {
-                    return self.auth(method, caller, body).await;
-                }
-                let method = path.strip_prefix("/etcdserverpb.Cluster/")?;
-                return self.cluster(method, caller, body).await;
-            }
-        })
+        let permitted = self.server.permit_call(caller, method.right).await;
+        permitted.map_err(status)
     }
 
-    /// Whether [`Api::unary`] knows `path`, without carrying it out.
-    pub fn is_unary(path: &str) -> bool {
-        path.starts_with("/etcdserverpb.Auth/") && rights::of(path).is_some()
-            || matches!(
-                path,
-                "/etcdserverpb.KV/Range"
-                    | "/etcdserverpb.KV/Put"
-                    | "/etcdserverpb.KV/DeleteRange"
-                    | "/etcdserverpb.KV/Txn"
-                    | "/etcdserverpb.KV/Compact"
-                    | "/etcdserverpb.Lease/LeaseGrant"
-                    | "/etcdserverpb.Lease/LeaseRevoke"
-                    | "/etcdserverpb.Lease/LeaseTimeToLive"
-                    | "/etcdserverpb.Lease/LeaseLeases"
-                    | "/v3lockpb.Lock/Lock"
-                    | "/v3lockpb.Lock/Unlock"
-                    | "/v3electionpb.Election/Campaign"
-                    | "/v3electionpb.Election/Proclaim"
-                    | "/v3electionpb.Election/Leader"
-                    | "/v3electionpb.Election/Resign"
-                    | "/etcdserverpb.Cluster/MemberAdd"
-                    | "/etcdserverpb.Cluster/MemberRemove"
-                    | "/etcdserverpb.Cluster/MemberUpdate"
-                    | "/etcdserverpb.Cluster/MemberList"
-                    | "/etcdserverpb.Cluster/MemberPromote"
-                    | "/etcdserverpb.Maintenance/Alarm"
-                    | "/etcdserverpb.Maintenance/Status"
-                    | "/etcdserverpb.Maintenance/Hash"
-                    | "/etcdserverpb.Maintenance/HashKV"
-                    | "/etcdserverpb.Maintenance/Defragment"
-                    | "/etcdserverpb.Maintenance/MoveLeader"
-            )
+    /// Carries out a unary call.
+    pub async fn unary(&self, call: Unary, caller: &Caller, body: Bytes) -> Result<Framed, Status> {
+        match call {
+            Unary::Range => self.range(caller, body).await,
+            Unary::Put => self.put(caller, body).await,
+            Unary::DeleteRange => self.delete_range(caller, body).await,
+            Unary::Txn => self.txn(caller, body).await,
+            Unary::Compact => self.compact(caller, body).await,
+            Unary::LeaseGrant => self.lease_grant(caller, body).await,
+            Unary::LeaseRevoke => self.lease_revoke(caller, body).await,
+            Unary::LeaseTimeToLive => self.lease_time_to_live(caller, body).await,
+            Unary::LeaseLeases => self.lease_leases(caller, body).await,
+            Unary::MemberAdd => self.member_add(caller, body).await,
+            Unary::MemberRemove => self.member_remove(caller, body).await,
+            Unary::MemberUpdate => self.member_update(caller, body).await,
+            Unary::MemberList => self.member_list(caller, body).await,
+            Unary::MemberPromote => self.member_promote(caller, body).await,
+            Unary::Alarm => self.alarm(caller, body).await,
+            Unary::Status => self.status(body).await,
+            Unary::Hash => self.hash(caller, body).await,
+            Unary::HashKv => self.hash_kv(caller, body).await,
+            Unary::Defragment => self.defragment(body),
+            Unary::MoveLeader => self.move_leader(body).await,
+            Unary::AuthEnable => self.change_users(caller, body, change::enable).await,
+            Unary::AuthDisable => self.change_users(caller, body, change::disable).await,
+            Unary::AuthStatus => self.auth_status(caller, body).await,
+            Unary::Authenticate => self.authenticate(caller, body).await,
+            Unary::UserAdd => self.user_add(caller, body).await,
+            Unary::UserGet => self.user_get(caller, body).await,
+            Unary::UserList => self.user_list(caller, body).await,
+            Unary::UserDelete => self.change_users(caller, body, change::user_delete).await,
+            Unary::UserChangePassword => self.user_change_password(caller, body).await,
+            Unary::UserGrantRole => {
+                self.change_users(caller, body, change::user_grant_role)
+                    .await
+            }
+            Unary::UserRevokeRole => {
+                self.change_users(caller, body, change::user_revoke_role)
+                    .await
+            }
+            Unary::RoleAdd => self.change_users(caller, body, change::role_add).await,
+            Unary::RoleGet => self.role_get(caller, body).await,
+            Unary::RoleList => self.role_list(caller, body).await,
+            Unary::RoleDelete => self.change_users(caller, body, change::role_delete).await,
+            Unary::RoleGrantPermission => {
+                self.change_users(caller, body, change::role_grant_permission)
+                    .await
+            }
+            Unary::RoleRevokePermission => {
+                self.change_users(caller, body, change::role_revoke_permission)
+                    .await
+            }
+            Unary::Lock => self.lock(caller, body).await,
+            Unary::Unlock => self.unlock(caller, body).await,
+            Unary::Campaign => self.campaign(caller, body).await,
+            Unary::Proclaim => self.proclaim(caller, body).await,
+            Unary::Leader => self.leader(caller, body).await,
+            Unary::Resign => self.resign(caller, body).await,
+        }
     }
 
     /// All of the header but the revision.
@@ -263,9 +261,6 @@ impl<E: Engine> Api<E> {
         caller: &Caller,
         body: Bytes,
     ) -> Result<mpsc::Receiver<Result<Bytes, Status>>, Status> {
-        if self.server.is_learner() {
-            return Err(status(Error::Learner));
-        }
         let request = translate::range(decode(body)?);
         let mut chunks = self
             .server

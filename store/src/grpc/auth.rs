@@ -2,7 +2,7 @@
 //! prints.
 
 use bytes::Bytes;
-use mizzen_core::auth::{AuthChange, Name, Permission, PermissionKind};
+use mizzen_core::auth::{AuthChange, Name, Permission};
 use mizzen_engine::Engine;
 use mizzen_proto::{authpb, etcdserverpb as wire};
 use prost::Message;
@@ -15,14 +15,6 @@ fn strings(names: Vec<Name>) -> Vec<String> {
     names.iter().map(|name| name.as_ref().to_owned()).collect()
 }
 
-fn granted(permission: authpb::Permission) -> Permission {
-    Permission {
-        kind: PermissionKind(permission.perm_type),
-        key: permission.key,
-        range_end: permission.range_end,
-    }
-}
-
 fn shown(permission: Permission) -> authpb::Permission {
     authpb::Permission {
         perm_type: permission.kind.0,
@@ -32,82 +24,22 @@ fn shown(permission: Permission) -> authpb::Permission {
 }
 
 impl<E: Engine> Api<E> {
-    /// Carries out `method` of the Auth service. `None`: there is no such.
-    pub(super) async fn auth(
+    /// Carries out the change that a request says.
+    pub(super) async fn change_users<R: Message + Default>(
         &self,
-        method: &str,
         caller: &Caller,
         body: Bytes,
-    ) -> Option<Result<Framed, Status>> {
-        let change = match method {
-            "AuthEnable" => decode::<wire::AuthEnableRequest>(body).map(|_| AuthChange::Enable),
-            "AuthDisable" => decode::<wire::AuthDisableRequest>(body).map(|_| AuthChange::Disable),
-            "UserDelete" => decode(body).map(|request: wire::AuthUserDeleteRequest| {
-                let name = request.name.into();
-                AuthChange::UserDelete { name }
-            }),
-            "UserGrantRole" => decode(body).map(|request: wire::AuthUserGrantRoleRequest| {
-                let (user, role) = (request.user.into(), request.role.into());
-                AuthChange::UserGrantRole { user, role }
-            }),
-            "UserRevokeRole" => decode(body).map(|request: wire::AuthUserRevokeRoleRequest| {
-                let (user, role) = (request.name.into(), request.role.into());
-                AuthChange::UserRevokeRole { user, role }
-            }),
-            "RoleAdd" => decode(body).map(|request: wire::AuthRoleAddRequest| {
-                let name = request.name.into();
-                AuthChange::RoleAdd { name }
-            }),
-            "RoleDelete" => decode(body).map(|request: wire::AuthRoleDeleteRequest| {
-                let name = request.role.into();
-                AuthChange::RoleDelete { name }
-            }),
-            "RoleGrantPermission" => {
-                decode(body).map(|request: wire::AuthRoleGrantPermissionRequest| {
-                    AuthChange::RoleGrantPermission {
-                        role: request.name.into(),
-                        permission: request.perm.map(granted),
-                    }
-                })
-            }
-            "RoleRevokePermission" => {
-                decode(body).map(|request: wire::AuthRoleRevokePermissionRequest| {
-                    AuthChange::RoleRevokePermission {
-                        role: request.role.into(),
-                        key: request.key,
-                        range_end: request.range_end,
-                    }
-                })
-            }
-            _ => return self.password_or_look(method, caller, body).await,
-        };
-        Some(match change {
-            Ok(change) => self.reply(self.server.change_users(caller, change).await),
-            Err(status) => Err(status),
-        })
+        change: fn(R) -> AuthChange,
+    ) -> Result<Framed, Status> {
+        let change = change(decode(body)?);
+        self.reply(self.server.change_users(caller, change).await)
     }
 
-    /// The calls that are no change as they stand.
-    async fn password_or_look(
+    pub(super) async fn authenticate(
         &self,
-        method: &str,
         caller: &Caller,
         body: Bytes,
-    ) -> Option<Result<Framed, Status>> {
-        Some(match method {
-            "Authenticate" => self.authenticate(caller, body).await,
-            "AuthStatus" => self.auth_status(caller, body).await,
-            "UserAdd" => self.user_add(caller, body).await,
-            "UserChangePassword" => self.user_change_password(caller, body).await,
-            "UserGet" => self.user_get(caller, body).await,
-            "UserList" => self.user_list(caller, body).await,
-            "RoleGet" => self.role_get(caller, body).await,
-            "RoleList" => self.role_list(caller, body).await,
-            _ => return None,
-        })
-    }
-
-    async fn authenticate(&self, caller: &Caller, body: Bytes) -> Result<Framed, Status> {
+    ) -> Result<Framed, Status> {
         let request: wire::AuthenticateRequest = decode(body)?;
         let password = Secret::new(&request.password);
         let (token, revision) = self
@@ -125,7 +57,7 @@ impl<E: Engine> Api<E> {
         Ok(reply.encode_to_vec().into())
     }
 
-    async fn auth_status(&self, caller: &Caller, body: Bytes) -> Result<Framed, Status> {
+    pub(super) async fn auth_status(&self, caller: &Caller, body: Bytes) -> Result<Framed, Status> {
         let _: wire::AuthStatusRequest = decode(body)?;
         let (enabled, revision) = self.server.auth_status(caller).await.map_err(status)?;
         let reply = wire::AuthStatusResponse {
@@ -136,14 +68,18 @@ impl<E: Engine> Api<E> {
         Ok(reply.encode_to_vec().into())
     }
 
-    async fn user_add(&self, caller: &Caller, body: Bytes) -> Result<Framed, Status> {
+    pub(super) async fn user_add(&self, caller: &Caller, body: Bytes) -> Result<Framed, Status> {
         let request: wire::AuthUserAddRequest = decode(body)?;
         let no_password = request.options.is_some_and(|options| options.no_password);
         let password = (!no_password).then(|| Secret::new(&request.password));
         self.reply(self.server.user_add(caller, &request.name, password).await)
     }
 
-    async fn user_change_password(&self, caller: &Caller, body: Bytes) -> Result<Framed, Status> {
+    pub(super) async fn user_change_password(
+        &self,
+        caller: &Caller,
+        body: Bytes,
+    ) -> Result<Framed, Status> {
         let request: wire::AuthUserChangePasswordRequest = decode(body)?;
         let password = Secret::new(&request.password);
         let hash = Secret::new(&request.hashed_password);
@@ -154,7 +90,7 @@ impl<E: Engine> Api<E> {
         self.reply(changed)
     }
 
-    async fn user_get(&self, caller: &Caller, body: Bytes) -> Result<Framed, Status> {
+    pub(super) async fn user_get(&self, caller: &Caller, body: Bytes) -> Result<Framed, Status> {
         let request: wire::AuthUserGetRequest = decode(body)?;
         let roles = self.server.user_get(caller, &request.name).await;
         let reply = wire::AuthUserGetResponse {
@@ -164,7 +100,7 @@ impl<E: Engine> Api<E> {
         Ok(reply.encode_to_vec().into())
     }
 
-    async fn user_list(&self, caller: &Caller, body: Bytes) -> Result<Framed, Status> {
+    pub(super) async fn user_list(&self, caller: &Caller, body: Bytes) -> Result<Framed, Status> {
         let _: wire::AuthUserListRequest = decode(body)?;
         let users = self.server.user_list(caller).await.map_err(status)?;
         let reply = wire::AuthUserListResponse {
@@ -174,7 +110,7 @@ impl<E: Engine> Api<E> {
         Ok(reply.encode_to_vec().into())
     }
 
-    async fn role_get(&self, caller: &Caller, body: Bytes) -> Result<Framed, Status> {
+    pub(super) async fn role_get(&self, caller: &Caller, body: Bytes) -> Result<Framed, Status> {
         let request: wire::AuthRoleGetRequest = decode(body)?;
         let permissions = self.server.role_get(caller, &request.role).await;
         let reply = wire::AuthRoleGetResponse {
@@ -188,7 +124,7 @@ impl<E: Engine> Api<E> {
         Ok(reply.encode_to_vec().into())
     }
 
-    async fn role_list(&self, caller: &Caller, body: Bytes) -> Result<Framed, Status> {
+    pub(super) async fn role_list(&self, caller: &Caller, body: Bytes) -> Result<Framed, Status> {
         let _: wire::AuthRoleListRequest = decode(body)?;
         let roles = self.server.role_list(caller).await.map_err(status)?;
         let reply = wire::AuthRoleListResponse {

@@ -1,145 +1,14 @@
 //! Counts calls: begun, ended with which code, messages and bytes each way.
 
-use std::{
-    collections::HashMap,
-    sync::LazyLock,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use mizzen_counters::{Counter, Distribution, Histogram, Sharded};
 use tonic::Code;
 
-use super::framed::Framed;
-
-/// How many messages a call has, as it is written in labels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CallKind {
-    Unary,
-    ServerStream,
-    BidiStream,
-}
-
-impl CallKind {
-    pub fn label(self) -> &'static str {
-        match self {
-            CallKind::Unary => "unary",
-            CallKind::ServerStream => "server_stream",
-            CallKind::BidiStream => "bidi_stream",
-        }
-    }
-}
-
-/// Calls of a service, with those that are not unary.
-type Service = (
-    &'static str,
-    &'static [&'static str],
-    &'static [(&'static str, CallKind)],
-);
-
-/// All calls of etcd's API; those that do not exist here yet stay at zero.
-const SERVICES: &[Service] = &[
-    (
-        "etcdserverpb.KV",
-        &["Range", "Put", "DeleteRange", "Txn", "Compact"],
-        &[("RangeStream", CallKind::ServerStream)],
-    ),
-    (
-        "etcdserverpb.Watch",
-        &[],
-        &[("Watch", CallKind::BidiStream)],
-    ),
-    (
-        "etcdserverpb.Lease",
-        &[
-            "LeaseGrant",
-            "LeaseRevoke",
-            "LeaseTimeToLive",
-            "LeaseLeases",
-        ],
-        &[("LeaseKeepAlive", CallKind::BidiStream)],
-    ),
-    (
-        "etcdserverpb.Cluster",
-        &[
-            "MemberAdd",
-            "MemberRemove",
-            "MemberUpdate",
-            "MemberList",
-            "MemberPromote",
-        ],
-        &[],
-    ),
-    (
-        "etcdserverpb.Maintenance",
-        &[
-            "Alarm",
-            "Status",
-            "Defragment",
-            "Hash",
-            "HashKV",
-            "MoveLeader",
-            "Downgrade",
-        ],
-        &[("Snapshot", CallKind::ServerStream)],
-    ),
-    (
-        "etcdserverpb.Auth",
-        &[
-            "AuthEnable",
-            "AuthDisable",
-            "AuthStatus",
-            "Authenticate",
-            "UserAdd",
-            "UserGet",
-            "UserList",
-            "UserDelete",
-            "UserChangePassword",
-            "UserGrantRole",
-            "UserRevokeRole",
-            "RoleAdd",
-            "RoleGet",
-            "RoleList",
-            "RoleDelete",
-            "RoleGrantPermission",
-            "RoleRevokePermission",
-        ],
-        &[],
-    ),
-    (
-        "v3electionpb.Election",
-        &["Campaign", "Proclaim", "Leader", "Resign"],
-        &[("Observe", CallKind::ServerStream)],
-    ),
-    ("v3lockpb.Lock", &["Lock", "Unlock"], &[]),
-];
-
-struct Method {
-    service: &'static str,
-    name: &'static str,
-    kind: CallKind,
-}
-
-static METHODS: LazyLock<Vec<Method>> = LazyLock::new(|| {
-    let calls = SERVICES.iter().flat_map(|(service, unary, others)| {
-        let unary = unary.iter().map(|name| (*name, CallKind::Unary));
-        unary
-            .chain(others.iter().copied())
-            .map(|(name, kind)| Method {
-                service,
-                name,
-                kind,
-            })
-    });
-    calls.collect()
-});
-
-/// By path.
-static NUMBERS: LazyLock<HashMap<String, usize>> = LazyLock::new(|| {
-    let methods = METHODS.iter().enumerate();
-    methods
-        .map(|(number, method)| (format!("/{}/{}", method.service, method.name), number))
-        .collect()
-});
+use super::{
+    framed::Framed,
+    methods::{self, CallKind, METHODS},
+};
 
 /// In the order of their numbers, as Go writes them.
 pub const CODES: [&str; 17] = [
@@ -227,7 +96,7 @@ impl Calls {
 
     /// A call of `path` begins. `None`: there is no such call.
     pub fn begin(&'static self, path: &str) -> Option<Call> {
-        let method = *NUMBERS.get(path)?;
+        let method = methods::number_of(path)?;
         self.shards.own().methods[method].started.add(1);
         Some(Call {
             count: Count {
@@ -243,15 +112,18 @@ impl Calls {
     pub fn read(&self) -> (Vec<CallFigures>, u64, u64) {
         let mut figures: Vec<CallFigures> = METHODS
             .iter()
-            .map(|method| CallFigures {
-                service: method.service,
-                method: method.name,
-                kind: method.kind,
-                started: 0,
-                received: 0,
-                sent: 0,
-                handled: [0; CODES.len()],
-                handling: self.extensive.then(Distribution::default),
+            .map(|method| {
+                let (service, name) = method.names();
+                CallFigures {
+                    service,
+                    method: name,
+                    kind: method.kind(),
+                    started: 0,
+                    received: 0,
+                    sent: 0,
+                    handled: [0; CODES.len()],
+                    handling: self.extensive.then(Distribution::default),
+                }
             })
             .collect();
         let (mut received, mut sent) = (0, 0);
@@ -380,6 +252,6 @@ mod tests {
         assert_eq!(of(&figures, "Put").handled[5], 1);
         let watch = of(&figures, "Watch");
         assert_eq!((watch.sent, watch.handled[1]), (2, 1));
-        assert_eq!(figures.len(), 48);
+        assert_eq!(figures.len(), METHODS.len());
     }
 }

@@ -38,30 +38,13 @@ fn peer_urls(given: &[String]) -> Result<Vec<String>, Status> {
 }
 
 impl<E: Engine> Api<E> {
-    /// Carries out `method` of the Cluster service. `None`: there is no such.
-    pub async fn cluster(
-        &self,
-        method: &str,
-        caller: &Caller,
-        body: Bytes,
-    ) -> Option<Result<Framed, Status>> {
-        Some(match method {
-            "MemberAdd" => self.member_add(caller, body).await,
-            "MemberRemove" => self.member_remove(caller, body).await,
-            "MemberUpdate" => self.member_update(caller, body).await,
-            "MemberList" => self.member_list(caller, body).await,
-            "MemberPromote" => self.member_promote(caller, body).await,
-            _ => return None,
-        })
-    }
-
     fn listed(&self) -> Vec<wire::Member> {
         self.server.members().into_iter().map(member).collect()
     }
 
     // The headers of cluster calls carry no revision, as etcd's.
 
-    async fn member_list(&self, caller: &Caller, body: Bytes) -> Result<Framed, Status> {
+    pub(super) async fn member_list(&self, caller: &Caller, body: Bytes) -> Result<Framed, Status> {
         let request: wire::MemberListRequest = decode(body)?;
         if request.linearizable {
             self.server.linearize(caller).await.map_err(status)?;
@@ -73,7 +56,7 @@ impl<E: Engine> Api<E> {
         Ok(reply.encode_to_vec().into())
     }
 
-    async fn member_add(&self, caller: &Caller, body: Bytes) -> Result<Framed, Status> {
+    pub(super) async fn member_add(&self, caller: &Caller, body: Bytes) -> Result<Framed, Status> {
         let request: wire::MemberAddRequest = decode(body)?;
         let urls = peer_urls(&request.peer_ur_ls)?;
         let added = self
@@ -89,7 +72,11 @@ impl<E: Engine> Api<E> {
         Ok(reply.encode_to_vec().into())
     }
 
-    async fn member_remove(&self, caller: &Caller, body: Bytes) -> Result<Framed, Status> {
+    pub(super) async fn member_remove(
+        &self,
+        caller: &Caller,
+        body: Bytes,
+    ) -> Result<Framed, Status> {
         let request: wire::MemberRemoveRequest = decode(body)?;
         self.server
             .member_remove(caller, request.id)
@@ -102,7 +89,11 @@ impl<E: Engine> Api<E> {
         Ok(reply.encode_to_vec().into())
     }
 
-    async fn member_update(&self, caller: &Caller, body: Bytes) -> Result<Framed, Status> {
+    pub(super) async fn member_update(
+        &self,
+        caller: &Caller,
+        body: Bytes,
+    ) -> Result<Framed, Status> {
         let request: wire::MemberUpdateRequest = decode(body)?;
         let urls = peer_urls(&request.peer_ur_ls)?;
         self.server
@@ -116,7 +107,11 @@ impl<E: Engine> Api<E> {
         Ok(reply.encode_to_vec().into())
     }
 
-    async fn member_promote(&self, caller: &Caller, body: Bytes) -> Result<Framed, Status> {
+    pub(super) async fn member_promote(
+        &self,
+        caller: &Caller,
+        body: Bytes,
+    ) -> Result<Framed, Status> {
         let request: wire::MemberPromoteRequest = decode(body)?;
         self.server
             .member_promote(caller, request.id)

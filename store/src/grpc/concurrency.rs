@@ -58,24 +58,6 @@ where
 }
 
 impl<E: Engine> Api<E> {
-    /// Carries out a unary call of one of the two services.
-    pub(super) async fn concurrency(
-        &self,
-        path: &str,
-        caller: &Caller,
-        body: Bytes,
-    ) -> Option<Result<Framed, Status>> {
-        Some(match path {
-            "/v3lockpb.Lock/Lock" => self.lock(caller, body).await,
-            "/v3lockpb.Lock/Unlock" => self.unlock(caller, body).await,
-            "/v3electionpb.Election/Campaign" => self.campaign(caller, body).await,
-            "/v3electionpb.Election/Proclaim" => self.proclaim(caller, body).await,
-            "/v3electionpb.Election/Leader" => self.leader(caller, body).await,
-            "/v3electionpb.Election/Resign" => self.resign(caller, body).await,
-            _ => return None,
-        })
-    }
-
     fn header_at(&self, revision: i64) -> Option<wire::ResponseHeader> {
         Some(wire::ResponseHeader {
             revision,
@@ -97,7 +79,7 @@ impl<E: Engine> Api<E> {
         }
     }
 
-    async fn lock(&self, caller: &Caller, body: Bytes) -> Result<Framed, Status> {
+    pub(super) async fn lock(&self, caller: &Caller, body: Bytes) -> Result<Framed, Status> {
         let request: lock::LockRequest = decode(body)?;
         let caller = caller.clone();
         attended(self, move |api, gone| async move {
@@ -114,7 +96,7 @@ impl<E: Engine> Api<E> {
         .await
     }
 
-    async fn unlock(&self, caller: &Caller, body: Bytes) -> Result<Framed, Status> {
+    pub(super) async fn unlock(&self, caller: &Caller, body: Bytes) -> Result<Framed, Status> {
         let request: lock::UnlockRequest = decode(body)?;
         let revision = concurrency::unlock(&self.server, caller, request.key)
             .await
@@ -124,7 +106,7 @@ impl<E: Engine> Api<E> {
         }))
     }
 
-    async fn campaign(&self, caller: &Caller, body: Bytes) -> Result<Framed, Status> {
+    pub(super) async fn campaign(&self, caller: &Caller, body: Bytes) -> Result<Framed, Status> {
         let request: election::CampaignRequest = decode(body)?;
         let caller = caller.clone();
         attended(self, move |api, gone| async move {
@@ -146,7 +128,7 @@ impl<E: Engine> Api<E> {
         .await
     }
 
-    async fn proclaim(&self, caller: &Caller, body: Bytes) -> Result<Framed, Status> {
+    pub(super) async fn proclaim(&self, caller: &Caller, body: Bytes) -> Result<Framed, Status> {
         let request: election::ProclaimRequest = decode(body)?;
         let leader = request.leader.ok_or_else(missing_leader)?;
         let session = self.session(caller, leader.lease).await?;
@@ -158,7 +140,7 @@ impl<E: Engine> Api<E> {
         }))
     }
 
-    async fn resign(&self, caller: &Caller, body: Bytes) -> Result<Framed, Status> {
+    pub(super) async fn resign(&self, caller: &Caller, body: Bytes) -> Result<Framed, Status> {
         let request: election::ResignRequest = decode(body)?;
         let leader = request.leader.ok_or_else(missing_leader)?;
         let session = self.session(caller, leader.lease).await?;
@@ -170,7 +152,7 @@ impl<E: Engine> Api<E> {
         }))
     }
 
-    async fn leader(&self, caller: &Caller, body: Bytes) -> Result<Framed, Status> {
+    pub(super) async fn leader(&self, caller: &Caller, body: Bytes) -> Result<Framed, Status> {
         let request: election::LeaderRequest = decode(body)?;
         let session = self.session(caller, NO_LEASE).await?;
         let announced = concurrency::leader(&session, &request.name)

@@ -92,9 +92,6 @@ impl<E: Engine> Api<E> {
         caller: Caller,
         requests: Messages,
     ) -> Result<mpsc::Receiver<Result<Bytes, Status>>, Status> {
-        if self.server.is_learner() {
-            return Err(status(Error::Learner));
-        }
         let (answers, receiver) = mpsc::channel(limits::LEASE_KEEPALIVES);
         let api = self.clone();
         answering(answers.clone(), async move {

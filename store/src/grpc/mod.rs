@@ -7,16 +7,16 @@
 mod alarm;
 mod api;
 mod auth;
+mod auth_change;
 mod calls;
 mod cluster;
 mod concurrency;
 mod frame;
 mod framed;
 mod lease;
-mod listen;
+mod methods;
 mod pages;
-mod reply;
-mod rights;
+pub(crate) mod reply;
 mod snapshot;
 mod status;
 mod translate;
@@ -41,8 +41,7 @@ use tonic::Status;
 use tower::Service as _;
 
 pub use calls::{CODES, CallFigures, Calls};
-pub use listen::{Listener, serve_clients, serve_peers, transport};
-pub use pages::{OnlyPages, Pages};
+pub use pages::{OnlyPages, Pages, page};
 
 use crate::{
     auth::{CallCredentials, Secret},
@@ -53,6 +52,7 @@ use crate::{
 use api::Api;
 use calls::{Call, Count};
 use frame::Messages;
+use methods::{Handler, Streaming, Unary};
 use reply::Reply;
 
 /// Anybody may ask whether the server serves.
@@ -197,45 +197,35 @@ impl<E: Engine> Front<E> {
         let limit = self.message_bytes();
         let caller = self.caller(request.headers());
         let path = request.uri().path();
-        let requests =
-            |request: Request<Incoming>| Messages::new(request.into_body(), limit).counted(count);
-        if !path.starts_with(HEALTH) {
-            let Some(right) = rights::of(path) else {
-                return reply::refused(&unknown(path));
-            };
-            if let Err(refusal) = self.api.server.permit_call(&caller, right).await {
-                return reply::refused(&status::status(refusal));
-            }
+        if path.starts_with(HEALTH) {
+            return reply::infallible(self.health.call(request).await).map(Reply::Tonic);
         }
-        match path {
-            "/etcdserverpb.KV/RangeStream" => reply::stream(match requests(request).only().await {
-                Ok(message) => self.api.range_stream(&caller, message).await,
-                Err(status) => Err(status),
-            }),
-            "/etcdserverpb.Maintenance/Snapshot" => {
-                reply::stream(match requests(request).only().await {
-                    Ok(message) => self.api.snapshot(&caller, message).await,
-                    Err(status) => Err(status),
-                })
-            }
-            "/v3electionpb.Election/Observe" => {
-                reply::stream(match requests(request).only().await {
-                    Ok(message) => self.api.observe(&caller, message).await,
-                    Err(status) => Err(status),
-                })
-            }
-            "/etcdserverpb.Lease/LeaseKeepAlive" => {
-                reply::stream(self.api.lease_keep_alive(caller, requests(request)))
-            }
-            "/etcdserverpb.Watch/Watch" => {
-                let (requests, interval) = (requests(request), self.progress_interval);
-                reply::watch(self.api.watch(caller, requests, limit, interval))
-            }
-            path if path.starts_with(HEALTH) => {
-                reply::infallible(self.health.call(request).await).map(Reply::Tonic)
-            }
-            path => reply::refused(&unknown(path)),
+        let Some(method) = methods::of(path) else {
+            return reply::refused(&unknown(path));
+        };
+        if let Err(refusal) = self.api.admit(method, &caller, None).await {
+            return reply::refused(&refusal);
         }
+        let Handler::Stream(call) = method.handler else {
+            return reply::refused(&unknown(path));
+        };
+        let requests = Messages::new(request.into_body(), limit).counted(count);
+        let api = &self.api;
+        reply::stream(match call {
+            Streaming::Watch => {
+                return reply::watch(api.watch(caller, requests, limit, self.progress_interval));
+            }
+            Streaming::LeaseKeepAlive => api.lease_keep_alive(caller, requests),
+            Streaming::RangeStream => {
+                async { api.range_stream(&caller, requests.only().await?).await }.await
+            }
+            Streaming::Snapshot => {
+                async { api.snapshot(&caller, requests.only().await?).await }.await
+            }
+            Streaming::Observe => {
+                async { api.observe(&caller, requests.only().await?).await }.await
+            }
+        })
     }
 }
 
@@ -243,9 +233,9 @@ impl<E: Engine> Service for Front<E> {
     type Body = Reply;
 
     fn whole(&self, head: &Head) -> Option<usize> {
-        let unary = Api::<E>::is_unary(head.path())
-            && head.method == Method::POST
-            && is_grpc(&head.headers);
+        let unary = head.method == Method::POST
+            && is_grpc(&head.headers)
+            && unary_method(head.path()).is_some();
         unary.then(|| self.message_bytes())
     }
 
@@ -259,16 +249,16 @@ impl<E: Engine> Service for Front<E> {
         };
         Box::pin(async move {
             let path = head.path();
-            let result = match message {
-                Ok(message) => {
-                    if let Some(call) = &call {
-                        call.count().received(message.len());
-                    }
-                    let answer = api.unary(path, &caller, message).await;
-                    answer.unwrap_or_else(|| Err(unknown(path)))
+            let result = async {
+                let message = message?;
+                if let Some(call) = &call {
+                    call.count().received(message.len());
                 }
-                Err(status) => Err(status),
-            };
+                let (method, unary) = unary_method(path).ok_or_else(|| unknown(path))?;
+                api.admit(method, &caller, Some(&message)).await?;
+                api.unary(unary, &caller, message).await
+            }
+            .await;
             if let Some(call) = &mut call {
                 call.end_with(&result);
             }
@@ -299,6 +289,7 @@ fn is_grpc(headers: &HeaderMap) -> bool {
 
 /// As grpc-go refuses what is not registered: the texts clients of etcd see.
 fn unknown(path: &str) -> Status {
+    let is_service = |name| methods::is_service(name) || name == HEALTH.trim_matches('/');
     let call = path
         .strip_prefix('/')
         .and_then(|path| path.rsplit_once('/'));
@@ -311,19 +302,13 @@ fn unknown(path: &str) -> Status {
     })
 }
 
-fn is_service(name: &str) -> bool {
-    matches!(
-        name,
-        "etcdserverpb.KV"
-            | "etcdserverpb.Lease"
-            | "v3lockpb.Lock"
-            | "v3electionpb.Election"
-            | "etcdserverpb.Watch"
-            | "etcdserverpb.Auth"
-            | "etcdserverpb.Cluster"
-            | "etcdserverpb.Maintenance"
-            | "grpc.health.v1.Health"
-    )
+/// The method `path`, if it is unary.
+fn unary_method(path: &str) -> Option<(&'static methods::Method, Unary)> {
+    let method = methods::of(path)?;
+    match method.handler {
+        Handler::Unary(call) => Some((method, call)),
+        Handler::Stream(_) | Handler::NotServed => None,
+    }
 }
 
 /// Waits for the end of a request whose body nobody wants: what its client does

@@ -16,7 +16,7 @@ pub trait Pages: Send + Sync + 'static {
 }
 
 /// The response to one such request, its length said.
-pub(super) async fn page(pages: &dyn Pages, request: Parts) -> Response<Reply> {
+pub async fn page(pages: &dyn Pages, request: Parts) -> Response<Reply> {
     let head_only = request.method == Method::HEAD;
     let mut response = pages.answer(request).await;
     let length = HeaderValue::from(response.body().len());

@@ -7,6 +7,7 @@
 mod admission;
 mod apply;
 mod cluster;
+mod compaction;
 mod error;
 mod leader;
 mod lease;
@@ -34,6 +35,7 @@ pub use cluster::{
     join::{Description, describe},
     peer_service::MembershipService,
 };
+pub use compaction::Kept;
 pub use error::Error;
 pub use lease::{LeaseService, TimeToLive};
 pub use model::{
@@ -86,6 +88,8 @@ pub struct ServerConfig {
     pub quota: Option<u64>,
     pub disk: LookAtDisk,
     pub auth: AuthConfig,
+    /// Whether the store forgets old revisions by itself.
+    pub auto_compaction: Option<Kept>,
 }
 
 /// Bytes that clients may make a member hold.
@@ -214,6 +218,7 @@ impl<E: Transfer> Server<E> {
             limit,
         }
         .start(&reads);
+        compaction::start(&proposer, config.auto_compaction);
         let cluster = Cluster::start(&reads, &proposer, applied.clone(), config.strict_reconfig);
         let reclaimed = apply::reclaim::start(applier, cluster_changed, fail.clone());
         let leases = lease::Setup {

@@ -2,6 +2,7 @@
 //! are well.
 
 mod api_diff;
+mod auto_compaction;
 mod compaction;
 mod concurrency;
 mod conformance;

@@ -188,12 +188,14 @@ async fn load(cluster: &Cluster) -> Result<()> {
             client.put("metrics", value.to_string(), None).await?;
             client.get("metrics", None).await?;
         }
-        ensure!(
-            watch
-                .message()
-                .await?
-                .is_some_and(|told| !told.events().is_empty())
-        );
+        // The first may only say that the watch began.
+        while watch
+            .message()
+            .await?
+            .context("events")?
+            .events()
+            .is_empty()
+        {}
         let lease = client.lease_grant(60, None).await?;
         let (mut keeper, mut kept) = client.lease_keep_alive(lease.id()).await?;
         keeper.keep_alive().await?;
@@ -208,6 +210,34 @@ async fn load(cluster: &Cluster) -> Result<()> {
 fn moved(name: &str, before: &[Scrape], after: &[Scrape]) -> bool {
     let sum = |scrapes: &[Scrape]| -> f64 { scrapes.iter().filter_map(|one| one.sum(name)).sum() };
     sum(after) > sum(before)
+}
+
+/// What is there after load; etcd measures round trips every half minute.
+async fn moved_all(metrics: &[String], before: &[Scrape]) -> Result<Vec<Scrape>> {
+    let started = Instant::now();
+    loop {
+        let after = scrape(metrics).await?;
+        let Err(missing) = all_moved(before, &after) else {
+            return Ok(after);
+        };
+        ensure!(started.elapsed() < Duration::from_secs(60), "{missing}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// Whether every series is there, is what it should be, and moves under load.
+fn all_moved(before: &[Scrape], after: &[Scrape]) -> Result<()> {
+    for (name, kind, moves) in WANTED {
+        let there = after.iter().all(|scrape| scrape.sum(name).is_some());
+        ensure!(there || moves == Moves::Loss, "{name} is not there");
+        ensure!(
+            !there || after.iter().all(|scrape| scrape.is_of(name, kind)),
+            "{name} is no {kind}"
+        );
+        let still = moves == Moves::Load && !moved(name, before, after);
+        ensure!(!still, "{name} does not move under load");
+    }
+    Ok(())
 }
 
 fn exact(before: &Scrape, after: &Scrape) -> Result<()> {
@@ -242,17 +272,7 @@ async fn series_exist_and_move(binary: &Path) -> Result<()> {
     Cluster::run(options, async |cluster| {
         let before = scrape(&metrics).await?;
         load(cluster).await?;
-        let after = scrape(&metrics).await?;
-        for (name, kind, moves) in WANTED {
-            let there = after.iter().all(|scrape| scrape.sum(name).is_some());
-            ensure!(there || moves == Moves::Loss, "{name} is not there");
-            ensure!(
-                !there || after.iter().all(|scrape| scrape.is_of(name, kind)),
-                "{name} is no {kind}"
-            );
-            let still = moves == Moves::Load && !moved(name, &before, &after);
-            ensure!(!still, "{name} does not move under load");
-        }
+        let after = moved_all(&metrics, &before).await?;
         for (before, after) in before.iter().zip(&after) {
             exact(before, after)?;
         }

@@ -1,6 +1,7 @@
 //! Pages of a member beside those of etcd: the same codes, headers and texts.
 
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use mizzen_proto::etcdserverpb::alarm_request::AlarmAction;
@@ -64,6 +65,22 @@ async fn alarm(cluster: &Cluster, kind: AlarmType, action: AlarmAction) -> Resul
     Ok(())
 }
 
+/// Returns once members have agreed on the cluster's version, shortly after the
+/// start.
+async fn version_decided(address: &str) -> Result<()> {
+    let decided = async {
+        while pages::get(address, "/version")
+            .await?
+            .body
+            .contains("not_decided")
+        {}
+        Ok(())
+    };
+    tokio::time::timeout(Duration::from_secs(30), decided)
+        .await
+        .context("no cluster version")?
+}
+
 /// All pages of both ports: of a healthy member, and with each alarm.
 async fn member(binary: &Path) -> Result<Vec<Found>> {
     let metrics = format!("127.0.0.1:{}", cluster::free_ports(1)?[0]);
@@ -73,6 +90,7 @@ async fn member(binary: &Path) -> Result<Vec<Found>> {
     let mut found = Vec::new();
     Cluster::run(options, async |cluster| {
         let ports = [cluster.endpoint(0).to_owned(), metrics];
+        version_decided(&ports[0]).await?;
         for kind in [None, Some(AlarmType::Nospace), Some(AlarmType::Corrupt)] {
             if let Some(kind) = kind {
                 alarm(cluster, kind, AlarmAction::Activate).await?;

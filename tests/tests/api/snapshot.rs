@@ -99,22 +99,21 @@ async fn fill(client: &mut Client) -> Result<i64> {
     Ok(middle)
 }
 
+/// Key, value, create, mod, version, lease.
+type Row = (Vec<u8>, Vec<u8>, i64, i64, i64, i64);
+
 /// All that a client can ask.
 #[derive(Debug, PartialEq)]
 struct Seen {
     revision: i64,
-    /// Key, value, create, mod, version, lease.
-    head: Vec<(Vec<u8>, Vec<u8>, i64, i64, i64, i64)>,
-    past: Vec<(Vec<u8>, Vec<u8>, i64, i64, i64, i64)>,
+    head: Vec<Row>,
+    past: Vec<Row>,
     before: String,
     lease: (i64, usize),
     events: Vec<(bool, Vec<u8>, i64)>,
 }
 
-async fn range(
-    client: &mut Client,
-    revision: i64,
-) -> Result<Vec<(Vec<u8>, Vec<u8>, i64, i64, i64, i64)>> {
+async fn range(client: &mut Client, revision: i64) -> Result<Vec<Row>> {
     let all = GetOptions::new().with_all_keys().with_revision(revision);
     let found = client.get("", Some(all)).await?;
     let kvs = found.kvs().iter().map(|kv| {

@@ -118,7 +118,7 @@ fn may_start() -> BTreeMap<&'static str, &'static str> {
             "removes files; what it leaves is removed at the next start",
         ),
         (
-            "store/src/grpc/listen.rs",
+            "store/src/listen/clients.rs",
             "tasks of connections: a panic is that of one client",
         ),
         (

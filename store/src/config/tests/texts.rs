@@ -1,7 +1,9 @@
 //! Texts operators and tools look for, as etcd 3.7.3 printed them.
 
+use std::{num::NonZeroU64, time::Duration};
+
 use super::{bootstrap, refusal, run};
-use crate::config::{Config, Notice, Url, peers::advertised_match};
+use crate::config::{AutoCompaction, Config, Notice, Url, peers::advertised_match};
 
 #[test]
 fn urls_that_are_none() {
@@ -282,8 +284,8 @@ fn what_is_not_implemented_is_refused_by_name_and_origin() {
         ),
         (
             &[],
-            &[("ETCD_METRICS", "extensive")],
-            "--metrics (set by ETCD_METRICS) is not supported: extensive metrics are not implemented yet",
+            &[("ETCD_SOCKET_REUSE_PORT", "true")],
+            "--socket-reuse-port (set by ETCD_SOCKET_REUSE_PORT) is not supported: SO_REUSEPORT is not implemented",
         ),
         (
             &["--memory-mlock", "--cors=http://a:1"],
@@ -312,6 +314,50 @@ fn what_is_not_implemented_is_refused_by_name_and_origin() {
         "--grpc-keepalive-interval=2h",
         "--feature-gates=AllAlpha=false",
     ]);
+}
+
+#[test]
+fn what_is_kept_of_the_past() {
+    let hours = |hours: u64| Some(AutoCompaction::Periodic(Duration::from_secs(hours * 3_600)));
+    let revisions = |of: u64| NonZeroU64::new(of).map(AutoCompaction::Revision);
+    for (arguments, expected) in [
+        (&[][..], None),
+        (&["--auto-compaction-retention="], None),
+        (&["--auto-compaction-retention=0"], None),
+        (&["--auto-compaction-retention=0s"], None),
+        (&["--auto-compaction-retention=8"], hours(8)),
+        (
+            &["--auto-compaction-retention=90m"],
+            Some(AutoCompaction::Periodic(Duration::from_secs(5_400))),
+        ),
+        (&["--auto-compaction-mode=revision"], None),
+        (
+            &[
+                "--auto-compaction-mode=revision",
+                "--auto-compaction-retention=1000",
+            ],
+            revisions(1_000),
+        ),
+        (
+            &[
+                "--auto-compaction-mode=revision",
+                "--auto-compaction-retention=1us",
+            ],
+            revisions(1_000),
+        ),
+    ] {
+        assert_eq!(run(arguments).auto_compaction, expected, "{arguments:?}");
+    }
+    for (given, why) in [
+        ("x", r#"time: invalid duration "x""#),
+        ("-1", r#"time: missing unit in duration "-1""#),
+        ("1h5", r#"time: missing unit in duration "1h5""#),
+        ("-1h", "-1h is negative"),
+    ] {
+        let refused = refusal(&[&format!("--auto-compaction-retention={given}")], &[]);
+        let text = format!("error parsing CompactionRetention: {why}");
+        assert_eq!(refused, (text, 1), "{given}");
+    }
 }
 
 #[test]

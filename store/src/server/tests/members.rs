@@ -234,6 +234,7 @@ impl Birth {
                 },
                 workers: Workers::Tasks,
             },
+            auto_compaction: None,
             initial_members: if is_first_life {
                 self.first
             } else {

@@ -1,88 +1,30 @@
-//! Accepting connections: of clients, on our own HTTP/2 front, and of peers,
-//! on tonic's.
+//! The port for clients: HTTP/2 on our own front, HTTP/1.1 for pages.
 
 use std::{
     convert::Infallible,
-    future::Future,
     io,
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll},
-    time::Duration,
 };
 
 use bytes::{Buf, Bytes, BytesMut};
-use http::{Request, Response};
-use http_body::Body;
+use http::Request;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{conn::auto, graceful::GracefulShutdown},
-};
-use mizzen_descriptors::{Listen, Place, Places};
-use mizzen_h2::{Budget, Coalesce, Excess, Service};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use mizzen_h2::{Budget, Excess, Service};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf},
     sync::watch,
     task::JoinSet,
 };
 
-use super::pages::{Pages, page};
+use super::{Listener, finish, until_revoked};
 use crate::{
+    grpc::{Pages, page},
     limits,
-    tls::{Bound, Connection, Door, PeerCertificates, Socket},
-    workers,
+    tls::{Connection, PeerCertificates},
 };
-
-/// How long requests under way may take to finish at the end.
-const GRACE: Duration = Duration::from_secs(1);
-
-/// A bound address, not yet accepting.
-pub struct Listener {
-    inner: Bound,
-    door: Door,
-    places: Places,
-}
-
-impl Listen for Bound {
-    type Connection = Socket;
-
-    fn accept(&self) -> impl Future<Output = io::Result<Socket>> + Send {
-        self.accept()
-    }
-
-    fn peer(connection: &Socket) -> String {
-        connection.remote_text()
-    }
-}
-
-impl Listener {
-    /// `places` bounds the connections, those of all listeners with the same
-    /// ones together. A connection has its place before its handshake.
-    pub fn new(inner: Bound, door: Door, places: &Places) -> Self {
-        Self {
-            inner,
-            door,
-            places: places.clone(),
-        }
-    }
-
-    /// The next connection with its place, which is free again when dropped;
-    /// `None` once `stop` says true.
-    async fn accept(&self, stop: &mut watch::Receiver<bool>) -> Option<(Socket, Place)> {
-        tokio::select! {
-            biased;
-            _ = stop.wait_for(|stop| *stop) => None,
-            accepted = mizzen_descriptors::accept(&self.inner, &self.places) => Some(accepted),
-        }
-    }
-}
-
-async fn finish(connections: impl Future) {
-    if tokio::time::timeout(GRACE, connections).await.is_err() {
-        tracing::info!("closing connections with requests under way");
-    }
-}
 
 /// What all connections of clients share: each may have so many streams, and
 /// all together make a member hold so many bytes.
@@ -133,20 +75,6 @@ pub async fn serve_clients<S: Service>(
     }
     drop(listener);
     finish(async { while connections.join_next().await.is_some() {} }).await;
-}
-
-/// Serves a connection as long as its certificate is not revoked.
-async fn until_revoked<E>(
-    session: PeerCertificates,
-    served: impl Future<Output = Result<(), E>>,
-) -> Result<(), E> {
-    tokio::select! {
-        ended = served => ended,
-        () = session.revoked() => {
-            tracing::warn!("closed a connection: its certificate has been revoked");
-            Ok(())
-        }
-    }
 }
 
 async fn client<S: Service>(
@@ -251,75 +179,27 @@ impl AsyncWrite for Begun {
     }
 }
 
-/// Serves peers with `service`, as [`serve_clients`] does clients.
-pub async fn serve_peers<S, F, B>(listener: Listener, service: S, mut stop: watch::Receiver<bool>)
-where
-    S: Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
-    F: Future<Output = Result<Response<B>, Infallible>> + Send + 'static,
-    B: Body + Send + 'static,
-    B::Data: Send,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
-    let graceful = GracefulShutdown::new();
-    let http = protocol();
-    while let Some((stream, place)) = listener.accept(&mut stop).await {
-        let (service, http) = (service.clone(), http.clone());
-        let (door, watcher) = (listener.door.clone(), graceful.watcher());
-        let mut leave = stop.clone();
-        workers::detached(async move {
-            let opened = tokio::select! {
-                opened = door.open(stream) => opened,
-                _ = leave.wait_for(|stop| *stop) => None,
-            };
-            let Some((stream, session)) = opened else {
-                return;
-            };
-            let connection = http.serve_connection_with_upgrades(
-                TokioIo::new(Coalesce::new(stream, limits::COALESCE_BYTES)),
-                service_fn(service),
-            );
-            let served = watcher.watch(connection.into_owned());
-            if let Err(error) = until_revoked(session, served).await {
-                tracing::debug!(%error, "a connection ended");
-            }
-            drop(place);
-        });
-    }
-    drop(listener);
-    finish(graceful.shutdown()).await;
-}
-
-fn protocol() -> auto::Builder<TokioExecutor> {
-    let mut http = auto::Builder::new(TokioExecutor::new());
-    http.http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits::HTTP1_HEADER_TIMEOUT);
-    http.http2()
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(limits::STREAMS_PER_CONNECTION)
-        .initial_stream_window_size(limits::STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(limits::CONNECTION_WINDOW_BYTES)
-        // A member that vanishes again and again must not take up all places.
-        .keep_alive_interval(limits::PEER_STALL)
-        .keep_alive_timeout(limits::KEEPALIVE_TIMEOUT);
-    http
-}
-
 #[cfg(test)]
 mod tests {
     use futures::future::BoxFuture;
+    use http::Response;
+    use mizzen_descriptors::Places;
     use mizzen_h2::{Head, Incoming as RequestBody, Reply};
     use tonic::{Status, transport::Endpoint};
     use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
     use super::*;
+    use crate::{
+        grpc::reply,
+        tls::{Bound, Door},
+    };
 
     /// Refuses every call, and panics on one.
     #[derive(Clone)]
     struct Fragile;
 
     impl Service for Fragile {
-        type Body = super::super::reply::Reply;
+        type Body = reply::Reply;
 
         fn whole(&self, _: &Head) -> Option<usize> {
             Some(1_024)
@@ -329,12 +209,12 @@ mod tests {
             Box::pin(async move {
                 // A gRPC message has five bytes before its own.
                 assert!(body.len() == 5, "this one is too much");
-                super::super::reply::unary(Err(Status::already_exists("alive")))
+                reply::unary(Err(Status::already_exists("alive")))
             })
         }
 
         fn refuse(&self) -> mizzen_h2::Block {
-            super::super::reply::no_memory()
+            reply::no_memory()
         }
 
         fn call(&self, _: Request<RequestBody>) -> BoxFuture<'static, Response<Self::Body>> {
