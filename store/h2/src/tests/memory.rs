@@ -217,7 +217,8 @@ async fn answers_are_taken_from_their_makers_though_nothing_is_read() {
             .await
             .unwrap();
     }
-    until(|| served.service.under_way.load(Ordering::SeqCst) == 100).await;
+    // There is no memory for all of them.
+    until(|| served.service.under_way.load(Ordering::SeqCst) >= 10).await;
     gate.send(true).unwrap();
     until(|| served.service.under_way.load(Ordering::SeqCst) == 0).await;
     assert!(budget.used() <= 600_000, "{}", budget.used());
