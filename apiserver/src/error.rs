@@ -119,12 +119,6 @@ impl ApiError {
         .about(&resource.group, &resource.plural, name)
     }
 
-    /// The same of a resource that is named alone.
-    pub fn absent(group: &str, plural: &str, name: &str) -> Self {
-        let message = format!("{plural}.{group} {name:?} not found");
-        Self::new(404, "NotFound", message).about(group, plural, name)
-    }
-
     /// Who asks may not: of a resource, or of a path when that is empty.
     pub fn denied(group: &str, plural: &str, name: &str, why: &str) -> Self {
         let what = match (plural, group, name) {

@@ -111,7 +111,8 @@ impl<'a> Granted<'a> {
             return Ok(());
         }
         let Some(rules) = self.authorizer.role(&role, namespace) else {
-            return Err(ApiError::absent(GROUP, plural, &role.name));
+            // Upstream names the resource of the request, not the role's.
+            return Err(ApiError::not_found(&target.resource, &role.name));
         };
         self.confirm(&rules, namespace).map_err(|why| {
             let name = object::meta_str(new, "name");

@@ -142,7 +142,9 @@ impl Pair {
             .into_iter()
             .next()
             .context("an endpoint")?;
-        let upstream = Upstream::start_with(&endpoint, &flags).await?;
+        // Or it would close a connection after each request of nobody.
+        let stays = "--feature-gates=UnauthenticatedHTTP2DOSMitigation=false";
+        let upstream = Upstream::start_with(&endpoint, &[&flags[..], &[stays]].concat()).await?;
         let pair = Self {
             upstream: Side {
                 https: upstream.connect().await?,

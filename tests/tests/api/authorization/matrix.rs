@@ -328,19 +328,19 @@ pub async fn questions(pair: &Pair) -> Result<()> {
 
 /// An answer without what is managed or of the moment, its lists in order.
 fn plain(mut told: Told) -> Told {
-    if let Some(meta) = told.body["metadata"].as_object_mut() {
+    let meta = told.body.pointer_mut("/metadata");
+    if let Some(meta) = meta.and_then(Value::as_object_mut) {
         meta.remove("managedFields");
         meta.remove("creationTimestamp");
     }
     for list in ["resourceRules", "nonResourceRules"] {
-        if let Some(list) = told.body["status"][list].as_array_mut() {
+        let list = told.body.pointer_mut(&format!("/status/{list}"));
+        if let Some(list) = list.and_then(Value::as_array_mut) {
             list.sort_by_key(Value::to_string);
         }
     }
-    for list in told.body["status"].as_object_mut().into_iter().flatten() {
-        if list.0 == "evaluationError" {
-            *list.1 = sorted(&json!(format!("e: {}", list.1.as_str().unwrap_or(""))));
-        }
+    if let Some(error) = told.body.pointer_mut("/status/evaluationError") {
+        *error = sorted(&json!(format!("e: {}", error.as_str().unwrap_or(""))));
     }
     told
 }
