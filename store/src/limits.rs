@@ -119,6 +119,13 @@ pub const BLOCKING_READS: usize = 1_024;
 /// of small pages, on few connections.
 pub const PROBES_BYTES: usize = 4 * 1024 * 1024;
 
+/// Messages of a request to the JSON gateway that may be inside of each other; as
+/// many as a decoder of protobuf lets in.
+pub const GATEWAY_DEPTH: usize = 100;
+
+/// What the JSON gateway writes of a reply at once, bytes.
+pub const GATEWAY_PIECE_BYTES: usize = 64 * 1024;
+
 /// Copies of the store sent to clients at once. Each takes one of the
 /// BLOCKING_THREADS and keeps a sight of the rows until its client has it.
 pub const COPIES: usize = 2;

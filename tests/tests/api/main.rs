@@ -8,6 +8,7 @@ mod concurrency;
 mod conformance;
 mod etcd_suite;
 mod etcdctl;
+mod gateway;
 mod go_conformance;
 mod h2spec;
 mod kubeadm;
