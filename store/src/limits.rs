@@ -115,6 +115,13 @@ pub const INLINE_BYTES: usize = 2 * 1024 * 1024;
 /// sight of the rows, and with it their files; further ones are refused.
 pub const BLOCKING_READS: usize = 1_024;
 
+/// What a restore takes over at once, bytes: it is held three times until it is
+/// written.
+pub const RESTORE_BATCH_BYTES: usize = 4 << 20;
+
+/// What one row of it costs beside its key and value, bytes.
+pub const RESTORE_ITEM_BYTES: usize = 256;
+
 /// Bytes that requests on `--listen-metrics-urls` may make a member hold together:
 /// of small pages, on few connections.
 pub const PROBES_BYTES: usize = 4 * 1024 * 1024;

@@ -35,6 +35,7 @@ use crate::{
     memory,
     raft::{GroupConfig, PeerNode, PeerService, Peers, Retention},
     server::{self, Attributes, DiskSpace, Kept, LookAtDisk, Server, ServerConfig, Storage},
+    snapshot,
     tls::{self, Bound, Credentials, Door, PeerDial},
     url::Scheme,
     version,
@@ -47,6 +48,12 @@ use opening::Parts;
 /// to [`server::NEWEST_LEVEL`].
 pub fn run(level: u32) -> ExitCode {
     server::use_level(level);
+    if std::env::args_os()
+        .nth(1)
+        .is_some_and(|word| word == "snapshot")
+    {
+        return snapshot::run(std::env::args_os().skip(2));
+    }
     #[cfg(feature = "planted")]
     if let Ok(bug) = std::env::var("MIZZEN_PLANTED") {
         mizzen_planted::plant(bug);

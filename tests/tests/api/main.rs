@@ -18,5 +18,6 @@ mod metrics;
 mod pages;
 mod requests;
 mod resource_api;
+mod restore;
 mod snapshot;
 mod tls;

@@ -263,6 +263,18 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
         ("listen", &["grpc", "limits", "tls", "workers"]),
         // Where connections hand over what is no call.
         ("http", &["grpc", "limits", "server", "version", "workers"]),
+        // A program of its own in the same executable.
+        (
+            "snapshot",
+            &[
+                "config",
+                "etcd_file",
+                "first_start",
+                "logging",
+                "member_dir",
+                "server",
+            ],
+        ),
         // Puts the parts together.
         (
             "member",
@@ -280,6 +292,7 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
                 "memory",
                 "raft",
                 "server",
+                "snapshot",
                 "tls",
                 "url",
                 "version",
@@ -524,6 +537,7 @@ fn outside_crates_stay_where_they_belong() {
                 "grpc",
                 "http",
                 "member",
+                "snapshot",
             ],
         ),
         (
@@ -531,7 +545,7 @@ fn outside_crates_stay_where_they_belong() {
             &["raft", "server", "concurrency", "etcd_file", "grpc", "http"],
         ),
         ("prost_reflect", &["http"]),
-        ("mizzen_bolt", &["etcd_file", "grpc"]),
+        ("mizzen_bolt", &["etcd_file", "grpc", "snapshot"]),
         ("prometheus", &["http"]),
         ("procfs", &["http"]),
         ("hyper", &["listen"]),
@@ -542,7 +556,10 @@ fn outside_crates_stay_where_they_belong() {
         ("x509_parser", &["tls"]),
         ("mizzen_certs", &["tls"]),
         ("mizzen_h2", &["grpc", "listen"]),
-        ("mizzen_wal", &["descriptors", "raft", "server", "member"]),
+        (
+            "mizzen_wal",
+            &["descriptors", "raft", "server", "member", "snapshot"],
+        ),
         // In builds with planted bugs.
         ("mizzen_sim", &["member"]),
         ("mizzen_descriptors", &["listen", "member"]),
