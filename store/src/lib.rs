@@ -17,6 +17,7 @@ pub mod member_dir;
 mod memory;
 pub mod raft;
 pub mod server;
+pub mod snapshot;
 pub mod tls;
 pub mod url;
 pub mod version;

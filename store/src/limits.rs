@@ -145,9 +145,23 @@ pub const REPLY_PIECE_BYTES: usize = 32 * 1024;
 /// sight of the rows, and with it their files; further ones are refused.
 pub const BLOCKING_READS: usize = 1_024;
 
+/// What a restore takes over at once, bytes: it is held three times until it is
+/// written.
+pub const RESTORE_BATCH_BYTES: usize = 4 << 20;
+
+/// What one row of it costs beside its key and value, bytes.
+pub const RESTORE_ITEM_BYTES: usize = 256;
+
 /// Bytes that requests on `--listen-metrics-urls` may make a member hold together:
 /// of small pages, on few connections.
 pub const PROBES_BYTES: usize = 4 * 1024 * 1024;
+
+/// Messages of a request to the JSON gateway that may be inside of each other; as
+/// many as a decoder of protobuf lets in.
+pub const GATEWAY_DEPTH: usize = 100;
+
+/// What the JSON gateway writes of a reply at once, bytes.
+pub const GATEWAY_PIECE_BYTES: usize = 64 * 1024;
 
 /// Copies of the store sent to clients at once. Each takes one of the
 /// BLOCKING_THREADS and keeps a sight of the rows until its client has it.

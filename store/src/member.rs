@@ -26,8 +26,8 @@ use crate::{
     config::{self, AutoCompaction, Config, InitialClusterState},
     descriptors::Descriptors,
     first_start,
-    grpc::{Calls, Front, OnlyPages, Pages},
-    http::{Expiries, Port, Shared, Site},
+    grpc::{Backend, Calls, Front, OnlyPages, Pages, Remote},
+    http::{BrowserAccess, Expiries, Shared, Site},
     limits,
     listen::{self, Listener},
     logging,
@@ -35,6 +35,7 @@ use crate::{
     memory,
     raft::{GroupConfig, PeerNode, PeerService, Peers, Retention},
     server::{self, Attributes, DiskSpace, Kept, LookAtDisk, Server, ServerConfig, Storage},
+    snapshot,
     tls::{self, Bound, Credentials, Door, PeerDial},
     url::Scheme,
     version,
@@ -47,6 +48,12 @@ use opening::Parts;
 /// to [`server::NEWEST_LEVEL`].
 pub fn run(level: u32) -> ExitCode {
     server::use_level(level);
+    if std::env::args_os()
+        .nth(1)
+        .is_some_and(|word| word == "snapshot")
+    {
+        return snapshot::run(std::env::args_os().skip(2));
+    }
     #[cfg(feature = "planted")]
     if let Ok(bug) = std::env::var("MIZZEN_PLANTED") {
         mizzen_planted::plant(bug);
@@ -242,14 +249,15 @@ async fn serve(config: Config, descriptors: Descriptors, clients: &Handle) -> io
     // What clients use up is not the probes'.
     let probing = listen::transport(limits::STREAMS_PER_CONNECTION, limits::PROBES_BYTES);
     for listener in metrics_listeners {
-        let site = Site::new(server.clone(), shared.clone(), Port::Metrics);
+        let site = Site::for_metrics(server.clone(), shared.clone());
         let pages: Arc<dyn Pages> = Arc::new(site);
         let serving = listen::serve_clients(
             listener,
             probing.clone(),
+            |_: &tls::PeerCertificates| Remote::default(),
             {
                 let pages = pages.clone();
-                move |_: &tls::PeerCertificates| OnlyPages(pages.clone())
+                move |_: &Remote| OnlyPages(pages.clone())
             },
             pages,
             stopping.clone(),
@@ -275,25 +283,33 @@ async fn serve(config: Config, descriptors: Descriptors, clients: &Handle) -> io
         ready = ready(&server, &config) => ready.map(|()| None)?,
     };
     if early.is_none() {
-        let site = Site::new(server.clone(), shared, Port::Clients);
-        let pages: Arc<dyn Pages> = Arc::new(site);
-        let front = Front::new(
+        let transport = listen::transport(config.max_concurrent_streams, budget.transport);
+        let backend = Backend::new(
             server.clone(),
-            pages.clone(),
             calls,
             config.max_request_bytes,
             config.watch_progress_interval,
+            transport.budget.clone(),
         );
-        let transport = listen::transport(config.max_concurrent_streams, budget.transport);
+        let access = BrowserAccess::new(&config.cors, &config.host_whitelist);
+        let gateway = config.grpc_gateway.then(|| backend.clone());
+        let site = Site::for_clients(server.clone(), shared, access, gateway);
+        let pages: Arc<dyn Pages> = Arc::new(site);
+        let front = Front::new(backend, pages.clone());
         for listener in client_listeners {
             let serving = listen::serve_clients(
                 listener,
                 transport.clone(),
                 {
-                    let (front, users) = (front.clone(), config.client_tls.client_cert_auth);
-                    move |session: &tls::PeerCertificates| {
-                        front.of(session.common_name.clone().filter(|_| users))
+                    let users = config.client_tls.client_cert_auth;
+                    move |session: &tls::PeerCertificates| Remote {
+                        secure: session.is_secure(),
+                        common_name: session.common_name.clone().filter(|_| users),
                     }
+                },
+                {
+                    let front = front.clone();
+                    move |remote: &Remote| front.of(remote)
                 },
                 pages.clone(),
                 stopping.clone(),

@@ -65,6 +65,52 @@ pub async fn request(address: &str, method: &str, path: &str) -> Result<Page> {
         .with_context(|| format!("{method} {address}{path}: no answer"))?
 }
 
+/// Posts JSON, and reads the answer to its end, or until its body has so many
+/// lines.
+///
+/// # Errors
+/// As [`request`].
+pub async fn post(
+    address: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+    count: usize,
+) -> Result<Page> {
+    let length = body.len();
+    let mut head =
+        format!("POST {path} HTTP/1.0\r\nHost: {address}\r\nContent-Length: {length}\r\n");
+    for (name, value) in headers {
+        head += &format!("{name}: {value}\r\n");
+    }
+    let answer = async {
+        let mut stream = TcpStream::connect(address).await?;
+        stream
+            .write_all(format!("{head}\r\n{body}").as_bytes())
+            .await?;
+        let (mut answer, mut part, mut lines) = (Vec::new(), vec![0; 1 << 20], 0);
+        loop {
+            let read = stream.read(&mut part).await?;
+            lines += part[..read].iter().filter(|byte| **byte == b'\n').count();
+            answer.extend_from_slice(&part[..read]);
+            // The head has lines as well.
+            if read == 0 || lines >= count {
+                let page = Page::parse(std::str::from_utf8(&answer)?);
+                if read == 0
+                    || page
+                        .as_ref()
+                        .is_ok_and(|page| page.body.lines().count() >= count)
+                {
+                    return page;
+                }
+            }
+        }
+    };
+    timeout(LIMIT, answer)
+        .await
+        .with_context(|| format!("POST {address}{path}: no answer"))?
+}
+
 /// [`request`] with GET.
 ///
 /// # Errors

@@ -74,6 +74,11 @@ impl<'a, R: ReadAt + ?Sized> File<'a, R> {
         })
     }
 
+    /// Bytes of all its pages: what comes after them is no part of it.
+    pub fn size(&self) -> u64 {
+        self.meta.pages * u64::from(self.meta.page_bytes)
+    }
+
     /// Names of all buckets, in order.
     pub fn buckets(&self) -> Result<Vec<Vec<u8>>, Damage> {
         let mut names = Vec::new();

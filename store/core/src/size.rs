@@ -58,6 +58,20 @@ impl Sizes {
         }
     }
 
+    /// As [`Sizes::note`], when the revisions after `last` and before `next` had no
+    /// changes.
+    pub(crate) fn note_between<V: View + ?Sized>(
+        &self,
+        last: i64,
+        next: i64,
+        overlay: &mut Overlay<'_, V>,
+    ) {
+        let noted = (next - 1) / INTERVAL * INTERVAL;
+        if noted >= last {
+            self.note(noted, overlay);
+        }
+    }
+
     /// Gives back what was superseded up to `floor`, and forgets the notes up
     /// to there. `revision` is the newest one.
     pub(crate) fn compact<V: View + ?Sized>(

@@ -23,7 +23,7 @@ mod tests;
 mod wake;
 
 pub use body::{Broken, Incoming};
-pub use budget::Budget;
+pub use budget::{Account, Budget};
 pub use coalesce::Coalesce;
 pub use connection::{Config, serve};
 pub use counters::{Counters, Excess};

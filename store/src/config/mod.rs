@@ -100,6 +100,12 @@ pub struct Config {
     /// Streams of one client connection.
     pub max_concurrent_streams: u32,
     pub watch_progress_interval: Duration,
+    /// Origins whose pages may show what this member answers; `*` is all.
+    pub cors: Vec<String>,
+    /// Names under which clients without TLS may ask; `*` is all.
+    pub host_whitelist: Vec<String>,
+    /// Serve calls as JSON.
+    pub grpc_gateway: bool,
     /// Count how long calls take.
     pub extensive_metrics: bool,
     /// Forget old revisions without being asked.

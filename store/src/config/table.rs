@@ -105,7 +105,7 @@ const V2_STAGES: &[&str] = &[
     "gone",
 ];
 
-use Kind::{AllowAll, Bool, Duration, Gates, Int, OneOf, Text, Uint, Uint32, Urls, Words};
+use Kind::{Bool, Duration, Gates, Int, Names, OneOf, Origins, Text, Uint, Uint32, Urls, Words};
 
 #[rustfmt::skip]
 pub const FLAGS: &[Flag] = &[
@@ -136,7 +136,7 @@ pub const FLAGS: &[Flag] = &[
     refused("grpc-keepalive-timeout", Duration, "20s", "the timeout is fixed for now"),
     refused("socket-reuse-port", Bool, "false", "SO_REUSEPORT is not implemented").at("socket-options.reuse-port"),
     accepted("socket-reuse-address", Bool, "false", "listeners always set SO_REUSEADDR").at("socket-options.reuse-address"),
-    accepted("enable-grpc-gateway", Bool, "true", "the JSON gateway is not served yet, so there is none to turn off"),
+    used("enable-grpc-gateway", Bool, "true", "Serve calls as JSON on the client port."),
     accepted("raft-read-timeout", Duration, "5s", RAFTHTTP).not_in_file(),
     accepted("raft-write-timeout", Duration, "5s", RAFTHTTP).not_in_file(),
     used("feature-gates", Gates, "", "Name=true,... for etcd's feature gates; those not implemented are refused."),
@@ -193,8 +193,8 @@ pub const FLAGS: &[Flag] = &[
     used("cipher-suites", Words, "", "Suites of TLS 1.2 to use, by the names of IANA. Those of TLS 1.3 cannot be chosen."),
     used("tls-min-version", Text, "TLS1.2", "TLS1.2 or TLS1.3."),
     used("tls-max-version", Text, "", "TLS1.2 or TLS1.3; empty means the highest."),
-    refused("cors", AllowAll, "*", "origins cannot be restricted yet"),
-    refused("host-whitelist", AllowAll, "*", "host names cannot be restricted yet"),
+    used("cors", Origins, "*", "Origins whose pages may show this member's answers, as URLs with ports."),
+    used("host-whitelist", Names, "*", "Host names that requests by HTTP without TLS may be for."),
     // Authentication.
     used("auth-token", Text, "simple", "simple, or jwt with its options: jwt,pub-key=FILE,priv-key=FILE,sign-method=RS256,ttl=5m."),
     used("bcrypt-cost", Uint, "10", "Cost of hashing passwords, 4 to 31; each step doubles the time."),

@@ -23,12 +23,14 @@ pub enum Kind {
     Text,
     /// One of the words listed.
     OneOf(&'static [&'static str]),
-    /// Who is let in; empty and `*` both mean everybody.
-    AllowAll,
+    /// URLs separated by commas, or `*`, which an empty text means as well.
+    Origins,
     /// URLs separated by commas. An empty text leaves the flag as it was.
     Urls,
     /// Words separated by commas; a list in a configuration file.
     Words,
+    /// Words separated by commas, there as well.
+    Names,
     /// `Name=true,Name=false`.
     Gates,
     /// A flag etcd itself accepts and ignores; it needs no value.
@@ -72,15 +74,21 @@ impl Kind {
             Kind::Text | Kind::Legacy => Ok(Value::Text(text.to_owned())),
             Kind::OneOf(words) if words.contains(&text) => Ok(Value::Text(text.to_owned())),
             Kind::OneOf(_) => Err("invalid value".to_owned()),
-            Kind::AllowAll => Ok(Value::Text(
-                if text.is_empty() { "*" } else { text }.to_owned(),
-            )),
+            Kind::Origins if text.is_empty() || text == "*" => {
+                Ok(Value::Words(vec!["*".to_owned()]))
+            }
+            Kind::Origins => Url::parse_list(text).map(|urls| {
+                let origins = urls.iter().map(|url| url.as_str().to_owned());
+                Value::Words(words(origins))
+            }),
             Kind::Urls if text.is_empty() => Ok(Value::Urls(Vec::new())),
             Kind::Urls => Url::parse_list(text).map(|mut urls| {
                 urls.dedup();
                 Value::Urls(urls)
             }),
-            Kind::Words => Ok(Value::Words(words(text.split(',').map(str::to_owned)))),
+            Kind::Words | Kind::Names => {
+                Ok(Value::Words(words(text.split(',').map(str::to_owned))))
+            }
             Kind::Gates => gates::parse(text).map(Value::Gates),
         }
     }

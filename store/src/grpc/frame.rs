@@ -4,10 +4,10 @@
 use std::pin::Pin;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use http_body::Body;
+use http_body::{Body, Frame};
 use mizzen_h2::Incoming;
 use prost::Message;
-use tonic::{Code, Status};
+use tonic::Status;
 
 use super::calls::Count;
 
@@ -45,9 +45,38 @@ pub fn message(mut body: Bytes, limit: usize) -> Result<Bytes, Status> {
     }
 }
 
+/// Where the requests of a call come from, each with its prefix.
+pub enum Source {
+    /// As they came over the connection.
+    Wire(Incoming),
+    /// Made of something else, by somebody who pays for what is kept.
+    Made(Pin<Box<dyn Body<Data = Bytes, Error = Status> + Send>>),
+}
+
+impl Source {
+    async fn read(&mut self) -> Option<Result<Frame<Bytes>, Status>> {
+        std::future::poll_fn(|cx| match self {
+            Source::Wire(body) => {
+                let frame = Pin::new(body).poll_frame(cx);
+                let cancelled = |error: mizzen_h2::Broken| Status::cancelled(error.to_string());
+                frame.map(|frame| frame.map(|frame| frame.map_err(cancelled)))
+            }
+            Source::Made(body) => body.as_mut().poll_frame(cx),
+        })
+        .await
+    }
+
+    fn keep(&self, bytes: usize) -> bool {
+        match self {
+            Source::Wire(body) => body.keep(bytes),
+            Source::Made(_) => true,
+        }
+    }
+}
+
 /// The messages of a stream of requests.
 pub struct Messages {
-    body: Incoming,
+    body: Source,
     /// The beginning of the next message, and perhaps more.
     held: BytesMut,
     /// Bytes of it that are paid for.
@@ -58,7 +87,7 @@ pub struct Messages {
 
 impl Messages {
     /// Messages of at most `limit` bytes each.
-    pub fn new(body: Incoming, limit: usize) -> Self {
+    pub fn new(body: Source, limit: usize) -> Self {
         Self {
             body,
             held: BytesMut::new(),
@@ -101,14 +130,13 @@ impl Messages {
                 return Ok(Some(message));
             }
             self.pay()?;
-            let frame = std::future::poll_fn(|cx| Pin::new(&mut self.body).poll_frame(cx)).await;
-            match frame {
+            match self.body.read().await {
                 Some(Ok(frame)) => {
                     if let Ok(data) = frame.into_data() {
                         self.held.extend_from_slice(&data);
                     }
                 }
-                Some(Err(error)) => return Err(Status::cancelled(error.to_string())),
+                Some(Err(status)) => return Err(status),
                 None if self.held.is_empty() => return Ok(None),
                 None => return Err(Status::internal("the request's message is cut short")),
             }
@@ -153,10 +181,16 @@ fn announced(so_far: &[u8], limit: usize) -> Result<Option<usize>, Status> {
     }
     let length = (&prefix[1..]).get_u32() as usize;
     if length > limit {
-        let message = format!("grpc: received message larger than max ({length} vs. {limit})");
-        return Err(Status::new(Code::ResourceExhausted, message));
+        return Err(too_large(length, limit));
     }
     Ok(Some(length))
+}
+
+/// As grpc-go refuses a message of more than `limit` bytes.
+pub fn too_large(length: usize, limit: usize) -> Status {
+    Status::resource_exhausted(format!(
+        "grpc: received message larger than max ({length} vs. {limit})"
+    ))
 }
 
 /// As etcd refuses what is too much at once (ErrTooManyRequests).

@@ -22,6 +22,20 @@ impl Framed {
         (self.first.len() + bytes).saturating_sub(PREFIX)
     }
 
+    /// The message without its prefix, in one piece.
+    pub fn into_message(self) -> Bytes {
+        let Self { mut first, more } = self;
+        let prefix = PREFIX.min(first.len());
+        if more.is_empty() {
+            return first.split_off(prefix);
+        }
+        let bytes: usize = more.iter().map(Bytes::len).sum();
+        let mut message = BytesMut::with_capacity(first.len() + bytes);
+        message.put_slice(&first[prefix..]);
+        more.iter().for_each(|piece| message.put_slice(piece));
+        message.freeze()
+    }
+
     /// Keeps `with` until the last piece has left.
     pub fn keep<T: Send + 'static>(&mut self, with: T) {
         let last = self.more.last_mut().unwrap_or(&mut self.first);
@@ -138,6 +152,20 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+
+    #[test]
+    fn a_message_in_one_piece_is_what_was_written() {
+        for large in [1, limits::REPLY_PIECE_BYTES] {
+            let mut pieces = Pieces::framed(8);
+            pieces.put_slice(b"ab");
+            pieces.put(&Bytes::from(vec![7; large]));
+            pieces.put_slice(b"c");
+            let mut expected = b"ab".to_vec();
+            expected.resize(2 + large, 7);
+            expected.push(b'c');
+            assert!(pieces.finish().into_message() == expected, "{large}");
+        }
+    }
 
     fn joined(framed: &Framed) -> Vec<u8> {
         let more = framed.more.iter().flatten();

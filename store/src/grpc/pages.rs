@@ -1,29 +1,65 @@
 //! Requests that are no calls: where they are handed over, and how what they get
 //! becomes a response of the connection.
 
-use std::sync::Arc;
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use http::{HeaderValue, Method, Request, Response, header, request::Parts};
+use http::{HeaderValue, Method, Request, Response, header};
+use http_body::{Body, Frame};
 use mizzen_h2::{Block, Head, Incoming, Service};
+use tonic::Status;
 
 use super::reply::{self, Reply};
 
-/// Whoever answers requests that are no calls. Bodies of requests are not read.
+/// The body of a request, read as it comes.
+pub type RequestBody = Pin<Box<dyn Body<Data = Bytes, Error = Status> + Send>>;
+
+/// Whoever answers requests that are no calls. Each has a
+/// [`Remote`](super::Remote) among its extensions.
 pub trait Pages: Send + Sync + 'static {
-    fn answer(&self, request: Parts) -> BoxFuture<'static, Response<Bytes>>;
+    fn answer(&self, request: Request<RequestBody>) -> BoxFuture<'static, Response<Reply>>;
 }
 
-/// The response to one such request, its length said.
-pub async fn page(pages: &dyn Pages, request: Parts) -> Response<Reply> {
-    let head_only = request.method == Method::HEAD;
+/// A body, whatever goes wrong with it.
+struct Any<B>(Pin<Box<B>>);
+
+impl<B: Body<Data = Bytes, Error: std::fmt::Display>> Body for Any<B> {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let frame = self.0.as_mut().poll_frame(cx);
+        let cancelled = |error: B::Error| Status::cancelled(error.to_string());
+        frame.map(|frame| frame.map(|frame| frame.map_err(cancelled)))
+    }
+}
+
+/// The response to one such request, its length said if it is known.
+pub async fn page<B>(pages: &dyn Pages, request: Request<B>) -> Response<Reply>
+where
+    B: Body<Data = Bytes, Error: std::fmt::Display> + Send + 'static,
+{
+    let head_only = request.method() == Method::HEAD;
+    let request = request.map(|body| Box::pin(Any(Box::pin(body))) as RequestBody);
     let mut response = pages.answer(request).await;
-    let length = HeaderValue::from(response.body().len());
-    response
-        .headers_mut()
-        .insert(header::CONTENT_LENGTH, length);
-    response.map(|content| Reply::Plain(Some(content).filter(|_| !head_only)))
+    if let Some(length) = response.body().size_hint().exact() {
+        let length = HeaderValue::from(length);
+        response
+            .headers_mut()
+            .insert(header::CONTENT_LENGTH, length);
+    }
+    match head_only {
+        true => response.map(|_| Reply::Plain(None)),
+        false => response,
+    }
 }
 
 /// A connection on which there are only pages.
@@ -47,7 +83,6 @@ impl Service for OnlyPages {
 
     fn call(&self, request: Request<Incoming>) -> BoxFuture<'static, Response<Reply>> {
         let pages = self.0.clone();
-        let (request, _) = request.into_parts();
         Box::pin(async move { page(&*pages, request).await })
     }
 }

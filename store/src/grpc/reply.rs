@@ -30,8 +30,22 @@ pub enum Reply {
     Watch(Box<WatchBody>, bool),
     Tonic(tonic::body::Body),
     Plain(Option<Bytes>),
+    /// Of a page that is not whole from the beginning.
+    Page(Pin<Box<dyn Body<Data = Bytes, Error = Status> + Send>>),
     /// Of a call that is counted.
     Counted(Box<Reply>, Call),
+}
+
+impl Reply {
+    /// A page that is there already.
+    pub fn whole(content: Bytes) -> Self {
+        Self::Plain(Some(content))
+    }
+
+    /// A page that comes as it is read.
+    pub fn page(body: impl Body<Data = Bytes, Error = Status> + Send + 'static) -> Self {
+        Self::Page(Box::pin(body))
+    }
 }
 
 fn success() -> HeaderMap {
@@ -79,6 +93,7 @@ impl Body for Reply {
             },
             Reply::Tonic(body) => return Pin::new(body).poll_frame(cx),
             Reply::Plain(content) => content.take().map(Frame::data),
+            Reply::Page(body) => return body.as_mut().poll_frame(cx),
             Reply::Counted(reply, call) => {
                 let frame = std::task::ready!(Pin::new(reply.as_mut()).poll_frame(cx));
                 if let Some(Ok(frame)) = &frame {
@@ -95,6 +110,7 @@ impl Body for Reply {
             Reply::Plain(Some(content)) => SizeHint::with_exact(content.len() as u64),
             Reply::Plain(None) => SizeHint::with_exact(0),
             Reply::Counted(reply, _) => reply.size_hint(),
+            Reply::Page(body) => body.size_hint(),
             Reply::Stream(..) | Reply::Watch(..) | Reply::Tonic(_) => SizeHint::default(),
         }
     }
@@ -104,6 +120,7 @@ impl Body for Reply {
             Reply::Stream(_, ended) | Reply::Watch(_, ended) => *ended,
             Reply::Tonic(body) => body.is_end_stream(),
             Reply::Plain(content) => content.is_none(),
+            Reply::Page(body) => body.is_end_stream(),
             Reply::Counted(reply, _) => reply.is_end_stream(),
         }
     }

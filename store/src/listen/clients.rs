@@ -21,7 +21,7 @@ use tokio::{
 
 use super::{Listener, finish, until_revoked};
 use crate::{
-    grpc::{Pages, page},
+    grpc::{Pages, Remote, page},
     limits,
     tls::{Connection, PeerCertificates},
 };
@@ -43,17 +43,19 @@ pub fn transport(streams: u32, bytes: usize) -> mizzen_h2::Config {
 }
 
 /// Serves clients with the `service` that each gets, and HTTP/1.1 with `pages`,
-/// until `stop` says true; then lets requests under way finish, for a moment.
+/// each knowing whom `remote` says a client to be, until `stop` says true; then lets
+/// requests under way finish, for a moment.
 pub async fn serve_clients<S: Service>(
     listener: Listener,
     config: mizzen_h2::Config,
-    service: impl Fn(&PeerCertificates) -> S + Clone + Send + 'static,
+    remote: impl Fn(&PeerCertificates) -> Remote + Clone + Send + 'static,
+    service: impl Fn(&Remote) -> S + Clone + Send + 'static,
     pages: Arc<dyn Pages>,
     mut stop: watch::Receiver<bool>,
 ) {
     let mut connections = JoinSet::new();
     while let Some((stream, place)) = listener.accept(&mut stop).await {
-        let (service, pages) = (service.clone(), pages.clone());
+        let (remote, service, pages) = (remote.clone(), service.clone(), pages.clone());
         let (config, stop) = (config.clone(), stop.clone());
         let door = listener.door.clone();
         let peer = Arc::from(stream.remote_text());
@@ -64,7 +66,10 @@ pub async fn serve_clients<S: Service>(
                 _ = leave.wait_for(|stop| *stop) => None,
             };
             if let Some((stream, session)) = opened {
-                let served = client(stream, peer, service(&session), pages, config, stop);
+                let remote = remote(&session);
+                let service = service(&remote);
+                let pages = (pages, remote);
+                let served = client(stream, peer, service, pages, config, stop);
                 if let Err(error) = until_revoked(session, served).await {
                     tracing::debug!(%error, "a connection ended");
                 }
@@ -81,7 +86,7 @@ async fn client<S: Service>(
     mut stream: Connection,
     peer: Arc<str>,
     service: S,
-    pages: Arc<dyn Pages>,
+    (pages, remote): (Arc<dyn Pages>, Remote),
     config: mizzen_h2::Config,
     mut stop: watch::Receiver<bool>,
 ) -> io::Result<()> {
@@ -105,8 +110,9 @@ async fn client<S: Service>(
         read: read.freeze(),
         inner: stream,
     };
-    let answer = |request: Request<Incoming>| {
-        let (pages, (request, _)) = (pages.clone(), request.into_parts());
+    let answer = |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(remote.clone());
+        let pages = pages.clone();
         async move { Ok::<_, Infallible>(page(&*pages, request).await) }
     };
     let connection = http1::Builder::new()
@@ -225,8 +231,11 @@ mod tests {
     struct Nothing;
 
     impl Pages for Nothing {
-        fn answer(&self, _: http::request::Parts) -> BoxFuture<'static, Response<Bytes>> {
-            Box::pin(async { Response::new(Bytes::new()) })
+        fn answer(
+            &self,
+            _: Request<crate::grpc::RequestBody>,
+        ) -> BoxFuture<'static, Response<crate::grpc::Reply>> {
+            Box::pin(async { Response::new(crate::grpc::Reply::whole(Bytes::new())) })
         }
     }
 
@@ -241,7 +250,8 @@ mod tests {
         let serving = tokio::spawn(serve_clients(
             listener,
             transport(10, 1 << 20),
-            |_: &PeerCertificates| Fragile,
+            |_: &PeerCertificates| Remote::default(),
+            |_: &Remote| Fragile,
             Arc::new(Nothing),
             stopping,
         ));

@@ -15,6 +15,7 @@ mod memory;
 mod model;
 mod propose;
 mod read;
+mod restore;
 mod users;
 
 #[cfg(test)]
@@ -54,6 +55,7 @@ pub use read::{
     copy::Copy,
     range_stream::{Chunks, RangeStreamError},
 };
+pub use restore::{NewCluster, Restore};
 pub use users::UsersChanged;
 
 use crate::{

@@ -179,6 +179,11 @@ pub struct PeerCertificates {
 }
 
 impl PeerCertificates {
+    /// Whether the connection uses TLS.
+    pub fn is_secure(&self) -> bool {
+        self.revoked.is_some()
+    }
+
     /// Waits until one of the certificates is revoked.
     pub async fn revoked(mut self) {
         let serials = &self.serials;

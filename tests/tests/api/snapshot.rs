@@ -23,12 +23,12 @@ use serde_json::Value;
 const KEYS: usize = 3_000;
 const LEASE: i64 = 7_777;
 
-fn tool(name: &str) -> Result<PathBuf> {
+pub fn tool(name: &str) -> Result<PathBuf> {
     let found = cluster::find_tool(name).into_iter().next();
     found.with_context(|| format!("no {name}: MIZZEN_REFERENCE_DIR has it"))
 }
 
-fn run(program: &Path, arguments: &[&str]) -> Result<String> {
+pub fn run(program: &Path, arguments: &[&str]) -> Result<String> {
     let output = Command::new(program)
         .args(arguments)
         .env("ETCDCTL_API", "3")
@@ -43,11 +43,11 @@ fn run(program: &Path, arguments: &[&str]) -> Result<String> {
     Ok(String::from_utf8(output.stdout)?)
 }
 
-fn save(endpoint: &str, file: &str) -> Result<()> {
+pub fn save(endpoint: &str, file: &str) -> Result<()> {
     save_as(&[], endpoint, file)
 }
 
-fn save_as(user: &[&str], endpoint: &str, file: &str) -> Result<()> {
+pub fn save_as(user: &[&str], endpoint: &str, file: &str) -> Result<()> {
     let endpoint = format!("--endpoints={endpoint}");
     let save = ["snapshot", "save", file];
     let arguments = [&[endpoint.as_str()], user, &save].concat();
@@ -65,7 +65,7 @@ fn status(file: &str) -> Result<Value> {
 
 /// Keys of all sizes, with history: updated, deleted, made again, in transactions,
 /// with leases. Gives the revision that is compacted.
-async fn fill(client: &mut Client) -> Result<i64> {
+pub async fn fill(client: &mut Client) -> Result<i64> {
     let lease = LeaseGrantOptions::new().with_id(LEASE);
     client.lease_grant(3_600, Some(lease)).await?;
     for number in 0..KEYS {
@@ -104,9 +104,9 @@ type Row = (Vec<u8>, Vec<u8>, i64, i64, i64, i64);
 
 /// All that a client can ask.
 #[derive(Debug, PartialEq)]
-struct Seen {
-    revision: i64,
-    head: Vec<Row>,
+pub struct Seen {
+    pub revision: i64,
+    pub head: Vec<Row>,
     past: Vec<Row>,
     before: String,
     lease: (i64, usize),
@@ -129,7 +129,7 @@ async fn range(client: &mut Client, revision: i64) -> Result<Vec<Row>> {
     Ok(kvs.collect())
 }
 
-async fn see(client: &mut Client, compacted: i64) -> Result<Seen> {
+pub async fn see(client: &mut Client, compacted: i64) -> Result<Seen> {
     let head = client.get("huge", None).await?;
     let revision = head.header().context("a header")?.revision();
     let before = range(client, compacted - 1).await;
@@ -158,7 +158,7 @@ async fn see(client: &mut Client, compacted: i64) -> Result<Seen> {
     })
 }
 
-async fn raise_alarm(cluster: &Cluster) -> Result<()> {
+pub async fn raise_alarm(cluster: &Cluster) -> Result<()> {
     let mut client = MaintenanceClient::new(cluster.channel(0)?);
     let request = AlarmRequest {
         action: AlarmAction::Activate.into(),
@@ -170,7 +170,7 @@ async fn raise_alarm(cluster: &Cluster) -> Result<()> {
 }
 
 /// A stopped etcd of one member, restored from a file.
-async fn restored(file: &str) -> Result<Cluster> {
+pub async fn restored(file: &str) -> Result<Cluster> {
     let mut etcd = Cluster::prepare(Options::new(cluster::reference()?).members(1)).await?;
     let (name, url) = (etcd.name(0), etcd.peer_url(0));
     let dir = etcd.data_dir(0).display().to_string();
@@ -334,7 +334,7 @@ fn put_of(key: &'static str) -> Call {
 
 /// Users of every kind: with and without a password, roles and permissions. The last
 /// call switches authentication on.
-fn users() -> Vec<Call> {
+pub fn users() -> Vec<Call> {
     let text = str::to_owned;
     let add = |name: &str| Call::UserAdd(text(name), Some(format!("{name}-password")));
     let grant = |permission| Call::GrantPermission(text("mixed"), Some(permission));
@@ -360,7 +360,7 @@ fn users() -> Vec<Call> {
 }
 
 /// What root is told of users and roles, and what the others may do.
-async fn ask_users(cluster: &Cluster) -> Result<Vec<CallResult>> {
+pub async fn ask_users(cluster: &Cluster) -> Result<Vec<CallResult>> {
     let text = str::to_owned;
     let login = |name: &str, password: &str| (None, Call::Login(text(name), text(password)));
     let mut calls = vec![

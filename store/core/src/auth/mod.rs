@@ -228,7 +228,7 @@ pub struct Role {
 }
 
 impl Role {
-    fn new(permissions: Vec<Permission>) -> Self {
+    pub fn new(permissions: Vec<Permission>) -> Self {
         let spans = |wanted: fn(PermissionKind) -> bool| {
             Spans::new(permissions.iter().filter(|one| wanted(one.kind)))
         };

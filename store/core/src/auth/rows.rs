@@ -165,6 +165,28 @@ impl Auth {
         Some(())
     }
 
+    /// Writes all of it into a store that has none.
+    pub(crate) fn import<V: View + ?Sized>(
+        overlay: &mut Overlay<'_, V>,
+        enabled: bool,
+        revision: u64,
+        roles: Vec<(Name, Role)>,
+        users: Vec<(Name, User)>,
+    ) {
+        for (name, role) in roles {
+            overlay.put(Family::Meta, role_key(&name), encode_role(&role));
+        }
+        for (name, user) in users {
+            overlay.put(Family::Meta, user_key(&name), encode_user(&user));
+        }
+        let switch = Self {
+            enabled,
+            revision,
+            ..Self::default()
+        };
+        switch.save(overlay);
+    }
+
     /// Writes the switch and the revision.
     pub(super) fn save<V: View + ?Sized>(&self, overlay: &mut Overlay<'_, V>) {
         let mut row = BytesMut::with_capacity(11);

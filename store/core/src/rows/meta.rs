@@ -31,7 +31,7 @@ const SUPERSEDED: u8 = 0x05;
 const ALARM: u8 = 0x06;
 
 /// Revisions stay below, so that counting on never overflows.
-const REVISION_END: i64 = 1 << 62;
+pub(crate) const REVISION_END: i64 = 1 << 62;
 
 /// How far the rows of compacted revisions are reclaimed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,9 +1,11 @@
-//! The store in the form of etcd 3.7's database file: which buckets there are, and
-//! what stands in them.
+//! The store in the form of etcd's database file: which buckets there are, and what
+//! stands in them. Written as etcd 3.7 does, and read of 3.4 and later.
 //!
 //! Knows etcd's keys and encodings. Must not know pages, files, or who wants the
 //! file.
 //! Source: etcd 3.7.3, `server/storage/schema` and `server/storage/mvcc`.
+
+mod read;
 
 use std::ops::ControlFlow;
 
@@ -22,6 +24,8 @@ use crate::{
     server::{Copy, Error, Member},
     version,
 };
+
+pub use read::{key_of, read, revision};
 
 /// Why a file was not written.
 pub type Failure = Refused<Error>;
