@@ -1,15 +1,17 @@
 //! Discovery: which groups, versions and resources there are, in the old form
 //! and in the aggregated one. Made of the table of resources alone.
 
-use serde_json::{Value, json};
-
 use std::sync::Arc;
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 
 use crate::catalog::{Catalog, REVIEWS, Resource, Review};
 use crate::kind::Sub;
 
-/// What can be done with every stored kind.
-pub const VERBS: &[&str] = &[
+/// What can be done with a stored kind.
+const VERBS: [&str; 8] = [
     "create",
     "delete",
     "deletecollection",
@@ -19,6 +21,32 @@ pub const VERBS: &[&str] = &[
     "update",
     "watch",
 ];
+
+impl Resource {
+    /// What can be done with it. Namespaces go one by one.
+    pub fn verbs(&self) -> Vec<&'static str> {
+        let single = self.group.is_empty() && self.plural == "namespaces";
+        let verbs = VERBS.into_iter();
+        verbs
+            .filter(|verb| !single || *verb != "deletecollection")
+            .collect()
+    }
+
+    /// What tells the versions apart in which objects are stored.
+    fn storage_hash(&self) -> String {
+        let stored = self.stored_as.as_ref();
+        let stored = stored.map_or(self, |stored| &stored.resource);
+        let text = format!("{}/{}/{}", stored.group, stored.version, stored.kind);
+        STANDARD.encode(&Sha256::digest(text)[..8])
+    }
+
+    /// The subresources in the order of their names.
+    fn sorted_subs(&self) -> Vec<Sub> {
+        let mut subs = self.subs.to_vec();
+        subs.sort_by_key(|sub| sub.name());
+        subs
+    }
+}
 
 /// The version of Kubernetes whose API is spoken.
 pub const MAJOR: &str = "1";
@@ -143,7 +171,7 @@ pub fn resource_list(catalog: &Catalog, group: &str, version: &str) -> Option<Va
     for resource in of(catalog, group, version) {
         let mut value = json!({
             "name": resource.plural, "singularName": resource.singular(), "namespaced": resource.namespaced,
-            "kind": resource.kind, "verbs": VERBS,
+            "kind": resource.kind, "verbs": resource.verbs(), "storageVersionHash": resource.storage_hash(),
         });
         if !resource.short.is_empty() {
             value["shortNames"] = json!(resource.short);
@@ -152,8 +180,8 @@ pub fn resource_list(catalog: &Catalog, group: &str, version: &str) -> Option<Va
             value["categories"] = json!(resource.categories);
         }
         list.push(value);
-        for sub in resource.subs.iter() {
-            let (sub_group, sub_version, kind) = sub_kind(resource, *sub);
+        for sub in resource.sorted_subs() {
+            let (sub_group, sub_version, kind) = sub_kind(resource, sub);
             let mut value = json!({
                 "name": format!("{}/{}", resource.plural, sub.name()), "singularName": "",
                 "namespaced": resource.namespaced, "kind": kind, "verbs": sub.verbs(),
@@ -210,7 +238,7 @@ fn aggregated_version(catalog: &Catalog, group: &str, version: &str) -> Value {
     for resource in of(catalog, group, version) {
         let mut value = json!({
             "resource": resource.plural, "responseKind": kind(group, version, &resource.kind),
-            "scope": scope(resource.namespaced), "singularResource": resource.singular(), "verbs": VERBS,
+            "scope": scope(resource.namespaced), "singularResource": resource.singular(), "verbs": resource.verbs(),
         });
         if !resource.short.is_empty() {
             value["shortNames"] = json!(resource.short);
@@ -219,8 +247,8 @@ fn aggregated_version(catalog: &Catalog, group: &str, version: &str) -> Value {
             value["categories"] = json!(resource.categories);
         }
         if !resource.subs.is_empty() {
-            let subs = resource.subs.iter().map(|sub| {
-                let (group, version, name) = sub_kind(resource, *sub);
+            let subs = resource.sorted_subs().into_iter().map(|sub| {
+                let (group, version, name) = sub_kind(resource, sub);
                 json!({"subresource": sub.name(), "responseKind": kind(group, version, name), "verbs": sub.verbs()})
             });
             value["subresources"] = subs.collect();

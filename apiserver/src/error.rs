@@ -43,6 +43,23 @@ impl ApiError {
         self
     }
 
+    /// The same about a resource as it is served, which is stored as another:
+    /// what is wrong with a field is told of the stored one.
+    pub fn served_as(mut self, served: &Resource, stored: &Resource) -> Self {
+        let of_resource = matches!(self.reason, "NotFound" | "AlreadyExists" | "Conflict");
+        if !of_resource || served.group == stored.group {
+            return self;
+        }
+        let (from, to) = (stored.qualified(), served.qualified());
+        self.message = self
+            .message
+            .replacen(&format!("{from} \""), &format!("{to} \""), 1);
+        if let Some(details) = &mut self.details {
+            details.insert("group".to_owned(), served.group.clone().into());
+        }
+        self
+    }
+
     fn details(&mut self) -> &mut Map<String, Value> {
         self.details.get_or_insert_default()
     }

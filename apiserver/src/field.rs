@@ -28,7 +28,34 @@ impl FieldError {
         Self {
             reason: "FieldValueInvalid",
             field: field.into(),
-            message: format!("Invalid value: {value}: {detail}"),
+            message: if detail.is_empty() {
+                format!("Invalid value: {value}")
+            } else {
+                format!("Invalid value: {value}: {detail}")
+            },
+        }
+    }
+
+    /// The same of a value as Go shows it, whose fields are in an order of their
+    /// own.
+    pub fn invalid_shown(field: impl Into<String>, shown: &str, detail: &str) -> Self {
+        Self {
+            reason: "FieldValueInvalid",
+            field: field.into(),
+            message: if detail.is_empty() {
+                format!("Invalid value: {shown}")
+            } else {
+                format!("Invalid value: {shown}: {detail}")
+            },
+        }
+    }
+
+    /// The same of a value that is not shown.
+    pub fn invalid_unseen(field: impl Into<String>, detail: &str) -> Self {
+        Self {
+            reason: "FieldValueInvalid",
+            field: field.into(),
+            message: format!("Invalid value: {detail}"),
         }
     }
 
@@ -53,7 +80,11 @@ impl FieldError {
         Self {
             reason: "FieldValueForbidden",
             field: field.into(),
-            message: format!("Forbidden: {detail}"),
+            message: if detail.is_empty() {
+                "Forbidden".to_owned()
+            } else {
+                format!("Forbidden: {detail}")
+            },
         }
     }
 
@@ -70,6 +101,23 @@ impl FieldError {
             reason: "FieldValueNotFound",
             field: field.into(),
             message: format!("Not found: {value}"),
+        }
+    }
+
+    /// What is looked for among some names.
+    pub fn not_among(field: impl Into<String>, name: &str, detail: &str) -> Self {
+        Self {
+            reason: "FieldValueNotFound",
+            field: field.into(),
+            message: format!("Not found: {}: {detail}", Value::from(name)),
+        }
+    }
+
+    pub fn too_many(field: impl Into<String>, items: usize, most: usize) -> Self {
+        Self {
+            reason: "FieldValueTooMany",
+            field: field.into(),
+            message: format!("Too many: {items}: must have at most {most} items"),
         }
     }
 

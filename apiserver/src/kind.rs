@@ -115,6 +115,51 @@ impl Metadata {
         Self::Except(&["labels", "annotations", "finalizers", "ownerReferences"]);
 }
 
+/// Fields below a place. `[]` after a name stands for every item of a list; `?`
+/// for an object that goes with its last field.
+#[derive(Clone, Copy, Debug)]
+pub struct Gated {
+    pub below: &'static [&'static str],
+    pub fields: &'static [&'static [&'static str]],
+}
+
+/// Paths of fields.
+pub type Paths = &'static [&'static [&'static str]];
+
+/// What a write of an object, and of its status, sets back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Resets {
+    pub object: Paths,
+    pub status: Paths,
+}
+
+impl Resets {
+    /// Nothing: the kind has no status of its own.
+    pub const NONE: Self = Self {
+        object: &[],
+        status: &[],
+    };
+    /// The status, and the specification.
+    pub const PLAIN: Self = Self {
+        object: &[&["status"]],
+        status: &[&["spec"]],
+    };
+    /// A report leaves the metadata alone, too.
+    pub const METADATA: Self = Self {
+        object: &[&["status"]],
+        status: &[&["metadata"], &["spec"]],
+    };
+}
+
+/// Who asks for something.
+#[derive(Clone, Copy, Debug)]
+pub struct Requester<'a> {
+    pub user: &'a str,
+    pub uid: &'a str,
+    pub groups: &'a [String],
+    pub extra: &'a std::collections::BTreeMap<String, Vec<String>>,
+}
+
 /// How an object of the kind is deleted.
 #[derive(Clone, Copy)]
 pub struct Deletion {
@@ -169,8 +214,16 @@ pub struct Kind {
     pub put: Put,
     pub generation: Generation,
     pub status: Status,
+    /// What a writer does not own though it says it: the kind's rules take it
+    /// from elsewhere.
+    pub resets: Resets,
+    /// Fields of features that are off: they go, unless the object has them
+    /// already.
+    pub gated: &'static [Gated],
     /// What else the server makes of a new object, before it is checked.
     pub on_create: Option<fn(&mut Json)>,
+    /// What a new object says of who asked for it.
+    pub asked_by: Option<fn(&mut Json, &Requester<'_>)>,
     /// What else an update takes from the present object (the second).
     pub on_update: Option<fn(&mut Json, &Json)>,
     pub deletion: Deletion,
@@ -182,6 +235,8 @@ pub struct Kind {
     pub validate: Option<fn(&Json, &mut Errors)>,
     /// Checks an update against the present object (the second).
     pub validate_change: Option<fn(&Json, &Json, &mut Errors)>,
+    /// What a client is told of an object that is taken.
+    pub warnings: Option<fn(&Json) -> Vec<String>>,
     /// After the name.
     pub columns: &'static [Column],
 }

@@ -17,6 +17,7 @@ pub mod limits;
 pub mod metrics;
 pub mod object;
 pub mod openapi;
+pub mod ownership;
 pub mod patch;
 pub mod registry;
 pub mod schema;

@@ -4,6 +4,13 @@ use std::time::Duration;
 
 /// Upstream's limit on a request's body, 3 MiB.
 pub const BODY_BYTES_MAX: usize = 3 << 20;
+/// Levels of a body in YAML, as many as in JSON.
+pub const YAML_DEPTH_MAX: usize = 128;
+/// Values that the aliases of a body in YAML may make, or a few lines would
+/// stand for any number of them.
+pub const YAML_ALIASED_MAX: usize = 100_000;
+/// Upstream's limit on the name of a writer.
+pub const MANAGER_BYTES_MAX: usize = 128;
 /// Upstream's limit on all annotations of an object, 256 KiB.
 pub const ANNOTATIONS_BYTES_MAX: usize = 256 << 10;
 /// Upstream's limit on the data of a secret or a config map, 1 MiB.

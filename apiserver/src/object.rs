@@ -101,6 +101,11 @@ pub fn meta_mut(value: &mut Json) -> Option<&mut Json> {
     value.get_mut("metadata").and_then(Value::as_object_mut)
 }
 
+/// The record of who owns which fields of an object.
+pub fn managed(value: &Json) -> Option<&Value> {
+    meta(value)?.get("managedFields")
+}
+
 /// A text of the metadata, empty when absent.
 pub fn meta_str<'a>(value: &'a Json, field: &str) -> &'a str {
     meta(value)

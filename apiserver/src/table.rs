@@ -28,10 +28,15 @@ pub fn of(
     definitions: bool,
 ) -> Value {
     let columns = resource.rules.columns;
+    // Of events the name comes last.
+    let first = columns.iter().all(|Column(name, ..)| *name != "Name");
     let rows: Vec<Value> = objects
         .iter()
         .map(|value| {
-            let mut cells = vec![Value::from(object::meta_str(value, "name"))];
+            let mut cells = Vec::new();
+            if first {
+                cells.push(Value::from(object::meta_str(value, "name")));
+            }
             cells.extend(columns.iter().map(|Column(_, _, cell)| cell(value)));
             let mut row = json!({"cells": cells});
             match include {
@@ -49,9 +54,10 @@ pub fn of(
         .collect();
     let mut named = Value::Null;
     if definitions {
-        let mut all = vec![
-            json!({"name": "Name", "type": "string", "format": "name", "description": "", "priority": 0}),
-        ];
+        let mut all = Vec::new();
+        if first {
+            all.push(json!({"name": "Name", "type": "string", "format": "name", "description": "", "priority": 0}));
+        }
         all.extend(columns.iter().map(|Column(name, wide, cell)| {
             // Of an object without anything a cell says its type, too.
             let ty = match cell(&Json::new()) {
@@ -59,7 +65,8 @@ pub fn of(
                 Value::Bool(_) => "boolean",
                 _ => "string",
             };
-            json!({"name": name, "type": ty, "format": "", "description": "", "priority": i32::from(*wide)})
+            let format = if *name == "Name" { "name" } else { "" };
+            json!({"name": name, "type": ty, "format": format, "description": "", "priority": i32::from(*wide)})
         }));
         named = all.into();
     }
@@ -172,6 +179,10 @@ pub fn ready_of(value: &Json, ready: &str) -> Value {
 }
 
 pub fn size(value: &Json) -> Value {
+    if value.is_empty() {
+        // The column is said to be one of texts.
+        return "".into();
+    }
     let fields = ["data", "binaryData"];
     fields
         .iter()
@@ -241,6 +252,19 @@ pub fn pod_status(value: &Json) -> Value {
     }
 }
 
+fn address(value: &Json, kind: &str) -> Value {
+    let all = list(value, &["status", "addresses"]);
+    let found = all.iter().find(|one| member(one, "type") == kind);
+    found.map_or("<none>", |one| member(one, "address")).into()
+}
+
+fn node_info(value: &Json, field: &str) -> Value {
+    match object::str_at(value, &["status", "nodeInfo", field]) {
+        "" => "<unknown>".into(),
+        text => text.into(),
+    }
+}
+
 pub const NODES: &[Column] = &[
     Column("Status", false, |value| {
         let ready = list(value, &["status", "conditions"])
@@ -273,18 +297,16 @@ pub const NODES: &[Column] = &[
     }),
     AGE,
     Column("Version", false, |value| {
-        text(value, &["status", "nodeInfo", "kubeletVersion"])
+        object::str_at(value, &["status", "nodeInfo", "kubeletVersion"]).into()
     }),
-    Column("Internal-IP", true, |value| {
-        let address = list(value, &["status", "addresses"])
-            .iter()
-            .find(|one| member(one, "type") == "InternalIP");
-        address
-            .map_or("<none>", |one| member(one, "address"))
-            .into()
+    Column("Internal-IP", true, |value| address(value, "InternalIP")),
+    Column("External-IP", true, |value| address(value, "ExternalIP")),
+    Column("OS-Image", true, |value| node_info(value, "osImage")),
+    Column("Kernel-Version", true, |value| {
+        node_info(value, "kernelVersion")
     }),
-    Column("OS-Image", true, |value| {
-        text(value, &["status", "nodeInfo", "osImage"])
+    Column("Container-Runtime", true, |value| {
+        node_info(value, "containerRuntimeVersion")
     }),
 ];
 
@@ -317,24 +339,6 @@ pub const SERVICES: &[Column] = &[
     }),
     AGE,
     SELECTOR,
-];
-
-pub const EVENTS: &[Column] = &[
-    Column("Last Seen", false, |value| {
-        match object::str_at(value, &["lastTimestamp"]) {
-            "" => age(value),
-            _ => since(value, &["lastTimestamp"]),
-        }
-    }),
-    Column("Type", false, |value| text(value, &["type"])),
-    Column("Reason", false, |value| text(value, &["reason"])),
-    Column("Object", false, |value| {
-        let of = |field| object::str_at(value, &["involvedObject", field]);
-        format!("{}/{}", of("kind").to_ascii_lowercase(), of("name")).into()
-    }),
-    Column("Message", false, |value| {
-        object::str_at(value, &["message"]).trim().into()
-    }),
 ];
 
 pub fn job_status(value: &Json) -> Value {

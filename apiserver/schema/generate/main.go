@@ -100,8 +100,9 @@ func moduleDir(module string) string {
 	return strings.TrimSpace(string(out))
 }
 
-// mergeSchema reads client-go's merge schema: (message, field) -> field.
-func mergeSchema() map[string]smdField {
+// mergeSchema reads client-go's merge schema: (message, field) -> field, and the
+// messages that are one value.
+func mergeSchema() (map[string]smdField, map[string]bool) {
 	file := filepath.Join(moduleDir("k8s.io/client-go"), "applyconfigurations/internal/internal.go")
 	parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, 0)
 	check(err)
@@ -116,16 +117,19 @@ func mergeSchema() map[string]smdField {
 		Types []smdNamed `json:"types"`
 	}
 	check(yaml.Unmarshal([]byte(text), &doc))
-	fields := map[string]smdField{}
+	fields, atomic := map[string]smdField{}, map[string]bool{}
 	for _, t := range doc.Types {
 		if t.Map == nil {
 			continue
+		}
+		if t.Map.ElementRelationship == "atomic" {
+			atomic[t.Name] = true
 		}
 		for _, f := range t.Map.Fields {
 			fields[t.Name+"/"+f.Name] = f
 		}
 	}
-	return fields
+	return fields, atomic
 }
 
 // optionalMarkers reads which fields are marked optional: "pkg.Type.Field".
@@ -346,12 +350,13 @@ func (g *generator) field(out *bufio.Writer, owner reflect.Type, f reflect.Struc
 }
 
 func main() {
+	merge, atomic := mergeSchema()
 	g := &generator{
 		markers: &markers{optional: map[string]bool{}, seen: map[string]bool{}, dirs: map[string]string{
 			"k8s.io/api":          moduleDir("k8s.io/api"),
 			"k8s.io/apimachinery": moduleDir("k8s.io/apimachinery"),
 		}},
-		merge: mergeSchema(),
+		merge: merge,
 		known: map[reflect.Type]bool{},
 	}
 	for gvk, t := range scheme.Scheme.AllKnownTypes() {
@@ -371,6 +376,9 @@ func main() {
 		var body strings.Builder
 		if _, ok := t.FieldByName("TypeMeta"); ok {
 			objects[messageName(t)] = " object"
+		}
+		if atomic[messageName(t)] {
+			objects[messageName(t)] += " atomic"
 		}
 		out := bufio.NewWriter(&body)
 		for i := range t.NumField() {

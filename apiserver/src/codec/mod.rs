@@ -11,6 +11,7 @@ pub mod mistake;
 pub mod proto;
 mod quantity;
 mod time;
+pub mod yaml;
 
 pub use quantity::{canonical as canonical_quantity, compare as compare_quantities};
 pub use time::{Precision, format as format_time, now, parse as parse_time};

@@ -69,6 +69,7 @@ pub fn volume(value: &mut Json) {
         set(spec, "persistentVolumeReclaimPolicy", "Retain");
         set(spec, "volumeMode", "Filesystem");
         with(spec, "hostPath", |path| set(path, "type", ""));
+        with(spec, "azureDisk", pod::azure_disk);
     });
     made(value, "status", |status| set(status, "phase", "Pending"));
 }
@@ -88,7 +89,10 @@ pub fn cron_job(value: &mut Json) {
         set(spec, "failedJobsHistoryLimit", 1);
         // A job of the template gets its own defaults when it is made.
         with(spec, "jobTemplate", |job| {
-            with(job, "spec", |spec| with(spec, "template", pod::template))
+            with(job, "spec", |spec| {
+                conditions_of_failure(spec);
+                with(spec, "template", pod::template);
+            })
         });
     });
 }
@@ -101,6 +105,30 @@ pub fn autoscaler(value: &mut Json) {
             "metrics",
             json!([{"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 80}}}]),
         );
+        // Each direction, where one is told anything of.
+        let Some(Value::Object(behavior)) = spec.get_mut("behavior") else {
+            return;
+        };
+        for (direction, policies) in [
+            (
+                "scaleUp",
+                json!([{"type": "Pods", "value": 4, "periodSeconds": 15}, {"type": "Percent", "value": 100, "periodSeconds": 15}]),
+            ),
+            (
+                "scaleDown",
+                json!([{"type": "Percent", "value": 100, "periodSeconds": 15}]),
+            ),
+        ] {
+            let rules = behavior.entry(direction).or_insert_with(|| json!({}));
+            let Some(rules) = rules.as_object_mut() else {
+                continue;
+            };
+            set(rules, "selectPolicy", "Max");
+            if direction == "scaleUp" {
+                set(rules, "stabilizationWindowSeconds", 0);
+            }
+            set(rules, "policies", policies);
+        }
     });
 }
 
@@ -284,7 +312,27 @@ fn job_spec(spec: &mut Json) {
         "TerminatingOrFailed"
     };
     set(spec, "podReplacementPolicy", policy);
+    conditions_of_failure(spec);
     with(spec, "template", pod::template);
+}
+
+/// A condition of a policy is met when it is true.
+fn conditions_of_failure(spec: &mut Json) {
+    with(spec, "podFailurePolicy", |policy| {
+        each(policy, "rules", |rule| {
+            each(rule, "onPodConditions", |one| {
+                if text(one, "status").is_empty() {
+                    one.insert("status".to_owned(), "True".into());
+                }
+            });
+        });
+    });
+}
+
+pub fn ingress_class(value: &mut Json) {
+    with(value, "spec", |spec| {
+        with(spec, "parameters", |one| set(one, "scope", "Cluster"))
+    });
 }
 
 pub fn network_policy(value: &mut Json) {

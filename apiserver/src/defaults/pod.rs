@@ -14,6 +14,11 @@ pub fn pod(value: &mut Json) {
     with(value, "spec", |spec| {
         self::spec(spec);
         set(spec, "enableServiceLinks", true);
+        let grace = spec.get("terminationGracePeriodSeconds");
+        if grace.and_then(Value::as_i64).is_some_and(|grace| grace < 0) {
+            // What makes no sense is the shortest that does.
+            spec.insert("terminationGracePeriodSeconds".to_owned(), 1.into());
+        }
         for list in ["containers", "initContainers"] {
             each(spec, list, requests);
         }
@@ -74,16 +79,25 @@ fn spec(spec: &mut Json) {
     }
 }
 
-fn container(container: &mut Json) {
-    let image = text(container, "image");
+/// When an image is fetched: the newest each time.
+fn pull_policy(image: &str) -> &'static str {
     let name = image.rsplit('/').next().unwrap_or(image);
     let latest =
         !image.contains('@') && name.rsplit_once(':').is_none_or(|(_, tag)| tag == "latest");
-    set(
-        container,
-        "imagePullPolicy",
-        if latest { "Always" } else { "IfNotPresent" },
-    );
+    if latest { "Always" } else { "IfNotPresent" }
+}
+
+/// A disk, of a pod or of a volume.
+pub(super) fn azure_disk(disk: &mut Json) {
+    set(disk, "cachingMode", "ReadWrite");
+    set(disk, "kind", "Shared");
+    set(disk, "fsType", "ext4");
+    set(disk, "readOnly", false);
+}
+
+fn container(container: &mut Json) {
+    let policy = pull_policy(text(container, "image"));
+    set(container, "imagePullPolicy", policy);
     set(container, "terminationMessagePath", "/dev/termination-log");
     set(container, "terminationMessagePolicy", "File");
     each(container, "ports", |port| set(port, "protocol", "TCP"));
@@ -132,6 +146,11 @@ fn volume(volume: &mut Json) {
         });
     }
     with(volume, "hostPath", |path| set(path, "type", ""));
+    with(volume, "azureDisk", azure_disk);
+    with(volume, "image", |image| {
+        let policy = pull_policy(text(image, "reference"));
+        set(image, "pullPolicy", policy);
+    });
     with(volume, "iscsi", |iscsi| {
         set(iscsi, "iscsiInterface", "default")
     });

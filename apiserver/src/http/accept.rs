@@ -5,6 +5,7 @@
 pub enum Form {
     Json,
     Protobuf,
+    Yaml,
     /// Rows and columns.
     Table,
     /// Metadata alone.
@@ -57,16 +58,17 @@ pub fn form(accept: &str) -> Result<Form, Refused> {
                 .find(|(key, _)| key == name)
                 .map_or("", |(_, value)| value.as_str())
         };
-        let json = match media.as_str() {
-            "application/json" | "application/*" | "*/*" => true,
-            "application/vnd.kubernetes.protobuf" => false,
+        let plain = match media.as_str() {
+            "application/json" | "application/*" | "*/*" => Form::Json,
+            "application/yaml" => Form::Yaml,
+            "application/vnd.kubernetes.protobuf" => Form::Protobuf,
             _ => return None,
         };
+        let json = plain == Form::Json;
         refused = Refused::Parameters;
         let meta = get("g") == "meta.k8s.io" && get("v") == "v1";
         match (get("as"), json) {
-            ("", true) => Some(Form::Json),
-            ("", false) => Some(Form::Protobuf),
+            ("", _) => Some(plain),
             ("Table", true) if meta => Some(Form::Table),
             ("PartialObjectMetadata", true) if meta => Some(Form::Partial),
             ("PartialObjectMetadataList", true) if meta => Some(Form::PartialList),
@@ -125,6 +127,7 @@ mod tests {
                 Ok(Form::Protobuf),
             ),
             ("application/json, */*", Ok(Form::Json)),
+            ("application/yaml", Ok(Form::Yaml)),
             ("text/html", Err(Refused::Media)),
             (
                 "application/json;as=Table;v=v9;g=meta.k8s.io",

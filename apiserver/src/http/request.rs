@@ -1,6 +1,8 @@
 //! A request in the API's words: its body decoded and defaulted, its
 //! parameters read. Knows media types and parameters; answers nothing.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::{HeaderMap, Method, header};
 use serde_json::Value;
@@ -15,10 +17,13 @@ use crate::{
         json::{self, DecodeError, Decoded, Source},
         mistake,
         proto::{self, Envelope, ProtoError},
+        yaml,
     },
     defaults,
     error::{ApiError, FieldError},
+    limits,
     object::{self, Json},
+    ownership::Writer,
     patch::Patch,
     registry::{
         DeleteOptions, Gate, ListOptions, Match, Propagation, Validation, WriteOptions,
@@ -91,7 +96,7 @@ impl Request<'_> {
     }
 
     /// The options of a write, which its method names.
-    pub fn write(&self) -> Result<WriteOptions<'_>, ApiError> {
+    pub fn write(&self, view: &View) -> Result<WriteOptions<'_>, ApiError> {
         let query = &self.context.query;
         let mut errors = Vec::new();
         if *self.method == Method::PATCH && !query.get("force").is_empty() {
@@ -121,10 +126,13 @@ impl Request<'_> {
             _ => "CreateOptions",
         };
         valid_options(options, &errors)?;
+        let agent = self.header(header::USER_AGENT);
+        let writer = Writer::new(query.get("fieldManager"), agent, view);
         Ok(WriteOptions {
             dry_run,
             validation,
             gate: self.gate,
+            writer: Some(Arc::new(writer)),
         })
     }
 
@@ -213,6 +221,14 @@ impl Request<'_> {
         match media.as_str() {
             "" | "application/json" => json::decode(&self.body, id, Source::Client)
                 .map_err(|error| self.undecoded(name, &error)),
+            "application/yaml" => {
+                let value = std::str::from_utf8(&self.body)
+                    .map_err(|_| "yaml: invalid leading UTF-8 octet".to_owned())
+                    .and_then(|text| yaml::read(text).map_err(|error| error.to_string()))
+                    .map_err(|why| self.undecoded(name, &DecodeError::Syntax(why)))?;
+                json::conform(value, id, Source::Client)
+                    .map_err(|error| self.undecoded(name, &error))
+            }
             "application/vnd.kubernetes.protobuf" => {
                 let envelope = Envelope::open(&self.body).map_err(|error| match error {
                     ProtoError::Magic => ApiError::bad_request(format!(
@@ -274,7 +290,7 @@ impl Request<'_> {
             let errors = validate::other_version(&view.served, &body.value);
             if !errors.is_empty() {
                 let name = object::meta_str(&body.value, "name");
-                return Err(ApiError::invalid(&view.served, name, &errors));
+                return Err(ApiError::invalid(&view.stored, name, &errors));
             }
         }
         let value = std::mem::take(&mut body.value);
@@ -347,12 +363,12 @@ fn dry_run(given: &[&str], errors: &mut Vec<FieldError>) -> bool {
     !given.is_empty()
 }
 
-/// The longest name of a writer, upstream's.
-const MANAGER_BYTES_MAX: usize = 128;
-
 fn field_manager(name: &str, errors: &mut Vec<FieldError>) {
-    if name.len() > MANAGER_BYTES_MAX {
-        errors.push(FieldError::too_long("fieldManager", MANAGER_BYTES_MAX));
+    if name.len() > limits::MANAGER_BYTES_MAX {
+        errors.push(FieldError::too_long(
+            "fieldManager",
+            limits::MANAGER_BYTES_MAX,
+        ));
     }
     for (at, letter) in name.char_indices().filter(|(_, one)| one.is_control()) {
         let why = format!(

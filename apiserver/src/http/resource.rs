@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     error::{ApiError, FieldError},
-    kind::Sub,
+    kind::{Requester, Sub},
     registry::{DeleteOptions, Deleted, Listed, Match, Object, Target, sub},
     select::{Fields, Selector},
     versions::View,
@@ -67,13 +67,26 @@ pub async fn answer(
         let silent = |options: DeleteOptions| options.propagation.is_none();
         *request.method == Method::DELETE && request.deletion().is_ok_and(silent)
     });
+    let view = View::of(&target.resource);
     let answer = answered(api, target, request, by_path).await;
+    let mut answer = answer.map_err(|error| error.served_as(&view.served, &view.stored));
+    if matches!(request.form(), Ok(Form::Yaml)) {
+        let whole = answer.unwrap_or_else(|error| respond::failure(&error));
+        answer = respond::in_yaml(whole).await;
+    }
     if rules.deprecated.is_none() && told.is_none() {
         return answer;
     }
     let mut answer = answer.unwrap_or_else(|error| respond::failure(&error));
-    for text in rules.deprecated.iter().chain(&told) {
+    // What is not understood or not done at all is told nothing of it.
+    let refused = matches!(answer.status().as_u16(), 400 | 405);
+    if let Some(text) = told.filter(|_| !refused) {
         respond::warn(&mut answer, text);
+    }
+    // What never came to the resource is told nothing of it.
+    let turned_away = matches!(answer.status().as_u16(), 405 | 406 | 415);
+    if let Some(text) = rules.deprecated.filter(|_| !turned_away) {
+        respond::warn_first(&mut answer, text);
     }
     Ok(answer)
 }
@@ -116,19 +129,35 @@ async fn answered(
             answer_list(&view, listed, request)
         }
         (&Method::POST, None) => {
-            let body = request.object(&view)?;
+            let mut body = request.object(&view)?;
+            if let Some(asked_by) = target.resource.rules.asked_by {
+                let who = &*request.context.identity;
+                asked_by(
+                    &mut body.value,
+                    &Requester {
+                        user: &who.user,
+                        uid: &who.uid,
+                        groups: &who.groups,
+                        extra: &who.extra,
+                    },
+                );
+            }
             if named {
                 return Err(ApiError::method());
             }
             if target.resource.namespaced && target.namespace.is_empty() {
-                return Err(ApiError::bad_request(
-                    "an empty namespace may not be set during creation",
-                ));
+                return Err(ApiError::method());
             }
-            let object = api.registry.create(&target, body, request.write()?).await?;
+            let object = api
+                .registry
+                .create(&target, body, request.write(&view)?)
+                .await?;
             answer_object(StatusCode::CREATED, &view, object, request)
         }
         (&Method::DELETE, None) if !named => {
+            if !target.resource.verbs().contains(&"deletecollection") {
+                return Err(ApiError::method());
+            }
             let selector = request.selector(&view)?;
             let options = request.deletion()?;
             let (revision, gone) = api
@@ -159,7 +188,7 @@ async fn one(
     let object = match (request.method, target.sub) {
         (&Method::POST, Some(Sub::Binding)) => {
             let body = request.decode(sub::message(sub::BINDING))?;
-            registry.bind(target, &body, request.write()?).await?;
+            registry.bind(target, &body, request.write(view)?).await?;
             return Ok(success(StatusCode::CREATED));
         }
         (&Method::POST, Some(Sub::Eviction)) => {
@@ -168,7 +197,7 @@ async fn one(
                 Some(serde_json::Value::Object(given)) => deletion(given)?,
                 _ => DeleteOptions::default(),
             };
-            options.dry_run |= request.write()?.dry_run;
+            options.dry_run |= request.write(view)?.dry_run;
             registry.evict(target, &body, options).await?;
             return Ok(success(StatusCode::CREATED));
         }
@@ -183,14 +212,14 @@ async fn one(
             let body = request.decode(sub::message(sub::SCALE))?;
             return scale(
                 registry
-                    .update_scale(target, &body, request.write()?)
+                    .update_scale(target, &body, request.write(view)?)
                     .await?,
             );
         }
         (&Method::PATCH, Some(Sub::Scale)) => {
             return scale(
                 registry
-                    .patch_scale(target, &request.patch()?, request.write()?)
+                    .patch_scale(target, &request.patch()?, request.write(view)?)
                     .await?,
             );
         }
@@ -198,11 +227,11 @@ async fn one(
         (&Method::GET, _) => registry.get(target, request.version()?).await?,
         (&Method::PUT, _) => {
             let body = request.object(view)?;
-            registry.update(target, body, request.write()?).await?
+            registry.update(target, body, request.write(view)?).await?
         }
         (&Method::PATCH, _) => {
             registry
-                .patch(target, &request.patch()?, view, request.write()?)
+                .patch(target, &request.patch()?, view, request.write(view)?)
                 .await?
         }
         (&Method::DELETE, None) => match registry.delete(target, &request.deletion()?).await? {
@@ -254,6 +283,9 @@ async fn watched(
     selector: Selector,
 ) -> Result<Answer, ApiError> {
     let form = request.form()?;
+    if form == Form::Yaml {
+        return Err(ApiError::not_acceptable());
+    }
     let start = start(api, request).await?;
     let options = WatchOptions {
         selector,

@@ -14,7 +14,7 @@ use crate::{
     catalog::Resource,
     codec::{
         json::{self, Source},
-        proto,
+        proto, yaml,
     },
     error::ApiError,
     limits,
@@ -33,6 +33,7 @@ pub struct Length(pub usize);
 
 const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
 const JSON: &str = "application/json";
+const YAML: &str = "application/yaml";
 
 fn whole(bytes: Bytes) -> Body {
     Full::new(bytes).boxed_unsync()
@@ -61,6 +62,20 @@ pub fn set(answer: &mut Answer, name: header::HeaderName, value: &str) {
 /// An answer in JSON.
 pub fn json(code: StatusCode, value: &Value) -> Answer {
     bytes(code, JSON, value.to_string())
+}
+
+/// An answer in YAML instead of JSON; another stays as it is.
+pub async fn in_yaml(answer: Answer) -> Result<Answer, ApiError> {
+    let content = answer.headers().get(header::CONTENT_TYPE);
+    if content.is_none_or(|content| content != JSON) {
+        return Ok(answer);
+    }
+    let (parts, body) = answer.into_parts();
+    let body = body.collect().await.map_err(broken)?.to_bytes();
+    let value: Value = serde_json::from_slice(&body).map_err(broken)?;
+    let mut answer = Response::from_parts(parts, whole(yaml::write(&value).into()));
+    set(&mut answer, header::CONTENT_TYPE, YAML);
+    Ok(answer)
 }
 
 /// A failure as its `Status`.
@@ -114,7 +129,7 @@ pub fn object(
     include: table::Include,
 ) -> Result<Answer, ApiError> {
     let mut answer = match form {
-        Form::Json => bytes(code, JSON, object.json.clone()),
+        Form::Json | Form::Yaml => bytes(code, JSON, object.json.clone()),
         Form::Protobuf => bytes(code, PROTOBUF, protobuf(resource, &object.json)?),
         Form::Partial | Form::PartialList => bytes(code, JSON, partial(&object.json)?.to_string()),
         Form::Table => {
@@ -145,6 +160,21 @@ pub fn warn(answer: &mut Answer, text: &str) {
         .replace('"', "\\\"");
     if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{plain}\"")) {
         answer.headers_mut().append(header::WARNING, value);
+    }
+}
+
+/// Adds a `Warning` header before those that are there.
+pub fn warn_first(answer: &mut Answer, text: &str) {
+    let others: Vec<HeaderValue> = answer
+        .headers()
+        .get_all(header::WARNING)
+        .iter()
+        .cloned()
+        .collect();
+    answer.headers_mut().remove(header::WARNING);
+    warn(answer, text);
+    for other in others {
+        answer.headers_mut().append(header::WARNING, other);
     }
 }
 
@@ -179,7 +209,21 @@ pub fn list(
                 resource.api_version()
             );
             let bare = listed.items.into_iter().map(untyped).collect();
-            Ok(items(JSON, head, "{", bare))
+            Ok(items(JSON, Around::json(head, "{"), bare))
+        }
+        Form::Yaml => {
+            let items: Result<Vec<Bytes>, ApiError> = listed.items.iter().map(yaml_item).collect();
+            let items = items?;
+            let opening = if items.is_empty() { " []\n" } else { "\n" };
+            let head = format!("apiVersion: {}\nitems:{opening}", resource.api_version());
+            let rest = json!({"kind": format!("{}List", resource.kind), "metadata": meta});
+            let around = Around {
+                head,
+                opening: "",
+                between: "",
+                tail: yaml::write(&rest),
+            };
+            Ok(self::items(YAML, around, items))
         }
         Form::Partial | Form::PartialList => {
             let parts: Result<Vec<Bytes>, ApiError> = listed
@@ -190,7 +234,7 @@ pub fn list(
             let head = format!(
                 "{{\"kind\":\"PartialObjectMetadataList\",\"apiVersion\":\"meta.k8s.io/v1\",\"metadata\":{meta},\"items\":["
             );
-            Ok(items(JSON, head, "", parts?))
+            Ok(items(JSON, Around::json(head, ""), parts?))
         }
         Form::Table => {
             let values: Result<Vec<Json>, _> = listed
@@ -263,36 +307,70 @@ fn untyped(item: Bytes) -> Bytes {
     Bytes::from(Value::Object(value).to_string()).slice(1..)
 }
 
-/// The items of a list between a head and its end, in chunks; each begins with
-/// `opening`.
-fn items(content: &str, head: String, opening: &'static str, items: Vec<Bytes>) -> Answer {
-    let each = items.iter().map(|item| item.len() + 1 + opening.len());
-    let size: usize = each.sum::<usize>() + head.len() + 3;
+/// An item of a list in YAML.
+fn yaml_item(item: &Bytes) -> Result<Bytes, ApiError> {
+    let mut value: Json = serde_json::from_slice(item).map_err(broken)?;
+    value.remove("kind");
+    value.remove("apiVersion");
+    Ok(yaml::item(&Value::Object(value)).into())
+}
+
+/// What stands around the items of a list.
+struct Around {
+    head: String,
+    /// Before each.
+    opening: &'static str,
+    between: &'static str,
+    tail: String,
+}
+
+impl Around {
+    fn json(head: String, opening: &'static str) -> Self {
+        Self {
+            head,
+            opening,
+            between: ",",
+            tail: "]}\n".to_owned(),
+        }
+    }
+}
+
+/// The items of a list between a head and its end, in chunks.
+fn items(content: &str, around: Around, items: Vec<Bytes>) -> Answer {
+    let Around {
+        head,
+        opening,
+        between,
+        tail,
+    } = around;
+    let each = items.iter().map(|item| item.len() + opening.len());
+    let gaps = items.len().saturating_sub(1) * between.len();
+    let size: usize = each.sum::<usize>() + gaps + head.len() + tail.len();
     if size <= limits::CHUNK_BYTES {
         let mut body = Vec::with_capacity(size);
         body.extend_from_slice(head.as_bytes());
         for (index, item) in items.iter().enumerate() {
             if index > 0 {
-                body.push(b',');
+                body.extend_from_slice(between.as_bytes());
             }
             body.extend_from_slice(opening.as_bytes());
             body.extend_from_slice(item);
         }
-        body.extend_from_slice(b"]}\n");
+        body.extend_from_slice(tail.as_bytes());
         return bytes(StatusCode::OK, content, body);
     }
     // Copied a chunk at a time, as the client reads.
     let chunks = futures::stream::unfold(
-        (Some(head.into_bytes()), items.into_iter(), true),
-        move |(head, mut items, mut first)| async move {
-            let mut chunk = head?;
+        (Some((head.into_bytes(), tail)), items.into_iter(), true),
+        move |(state, mut items, mut first)| async move {
+            let (mut chunk, tail) = state?;
             while chunk.len() < limits::CHUNK_BYTES {
                 let Some(item) = items.next() else {
-                    chunk.extend_from_slice(b"]}\n");
+                    chunk.extend_from_slice(tail.as_bytes());
                     return Some((Bytes::from(chunk), (None, items, first)));
                 };
                 if !std::mem::replace(&mut first, false) {
-                    chunk.push(b',');
+                    chunk.extend_from_slice(between.as_bytes());
                 }
                 chunk.extend_from_slice(opening.as_bytes());
                 chunk.extend_from_slice(&item);
@@ -300,7 +378,7 @@ fn items(content: &str, head: String, opening: &'static str, items: Vec<Bytes>) 
             Some((
                 Bytes::from(chunk),
                 (
-                    Some(Vec::with_capacity(limits::CHUNK_BYTES + 4_096)),
+                    Some((Vec::with_capacity(limits::CHUNK_BYTES + 4_096), tail)),
                     items,
                     first,
                 ),

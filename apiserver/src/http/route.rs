@@ -130,7 +130,11 @@ pub fn route(catalog: &Catalog, path: &str) -> Option<Route> {
     match &words[..] {
         [""] => Some(Route::Root),
         ["version"] => Some(Route::Version),
-        ["healthz" | "livez" | "readyz", ..] => Some(Route::Health),
+        ["healthz" | "livez" | "readyz"] => Some(Route::Health),
+        [
+            "healthz" | "livez" | "readyz",
+            "ping" | "log" | "etcd" | "etcd-readiness" | "informer-sync" | "shutdown",
+        ] => Some(Route::Health),
         [".well-known", "openid-configuration"] => Some(Route::OpenId),
         ["openid", "v1", "jwks"] => Some(Route::Keys),
         ["metrics"] => Some(Route::Metrics),

@@ -329,7 +329,7 @@ impl Chunks {
     /// The same of an object in the version that is served.
     fn add(&mut self, kind: &str, framed: &[u8], object: &[u8]) {
         match self.options.form {
-            Form::Json => self.chunk.extend_from_slice(framed),
+            Form::Json | Form::Yaml => self.chunk.extend_from_slice(framed),
             Form::Partial | Form::PartialList => {
                 if let Ok(partial) = respond::partial(object) {
                     self.chunk
@@ -389,7 +389,7 @@ impl Chunks {
         };
         let mut object = match self.options.form {
             // An object of the kind, all empty but for this.
-            Form::Json => zero_of(&Type::Message(self.view.served.message)),
+            Form::Json | Form::Yaml => zero_of(&Type::Message(self.view.served.message)),
             _ => json!({}),
         };
         object["kind"] = kind.into();
@@ -397,7 +397,7 @@ impl Chunks {
         object["metadata"] = meta.clone();
         let object = object.to_string();
         match self.options.form {
-            Form::Json | Form::Partial | Form::PartialList => self
+            Form::Json | Form::Yaml | Form::Partial | Form::PartialList => self
                 .chunk
                 .extend_from_slice(&frame("BOOKMARK", object.as_bytes())),
             Form::Protobuf => {

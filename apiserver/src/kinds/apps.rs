@@ -31,15 +31,19 @@ const CONTROLLER_REVISION: Kind = Kind {
     },
     generation: Generation::NONE,
     status: Status::NONE,
+    resets: Resets::NONE,
+    gated: &[],
     on_create: None,
+    asked_by: None,
     on_update: None,
     deletion: DELETED_STATUS,
     lifetime: None,
     addresses: false,
     defaults: None,
-    validate: None,
-    validate_change: None,
-    columns: &[AGE],
+    validate: Some(validate::revision),
+    validate_change: Some(validate::revision_kept),
+    warnings: None,
+    columns: rows::REVISIONS,
 };
 
 const DAEMON_SET: Kind = Kind {
@@ -63,7 +67,13 @@ const DAEMON_SET: Kind = Kind {
     },
     generation: Generation::Counts(&["spec"]),
     status: Status::Reported(Metadata::Given),
+    resets: Resets::PLAIN,
+    gated: &[Gated {
+        below: &["spec", "template", "spec"],
+        fields: POD_GATED,
+    }],
     on_create: Some(strategy::new_daemon_set),
+    asked_by: None,
     on_update: Some(strategy::daemon_set_template),
     deletion: DELETED_STATUS,
     lifetime: None,
@@ -73,6 +83,7 @@ const DAEMON_SET: Kind = Kind {
     validate_change: Some(|value, current, errors| {
         validate::fixed(&[&["spec", "selector"]], value, current, errors)
     }),
+    warnings: Some(warnings::template_owner),
     columns: &[
         Column("Desired", false, |value| {
             count(value, &["status", "desiredNumberScheduled"])
@@ -89,6 +100,7 @@ const DAEMON_SET: Kind = Kind {
         Column("Available", false, |value| {
             count(value, &["status", "numberAvailable"])
         }),
+        rows::NODE_SELECTOR,
         AGE,
         CONTAINERS,
         IMAGES,
@@ -117,7 +129,16 @@ const DEPLOYMENT: Kind = Kind {
     },
     generation: Generation::CountsWith(&["spec"], "annotations"),
     status: Status::Reported(Metadata::Except(&["labels"])),
+    resets: Resets {
+        object: &[&["status"]],
+        status: &[&["spec"], &["metadata", "labels"]],
+    },
+    gated: &[Gated {
+        below: &["spec", "template", "spec"],
+        fields: POD_GATED,
+    }],
     on_create: None,
+    asked_by: None,
     on_update: None,
     deletion: DELETED_STATUS,
     lifetime: None,
@@ -127,13 +148,14 @@ const DEPLOYMENT: Kind = Kind {
     validate_change: Some(|value, current, errors| {
         validate::fixed(&[&["spec", "selector"]], value, current, errors)
     }),
+    warnings: Some(warnings::owner),
     columns: &[
         Column("Ready", false, |value| ready_of(value, "readyReplicas")),
         Column("Up-to-date", false, |value| {
-            count(value, &["status", "updatedReplicas"])
+            rows::told(value, &["status", "updatedReplicas"])
         }),
         Column("Available", false, |value| {
-            count(value, &["status", "availableReplicas"])
+            rows::told(value, &["status", "availableReplicas"])
         }),
         AGE,
         CONTAINERS,
@@ -163,7 +185,13 @@ const REPLICA_SET: Kind = Kind {
     },
     generation: Generation::Counts(&["spec"]),
     status: Status::Reported(Metadata::Given),
+    resets: Resets::PLAIN,
+    gated: &[Gated {
+        below: &["spec", "template", "spec"],
+        fields: POD_GATED,
+    }],
     on_create: None,
+    asked_by: None,
     on_update: None,
     deletion: DELETED_STATUS,
     lifetime: None,
@@ -173,6 +201,7 @@ const REPLICA_SET: Kind = Kind {
     validate_change: Some(|value, current, errors| {
         validate::fixed(&[&["spec", "selector"]], value, current, errors)
     }),
+    warnings: Some(warnings::owner),
     columns: &[
         Column("Desired", false, |value| {
             count(value, &["spec", "replicas"])
@@ -203,7 +232,7 @@ const STATEFUL_SET: Kind = Kind {
     subs: SCALED,
     selectable: &[],
     also: &[],
-    names: names::SUBDOMAIN_RULE,
+    names: names::LABEL_RULE,
     standard_finalizers: true,
     put: Put {
         creates: false,
@@ -211,7 +240,13 @@ const STATEFUL_SET: Kind = Kind {
     },
     generation: Generation::Counts(&["spec"]),
     status: Status::Reported(Metadata::Given),
+    resets: Resets::PLAIN,
+    gated: &[Gated {
+        below: &["spec", "template", "spec"],
+        fields: POD_GATED,
+    }],
     on_create: None,
+    asked_by: None,
     on_update: None,
     deletion: DELETED_STATUS,
     lifetime: None,
@@ -231,6 +266,7 @@ const STATEFUL_SET: Kind = Kind {
             errors,
         )
     }),
+    warnings: Some(warnings::template_owner),
     columns: &[
         Column("Ready", false, |value| ready_of(value, "readyReplicas")),
         AGE,

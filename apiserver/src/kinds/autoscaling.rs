@@ -32,28 +32,17 @@ const HORIZONTAL_POD_AUTOSCALER: Kind = Kind {
     },
     generation: Generation::Counts(&["spec"]),
     status: Status::Reported(Metadata::Given),
+    resets: Resets::PLAIN,
+    gated: &[],
     on_create: None,
+    asked_by: None,
     on_update: None,
     deletion: DELETED_STATUS,
     lifetime: None,
     addresses: false,
     defaults: Some(defaults::autoscaler),
-    validate: None,
+    validate: Some(validate::autoscaler::autoscaler),
     validate_change: None,
-    columns: &[
-        Column("Reference", false, |value| {
-            let of = |field| object::str_at(value, &["spec", "scaleTargetRef", field]);
-            format!("{}/{}", of("kind"), of("name")).into()
-        }),
-        Column("MinPods", false, |value| {
-            text(value, &["spec", "minReplicas"])
-        }),
-        Column("MaxPods", false, |value| {
-            text(value, &["spec", "maxReplicas"])
-        }),
-        Column("Replicas", false, |value| {
-            count(value, &["status", "currentReplicas"])
-        }),
-        AGE,
-    ],
+    warnings: None,
+    columns: rows::AUTOSCALERS,
 };

@@ -25,33 +25,28 @@ const CRON_JOB: Kind = Kind {
     },
     generation: Generation::Counts(&["spec"]),
     status: Status::Reported(Metadata::Given),
+    resets: Resets::PLAIN,
+    gated: &[
+        Gated {
+            below: &["spec", "jobTemplate", "spec", "template", "spec"],
+            fields: POD_GATED,
+        },
+        Gated {
+            below: &["spec", "jobTemplate", "spec"],
+            fields: &[&["scheduling"]],
+        },
+    ],
     on_create: None,
+    asked_by: None,
     on_update: None,
     deletion: DELETED_STATUS,
     lifetime: None,
     addresses: false,
     defaults: Some(defaults::cron_job),
-    validate: Some(validate::workload::cron_job),
+    validate: Some(validate::job::cron_job),
     validate_change: None,
-    columns: &[
-        Column("Schedule", false, |value| {
-            text(value, &["spec", "schedule"])
-        }),
-        Column("Timezone", false, |value| {
-            text(value, &["spec", "timeZone"])
-        }),
-        Column("Suspend", false, |value| text(value, &["spec", "suspend"])),
-        Column("Active", false, |value| {
-            list(value, &["status", "active"]).len().to_string().into()
-        }),
-        Column("Last Schedule", false, |value| {
-            match object::str_at(value, &["status", "lastScheduleTime"]) {
-                "" => "<none>".into(),
-                _ => since(value, &["status", "lastScheduleTime"]),
-            }
-        }),
-        AGE,
-    ],
+    warnings: Some(warnings::owner),
+    columns: rows::CRON_JOBS,
 };
 
 const JOB: Kind = Kind {
@@ -75,7 +70,19 @@ const JOB: Kind = Kind {
     },
     generation: Generation::Counts(&["spec"]),
     status: Status::Reported(Metadata::Given),
+    resets: Resets::PLAIN,
+    gated: &[
+        Gated {
+            below: &["spec", "template", "spec"],
+            fields: POD_GATED,
+        },
+        Gated {
+            below: &["spec"],
+            fields: &[&["scheduling"]],
+        },
+    ],
     on_create: Some(strategy::job_identity),
+    asked_by: None,
     on_update: None,
     deletion: Deletion {
         orphans: true,
@@ -87,19 +94,8 @@ const JOB: Kind = Kind {
     lifetime: None,
     addresses: false,
     defaults: Some(defaults::job),
-    validate: Some(|value, errors| validate::workload::job(value.get("spec"), "spec", errors)),
+    validate: Some(validate::job::job),
     validate_change: Some(validate::job_changes),
-    columns: &[
-        Column("Status", false, job_status),
-        Column("Completions", false, |value| {
-            let of = object::at(value, &["spec", "completions"])
-                .and_then(Value::as_i64)
-                .unwrap_or(1);
-            format!("{}/{of}", number(value, &["status", "succeeded"])).into()
-        }),
-        AGE,
-        CONTAINERS,
-        IMAGES,
-        SELECTOR,
-    ],
+    warnings: Some(warnings::owner),
+    columns: rows::JOBS,
 };

@@ -25,7 +25,13 @@ const LEASE: Kind = Kind {
     },
     generation: Generation::NONE,
     status: Status::NONE,
+    resets: Resets::NONE,
+    gated: &[Gated {
+        below: &["spec"],
+        fields: &[&["strategy"], &["preferredHolder"]],
+    }],
     on_create: None,
+    asked_by: None,
     on_update: None,
     deletion: DELETED_STATUS,
     lifetime: None,
@@ -33,6 +39,7 @@ const LEASE: Kind = Kind {
     defaults: None,
     validate: Some(validate::kinds::lease),
     validate_change: None,
+    warnings: None,
     columns: &[
         Column("Holder", false, |value| {
             text(value, &["spec", "holderIdentity"])

@@ -64,7 +64,10 @@ const CONFIG_MAP: Kind = Kind {
     },
     generation: Generation::NONE,
     status: Status::NONE,
+    resets: Resets::NONE,
+    gated: &[],
     on_create: None,
+    asked_by: None,
     on_update: None,
     deletion: DELETED_STATUS,
     lifetime: None,
@@ -74,6 +77,7 @@ const CONFIG_MAP: Kind = Kind {
     validate_change: Some(|value, current, errors| {
         validate::immutable(value, current, &["data", "binaryData"], errors)
     }),
+    warnings: None,
     columns: &[Column("Data", false, size), AGE],
 };
 
@@ -98,14 +102,18 @@ const ENDPOINTS: Kind = Kind {
     },
     generation: Generation::NONE,
     status: Status::NONE,
+    resets: Resets::NONE,
+    gated: &[],
     on_create: None,
+    asked_by: None,
     on_update: None,
     deletion: DELETED_STATUS,
     lifetime: None,
     addresses: false,
     defaults: Some(defaults::endpoints),
-    validate: None,
+    validate: Some(validate::network::endpoints),
     validate_change: None,
+    warnings: None,
     columns: columns::ENDPOINTS,
 };
 
@@ -155,25 +163,29 @@ const EVENT: Kind = Kind {
         selectable: NEW_EVENT_FIELDS,
         to_stored: versions::event_to_core,
         to_served: versions::event_to_events,
-        validate: Some(validate::kinds::new_event),
+        validate: Some(validate::event::new_event),
     }],
-    names: names::SUBDOMAIN_RULE,
-    standard_finalizers: true,
+    names: names::PATH_SEGMENT_RULE,
+    standard_finalizers: false,
     put: Put {
         creates: true,
         unconditional: true,
     },
     generation: Generation::NONE,
     status: Status::NONE,
+    resets: Resets::NONE,
+    gated: &[],
     on_create: None,
+    asked_by: None,
     on_update: None,
     deletion: DELETED_STATUS,
     lifetime: Some(EVENT_LIFETIME),
     addresses: false,
     defaults: None,
-    validate: None,
+    validate: Some(validate::event::event),
     validate_change: None,
-    columns: table::EVENTS,
+    warnings: None,
+    columns: rows::EVENTS,
 };
 
 const LIMIT_RANGE: Kind = Kind {
@@ -197,15 +209,19 @@ const LIMIT_RANGE: Kind = Kind {
     },
     generation: Generation::NONE,
     status: Status::NONE,
-    on_create: None,
+    resets: Resets::NONE,
+    gated: &[],
+    on_create: Some(strategy::named),
+    asked_by: None,
     on_update: None,
     deletion: DELETED_STATUS,
     lifetime: None,
     addresses: false,
     defaults: Some(defaults::limit_range),
-    validate: None,
+    validate: Some(validate::quota::limits),
     validate_change: None,
-    columns: &[AGE],
+    warnings: None,
+    columns: rows::CREATED,
 };
 
 const PERSISTENT_VOLUME_CLAIM: Kind = Kind {
@@ -229,7 +245,10 @@ const PERSISTENT_VOLUME_CLAIM: Kind = Kind {
     },
     generation: Generation::NONE,
     status: Status::Reported(Metadata::Given),
+    resets: Resets::PLAIN,
+    gated: &[],
     on_create: Some(strategy::new_claim),
+    asked_by: None,
     on_update: None,
     deletion: DELETED_OBJECT,
     lifetime: None,
@@ -237,6 +256,7 @@ const PERSISTENT_VOLUME_CLAIM: Kind = Kind {
     defaults: Some(defaults::claim),
     validate: Some(validate::claim::claim),
     validate_change: None,
+    warnings: Some(warnings::claim),
     columns: columns::CLAIMS,
 };
 
@@ -284,7 +304,20 @@ const POD: Kind = Kind {
     },
     generation: Generation::Counts(&["spec"]),
     status: Status::Reported(Metadata::Except(&["ownerReferences"])),
+    resets: Resets {
+        object: &[&["status"]],
+        status: &[
+            &["spec"],
+            &["metadata", "deletionTimestamp"],
+            &["metadata", "ownerReferences"],
+        ],
+    },
+    gated: &[Gated {
+        below: &["spec"],
+        fields: POD_GATED,
+    }],
     on_create: Some(strategy::new_pod),
+    asked_by: None,
     on_update: None,
     deletion: Deletion {
         grace: Some(strategy::pod_grace),
@@ -295,6 +328,7 @@ const POD: Kind = Kind {
     defaults: Some(defaults::pod::pod),
     validate: Some(|value, errors| validate::pod::spec(value.get("spec"), "spec", errors)),
     validate_change: Some(validate::pod::update),
+    warnings: Some(warnings::pod),
     columns: table::PODS,
 };
 
@@ -319,7 +353,13 @@ const POD_TEMPLATE: Kind = Kind {
     },
     generation: Generation::Counts(&["template"]),
     status: Status::NONE,
+    resets: Resets::NONE,
+    gated: &[Gated {
+        below: &["template", "spec"],
+        fields: POD_GATED,
+    }],
     on_create: None,
+    asked_by: None,
     on_update: None,
     deletion: DELETED_OBJECT,
     lifetime: None,
@@ -327,6 +367,7 @@ const POD_TEMPLATE: Kind = Kind {
     defaults: Some(|value| defaults::with(value, "template", defaults::pod::template)),
     validate: Some(validate::workload::pod_template),
     validate_change: None,
+    warnings: Some(warnings::pod_template),
     columns: columns::POD_TEMPLATES,
 };
 
@@ -351,7 +392,13 @@ const REPLICATION_CONTROLLER: Kind = Kind {
     },
     generation: Generation::Counts(&["spec"]),
     status: Status::Reported(Metadata::Given),
+    resets: Resets::PLAIN,
+    gated: &[Gated {
+        below: &["spec", "template", "spec"],
+        fields: POD_GATED,
+    }],
     on_create: None,
+    asked_by: None,
     on_update: None,
     deletion: Deletion {
         orphans: true,
@@ -362,6 +409,7 @@ const REPLICATION_CONTROLLER: Kind = Kind {
     defaults: Some(defaults::controller),
     validate: Some(validate::workload::controller),
     validate_change: None,
+    warnings: Some(warnings::owner),
     columns: &[
         Column("Desired", false, |value| {
             count(value, &["spec", "replicas"])
@@ -400,15 +448,19 @@ const RESOURCE_QUOTA: Kind = Kind {
     },
     generation: Generation::NONE,
     status: Status::Reported(Metadata::Given),
+    resets: Resets::PLAIN,
+    gated: &[],
     on_create: None,
+    asked_by: None,
     on_update: None,
     deletion: DELETED_OBJECT,
     lifetime: None,
     addresses: false,
     defaults: None,
-    validate: None,
-    validate_change: None,
-    columns: &[AGE],
+    validate: Some(validate::quota::quota),
+    validate_change: Some(validate::quota::scopes_kept),
+    warnings: None,
+    columns: rows::QUOTAS,
 };
 
 const SECRET: Kind = Kind {
@@ -432,7 +484,10 @@ const SECRET: Kind = Kind {
     },
     generation: Generation::NONE,
     status: Status::NONE,
+    resets: Resets::NONE,
+    gated: &[],
     on_create: None,
+    asked_by: None,
     on_update: None,
     deletion: DELETED_STATUS,
     lifetime: None,
@@ -440,6 +495,7 @@ const SECRET: Kind = Kind {
     defaults: Some(defaults::secret),
     validate: Some(|value, errors| validate::data(value, &["data"], errors)),
     validate_change: Some(validate::secret_changes),
+    warnings: None,
     columns: &[
         Column("Type", false, |value| text(value, &["type"])),
         Column("Data", false, size),
@@ -468,7 +524,20 @@ const SERVICE_ACCOUNT: Kind = Kind {
     },
     generation: Generation::NONE,
     status: Status::NONE,
+    resets: Resets::NONE,
+    gated: &[Gated {
+        below: &["secrets[]"],
+        fields: &[
+            &["uid"],
+            &["resourceVersion"],
+            &["namespace"],
+            &["kind"],
+            &["fieldPath"],
+            &["apiVersion"],
+        ],
+    }],
     on_create: None,
+    asked_by: None,
     on_update: None,
     deletion: DELETED_OBJECT,
     lifetime: None,
@@ -476,12 +545,8 @@ const SERVICE_ACCOUNT: Kind = Kind {
     defaults: None,
     validate: None,
     validate_change: None,
-    columns: &[
-        Column("Secrets", false, |value| {
-            list(value, &["secrets"]).len().to_string().into()
-        }),
-        AGE,
-    ],
+    warnings: None,
+    columns: &[AGE],
 };
 
 const SERVICE: Kind = Kind {
@@ -500,7 +565,7 @@ const SERVICE: Kind = Kind {
         field("spec.type", &["spec", "type"], ""),
     ],
     also: &[],
-    names: names::LABEL_1035_RULE,
+    names: names::LABEL_RULE,
     standard_finalizers: true,
     put: Put {
         creates: true,
@@ -508,7 +573,10 @@ const SERVICE: Kind = Kind {
     },
     generation: Generation::NONE,
     status: Status::Reported(Metadata::Given),
+    resets: Resets::PLAIN,
+    gated: &[],
     on_create: None,
+    asked_by: None,
     on_update: None,
     deletion: DELETED_OBJECT,
     lifetime: None,
@@ -516,6 +584,7 @@ const SERVICE: Kind = Kind {
     defaults: Some(defaults::service),
     validate: Some(validate::workload::service),
     validate_change: None,
+    warnings: Some(warnings::service),
     columns: table::SERVICES,
 };
 
@@ -540,7 +609,10 @@ const NAMESPACE: Kind = Kind {
     },
     generation: Generation::NONE,
     status: Status::Reported(Metadata::Given),
+    resets: Resets::PLAIN,
+    gated: &[],
     on_create: Some(strategy::new_namespace),
+    asked_by: None,
     on_update: Some(strategy::keep_spec),
     deletion: Deletion {
         held: Some(strategy::spec_finalizers),
@@ -554,8 +626,9 @@ const NAMESPACE: Kind = Kind {
     lifetime: None,
     addresses: false,
     defaults: Some(defaults::namespace),
-    validate: None,
+    validate: Some(validate::quota::namespace),
     validate_change: None,
+    warnings: None,
     columns: &[
         Column("Status", false, |value| text(value, &["status", "phase"])),
         AGE,
@@ -587,7 +660,13 @@ const NODE: Kind = Kind {
     },
     generation: Generation::NONE,
     status: Status::Given,
+    resets: Resets::PLAIN,
+    gated: &[Gated {
+        below: &["spec"],
+        fields: &[&["configSource"], &["podPreemptionPolicy"]],
+    }],
     on_create: None,
+    asked_by: None,
     on_update: None,
     deletion: DELETED_STATUS,
     lifetime: None,
@@ -595,6 +674,7 @@ const NODE: Kind = Kind {
     defaults: Some(defaults::node),
     validate: Some(validate::kinds::node),
     validate_change: None,
+    warnings: Some(warnings::node),
     columns: table::NODES,
 };
 
@@ -619,7 +699,10 @@ const PERSISTENT_VOLUME: Kind = Kind {
     },
     generation: Generation::NONE,
     status: Status::Reported(Metadata::Given),
+    resets: Resets::PLAIN,
+    gated: &[],
     on_create: Some(strategy::new_volume),
+    asked_by: None,
     on_update: None,
     deletion: DELETED_OBJECT,
     lifetime: None,
@@ -627,5 +710,6 @@ const PERSISTENT_VOLUME: Kind = Kind {
     defaults: Some(defaults::volume),
     validate: Some(validate::persistent::volume),
     validate_change: None,
+    warnings: Some(warnings::volume),
     columns: columns::VOLUMES,
 };

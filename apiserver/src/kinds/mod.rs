@@ -24,10 +24,12 @@ mod node;
 mod policy;
 mod rbac;
 mod resource;
+mod rows;
 mod scheduling;
 mod storage;
 mod storagemigration;
 pub mod strategy;
+mod warnings;
 
 use crate::{
     catalog::Catalog,
@@ -95,17 +97,34 @@ const EVENT_LIFETIME: i64 = 3_660;
 /// What the files of the groups need.
 mod prelude {
     pub(super) use super::{
-        DELETED_OBJECT, DELETED_STATUS, EVENT_LIFETIME, columns, field, strategy,
+        DELETED_OBJECT, DELETED_STATUS, EVENT_LIFETIME, columns, field, rows, strategy, warnings,
     };
     pub(super) use crate::{
         defaults,
-        kind::{Also, Column, Deletion, Generation, Kind, Metadata, Put, Selectable, Status, Sub},
+        kind::{
+            Also, Column, Deletion, Gated, Generation, Kind, Metadata, Put, Resets, Selectable,
+            Status, Sub,
+        },
         object,
         table::{self, *},
         validate::{self, names},
         versions,
     };
     pub(super) use serde_json::Value;
+
+    /// Of pods and their templates.
+    pub(super) const POD_GATED: &[&[&str]] = &[
+        &["evictionResponders"],
+        &["schedulingGroup"],
+        &["containers[]", "lifecycle?", "stopSignal"],
+        &["initContainers[]", "lifecycle?", "stopSignal"],
+        &["ephemeralContainers[]", "lifecycle?", "stopSignal"],
+    ];
+    /// Of requests for devices.
+    pub(super) const DERIVED: &[&[&str]] = &[
+        &["exactly", "derivedAttributes"],
+        &["firstAvailable[]", "derivedAttributes"],
+    ];
 
     pub(super) const ALL: &[&str] = &["all"];
     pub(super) const STATUS: &[Sub] = &[Sub::Status];

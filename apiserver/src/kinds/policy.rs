@@ -17,7 +17,7 @@ const POD_DISRUPTION_BUDGET: Kind = Kind {
     subs: STATUS,
     selectable: &[],
     also: &[],
-    names: names::SUBDOMAIN_RULE,
+    names: names::PATH_SEGMENT_RULE,
     standard_finalizers: false,
     put: Put {
         creates: false,
@@ -25,7 +25,10 @@ const POD_DISRUPTION_BUDGET: Kind = Kind {
     },
     generation: Generation::Counts(&["spec"]),
     status: Status::Reported(Metadata::Given),
+    resets: Resets::PLAIN,
+    gated: &[],
     on_create: None,
+    asked_by: None,
     on_update: None,
     deletion: DELETED_STATUS,
     lifetime: None,
@@ -33,12 +36,13 @@ const POD_DISRUPTION_BUDGET: Kind = Kind {
     defaults: None,
     validate: Some(validate::kinds::budget),
     validate_change: None,
+    warnings: None,
     columns: &[
         Column("Min Available", false, |value| {
-            text(value, &["spec", "minAvailable"])
+            budget(value, "minAvailable")
         }),
         Column("Max Unavailable", false, |value| {
-            text(value, &["spec", "maxUnavailable"])
+            budget(value, "maxUnavailable")
         }),
         Column("Allowed Disruptions", false, |value| {
             count(value, &["status", "disruptionsAllowed"])
@@ -46,3 +50,12 @@ const POD_DISRUPTION_BUDGET: Kind = Kind {
         AGE,
     ],
 };
+
+/// A number of pods or a percentage.
+fn budget(value: &object::Json, field: &str) -> Value {
+    match object::at(value, &["spec", field]) {
+        Some(Value::String(text)) => text.as_str().into(),
+        Some(Value::Number(number)) => number.to_string().into(),
+        _ => "N/A".into(),
+    }
+}

@@ -25,27 +25,19 @@ const ROLE_BINDING: Kind = Kind {
     },
     generation: Generation::NONE,
     status: Status::NONE,
+    resets: Resets::NONE,
+    gated: &[],
     on_create: None,
+    asked_by: None,
     on_update: None,
     deletion: DELETED_STATUS,
     lifetime: None,
     addresses: false,
     defaults: Some(defaults::binding),
-    validate: None,
-    validate_change: Some(|value, current, errors| {
-        validate::fixed(&[&["roleRef"]], value, current, errors)
-    }),
-    columns: &[
-        Column("Role", false, |value| {
-            format!(
-                "{}/{}",
-                object::str_at(value, &["roleRef", "kind"]),
-                object::str_at(value, &["roleRef", "name"])
-            )
-            .into()
-        }),
-        AGE,
-    ],
+    validate: Some(|value, errors| validate::rbac::binding(value, true, errors)),
+    validate_change: Some(validate::rbac::role_kept),
+    warnings: None,
+    columns: rows::BINDINGS,
 };
 
 const ROLE: Kind = Kind {
@@ -69,7 +61,10 @@ const ROLE: Kind = Kind {
     },
     generation: Generation::NONE,
     status: Status::NONE,
+    resets: Resets::NONE,
+    gated: &[],
     on_create: None,
+    asked_by: None,
     on_update: None,
     deletion: DELETED_STATUS,
     lifetime: None,
@@ -77,7 +72,8 @@ const ROLE: Kind = Kind {
     defaults: None,
     validate: Some(|value, errors| validate::kinds::role(value, true, errors)),
     validate_change: None,
-    columns: &[AGE],
+    warnings: None,
+    columns: rows::CREATED,
 };
 
 const CLUSTER_ROLE_BINDING: Kind = Kind {
@@ -101,27 +97,19 @@ const CLUSTER_ROLE_BINDING: Kind = Kind {
     },
     generation: Generation::NONE,
     status: Status::NONE,
+    resets: Resets::NONE,
+    gated: &[],
     on_create: None,
+    asked_by: None,
     on_update: None,
     deletion: DELETED_STATUS,
     lifetime: None,
     addresses: false,
     defaults: Some(defaults::binding),
-    validate: None,
-    validate_change: Some(|value, current, errors| {
-        validate::fixed(&[&["roleRef"]], value, current, errors)
-    }),
-    columns: &[
-        Column("Role", false, |value| {
-            format!(
-                "{}/{}",
-                object::str_at(value, &["roleRef", "kind"]),
-                object::str_at(value, &["roleRef", "name"])
-            )
-            .into()
-        }),
-        AGE,
-    ],
+    validate: Some(|value, errors| validate::rbac::binding(value, false, errors)),
+    validate_change: Some(validate::rbac::role_kept),
+    warnings: None,
+    columns: rows::BINDINGS,
 };
 
 const CLUSTER_ROLE: Kind = Kind {
@@ -145,13 +133,20 @@ const CLUSTER_ROLE: Kind = Kind {
     },
     generation: Generation::NONE,
     status: Status::NONE,
+    resets: Resets::NONE,
+    gated: &[],
     on_create: None,
+    asked_by: None,
     on_update: None,
     deletion: DELETED_STATUS,
     lifetime: None,
     addresses: false,
     defaults: None,
-    validate: Some(|value, errors| validate::kinds::role(value, false, errors)),
+    validate: Some(|value, errors| {
+        validate::kinds::role(value, false, errors);
+        validate::rbac::aggregation(value, errors);
+    }),
     validate_change: None,
-    columns: &[AGE],
+    warnings: None,
+    columns: rows::CREATED,
 };

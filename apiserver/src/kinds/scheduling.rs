@@ -25,7 +25,10 @@ const PRIORITY_CLASS: Kind = Kind {
     },
     generation: Generation::Counts(&[]),
     status: Status::NONE,
+    resets: Resets::NONE,
+    gated: &[],
     on_create: None,
+    asked_by: None,
     on_update: None,
     deletion: DELETED_STATUS,
     lifetime: None,
@@ -35,13 +38,15 @@ const PRIORITY_CLASS: Kind = Kind {
     validate_change: Some(|value, current, errors| {
         validate::fixed(&[&["value"], &["preemptionPolicy"]], value, current, errors)
     }),
+    warnings: None,
     columns: &[
         Column("Value", false, |value| count(value, &["value"])),
         Column("Global-Default", false, |value| {
-            (value.get("globalDefault") == Some(&Value::Bool(true)))
-                .to_string()
-                .into()
+            (value.get("globalDefault") == Some(&Value::Bool(true))).into()
         }),
         AGE,
+        Column("PreemptionPolicy", false, |value| {
+            object::str_at(value, &["preemptionPolicy"]).into()
+        }),
     ],
 };

@@ -32,15 +32,19 @@ const CSI_STORAGE_CAPACITY: Kind = Kind {
     },
     generation: Generation::NONE,
     status: Status::NONE,
+    resets: Resets::NONE,
+    gated: &[],
     on_create: None,
+    asked_by: None,
     on_update: None,
     deletion: DELETED_STATUS,
     lifetime: None,
     addresses: false,
     defaults: None,
-    validate: None,
+    validate: Some(validate::storage::capacity),
     validate_change: None,
-    columns: &[AGE],
+    warnings: None,
+    columns: rows::CREATED,
 };
 
 const CSI_DRIVER: Kind = Kind {
@@ -64,15 +68,19 @@ const CSI_DRIVER: Kind = Kind {
     },
     generation: Generation::NONE,
     status: Status::NONE,
+    resets: Resets::NONE,
+    gated: &[],
     on_create: None,
+    asked_by: None,
     on_update: None,
     deletion: DELETED_OBJECT,
     lifetime: None,
     addresses: false,
     defaults: Some(defaults::csi_driver),
-    validate: None,
+    validate: Some(validate::storage::driver),
     validate_change: None,
-    columns: &[AGE],
+    warnings: Some(warnings::driver),
+    columns: rows::DRIVERS,
 };
 
 const CSI_NODE: Kind = Kind {
@@ -96,14 +104,18 @@ const CSI_NODE: Kind = Kind {
     },
     generation: Generation::NONE,
     status: Status::Reported(Metadata::KEPT),
+    resets: Resets::METADATA,
+    gated: &[],
     on_create: None,
+    asked_by: None,
     on_update: None,
     deletion: DELETED_OBJECT,
     lifetime: None,
     addresses: false,
     defaults: None,
-    validate: None,
+    validate: Some(validate::storage::node),
     validate_change: None,
+    warnings: None,
     columns: columns::CSI_NODES,
 };
 
@@ -128,13 +140,16 @@ const STORAGE_CLASS: Kind = Kind {
     },
     generation: Generation::NONE,
     status: Status::NONE,
+    resets: Resets::NONE,
+    gated: &[],
     on_create: None,
+    asked_by: None,
     on_update: None,
     deletion: DELETED_OBJECT,
     lifetime: None,
     addresses: false,
     defaults: Some(defaults::storage_class),
-    validate: Some(|value, errors| validate::required(value, "provisioner", errors)),
+    validate: Some(validate::storage::class),
     validate_change: Some(|value, current, errors| {
         validate::fixed(
             &[
@@ -148,6 +163,7 @@ const STORAGE_CLASS: Kind = Kind {
             errors,
         )
     }),
+    warnings: None,
     columns: &[
         Column("Provisioner", false, |value| text(value, &["provisioner"])),
         Column("ReclaimPolicy", false, |value| {
@@ -155,6 +171,12 @@ const STORAGE_CLASS: Kind = Kind {
         }),
         Column("VolumeBindingMode", false, |value| {
             text(value, &["volumeBindingMode"])
+        }),
+        Column("AllowVolumeExpansion", false, |value| {
+            if value.is_empty() {
+                return "".into();
+            }
+            (value.get("allowVolumeExpansion") == Some(&Value::Bool(true))).into()
         }),
         AGE,
     ],
@@ -181,7 +203,10 @@ const VOLUME_ATTACHMENT: Kind = Kind {
     },
     generation: Generation::NONE,
     status: Status::Reported(Metadata::KEPT),
+    resets: Resets::METADATA,
+    gated: &[],
     on_create: None,
+    asked_by: None,
     on_update: None,
     deletion: DELETED_OBJECT,
     lifetime: None,
@@ -189,6 +214,7 @@ const VOLUME_ATTACHMENT: Kind = Kind {
     defaults: None,
     validate: Some(validate::persistent::attachment),
     validate_change: None,
+    warnings: None,
     columns: columns::ATTACHMENTS,
 };
 
@@ -213,13 +239,17 @@ const VOLUME_ATTRIBUTES_CLASS: Kind = Kind {
     },
     generation: Generation::NONE,
     status: Status::NONE,
+    resets: Resets::NONE,
+    gated: &[],
     on_create: None,
+    asked_by: None,
     on_update: None,
     deletion: DELETED_OBJECT,
     lifetime: None,
     addresses: false,
     defaults: None,
-    validate: None,
-    validate_change: None,
+    validate: Some(validate::storage::attributes),
+    validate_change: Some(validate::storage::attributes_kept),
+    warnings: None,
     columns: columns::ATTRIBUTES_CLASSES,
 };

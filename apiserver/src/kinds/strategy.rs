@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::{
     codec,
+    kind::Requester,
     object::{self, Json},
 };
 
@@ -29,8 +30,18 @@ fn phase(value: &mut Json, phase: &str) {
 pub fn new_pod(value: &mut Json) {
     phase(value, "Pending");
     let class = quality_of_service(value);
+    let gates = object::at(value, &["spec", "schedulingGates"]).and_then(Value::as_array);
+    let gated = gates.is_some_and(|gates| !gates.is_empty());
     if let Some(status) = status(value) {
         status.insert("qosClass".to_owned(), class.into());
+        if gated {
+            let condition = json!({
+                "type": "PodScheduled", "status": "False", "reason": "SchedulingGated",
+                "message": "Scheduling is blocked due to non-empty scheduling gates",
+                "lastProbeTime": null, "lastTransitionTime": object::now(),
+            });
+            status.insert("conditions".to_owned(), json!([condition]));
+        }
     }
 }
 
@@ -60,9 +71,36 @@ pub fn new_namespace(value: &mut Json) {
     object::set_meta(value, "labels", Some(labels.into()));
 }
 
-/// A new claim of a volume waits for one.
+/// A new claim of a volume waits for one. What it comes from is told in two
+/// fields, which say the same.
 pub fn new_claim(value: &mut Json) {
     phase(value, "Pending");
+    let Some(spec) = value.get_mut("spec").and_then(Value::as_object_mut) else {
+        return;
+    };
+    let elsewhere = |source: &Value| source.get("namespace").is_some_and(|one| one != "");
+    if spec.get("dataSourceRef").is_some_and(elsewhere) {
+        spec.remove("dataSourceRef");
+    }
+    let known = |source: &Value| {
+        let text = |field: &str| source.get(field).and_then(Value::as_str).unwrap_or("");
+        matches!(
+            (text("apiGroup"), text("kind")),
+            ("", "PersistentVolumeClaim") | ("snapshot.storage.k8s.io", "VolumeSnapshot")
+        )
+    };
+    let given = |field: &str| spec.get(field).filter(|one| !one.is_null()).cloned();
+    let source = given("dataSource").filter(known);
+    let referred = given("dataSourceRef");
+    for (field, one) in [
+        ("dataSource", source.clone().or_else(|| referred.clone())),
+        ("dataSourceRef", referred.or(source)),
+    ] {
+        match one {
+            Some(one) => spec.insert(field.to_owned(), one),
+            None => spec.remove(field),
+        };
+    }
 }
 
 /// A new volume waits for its claim, from now on.
@@ -70,6 +108,39 @@ pub fn new_volume(value: &mut Json) {
     phase(value, "Pending");
     if let Some(status) = status(value) {
         status.insert("lastPhaseTransitionTime".to_owned(), object::now());
+    }
+}
+
+/// A request for a certificate says who asks for it.
+pub fn signing_asked_by(value: &mut Json, who: &Requester<'_>) {
+    let spec = value.entry("spec").or_insert(Value::Null);
+    if spec.is_null() {
+        *spec = json!({});
+    }
+    let Some(spec) = spec.as_object_mut() else {
+        return;
+    };
+    for (field, given) in [
+        ("username", json!(who.user)),
+        ("uid", json!(who.uid)),
+        ("groups", json!(who.groups)),
+        ("extra", json!(who.extra)),
+    ] {
+        let none = given.as_str().is_some_and(str::is_empty)
+            || given.as_array().is_some_and(Vec::is_empty)
+            || given.as_object().is_some_and(Json::is_empty);
+        if none {
+            spec.remove(field);
+        } else {
+            spec.insert(field.to_owned(), given);
+        }
+    }
+}
+
+/// An object without a name gets one.
+pub fn named(value: &mut Json) {
+    if object::meta_str(value, "name").is_empty() {
+        object::set_meta(value, "name", Some(object::uid().into()));
     }
 }
 

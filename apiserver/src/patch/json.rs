@@ -37,6 +37,20 @@ pub enum Operation {
     },
 }
 
+impl Operation {
+    /// The places that it is about.
+    pub fn paths(&self) -> impl Iterator<Item = &str> {
+        let (from, path) = match self {
+            Self::Move { from, path } | Self::Copy { from, path } => (Some(from), path),
+            Self::Add { path, .. }
+            | Self::Remove { path }
+            | Self::Replace { path, .. }
+            | Self::Test { path, .. } => (None, path),
+        };
+        from.into_iter().chain([path]).map(String::as_str)
+    }
+}
+
 pub fn read(body: &[u8]) -> Result<Vec<Operation>, PatchError> {
     let value = super::value(body)?;
     let Value::Array(list) = value else {

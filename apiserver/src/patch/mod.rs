@@ -2,7 +2,10 @@
 //! schema's keys; knows no object beyond that.
 
 mod json;
+mod show;
 mod strategic;
+
+pub use show::shown;
 
 use serde_json::{Map, Value};
 

@@ -7,6 +7,7 @@
 mod addresses;
 mod delete;
 mod evict;
+mod gated;
 mod list;
 mod strategy;
 pub mod sub;

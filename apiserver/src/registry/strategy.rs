@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use super::Target;
+use super::{Target, gated};
 use crate::{
     catalog::Resource,
     codec::json::zero_of,
@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// What an update takes from the present object, whatever it says itself.
-const FIXED: &[&str] = &["creationTimestamp", "generation", "managedFields"];
+const FIXED: &[&str] = &["creationTimestamp", "generation"];
 /// What it takes when it says nothing. To say something else is an error.
 const KEPT: &[&str] = &["uid", "deletionGracePeriodSeconds"];
 
@@ -23,7 +23,6 @@ pub fn prepare_create(resource: &Resource, value: &mut Json) {
     for field in [
         "deletionTimestamp",
         "deletionGracePeriodSeconds",
-        "managedFields",
         "resourceVersion",
         "selfLink",
     ] {
@@ -40,6 +39,7 @@ pub fn prepare_create(resource: &Resource, value: &mut Json) {
         Status::Reported(_) => reset_status(resource, value, None),
         Status::Given | Status::NONE => {}
     }
+    gated::drop(rules.gated, value, None);
     if let Some(on_create) = rules.on_create {
         on_create(value);
     }
@@ -60,6 +60,7 @@ pub fn prepare_update(target: &Target, wanted: &mut Json, current: &Json) {
     let resource = &*target.resource;
     let rules = resource.rules;
     let meta = object::meta(current).cloned().unwrap_or_default();
+    gated::drop(rules.gated, wanted, Some(current));
     match target.sub {
         None | Some(Sub::Scale | Sub::Eviction) => {
             if rules.status != Status::NONE {
@@ -110,6 +111,9 @@ pub fn prepare_update(target: &Target, wanted: &mut Json, current: &Json) {
         // These are no objects that an update replaces.
         Some(Sub::Binding | Sub::Token) => {}
     }
+    if matches!(target.sub, Some(Sub::Status | Sub::Approval)) && rules.has(Sub::Approval) {
+        time_conditions(wanted, current);
+    }
     for field in FIXED {
         object::set_meta(wanted, field, meta.get(*field).cloned());
     }
@@ -136,6 +140,37 @@ pub fn prepare_update(target: &Target, wanted: &mut Json, current: &Json) {
             "generation",
             Some(generation.saturating_add(1).into()),
         );
+    }
+}
+
+/// Conditions that do not say when they changed did so now, but for those that
+/// were there.
+fn time_conditions(wanted: &mut Json, current: &Json) {
+    let before = object::at(current, &["status", "conditions"]).and_then(Value::as_array);
+    let before = before.map_or(&[][..], Vec::as_slice);
+    let conditions = wanted
+        .get_mut("status")
+        .and_then(|status| status.get_mut("conditions"))
+        .and_then(Value::as_array_mut);
+    for one in conditions.into_iter().flatten() {
+        let same = |old: &&Value| {
+            ["type", "status"]
+                .iter()
+                .all(|field| old[field] == one[field])
+        };
+        let then = before
+            .iter()
+            .find(same)
+            .map(|old| &old["lastTransitionTime"]);
+        let then = then.filter(|time| !time.is_null()).cloned();
+        let Some(one) = one.as_object_mut() else {
+            continue;
+        };
+        for (field, time) in [("lastUpdateTime", None), ("lastTransitionTime", then)] {
+            if one.get(field).is_none_or(Value::is_null) {
+                one.insert(field.to_owned(), time.unwrap_or_else(object::now));
+            }
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use crate::{
     codec::json::{self as codec_json, Decoded, Source},
     error::{ApiError, FieldError},
     object::{self, Json},
+    ownership,
     patch::Patch,
     schema::{MessageId, schema},
 };
@@ -86,10 +87,16 @@ impl Registry {
                 &[error],
             ));
         }
+        let writer = options.writer.clone();
         let make = |current: &Json| {
             let mut wanted = current.clone();
+            let before = object::at(current, &["spec", "replicas"]).and_then(Value::as_i64);
             if let Some(Value::Object(spec)) = wanted.get_mut("spec") {
                 spec.insert("replicas".to_owned(), replicas.into());
+            }
+            if let Some(writer) = writer.as_ref().filter(|_| before != Some(replicas)) {
+                let record = ownership::record_scale(writer, current);
+                object::set_meta(&mut wanted, "managedFields", record);
             }
             // The write replaces the version and the object that it names.
             for field in ["resourceVersion", "uid"] {

@@ -1,7 +1,10 @@
 //! Create, update and patch: read, change, check, write if nothing came
 //! between, or again.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use rand::Rng as _;
@@ -13,9 +16,11 @@ use crate::{
     codec::json::{self, DecodeError, Decoded, Source},
     defaults,
     error::{ApiError, FieldError},
+    kind::Sub,
     limits,
     object::{self, Json},
-    patch::{Patch, PatchError},
+    ownership::{self, Writer},
+    patch::{self, Patch, PatchError},
     schema::schema,
     store::{Outcome, Write},
     validate,
@@ -23,7 +28,7 @@ use crate::{
 };
 
 /// What every write may ask for.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Default)]
 pub struct WriteOptions<'a> {
     /// Do everything but write.
     pub dry_run: bool,
@@ -31,6 +36,8 @@ pub struct WriteOptions<'a> {
     pub validation: Validation,
     /// Who has a say before an object is validated.
     pub gate: Option<&'a dyn Gate>,
+    /// Who owns what it writes; nobody when the server itself writes.
+    pub writer: Option<Arc<Writer>>,
 }
 
 /// Refuses what a writer may not make of an object.
@@ -134,6 +141,8 @@ impl Registry {
             ..target.clone()
         };
         let mut namespace = self.namespace(&named, options.dry_run).await?;
+        let record = self.record(&options, None, None, &value);
+        object::set_meta(&mut value, "managedFields", record);
         let base = object::meta_str(&value, "generateName").to_owned();
         let generated = object::meta_str(&value, "name").is_empty() && !base.is_empty();
         let (mut tries, mut contended) = (0, 0);
@@ -156,6 +165,8 @@ impl Registry {
             if let Some(gate) = options.gate.filter(|_| !target.name.is_empty()) {
                 gate.may_create(target)?;
             }
+            let mut warnings = warnings.clone();
+            warnings.extend(told(resource, &value));
             let mut with = self.claims(resource, None, Some(&mut value)).await?;
             with.extend(namespace.clone());
             let bytes = object::to_store(resource, &mut value);
@@ -213,7 +224,7 @@ impl Registry {
         check_name(target, &body.value)?;
         let creates = rules.put.creates && target.sub.is_none();
         let change = Change::Replace(&body);
-        match self.change(target, &change, options).await {
+        match self.change(target, &change, options.clone()).await {
             Err(error) if creates && error.code == 404 => {}
             done => return done,
         }
@@ -221,7 +232,7 @@ impl Registry {
         for field in ["resourceVersion", "uid", "creationTimestamp"] {
             object::set_meta(&mut new.value, field, None);
         }
-        match self.create(target, new, options).await {
+        match self.create(target, new, options.clone()).await {
             Ok(object) => Ok(Object {
                 created: true,
                 ..object
@@ -291,10 +302,19 @@ impl Registry {
                 check_uid(target, &wanted, &current)?;
             }
             warnings.extend(own_once(&mut wanted));
+            let record = match change {
+                // The server's own doing, or recorded there.
+                Change::With(_) => object::managed(&wanted).cloned(),
+                _ => self.record(&options, target.sub, Some(&current), &wanted),
+            };
             strategy::prepare_update(target, &mut wanted, &current);
+            object::set_meta(&mut wanted, "managedFields", record);
             let errors = validate::update(resource, &wanted, &current, target.sub);
             if !errors.is_empty() {
                 return Err(ApiError::invalid(resource, &target.name, &errors));
+            }
+            if target.sub.is_none() {
+                warnings.extend(told(resource, &wanted));
             }
             let ends = strategy::ends(resource, &wanted, &current);
             let claims = match target.sub {
@@ -305,7 +325,7 @@ impl Registry {
                 }
                 Some(_) => Vec::new(),
             };
-            let bytes = object::to_store(resource, &mut wanted);
+            let bytes = encoded(resource, &mut wanted, &current, &pair.value);
             if options.dry_run || (bytes == pair.value && !ends) {
                 return Ok(shown(resource, &bytes, pair.revision)?.warned(warnings));
             }
@@ -331,6 +351,26 @@ impl Registry {
             }
         }
         Err(ApiError::modified(resource, &target.name))
+    }
+
+    /// The record of who owns which fields of `wanted`, after this write of a
+    /// part of an object.
+    fn record(
+        &self,
+        options: &WriteOptions<'_>,
+        sub: Option<Sub>,
+        live: Option<&Json>,
+        wanted: &Json,
+    ) -> Option<Value> {
+        let Some(writer) = &options.writer else {
+            return live.and_then(object::managed).cloned();
+        };
+        let write = ownership::Write {
+            writer,
+            sub,
+            served: self,
+        };
+        ownership::record(write, live, wanted)
     }
 
     /// The lease under which an object of this kind is kept, 0 for none.
@@ -385,6 +425,37 @@ impl Registry {
     }
 }
 
+impl ownership::Served for Registry {
+    fn in_version(&self, stored: &Arc<Resource>, version: &str) -> Option<Arc<Resource>> {
+        let catalog = self.catalog();
+        let mut all = catalog.resources().iter();
+        all.find(|one| one.stored().id == stored.id && one.api_version() == version)
+            .cloned()
+    }
+}
+
+/// The bytes to store. A write that would renew nothing but times in the record
+/// of owners changes nothing.
+fn encoded(resource: &Resource, wanted: &mut Json, current: &Json, stored: &Bytes) -> Bytes {
+    let (new, old) = (object::managed(wanted), object::managed(current));
+    if ownership::same_but_times(new, old) {
+        let (new, old) = (new.cloned(), old.cloned());
+        object::set_meta(wanted, "managedFields", old);
+        let bytes = object::to_store(resource, wanted);
+        if bytes == *stored {
+            return bytes;
+        }
+        object::set_meta(wanted, "managedFields", new);
+    }
+    object::to_store(resource, wanted)
+}
+
+/// What a client is told of an object that is taken.
+fn told(resource: &Resource, value: &Json) -> Vec<String> {
+    let warnings = resource.rules.warnings;
+    warnings.map_or_else(Vec::new, |warnings| warnings(value))
+}
+
 /// Whether a replacement may name no version.
 fn may_be_unconditional(target: &Target) -> Result<(), ApiError> {
     if target.resource.rules.put.unconditional {
@@ -423,7 +494,7 @@ fn made(
             let resource = &*view.served;
             let unfit = |error: DecodeError| ApiError::invalid_body(resource, &error.to_string());
             let wrong = |patched: &Value, why: &str| {
-                let shown = patched.to_string().into();
+                let shown = patch::shown(patched, patch, resource.message).into();
                 let error = FieldError::invalid("patch", &shown, why);
                 ApiError::invalid_kind("", "", "", &[error])
             };

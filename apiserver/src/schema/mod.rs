@@ -6,7 +6,7 @@
 //!
 //! `schema/types.txt` is generated (see `schema/generate`). A line without
 //! indentation opens a message (`object` marks one with `kind` and
-//! `apiVersion`); an indented line is a field: JSON name (`-` when its message's
+//! `apiVersion`, `atomic` one that has one owner as a whole); an indented line is a field: JSON name (`-` when its message's
 //! fields stand in the owner's JSON object), protobuf number, type, flags.
 
 use std::{collections::HashMap, sync::LazyLock};
@@ -82,6 +82,8 @@ pub struct Message {
     pub name: &'static str,
     /// Has `kind` and `apiVersion`.
     pub object: bool,
+    /// Owned as a whole, not field by field.
+    pub atomic: bool,
     /// In the order of their JSON form.
     pub fields: Vec<Field>,
     /// Indices of `fields` by ascending protobuf number.
@@ -168,10 +170,12 @@ fn parse(text: &'static str) -> Result<Schema, String> {
                 .map_or("", |(package, _)| package);
             message.fields.push(parse_field(field, package, &by_name)?);
         } else {
-            let (name, flag) = line.split_once(' ').unwrap_or((line, ""));
+            let (name, flags) = line.split_once(' ').unwrap_or((line, ""));
+            let has = |flag: &str| flags.split(' ').any(|one| one == flag);
             messages.push(Message {
                 name,
-                object: flag == "object",
+                object: has("object"),
+                atomic: has("atomic"),
                 fields: Vec::new(),
                 by_number: Vec::new(),
             });

@@ -37,7 +37,7 @@ pub fn containers(spec: &At<'_>, pod: &Pod<'_>, errors: &mut Errors) {
         common(one, pod, errors);
         unique(one, &mut names, errors);
         probe::all(one, pod.grace, errors);
-        restart_rules(one, &["Always", "Never", "OnFailure"], errors);
+        restart_rules(one, false, errors);
     }
     host_ports(&regular, &spec.child("containers"), errors);
     for one in spec.items("initContainers") {
@@ -78,7 +78,7 @@ fn before<'a>(
     errors: &mut Errors,
 ) {
     common(one, pod, errors);
-    restart_rules(one, &["Always", "Never", "OnFailure"], errors);
+    restart_rules(one, true, errors);
     let always = one.text("restartPolicy") == "Always";
     let name = one.text("name");
     if !name.is_empty() {
@@ -540,13 +540,12 @@ fn resize(one: &At<'_>, restart: &str, errors: &mut Errors) {
         ] {
             if given.is_empty() {
                 // Said once, though both may be missing.
-                missing = true;
+                if !std::mem::replace(&mut missing, true) {
+                    errors.push(FieldError::required(path.clone(), ""));
+                }
             } else if !known.contains(&given) {
                 errors.push(FieldError::unsupported(path.clone(), given, &known));
             }
-        }
-        if missing {
-            errors.push(FieldError::required(path.clone(), ""));
         }
         let given = policy.text("restartPolicy");
         if restart == "Never" && given != "NotRequired" {
@@ -557,13 +556,16 @@ fn resize(one: &At<'_>, restart: &str, errors: &mut Errors) {
 }
 
 /// When a container is started again.
-fn restart_rules(one: &At<'_>, known: &[&str], errors: &mut Errors) {
+fn restart_rules(one: &At<'_>, initial: bool, errors: &mut Errors) {
     let rules = one.items("restartPolicyRules");
     if one.get("restartPolicy").is_none() && !rules.is_empty() {
         let why = "must specify restartPolicy when restart rules are used";
         errors.push(FieldError::required(one.child("restartPolicy"), why));
+        if initial {
+            return;
+        }
     }
-    one.one_of("restartPolicy", known, errors);
+    one.one_of("restartPolicy", &["Always", "Never", "OnFailure"], errors);
     for rule in rules {
         let action = rule.text("action");
         let actions = ["Restart", "RestartAllContainers"];

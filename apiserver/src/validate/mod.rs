@@ -1,18 +1,29 @@
 //! What an object must be to be stored: names, labels, required and fixed
 //! fields, sizes. Knows objects; knows no request and no other object.
 
+pub mod admission;
 mod affinity;
+pub mod autoscaler;
+pub mod certificates;
 mod check;
 pub mod claim;
 mod container;
+pub mod devices;
+pub mod event;
+pub mod flow;
+pub mod job;
 pub mod kinds;
 pub mod meta;
 pub mod names;
+pub mod network;
 pub mod persistent;
 pub mod pod;
 mod probe;
+pub mod quota;
+pub mod rbac;
 mod resources;
 mod security;
+pub mod storage;
 mod volume;
 pub mod workload;
 
@@ -131,6 +142,78 @@ pub fn fixed(paths: &[&[&str]], value: &Json, current: &Json, errors: &mut Error
             ));
         }
     }
+}
+
+/// A field that an update cannot change, in the words of upstream's
+/// declarations, which do not show it.
+fn declared_fixed(path: &[&str], value: &Json, current: &Json, errors: &mut Errors) {
+    if object::at(value, path) != object::at(current, path) {
+        let why = "field is immutable";
+        errors.push(FieldError::invalid(path.join("."), &Value::Null, why));
+    }
+}
+
+/// Puts what is wrong with a change before what is wrong with the object.
+fn before(errors: &mut Errors, found: Errors) {
+    let metadata = |error: &FieldError| error.field.starts_with("metadata");
+    let at = errors.iter().take_while(|error| metadata(error)).count();
+    errors.splice(at..at, found);
+}
+
+/// The controller of a class of ingresses stays.
+pub fn controller_kept(value: &Json, current: &Json, errors: &mut Errors) {
+    let of = |value: &Json| object::str_at(value, &["spec", "controller"]).to_owned();
+    if of(value) != of(current) {
+        let why = "field is immutable";
+        let error = FieldError::invalid("spec.controller", &of(value).into(), why);
+        before(errors, vec![error]);
+    }
+}
+
+/// Who holds an address stays.
+pub fn parent_kept(value: &Json, current: &Json, errors: &mut Errors) {
+    declared_fixed(&["spec", "parentRef"], value, current, errors);
+}
+
+/// The type of the addresses of a slice stays.
+pub fn address_type_kept(value: &Json, current: &Json, errors: &mut Errors) {
+    declared_fixed(&["addressType"], value, current, errors);
+}
+
+/// The handler of a class of runtimes stays.
+pub fn handler_kept(value: &Json, current: &Json, errors: &mut Errors) {
+    let mut found = Errors::new();
+    declared_fixed(&["handler"], value, current, &mut found);
+    before(errors, found);
+}
+
+/// What a claim of devices asks for stays.
+pub fn claim_kept(value: &Json, current: &Json, errors: &mut Errors) {
+    if value.get("spec") != current.get("spec") {
+        // Nothing else is looked at.
+        errors.retain(|error| error.field.starts_with("metadata"));
+        declared_fixed(&["spec"], value, current, errors);
+    }
+}
+
+/// A revision keeps something.
+pub fn revision(value: &Json, errors: &mut Errors) {
+    if value.get("data").is_none_or(Value::is_null) {
+        errors.push(FieldError::required("data", "data is mandatory"));
+    } else if !value.get("data").is_some_and(Value::is_object) {
+        let why = "data must be a valid JSON object";
+        errors.push(FieldError::required("data", why));
+    }
+    let number = value.get("revision").and_then(Value::as_i64).unwrap_or(0);
+    if number < 0 {
+        let why = "must be greater than or equal to 0";
+        errors.push(FieldError::invalid("revision", &number.into(), why));
+    }
+}
+
+/// What a revision keeps stays.
+pub fn revision_kept(value: &Json, current: &Json, errors: &mut Errors) {
+    declared_fixed(&["data"], value, current, errors);
 }
 
 /// A job's pods stay what they are, but for a suspended job's template.

@@ -38,7 +38,14 @@ pub fn subdomain(text: &str) -> Vec<String> {
 
 /// What is wrong with a label of RFC 1123.
 pub fn label(text: &str) -> Vec<String> {
-    complaints(text, LABEL_MAX, has_letters, LABEL)
+    // More than one of them.
+    let dotted = text.contains('.') && has_labels(text);
+    let form = if dotted {
+        "must not contain dots"
+    } else {
+        LABEL
+    };
+    complaints(text, LABEL_MAX, has_letters, form)
 }
 
 /// What is wrong with a label of RFC 1035.

@@ -107,7 +107,6 @@ pub fn volume(value: &Json, errors: &mut Errors) {
 pub fn attachment(value: &Json, errors: &mut Errors) {
     let nothing = json!({});
     let at = At::new(value.get("spec").unwrap_or(&nothing), "spec");
-    volume::driver(&at, "attacher", errors);
     let source = At::new(
         at.value.get("source").unwrap_or(&nothing),
         at.child("source"),
@@ -131,6 +130,8 @@ pub fn attachment(value: &Json, errors: &mut Errors) {
         let text = name.as_text();
         all(&name.path, text, names::subdomain(text), errors);
     }
+    // Declared: after the rest.
+    volume::driver(&at, "attacher", errors);
 }
 
 const INLINE: &str = "may not be specified in the context of inline volumes";
@@ -212,7 +213,9 @@ fn sources(at: &At<'_>, errors: &mut Errors) {
         };
         if found && *field != "flexVolume" {
             let why = "may not specify more than 1 volume type";
-            errors.push(FieldError::forbidden(at.child(field), why));
+            // Upstream's second name of the one.
+            let shown = if *field == "cephfs" { "cephFS" } else { *field };
+            errors.push(FieldError::forbidden(at.child(shown), why));
         } else {
             check(&At::new(source.value, at.child(shown)), errors);
             if *field == "local" && at.get("nodeAffinity").is_none() {

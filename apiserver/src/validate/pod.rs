@@ -87,21 +87,32 @@ pub fn spec(spec: Option<&Value>, at: &str, errors: &mut Errors) {
             check::all(&name.path, text, names::subdomain(text), errors);
         }
     }
-    for field in ["priorityClassName", "runtimeClassName"] {
-        if !at.text(field).is_empty() {
-            at.named(field, names::subdomain, errors);
-        }
+    if !at.text("priorityClassName").is_empty() {
+        at.named("priorityClassName", names::subdomain, errors);
     }
-    at.one_of(
-        "preemptionPolicy",
-        &["PreemptLowerPriority", "Never"],
-        errors,
-    );
+    if at.get("runtimeClassName").is_some() {
+        at.named("runtimeClassName", names::subdomain, errors);
+    }
+    if at.get("preemptionPolicy").is_some() {
+        at.word(
+            "preemptionPolicy",
+            &["PreemptLowerPriority", "Never"],
+            errors,
+        );
+    }
     if let Some(overhead) = at.get("overhead") {
         for (name, amount) in at.entries("overhead") {
             let path = format!("{}.limits[{name}]", overhead.path);
+            resources::name(name, &path, errors);
             resources::quantity(name, amount, &path, errors);
         }
+    }
+    if let Some(amounts) = at.get("resources") {
+        if !amounts.items("claims").is_empty() {
+            let why = "claims may not be set for Resources at pod-level";
+            errors.push(FieldError::forbidden(amounts.child("claims"), why));
+        }
+        resources::resources(&amounts, &pod.claims, errors);
     }
     system(&at, errors);
     container::files(&at, errors);
@@ -122,16 +133,21 @@ fn resource_claims<'a>(at: &At<'a>, errors: &mut Errors) -> Vec<&'a str> {
             known.push(name);
         }
         let sources = ["resourceClaimName", "resourceClaimTemplateName"];
+        let shown = serde_json::json!({
+            "Name": name,
+            "ResourceClaimName": claim.value.get(sources[0]),
+            "ResourceClaimTemplateName": claim.value.get(sources[1]),
+        });
         match sources.iter().filter(|one| claim.get(one).is_some()).count() {
             0 => errors.push(FieldError::invalid(
                 claim.path.clone(),
-                claim.value,
+                &shown,
                 "must specify one of: `resourceClaimName`, `resourceClaimTemplateName`",
             )),
             1 => {}
             _ => errors.push(FieldError::invalid(
                 claim.path.clone(),
-                claim.value,
+                &shown,
                 "at most one of `resourceClaimName` or `resourceClaimTemplateName` may be specified",
             )),
         }
@@ -206,7 +222,7 @@ fn dns(at: &At<'_>, errors: &mut Errors) {
 }
 
 /// Upstream's words for a domain that may have underscores.
-const UNDERSCORED: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '_', '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-_a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-_a-z0-9]*[a-z0-9])?)*')";
+const UNDERSCORED: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '_', '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '_?[a-z0-9]([-_a-z0-9]*[a-z0-9])?(\\._?[a-z0-9]([-_a-z0-9]*[a-z0-9])?)*')";
 
 /// What holds a pod back until somebody says that it is ready.
 fn gates(at: &At<'_>, errors: &mut Errors) {
@@ -316,6 +332,22 @@ pub fn port(number: i64, at: String, errors: &mut Errors) {
 /// What a new pod cannot have: containers that are added later.
 pub fn created(value: &Json, errors: &mut Errors) {
     no_ephemeral(value.get("spec"), "spec", "cannot be set on create", errors);
+    let nothing = Value::Null;
+    let spec = At::new(value.get("spec").unwrap_or(&nothing), "spec");
+    if !spec.text("serviceAccountName").is_empty() {
+        return;
+    }
+    for volume in spec.items("volumes") {
+        let Some(projected) = volume.get("projected") else {
+            continue;
+        };
+        for source in projected.items("sources") {
+            if let Some(token) = source.get("serviceAccountToken") {
+                let why = "must not be specified when serviceAccountName is not set";
+                errors.push(FieldError::forbidden(token.path, why));
+            }
+        }
+    }
 }
 
 /// No container that is added later.

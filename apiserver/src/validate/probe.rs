@@ -86,7 +86,6 @@ fn http_get(at: &At<'_>, errors: &mut Errors) {
         let name = header.text("name");
         each(&at.child("httpHeaders"), name, header_name(name), errors);
     }
-    at.one_of("protocol", &["HTTP1", "HTTP2"], errors);
 }
 
 fn header_name(name: &str) -> Vec<String> {

@@ -15,13 +15,13 @@ use crate::{codec, field::FieldError};
 pub fn resources(at: &At<'_>, claims: &[&str], errors: &mut Errors) {
     for (name, amount) in at.entries("limits") {
         let path = format!("{}[{name}]", at.child("limits"));
-        resource_name(name, &path, errors);
+        self::name(name, &path, errors);
         quantity(name, amount, &path, errors);
     }
     let requests = at.child("requests");
     for (name, amount) in at.entries("requests") {
         let path = format!("{requests}[{name}]");
-        resource_name(name, &path, errors);
+        self::name(name, &path, errors);
         quantity(name, amount, &path, errors);
         let limit = at
             .value
@@ -61,7 +61,7 @@ pub fn resources(at: &At<'_>, claims: &[&str], errors: &mut Errors) {
     claimed(at, claims, errors);
 }
 
-fn claimed(at: &At<'_>, claims: &[&str], errors: &mut Errors) {
+pub fn claimed(at: &At<'_>, claims: &[&str], errors: &mut Errors) {
     let mut seen = std::collections::HashSet::new();
     for claim in at.items("claims") {
         let (name, request) = (claim.text("name"), claim.text("request"));
@@ -76,7 +76,12 @@ fn claimed(at: &At<'_>, claims: &[&str], errors: &mut Errors) {
         if !seen.insert(key.clone()) {
             errors.push(FieldError::duplicate(claim.path.clone(), &key.into()));
         } else if !claims.contains(&name) {
-            errors.push(FieldError::not_found(claim.child("name"), &name.into()));
+            let known = match claims {
+                [] => " which is empty".to_owned(),
+                claims => format!(": {}", claims.join(", ")),
+            };
+            let why = format!("must be one of the names in pod.spec.resourceClaims{known}");
+            errors.push(FieldError::not_among(claim.path.clone(), name, &why));
         }
     }
 }
@@ -105,38 +110,47 @@ pub fn quantity(name: &str, amount: &Value, path: &str, errors: &mut Errors) {
     }
 }
 
-/// A name that a container may ask for.
-fn resource_name(name: &str, path: &str, errors: &mut Errors) {
+/// Whether a name is well formed; without a domain it must be a standard one.
+pub fn standard(name: &str, path: &str, errors: &mut Errors) -> bool {
     let wrong = names::qualified(name);
-    let bad = !wrong.is_empty();
+    let good = wrong.is_empty();
     all(path, name, wrong, errors);
-    let standard =
+    let known = matches!(
+        name,
+        "cpu"
+            | "memory"
+            | "ephemeral-storage"
+            | "storage"
+            | "pods"
+            | "services"
+            | "replicationcontrollers"
+            | "resourcequotas"
+            | "secrets"
+            | "configmaps"
+            | "persistentvolumeclaims"
+            | "services.nodeports"
+            | "services.loadbalancers"
+            | "requests.cpu"
+            | "requests.memory"
+            | "requests.ephemeral-storage"
+            | "requests.storage"
+            | "limits.cpu"
+            | "limits.memory"
+            | "limits.ephemeral-storage"
+    ) || name.starts_with("hugepages-")
+        || name.starts_with("requests.hugepages-");
+    if good && !name.contains('/') && !known {
+        let why = "must be a standard resource type or fully qualified";
+        errors.push(FieldError::invalid(path, &name.into(), why));
+    }
+    good
+}
+
+/// A name that a container may ask for.
+pub fn name(name: &str, path: &str, errors: &mut Errors) {
+    let container =
         matches!(name, "cpu" | "memory" | "ephemeral-storage") || name.starts_with("hugepages-");
-    if !bad && !name.contains('/') && !standard {
-        let known = matches!(
-            name,
-            "storage"
-                | "pods"
-                | "services"
-                | "replicationcontrollers"
-                | "resourcequotas"
-                | "secrets"
-                | "configmaps"
-                | "persistentvolumeclaims"
-                | "services.nodeports"
-                | "services.loadbalancers"
-                | "requests.cpu"
-                | "requests.memory"
-                | "requests.ephemeral-storage"
-                | "requests.storage"
-                | "limits.cpu"
-                | "limits.memory"
-                | "limits.ephemeral-storage"
-        );
-        if !known {
-            let why = "must be a standard resource type or fully qualified";
-            errors.push(FieldError::invalid(path, &name.into(), why));
-        }
+    if standard(name, path, errors) && !name.contains('/') && !container {
         let why = "must be a standard resource for containers";
         errors.push(FieldError::invalid(path, &name.into(), why));
     }

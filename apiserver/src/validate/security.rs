@@ -116,7 +116,15 @@ fn seccomp(at: &At<'_>, errors: &mut Errors) {
         ("Localhost", Some(file)) => descending(file.as_text(), &path, errors),
         (_, Some(_)) => {
             let why = "can only be set when seccomp type is Localhost";
-            errors.push(FieldError::invalid(path, profile.value, why));
+            let file = profile
+                .value
+                .get("localhostProfile")
+                .unwrap_or(&Value::Null);
+            let shown = format!(
+                "{{\"Type\":{},\"LocalhostProfile\":{file}}}",
+                Value::from(kind)
+            );
+            errors.push(FieldError::invalid_shown(path, &shown, why));
         }
         (_, None) => {}
     }

@@ -59,7 +59,7 @@ fn what_is_right_passes() {
         (
             "batch",
             "jobs",
-            json!({"metadata": {"name": "j"}, "spec": {"template": {"spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "i"}]}}}}),
+            json!({"metadata": {"name": "j"}, "spec": {"selector": {"matchLabels": {"a": "b"}}, "template": {"metadata": {"labels": {"a": "b"}}, "spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "i"}]}}}}),
         ),
         (
             "rbac.authorization.k8s.io",
@@ -177,7 +177,7 @@ fn kinds_with_a_few_rules() {
             "rbac.authorization.k8s.io",
             "roles",
             json!({"rules": [{"verbs": [], "resources": ["pods"]}]}),
-            &["rules[0].verbs", "rules[0].apiGroups"],
+            &["rules[0].apiGroups", "rules[0].verbs"],
         ),
         (
             "rbac.authorization.k8s.io",
@@ -240,8 +240,11 @@ fn expressions_of_a_selector() {
             "template": {"metadata": {"labels": {"a": "b"}},
                 "spec": {"containers": [{"name": "c", "image": "i"}]}}}});
         let expected: Vec<String> = expected
-            .map(|field| format!("spec.selector.matchExpressions[0].{field}"))
             .into_iter()
+            .flat_map(|field| {
+                let field = format!("spec.selector.matchExpressions[0].{field}");
+                [field, "spec.selector".to_owned()]
+            })
             .collect();
         assert_eq!(created("apps", "deployments", &value), expected);
     }

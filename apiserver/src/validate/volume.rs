@@ -67,7 +67,6 @@ const SOURCES: &[(&str, &str, Check)] = &[
     ("quobyte", "quobyte", quobyte),
     ("downwardAPI", "downwardAPI", |at, errors| {
         at.file_mode("defaultMode", errors);
-        at.identity("defaultUser", errors);
         for item in at.items("items") {
             downward_file(&At::new(item.value, at.path.clone()), errors);
         }
@@ -109,7 +108,8 @@ const SOURCES: &[(&str, &str, Check)] = &[
         }
     }),
     ("image", "image", |at, errors| {
-        at.word("pullPolicy", &["Always", "IfNotPresent", "Never"], errors);
+        at.required("reference", errors);
+        at.one_of("pullPolicy", &["Always", "IfNotPresent", "Never"], errors);
     }),
 ];
 
@@ -360,7 +360,7 @@ pub(super) fn azure_disk(at: &At<'_>, errors: &mut Errors) {
             "https://{account-name}.blob.core.windows.net/{container-name}/{disk-name}.vhd",
         )
     };
-    if at.get("kind").is_some() && !uri.starts_with(prefix) {
+    if !uri.starts_with(prefix) {
         errors.push(FieldError::unsupported(at.child("diskURI"), uri, &[form]));
     }
 }
@@ -405,7 +405,6 @@ fn csi(at: &At<'_>, errors: &mut Errors) {
 /// What a config map or a secret puts into files.
 fn projected_files(at: &At<'_>, errors: &mut Errors) {
     at.file_mode("defaultMode", errors);
-    at.identity("defaultUser", errors);
     for item in at.items("items") {
         key_to_path(&item, errors);
     }
@@ -416,7 +415,6 @@ fn key_to_path(item: &At<'_>, errors: &mut Errors) {
     item.required("path", errors);
     unreserved(item.text("path"), &item.child("path"), errors);
     item.file_mode("mode", errors);
-    item.identity("user", errors);
 }
 
 fn downward_file(file: &At<'_>, errors: &mut Errors) {
@@ -440,7 +438,6 @@ fn downward_file(file: &At<'_>, errors: &mut Errors) {
         )),
     }
     file.file_mode("mode", errors);
-    file.identity("user", errors);
 }
 
 /// Fields of a pod that a volume may show.
@@ -557,7 +554,6 @@ fn divisor(at: &At<'_>, resource: &str, errors: &mut Errors) {
 
 fn projected(at: &At<'_>, errors: &mut Errors) {
     at.file_mode("defaultMode", errors);
-    at.identity("defaultUser", errors);
     let mut paths = HashSet::new();
     for source in at.items("sources") {
         let kinds = [
@@ -656,7 +652,6 @@ fn token(volume: &At<'_>, one: &At<'_>, errors: &mut Errors) {
     } else {
         unreserved(path, &volume.child("path"), errors);
     }
-    one.identity("user", errors);
 }
 
 fn trust_bundle(one: &At<'_>, errors: &mut Errors) {
@@ -683,7 +678,6 @@ fn trust_bundle(one: &At<'_>, errors: &mut Errors) {
         }
     }
     one.required("path", errors);
-    one.identity("user", errors);
     unreserved(one.text("path"), &one.child("path"), errors);
 }
 
@@ -708,7 +702,6 @@ pub fn signer(at: &At<'_>, errors: &mut Errors) {
 
 fn pod_certificate(one: &At<'_>, errors: &mut Errors) {
     signer(one, errors);
-    one.identity("user", errors);
     let known = [
         "RSA3072",
         "RSA4096",

@@ -10,7 +10,8 @@ use crate::{
     object::{self, Json},
 };
 
-fn template(spec: &Value, at: &str, restart: &[&str], errors: &mut Errors) {
+/// A template of pods, whose owner takes some restart policies alone.
+pub fn template(spec: &Value, at: &str, restart: &[&str], errors: &mut Errors) {
     let template = spec.get("template").unwrap_or(&Value::Null);
     let labels = template.get("metadata").and_then(|meta| meta.get("labels"));
     meta::labels(labels, &format!("{at}.template.labels"), errors);
@@ -47,15 +48,18 @@ pub fn selected(kind: &str, value: &Json, errors: &mut Errors) {
     for field in ["replicas", "minReadySeconds", "revisionHistoryLimit"] {
         pod::negative(spec, field, "spec", errors);
     }
+    let mut broken = false;
     match spec.get("selector").filter(|selector| !selector.is_null()) {
         None => {
             errors.push(FieldError::required("spec.selector", ""));
             // Nothing is selected by none.
             misfit(spec, errors);
         }
-        Some(selector) => fits(selector, spec, kind, errors),
+        Some(selector) => broken = !fits(selector, spec, kind, errors),
     }
     match claimed(spec) {
+        // Upstream looks no further, but for daemon sets.
+        _ if broken && kind != "DaemonSet" => {}
         Some(whole) => template(&whole, "spec", &["Always"], errors),
         None => template(spec, "spec", &["Always"], errors),
     }
@@ -125,7 +129,9 @@ fn misfit(spec: &Value, errors: &mut Errors) {
     ));
 }
 
-fn fits(selector: &Value, spec: &Value, kind: &str, errors: &mut Errors) {
+/// Checks that a selector fits the labels of the template. Whether it is one at
+/// all.
+fn fits(selector: &Value, spec: &Value, kind: &str, errors: &mut Errors) -> bool {
     let empty = |field: &str| match selector.get(field) {
         Some(Value::Object(map)) => map.is_empty(),
         Some(Value::Array(list)) => list.is_empty(),
@@ -138,9 +144,25 @@ fn fits(selector: &Value, spec: &Value, kind: &str, errors: &mut Errors) {
             selector,
             &format!("empty selector is invalid for {name}"),
         ));
-        return;
+        return true;
     }
+    let before = errors.len();
     super::check::label_selector(&At::new(selector, "spec.selector"), errors);
+    if errors.len() > before {
+        let why = match kind {
+            "DaemonSet" => return false,
+            "StatefulSet" => "",
+            _ => "invalid label selector",
+        };
+        let parts = ["matchLabels", "matchExpressions"].into_iter();
+        let parts = parts.filter(|field| !empty(field));
+        let parts: Vec<String> = parts
+            .map(|field| format!("\"{field}\":{}", selector[field]))
+            .collect();
+        let shown = format!("{{{}}}", parts.join(","));
+        errors.push(FieldError::invalid_shown("spec.selector", &shown, why));
+        return false;
+    }
     let labels = object_at(spec, &["template", "metadata", "labels"]);
     let wanted = selector.get("matchLabels").and_then(Value::as_object);
     let missing = wanted
@@ -150,6 +172,7 @@ fn fits(selector: &Value, spec: &Value, kind: &str, errors: &mut Errors) {
     if missing {
         misfit(spec, errors);
     }
+    true
 }
 
 fn object_at<'a>(value: &'a Value, path: &[&str]) -> Option<&'a Value> {
@@ -160,74 +183,21 @@ fn object_at<'a>(value: &'a Value, path: &[&str]) -> Option<&'a Value> {
 pub fn controller(value: &Json, errors: &mut Errors) {
     let spec = value.get("spec").unwrap_or(&Value::Null);
     pod::negative(spec, "replicas", "spec", errors);
-    if spec
-        .get("selector")
-        .and_then(Value::as_object)
-        .is_none_or(serde_json::Map::is_empty)
-    {
-        errors.push(FieldError::required("spec.selector", ""));
+    let labels = object_at(spec, &["template", "metadata", "labels"]);
+    match spec.get("selector").and_then(Value::as_object) {
+        Some(selector) if !selector.is_empty() => {
+            let mut wanted = selector.iter();
+            if wanted.any(|(key, value)| labels.and_then(|all| all.get(key)) != Some(value)) {
+                misfit(spec, errors);
+            }
+        }
+        _ => errors.push(FieldError::required("spec.selector", "")),
+    }
+    if spec.get("template").is_none_or(Value::is_null) {
+        errors.push(FieldError::required("spec.template", ""));
+        return;
     }
     template(spec, "spec", &["Always"], errors);
-}
-
-/// A job's specification.
-pub fn job(spec: Option<&Value>, at: &str, errors: &mut Errors) {
-    let spec = spec.unwrap_or(&Value::Null);
-    for field in [
-        "parallelism",
-        "completions",
-        "backoffLimit",
-        "activeDeadlineSeconds",
-        "ttlSecondsAfterFinished",
-    ] {
-        pod::negative(spec, field, at, errors);
-    }
-    pod::one_of(
-        spec,
-        "completionMode",
-        at,
-        &["Indexed", "NonIndexed"],
-        errors,
-    );
-    let restart = object_at(spec, &["template", "spec", "restartPolicy"]).and_then(Value::as_str);
-    if restart == Some("Always") {
-        errors.push(FieldError::required(
-            format!("{at}.template.spec.restartPolicy"),
-            "valid values: \"OnFailure\", \"Never\"",
-        ));
-    }
-    template(spec, at, &["Always", "OnFailure", "Never"], errors);
-}
-
-/// A cron job.
-pub fn cron_job(value: &Json, errors: &mut Errors) {
-    let spec = value.get("spec").unwrap_or(&Value::Null);
-    let schedule = spec.get("schedule").and_then(Value::as_str).unwrap_or("");
-    if schedule.is_empty() {
-        errors.push(FieldError::required("spec.schedule", ""));
-    } else if !schedule.starts_with('@') && schedule.split_whitespace().count() != 5 {
-        let detail = format!(
-            "expected exactly 5 fields, found {}: [{schedule}]",
-            schedule.split_whitespace().count()
-        );
-        errors.push(FieldError::invalid(
-            "spec.schedule",
-            &schedule.into(),
-            &detail,
-        ));
-    }
-    pod::one_of(
-        spec,
-        "concurrencyPolicy",
-        "spec",
-        &["Allow", "Forbid", "Replace"],
-        errors,
-    );
-    job(
-        object_at(spec, &["jobTemplate", "spec"]),
-        "spec.jobTemplate.spec",
-        errors,
-    );
 }
 
 /// A service.
@@ -272,6 +242,7 @@ pub fn service(value: &Json, errors: &mut Errors) {
         errors.push(FieldError::required("spec.ports", ""));
     }
     meta::labels(spec.get("selector"), "spec.selector", errors);
+    super::network::service_addresses(&At::new(spec, "spec"), errors);
     let mut seen = HashSet::new();
     for (index, port) in ports.iter().enumerate() {
         let at = format!("spec.ports[{index}]");

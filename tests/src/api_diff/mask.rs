@@ -99,15 +99,21 @@ fn string(text: &str, key: &str, known: &Literal<'_>) -> Option<String> {
     (masked != text).then_some(masked)
 }
 
-/// Revisions that refusals of preconditions tell.
+/// Revisions that refusals of preconditions tell, and those of objects that are
+/// shown in JSON or YAML within a text.
 fn revisions(mut text: String) -> String {
     for before in [
         "ResourceVersion in record (",
         "ResourceVersion in object meta: ",
+        "\"resourceVersion\":\"",
+        "\\\"resourceVersion\\\":\\\"",
+        "resourceVersion: \"",
     ] {
-        if let Some(start) = text.find(before).map(|at| at + before.len()) {
+        let mut from = 0;
+        while let Some(start) = text[from..].find(before).map(|at| from + at + before.len()) {
             let digits = text[start..].bytes().take_while(u8::is_ascii_digit).count();
             text.replace_range(start..start + digits, "<resourceVersion>");
+            from = start;
         }
     }
     text

@@ -308,7 +308,7 @@ fn allowed_in_the_resource_api() -> BTreeMap<&'static str, &'static [&'static st
     BTreeMap::from([
         ("limits", &[][..]),
         ("schema", &[]),
-        ("codec", &["schema"]),
+        ("codec", &["limits", "schema"]),
         ("store", &["limits", "tasks"]),
         ("field", &[]),
         ("kind", &["field"]),
@@ -325,6 +325,12 @@ fn allowed_in_the_resource_api() -> BTreeMap<&'static str, &'static [&'static st
         ("table", &["catalog", "codec", "kind", "object"]),
         ("versions", &["catalog", "codec", "object"]),
         (
+            "ownership",
+            &[
+                "catalog", "codec", "kind", "limits", "object", "schema", "versions",
+            ],
+        ),
+        (
             "kinds",
             &[
                 "catalog", "codec", "defaults", "kind", "object", "table", "validate", "versions",
@@ -340,8 +346,22 @@ fn allowed_in_the_resource_api() -> BTreeMap<&'static str, &'static [&'static st
         (
             "registry",
             &[
-                "cache", "catalog", "codec", "defaults", "error", "kind", "kinds", "limits",
-                "object", "patch", "schema", "select", "store", "validate", "versions",
+                "cache",
+                "catalog",
+                "codec",
+                "defaults",
+                "error",
+                "kind",
+                "kinds",
+                "limits",
+                "object",
+                "ownership",
+                "patch",
+                "schema",
+                "select",
+                "store",
+                "validate",
+                "versions",
             ],
         ),
         ("authn", &["codec", "limits", "registry", "token"]),
@@ -377,6 +397,7 @@ fn allowed_in_the_resource_api() -> BTreeMap<&'static str, &'static [&'static st
                 "metrics",
                 "object",
                 "openapi",
+                "ownership",
                 "patch",
                 "registry",
                 "schema",

@@ -1,0 +1,194 @@
+//! What requests for certificates and bundles of anchors of trust must be.
+
+use std::collections::BTreeSet;
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use serde_json::Value;
+
+use super::{
+    Errors,
+    check::{At, all},
+    names, volume,
+};
+use crate::{
+    field::FieldError,
+    object::{self, Json},
+};
+
+const USAGES: [&str; 23] = [
+    "any",
+    "cert sign",
+    "client auth",
+    "code signing",
+    "content commitment",
+    "crl sign",
+    "data encipherment",
+    "decipher only",
+    "digital signature",
+    "email protection",
+    "encipher only",
+    "ipsec end system",
+    "ipsec tunnel",
+    "ipsec user",
+    "key agreement",
+    "key encipherment",
+    "microsoft sgc",
+    "netscape sgc",
+    "ocsp signing",
+    "s/mime",
+    "server auth",
+    "signing",
+    "timestamping",
+];
+
+fn spec(value: &Json) -> At<'_> {
+    At::new(value.get("spec").unwrap_or(&Value::Null), "spec")
+}
+
+/// A request for a certificate.
+pub fn request(value: &Json, errors: &mut Errors) {
+    let spec = spec(value);
+    let asked = spec.text("request");
+    let decoded = STANDARD.decode(asked).unwrap_or_default();
+    let text = String::from_utf8_lossy(&decoded);
+    if !text.contains("-----BEGIN CERTIFICATE REQUEST-----") {
+        let shown = spec.value.get("request").unwrap_or(&Value::Null);
+        let why = "PEM block type must be CERTIFICATE REQUEST";
+        errors.push(FieldError::invalid(spec.child("request"), shown, why));
+    }
+    let usages = spec.items("usages");
+    if usages.is_empty() {
+        errors.push(FieldError::required(spec.child("usages"), ""));
+    }
+    let mut seen = BTreeSet::new();
+    for one in &usages {
+        if !USAGES.contains(&one.as_text()) {
+            errors.push(FieldError::unsupported(
+                one.path.clone(),
+                one.as_text(),
+                &USAGES,
+            ));
+        }
+        if !seen.insert(one.as_text()) {
+            errors.push(FieldError::duplicate(&one.path, one.value));
+        }
+    }
+    volume::signer(&spec, errors);
+    let why = "may not specify a duration less than 600 seconds (10 minutes)";
+    spec.within("expirationSeconds", 600, i64::MAX, why, errors);
+}
+
+/// A request for a certificate of a pod.
+pub fn pod_request(value: &Json, errors: &mut Errors) {
+    let spec = spec(value);
+    volume::signer(&spec, errors);
+    for who in ["pod", "serviceAccount", "node"] {
+        let (name, uid) = (format!("{who}Name"), format!("{who}UID"));
+        spec.named(&name, names::SUBDOMAIN_RULE, errors);
+        if spec.text(&uid).is_empty() {
+            let why = "must not be empty";
+            errors.push(FieldError::invalid(spec.child(&uid), &"".into(), why));
+        }
+        if spec.text(&uid).len() > 128 {
+            errors.push(FieldError::too_long(spec.child(&uid), 128));
+        }
+    }
+    let most = if spec.text("signerName").starts_with("kubernetes.io/") {
+        86_400
+    } else {
+        7_862_400
+    };
+    let why = format!("must be in the range [3600, {most}]");
+    spec.within("maxExpirationSeconds", 3_600, most, &why, errors);
+    let stub = spec.get("stubPKCS10Request").is_some();
+    let keys = ["pkixPublicKey", "proofOfPossession"];
+    let keys = keys
+        .iter()
+        .filter(|field| spec.get(field).is_some())
+        .count();
+    if stub == (keys > 0) {
+        let why =
+            "exactly one of (stubPKCS10Request) or (pkixPublicKey, proofOfPossession) must be set";
+        errors.push(FieldError::invalid_unseen("spec", why));
+    }
+    for (key, _) in spec.entries("unverifiedUserAnnotations") {
+        let path = spec.child("unverifiedUserAnnotations");
+        let lower = key.to_ascii_lowercase();
+        if key.is_empty() {
+            errors.push(FieldError::required(&path, ""));
+        } else if names::qualified(&lower).is_empty() && !key.contains('/') {
+            let why = "must be a domain-prefixed key (such as \"acme.io/foo\")";
+            errors.push(FieldError::invalid(&path, &lower.into(), why));
+        } else {
+            all(&path, &lower, names::qualified(&lower), errors);
+        }
+    }
+}
+
+/// What a pod asks for stays.
+pub fn pod_request_kept(value: &Json, current: &Json, errors: &mut Errors) {
+    if value.get("spec") == current.get("spec") {
+        return;
+    }
+    let at = spec(value);
+    let text = |field: &str| Value::from(at.text(field)).to_string();
+    let any = |field: &str| at.value.get(field).cloned().unwrap_or_default().to_string();
+    let fields = [
+        ("SignerName", text("signerName")),
+        ("PodName", text("podName")),
+        ("PodUID", text("podUID")),
+        ("ServiceAccountName", text("serviceAccountName")),
+        ("ServiceAccountUID", text("serviceAccountUID")),
+        ("NodeName", text("nodeName")),
+        ("NodeUID", text("nodeUID")),
+        ("MaxExpirationSeconds", any("maxExpirationSeconds")),
+        ("PKIXPublicKey", any("pkixPublicKey")),
+        ("ProofOfPossession", any("proofOfPossession")),
+        ("StubPKCS10Request", any("stubPKCS10Request")),
+        (
+            "UnverifiedUserAnnotations",
+            any("unverifiedUserAnnotations"),
+        ),
+    ];
+    let shown: Vec<String> = fields
+        .iter()
+        .map(|(name, value)| format!("{name:?}:{value}"))
+        .collect();
+    let shown = format!("{{{}}}", shown.join(","));
+    // Nothing else is looked at.
+    errors.retain(|error| error.field.starts_with("metadata"));
+    errors.push(FieldError::invalid_shown(
+        "spec",
+        &shown,
+        "field is immutable",
+    ));
+}
+
+/// A bundle of anchors of trust.
+pub fn bundle(value: &Json, errors: &mut Errors) {
+    let spec = spec(value);
+    let (name, signer) = (object::meta_str(value, "name"), spec.text("signerName"));
+    if signer.is_empty() {
+        if name.contains(':') {
+            let why = "ClusterTrustBundle without signer name must not have \":\" in its name";
+            errors.push(FieldError::invalid("metadata.name", &name.into(), why));
+        }
+    } else {
+        let prefix = format!("{}:", signer.replace('/', ":"));
+        if !name.starts_with(&prefix) {
+            let why = format!(
+                "ClusterTrustBundle for signerName {signer} must be named with prefix {prefix}"
+            );
+            errors.push(FieldError::invalid("metadata.name", &name.into(), &why));
+        }
+        volume::signer(&spec, errors);
+    }
+    if !spec
+        .text("trustBundle")
+        .contains("-----BEGIN CERTIFICATE-----")
+    {
+        let why = "at least one trust anchor must be provided";
+        let shown = "<value omitted>".into();
+        errors.push(FieldError::invalid(spec.child("trustBundle"), &shown, why));
+    }
+}
