@@ -183,7 +183,7 @@ fn is_reset(value: Option<&Value>) -> bool {
 
 /// What a write is, besides what it writes.
 #[derive(Clone, Copy)]
-pub struct Write<'a> {
+pub struct Written<'a> {
     pub writer: &'a Writer,
     pub sub: Option<Sub>,
     /// The other resources in which the stored one is served, by version.
@@ -197,7 +197,7 @@ pub trait Served: Sync {
 
 /// The record of an object after a write that makes `wanted` of `live`, both in
 /// the stored version; before the server changes anything itself.
-pub fn record(write: Write<'_>, live: Option<&Json>, wanted: &Json) -> Option<Value> {
+pub fn record(write: Written<'_>, live: Option<&Json>, wanted: &Json) -> Option<Value> {
     let present = live.and_then(object::managed);
     let before = || read(present).unwrap_or_default();
     let entries = match write.sub {
@@ -218,7 +218,7 @@ pub fn record(write: Write<'_>, live: Option<&Json>, wanted: &Json) -> Option<Va
 }
 
 fn updated(
-    write: Write<'_>,
+    write: Written<'_>,
     live: Option<&Json>,
     wanted: &Json,
     mut entries: Vec<Entry>,

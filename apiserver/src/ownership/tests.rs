@@ -37,7 +37,7 @@ impl History {
         let writer = Writer::new(manager, "", &view);
         let decoded = codec::conform(value.clone(), self.resource.message, Source::Client);
         let mut new = decoded.expect("an object").value;
-        let write = Write {
+        let write = Written {
             writer: &writer,
             sub,
             served: &self.catalog,

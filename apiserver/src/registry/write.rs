@@ -365,7 +365,7 @@ impl Registry {
         let Some(writer) = &options.writer else {
             return live.and_then(object::managed).cloned();
         };
-        let write = ownership::Write {
+        let write = ownership::Written {
             writer,
             sub,
             served: self,

@@ -48,12 +48,12 @@ impl<E: Engine> Clone for Backend<E> {
 }
 
 /// Bytes that one call makes a member hold, given back when dropped.
-pub struct Held {
+pub struct HeldBytes {
     account: Arc<Account>,
     bytes: usize,
 }
 
-impl Held {
+impl HeldBytes {
     /// Holds so many bytes from now on; false: there is no memory for more.
     #[must_use]
     pub fn hold(&mut self, bytes: usize) -> bool {
@@ -67,7 +67,7 @@ impl Held {
     }
 }
 
-impl Drop for Held {
+impl Drop for HeldBytes {
     fn drop(&mut self) {
         self.account.give_back(self.bytes);
     }
@@ -124,8 +124,8 @@ impl<E: Engine> Backend<E> {
     }
 
     /// For one call, which holds nothing yet.
-    pub fn held(&self) -> Held {
-        Held {
+    pub fn held(&self) -> HeldBytes {
+        HeldBytes {
             account: Account::new(self.budget.clone()),
             bytes: 0,
         }
@@ -160,7 +160,7 @@ impl<E: Engine> Backend<E> {
         }
         .await;
         if let Some(call) = &mut call {
-            call.end_with(&result);
+            call.end_with(result.as_ref().map(Framed::message_bytes));
         }
         result
     }

@@ -5,10 +5,7 @@ use std::time::{Duration, Instant};
 use mizzen_counters::{Counter, Distribution, Histogram, Sharded};
 use tonic::Code;
 
-use super::{
-    framed::Framed,
-    methods::{self, CallKind, METHODS},
-};
+use super::methods::{self, CallKind, METHODS};
 
 /// In the order of their numbers, as Go writes them.
 pub const CODES: [&str; 17] = [
@@ -203,11 +200,11 @@ impl Call {
         }
     }
 
-    /// Of a unary call.
-    pub fn end_with(&mut self, result: &Result<Framed, tonic::Status>) {
-        match result {
-            Ok(message) => {
-                self.sent(1, message.message_bytes());
+    /// Of a unary call: the bytes of its reply, or why there is none.
+    pub fn end_with(&mut self, reply: Result<usize, &tonic::Status>) {
+        match reply {
+            Ok(bytes) => {
+                self.sent(1, bytes);
                 self.end(Code::Ok);
             }
             Err(status) => self.end(status.code()),
@@ -236,10 +233,10 @@ mod tests {
         assert!(calls.begin("/etcdserverpb.KV/Nothing").is_none());
         let mut range = calls.begin("/etcdserverpb.KV/Range").expect("known");
         range.count().received(10);
-        range.end_with(&Ok(b"reply".to_vec().into()));
+        range.end_with(Ok(5));
         drop(range);
         let mut put = calls.begin("/etcdserverpb.KV/Put").expect("known");
-        put.end_with(&Err(tonic::Status::not_found("gone")));
+        put.end_with(Err(&tonic::Status::not_found("gone")));
         let watch = calls.begin("/etcdserverpb.Watch/Watch").expect("known");
         watch.sent(2, 3);
         drop(watch);

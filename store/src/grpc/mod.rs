@@ -34,7 +34,7 @@ use tokio::sync::mpsc;
 use tonic::Status;
 use tower::Service as _;
 
-pub use backend::{Backend, GATEWAY, Held};
+pub use backend::{Backend, GATEWAY, HeldBytes};
 pub use calls::{CODES, CallFigures, Calls};
 pub use frame::{PREFIX, Source, framed, messages, too_large, too_many};
 pub use pages::{OnlyPages, Pages, RequestBody, page};

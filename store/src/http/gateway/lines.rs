@@ -11,7 +11,7 @@ use http_body::{Body, Frame};
 use prost_reflect::MessageDescriptor;
 use tonic::{Code, Status};
 
-use super::{Held, Reply, error_text, unwritable, write::Writer};
+use super::{HeldBytes, Reply, error_text, unwritable, write::Writer};
 use crate::{
     grpc::{PREFIX, messages},
     limits,
@@ -22,11 +22,11 @@ pub struct Text {
     writer: Writer,
     begun: bool,
     done: bool,
-    _held: Held,
+    _held: HeldBytes,
 }
 
 impl Text {
-    pub fn new(of: MessageDescriptor, encoded: Bytes, held: Held) -> Self {
+    pub fn new(of: MessageDescriptor, encoded: Bytes, held: HeldBytes) -> Self {
         Self {
             writer: Writer::new(of, encoded),
             begun: false,

@@ -32,7 +32,7 @@ use prost_reflect::MessageDescriptor;
 use tonic::{Code, Status};
 
 use crate::{
-    grpc::{Backend, GATEWAY, Held, Reply, RequestBody, Source, framed, too_large, too_many},
+    grpc::{Backend, GATEWAY, HeldBytes, Reply, RequestBody, Source, framed, too_large, too_many},
     limits,
 };
 use lines::{Lines, Text};
@@ -111,7 +111,7 @@ async fn only<E: Engine>(
     backend: &Backend<E>,
     call: &GatewayCall,
     mut body: RequestBody,
-) -> Result<(Bytes, Held), Status> {
+) -> Result<(Bytes, HeldBytes), Status> {
     let (mut held, limit) = (backend.held(), text_bytes(backend));
     let mut text = Vec::new();
     while let Some(frame) = poll_fn(|cx| body.as_mut().poll_frame(cx)).await {

@@ -12,7 +12,7 @@ use prost_reflect::MessageDescriptor;
 use tonic::Status;
 
 use super::{
-    Held, Malformed, RequestBody, framed, read,
+    HeldBytes, Malformed, RequestBody, framed, read,
     scan::{Found, Scanner},
     too_large, too_many,
 };
@@ -20,11 +20,11 @@ use super::{
 /// One message, with what it makes a member hold.
 pub struct Only {
     message: Option<Bytes>,
-    _held: Held,
+    _held: HeldBytes,
 }
 
 impl Only {
-    pub fn new(message: Bytes, held: Held) -> Self {
+    pub fn new(message: Bytes, held: HeldBytes) -> Self {
         Self {
             message: Some(message),
             _held: held,
@@ -49,7 +49,7 @@ impl Body for Only {
 pub struct JsonRequests {
     body: RequestBody,
     of: MessageDescriptor,
-    held: Held,
+    held: HeldBytes,
     /// Of a message that is to come, bytes at most.
     limit: usize,
     text: Vec<u8>,
@@ -62,7 +62,7 @@ impl JsonRequests {
     pub fn new(
         body: RequestBody,
         of: MessageDescriptor,
-        held: Held,
+        held: HeldBytes,
         limit: usize,
         malformed: Malformed,
     ) -> Self {
