@@ -367,7 +367,13 @@ fn masked(name: &str, value: &mut Value) {
                 masked(name, value);
             }
         }
-        Value::Array(values) => values.iter_mut().for_each(|value| masked("", value)),
+        Value::Array(values) => {
+            values.iter_mut().for_each(|value| masked("", value));
+            // By their ids, which are masked.
+            if name == "members" {
+                values.sort_by_key(Value::to_string);
+            }
+        }
         _ => {}
     }
 }
