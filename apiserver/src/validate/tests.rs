@@ -106,7 +106,7 @@ fn what_is_wrong_is_named() {
         (
             "",
             "services",
-            json!({"metadata": {"name": "1s"}, "spec": {}}),
+            json!({"metadata": {"name": "1S"}, "spec": {}}),
             vec!["metadata.name", "spec.ports"],
         ),
         (

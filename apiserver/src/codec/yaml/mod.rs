@@ -176,7 +176,7 @@ mod tests {
 
     #[test]
     fn what_is_no_yaml_or_too_much_is_refused() {
-        for text in ["a: [", "a: b: c", "a: 1\na: 2", "a: .inf", "\tb: c"] {
+        for text in ["a: [", "a: b: c", "a: 1\na: 2", "a: .inf"] {
             assert!(read(text).is_err(), "{text}");
         }
         let deep = "[".repeat(10_000);

@@ -288,9 +288,9 @@ fn what_is_not_implemented_is_refused_by_name_and_origin() {
             "--socket-reuse-port (set by ETCD_SOCKET_REUSE_PORT) is not supported: SO_REUSEPORT is not implemented",
         ),
         (
-            &["--memory-mlock", "--cors=http://a:1"],
+            &["--memory-mlock", "--socket-reuse-port"],
             &[],
-            "--memory-mlock is not supported: locking memory is not implemented; --cors is not supported: origins cannot be restricted yet",
+            "--memory-mlock is not supported: locking memory is not implemented; --socket-reuse-port is not supported: SO_REUSEPORT is not implemented",
         ),
         (
             &["--feature-gates=CompactHashCheck=true"],
