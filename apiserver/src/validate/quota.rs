@@ -92,16 +92,8 @@ fn is_quota_resource(name: &str) -> bool {
                 | "limits.cpu"
                 | "limits.memory"
                 | "limits.ephemeral-storage"
-                | "pods"
-                | "resourcequotas"
-                | "services"
-                | "replicationcontrollers"
-                | "secrets"
-                | "configmaps"
-                | "persistentvolumeclaims"
-                | "services.nodeports"
-                | "services.loadbalancers"
         )
+        || resources::COUNTED.contains(&name)
 }
 
 /// Whether a scope has a meaning for a resource.

@@ -86,6 +86,19 @@ pub fn claimed(at: &At<'_>, claims: &[&str], errors: &mut Errors) {
     }
 }
 
+/// Objects that a quota counts by the names of their resources.
+pub const COUNTED: [&str; 9] = [
+    "pods",
+    "resourcequotas",
+    "services",
+    "replicationcontrollers",
+    "secrets",
+    "configmaps",
+    "persistentvolumeclaims",
+    "services.nodeports",
+    "services.loadbalancers",
+];
+
 /// An amount that is not below nothing, whole where parts make no sense.
 pub fn quantity(name: &str, amount: &Value, path: &str, errors: &mut Errors) {
     let text = amount.as_str().unwrap_or("");
@@ -93,18 +106,8 @@ pub fn quantity(name: &str, amount: &Value, path: &str, errors: &mut Errors) {
         let why = "must be greater than or equal to 0";
         errors.push(FieldError::invalid(path, amount, why));
     }
-    let whole = matches!(
-        name,
-        "pods"
-            | "resourcequotas"
-            | "services"
-            | "replicationcontrollers"
-            | "secrets"
-            | "configmaps"
-            | "persistentvolumeclaims"
-            | "services.nodeports"
-            | "services.loadbalancers"
-    ) || name.contains('/') && !name.starts_with("kubernetes.io/");
+    let whole =
+        COUNTED.contains(&name) || name.contains('/') && !name.starts_with("kubernetes.io/");
     if whole && text.ends_with(['m', 'u', 'n']) {
         errors.push(FieldError::invalid(path, amount, "must be an integer"));
     }

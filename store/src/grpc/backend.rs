@@ -10,12 +10,13 @@ use tonic::Status;
 
 use super::{
     api::Api,
-    calls::{Call, Calls, Count},
+    calls::{Calls, Count},
     frame::{Messages, Source},
     framed::Framed,
-    methods::{self, Handler, Streaming},
+    is_unary,
+    methods::{self, Handler, METHODS, Method, Streaming},
     reply::{self, Reply},
-    unary_method, unknown,
+    unknown,
 };
 use crate::{
     auth::{CallCredentials, Secret},
@@ -138,23 +139,28 @@ impl<E: Engine> Backend<E> {
 
     /// Whether `path` has one request and one reply.
     pub fn is_unary(path: &str) -> bool {
-        unary_method(path).is_some()
+        is_unary(path)
     }
 
     /// A unary call.
     pub(super) async fn unary(
         &self,
-        mut call: Option<Call>,
         path: &str,
         caller: &Caller,
         message: Result<Bytes, Status>,
     ) -> Result<Framed, Status> {
+        let number = methods::number_of(path);
+        let mut call = number.map(|number| self.calls.begin(number));
         let result = async {
             let message = message?;
             if let Some(call) = &call {
                 call.count().received(message.len());
             }
-            let (method, unary) = unary_method(path).ok_or_else(|| unknown(path))?;
+            let method = number.map(|number| &METHODS[number]);
+            let method = method.ok_or_else(|| unknown(path))?;
+            let Handler::Unary(unary) = method.handler else {
+                return Err(unknown(path));
+            };
             self.api.admit(method, caller, Some(&message)).await?;
             self.api.unary(unary, caller, message).await
         }
@@ -172,13 +178,12 @@ impl<E: Engine> Backend<E> {
         metadata: &HeaderMap,
         message: Bytes,
     ) -> Result<Bytes, Status> {
-        let call = self.calls.begin(path);
         let caller = caller(metadata, None);
         let message = match message.len() > self.message_bytes() {
             true => Err(super::frame::too_large(message.len(), self.message_bytes())),
             false => Ok(message),
         };
-        let reply = self.unary(call, path, &caller, message).await?;
+        let reply = self.unary(path, &caller, message).await?;
         Ok(reply.into_message())
     }
 
@@ -205,9 +210,12 @@ impl<E: Engine> Backend<E> {
         caller: Caller,
         requests: Source,
     ) -> Response<Reply> {
-        let call = self.calls.begin(path);
-        let count = call.as_ref().map(Call::count);
-        let response = match self.begin(path, caller, requests, count).await {
+        let Some(number) = methods::number_of(path) else {
+            return reply::refused(&unknown(path));
+        };
+        let call = self.calls.begin(number);
+        let begun = self.begin(&METHODS[number], caller, requests, call.count());
+        let response = match begun.await {
             Ok(response) => response,
             Err(refusal) => reply::refused(&refusal),
         };
@@ -216,15 +224,14 @@ impl<E: Engine> Backend<E> {
 
     async fn begin(
         &self,
-        path: &str,
+        method: &Method,
         caller: Caller,
         requests: Source,
-        count: Option<Count>,
+        count: Count,
     ) -> Result<Response<Reply>, Status> {
-        let method = methods::of(path).ok_or_else(|| unknown(path))?;
         self.api.admit(method, &caller, None).await?;
         let Handler::Stream(call) = method.handler else {
-            return Err(unknown(path));
+            return Err(unknown(method.path));
         };
         let (api, limit) = (&self.api, self.message_bytes());
         let requests = Messages::new(requests, limit).counted(count);

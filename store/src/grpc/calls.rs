@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use mizzen_counters::{Counter, Distribution, Histogram, Sharded};
 use tonic::Code;
 
-use super::methods::{self, CallKind, METHODS};
+use super::methods::{CallKind, METHODS};
 
 /// In the order of their numbers, as Go writes them.
 pub const CODES: [&str; 17] = [
@@ -91,18 +91,17 @@ impl Calls {
         }))
     }
 
-    /// A call of `path` begins. `None`: there is no such call.
-    pub fn begin(&'static self, path: &str) -> Option<Call> {
-        let method = methods::number_of(path)?;
+    /// A call begins of the method with this number in [`METHODS`].
+    pub fn begin(&'static self, method: usize) -> Call {
         self.shards.own().methods[method].started.add(1);
-        Some(Call {
+        Call {
             count: Count {
                 calls: self,
                 method,
             },
             begun: self.extensive.then(Instant::now),
             ended: false,
-        })
+        }
     }
 
     /// All methods, and the bytes of messages received and sent.
@@ -220,7 +219,7 @@ impl Drop for Call {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::methods::number_of, *};
 
     fn of<'a>(figures: &'a [CallFigures], method: &str) -> &'a CallFigures {
         let mut found = figures.iter().filter(|figures| figures.method == method);
@@ -230,14 +229,15 @@ mod tests {
     #[test]
     fn calls_are_counted_once_each() {
         let calls = Calls::for_the_process(true);
-        assert!(calls.begin("/etcdserverpb.KV/Nothing").is_none());
-        let mut range = calls.begin("/etcdserverpb.KV/Range").expect("known");
+        assert!(number_of("/etcdserverpb.KV/Nothing").is_none());
+        let begin = |path| calls.begin(number_of(path).expect("known"));
+        let mut range = begin("/etcdserverpb.KV/Range");
         range.count().received(10);
         range.end_with(Ok(5));
         drop(range);
-        let mut put = calls.begin("/etcdserverpb.KV/Put").expect("known");
+        let mut put = begin("/etcdserverpb.KV/Put");
         put.end_with(Err(&tonic::Status::not_found("gone")));
-        let watch = calls.begin("/etcdserverpb.Watch/Watch").expect("known");
+        let watch = begin("/etcdserverpb.Watch/Watch");
         watch.sent(2, 3);
         drop(watch);
         let (figures, received, sent) = calls.read();

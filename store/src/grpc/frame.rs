@@ -98,8 +98,8 @@ impl Messages {
     }
 
     /// Counts each message.
-    pub fn counted(mut self, count: Option<Count>) -> Self {
-        self.count = count;
+    pub fn counted(mut self, count: Count) -> Self {
+        self.count = Some(count);
         self
     }
 

@@ -6,7 +6,7 @@
 //! handlers are named by [`Unary`] and [`Streaming`], and [`super::api::Api`] and
 //! [`super::Front`] have one arm for each, which the compiler sees to.
 
-use std::{collections::HashMap, sync::LazyLock};
+use std::sync::LazyLock;
 
 use crate::server::Right;
 
@@ -215,21 +215,24 @@ pub static METHODS: [Method; 49] = [
     unary("/v3electionpb.Election/Resign", U::Resign, NoLearner, Own),
 ];
 
-static NUMBERS: LazyLock<HashMap<&'static str, usize>> = LazyLock::new(|| {
-    let methods = METHODS.iter().enumerate();
-    methods
-        .map(|(number, method)| (method.path, number))
-        .collect()
+/// The methods whose paths have a length: every call asks, and compares with two or
+/// three of them, which costs less than any hash.
+static BY_LENGTH: LazyLock<Vec<Vec<usize>>> = LazyLock::new(|| {
+    let mut numbers = Vec::new();
+    for (number, method) in METHODS.iter().enumerate() {
+        let length = method.path.len();
+        if numbers.len() <= length {
+            numbers.resize_with(length + 1, Vec::new);
+        }
+        numbers[length].push(number);
+    }
+    numbers
 });
 
 /// Where in [`METHODS`] the call `path` stands. `None`: there is no such call.
 pub fn number_of(path: &str) -> Option<usize> {
-    NUMBERS.get(path).copied()
-}
-
-/// The method of the call `path`. `None`: there is no such call.
-pub fn of(path: &str) -> Option<&'static Method> {
-    METHODS.get(number_of(path)?)
+    let mut numbers = BY_LENGTH.get(path.len())?.iter().copied();
+    numbers.find(|&number| METHODS[number].path == path)
 }
 
 /// Whether any method is of the service `name`.
@@ -304,6 +307,9 @@ mod tests {
     fn what_is_not_in_the_table_is_no_call() {
         for path in ["", "/", "/etcdserverpb.KV/range", "/etcdserverpb.KV/Range/"] {
             assert_eq!(number_of(path), None, "{path:?}");
+        }
+        for (number, method) in METHODS.iter().enumerate() {
+            assert_eq!(number_of(method.path), Some(number));
         }
         assert!(is_service("v3lockpb.Lock") && !is_service("v3lockpb"));
     }

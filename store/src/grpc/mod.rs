@@ -44,7 +44,7 @@ use crate::{
     server::{Caller, Turns},
     workers,
 };
-use methods::{Handler, Unary};
+use methods::{Handler, METHODS};
 
 /// Anybody may ask whether the server serves.
 const HEALTH: &str = "/grpc.health.v1.Health/";
@@ -136,9 +136,7 @@ impl<E: Engine> Front<E> {
             return reply::refused(&Status::internal("gRPC requests are POST requests"));
         }
         if request.uri().path().starts_with(HEALTH) {
-            let call = self.backend.calls.begin(request.uri().path());
-            let response = reply::infallible(self.health.call(request).await);
-            return reply::counted(response.map(Reply::Tonic), call);
+            return reply::infallible(self.health.call(request).await).map(Reply::Tonic);
         }
         let caller = self.caller(request.headers());
         let (head, body) = request.into_parts();
@@ -151,22 +149,19 @@ impl<E: Engine> Service for Front<E> {
     type Body = Reply;
 
     fn whole(&self, head: &Head) -> Option<usize> {
-        let unary = head.method == Method::POST
-            && is_grpc(&head.headers)
-            && unary_method(head.path()).is_some();
+        let unary = head.method == Method::POST && is_grpc(&head.headers) && is_unary(head.path());
         unary.then(|| self.backend.message_bytes())
     }
 
     fn answer(&self, head: Arc<Head>, body: Bytes) -> BoxFuture<'static, mizzen_h2::Reply> {
         let backend = self.backend.clone();
-        let call = backend.calls.begin(head.path());
         let message = frame::message(body, backend.message_bytes());
         let caller = Caller {
             turn: self.turns.call(),
             ..self.caller(&head.headers)
         };
         Box::pin(async move {
-            let result = backend.unary(call, head.path(), &caller, message).await;
+            let result = backend.unary(head.path(), &caller, message).await;
             reply::unary(result.map(|mut reply| {
                 // What was large is its connection's concern until it has left.
                 if let Some(turn) = caller.turn.end() {
@@ -207,11 +202,8 @@ fn unknown(path: &str) -> Status {
     })
 }
 
-/// The method `path`, if it is unary.
-fn unary_method(path: &str) -> Option<(&'static methods::Method, Unary)> {
-    let method = methods::of(path)?;
-    match method.handler {
-        Handler::Unary(call) => Some((method, call)),
-        Handler::Stream(_) | Handler::NotServed => None,
-    }
+/// Whether `path` is a method with one request and one reply.
+fn is_unary(path: &str) -> bool {
+    let number = methods::number_of(path);
+    number.is_some_and(|number| matches!(METHODS[number].handler, Handler::Unary(_)))
 }

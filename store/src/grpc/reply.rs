@@ -144,10 +144,7 @@ fn code(headers: &HeaderMap) -> Code {
 }
 
 /// The response to a call, counted from here to its end.
-pub fn counted(response: Response<Reply>, call: Option<Call>) -> Response<Reply> {
-    let Some(mut call) = call else {
-        return response;
-    };
+pub fn counted(response: Response<Reply>, mut call: Call) -> Response<Reply> {
     if response.headers().contains_key("grpc-status") {
         call.end(code(response.headers()));
         return response;

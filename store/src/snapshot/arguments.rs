@@ -55,6 +55,11 @@ fn is_switch(name: &str) -> bool {
     matches!(name, "skip-hash-check" | "mark-compacted" | "help" | "h")
 }
 
+fn has_value(name: &str) -> bool {
+    let of_the_file = ["bump-revision", "initial-memory-map-size", "w", "write-out"];
+    OF_A_MEMBER.contains(&name) || of_the_file.contains(&name)
+}
+
 fn words(arguments: impl Iterator<Item = OsString>) -> Result<Words, Failure> {
     let mut words = Words {
         flags: Vec::new(),
@@ -76,6 +81,9 @@ fn words(arguments: impl Iterator<Item = OsString>) -> Result<Words, Failure> {
             Some((name, value)) => (name, Some(value.to_owned())),
             None => (flag, None),
         };
+        if !is_switch(name) && !has_value(name) {
+            return Err(unknown(name));
+        }
         if value.is_none() && !is_switch(name) {
             let next = arguments.next().transpose()?;
             value = Some(next.ok_or_else(|| wrong(format!("flag needs an argument: {argument}")))?);
@@ -92,6 +100,11 @@ pub fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Command, Failu
         return Ok(Command::Help);
     }
     let command = files.remove(0);
+    if !["status", "restore"].contains(&command.as_str()) {
+        return Err(wrong(format!(
+            "unknown command {command:?} for \"mizzen snapshot\""
+        )));
+    }
     let file = match <[String; 1]>::try_from(files) {
         Ok([file]) => PathBuf::from(file),
         Err(_) => {
@@ -102,10 +115,7 @@ pub fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Command, Failu
     };
     match command.as_str() {
         "status" => status(file, flags),
-        "restore" => restore(file, flags),
-        _ => Err(wrong(format!(
-            "unknown command {command:?} for \"mizzen snapshot\""
-        ))),
+        _ => restore(file, flags),
     }
 }
 
@@ -211,11 +221,13 @@ mod tests {
             ("restore a --bump-revision 7", bump),
             ("restore a --mark-compacted", bump),
             ("restore a --nothing 7", "unknown flag: --nothing"),
+            ("restore --nothing", "unknown flag: --nothing"),
             ("restore a --name", "flag needs an argument: --name"),
             (
                 "restore a --bump-revision=-1",
                 "invalid argument for \"--bump-revision\" flag",
             ),
+            ("save", "unknown command \"save\" for \"mizzen snapshot\""),
             ("save a", "unknown command \"save\" for \"mizzen snapshot\""),
         ] {
             assert_eq!(parsed(line), Err(expected.to_owned()), "{line}");
