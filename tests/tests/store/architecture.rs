@@ -316,10 +316,13 @@ const ALLOWED_IN_THE_RESOURCE_API: [(&str, &[&str]); 28] = [
     ("object", &["catalog", "codec", "schema", "store"]),
     ("select", &["catalog"]),
     ("patch", &["codec", "limits", "schema"]),
-    ("defaults", &["catalog", "object"]),
+    ("service", &["object"]),
+    ("defaults", &["catalog", "object", "service"]),
     (
         "validate",
-        &["catalog", "codec", "field", "kind", "limits", "object"],
+        &[
+            "catalog", "codec", "field", "kind", "limits", "object", "service",
+        ],
     ),
     ("table", &["catalog", "codec", "kind", "object"]),
     ("versions", &["catalog", "codec", "object"]),
@@ -332,7 +335,8 @@ const ALLOWED_IN_THE_RESOURCE_API: [(&str, &[&str]); 28] = [
     (
         "kinds",
         &[
-            "catalog", "codec", "defaults", "kind", "object", "table", "validate", "versions",
+            "catalog", "codec", "defaults", "kind", "object", "service", "table", "validate",
+            "versions",
         ],
     ),
     (
@@ -358,6 +362,7 @@ const ALLOWED_IN_THE_RESOURCE_API: [(&str, &[&str]); 28] = [
             "patch",
             "schema",
             "select",
+            "service",
             "store",
             "validate",
             "versions",
