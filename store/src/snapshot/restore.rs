@@ -23,6 +23,9 @@ pub fn restore(command: &arguments::RestoreFlags) -> Result<(), Failure> {
         Failure::Failed(etcdutl.unwrap_or(&text).to_owned())
     })?;
     let identity = first_start::first_identity(&bootstrap);
+    // Before anything is made that a second attempt would find in its way.
+    let too_large = |_| Failure::Failed("the revision would be too large".to_owned());
+    let bump = i64::try_from(command.bump_revision).map_err(too_large)?;
     check_empty(&config)?;
     let backup = Backup::open(&command.file)?;
     if !command.skip_hash_check {
@@ -40,14 +43,9 @@ pub fn restore(command: &arguments::RestoreFlags) -> Result<(), Failure> {
     let mut into = Restore::new(Arc::new(rows));
     let position = etcd_file::read(&file, &mut into)?;
     let revision = into.revision()?.max(position.compacted.unwrap_or(0));
-    let compacted = match i64::try_from(command.bump_revision) {
-        Ok(0) => position.compacted,
-        Ok(bump) => Some(revision.saturating_add(bump)),
-        Err(_) => {
-            return Err(Failure::Failed(
-                "the revision would be too large".to_owned(),
-            ));
-        }
+    let compacted = match bump {
+        0 => position.compacted,
+        bump => Some(revision.saturating_add(bump)),
     };
     let log_dir = config.wal_dir.clone().unwrap_or_else(|| dir.raft_log());
     let (log, _) = wal::Wal::open(
