@@ -473,3 +473,13 @@ pub const AUTH_PASSWORDS: usize = 64;
 
 /// How often a login is begun anew because users were changed meanwhile.
 pub const AUTH_ATTEMPTS: usize = 8;
+
+/// The status page's rates are of so much time at most.
+pub const RATES_WINDOW: Duration = Duration::from_secs(60);
+
+/// Between two looks that rates are computed from; with [`RATES_WINDOW`], it says
+/// how many are kept.
+pub const RATES_INTERVAL: Duration = Duration::from_secs(1);
+
+/// After so many seconds a browser looks at the status page again.
+pub const STATUS_REFRESH_S: u64 = 5;

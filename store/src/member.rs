@@ -245,7 +245,8 @@ async fn serve(config: Config, descriptors: Descriptors, clients: &Handle) -> io
         listening_to_peers.push(owner.spawn_on(&Handle::current(), "listening to peers", serving));
     }
     let calls = Calls::for_the_process(config.extensive_metrics);
-    let shared = Shared::new(calls, expiries);
+    let transport = listen::transport(config.max_concurrent_streams, budget.transport);
+    let shared = Shared::new(calls, expiries, transport.counters.clone());
     // What clients use up is not the probes'.
     let probing = listen::transport(limits::STREAMS_PER_CONNECTION, limits::PROBES_BYTES);
     for listener in metrics_listeners {
@@ -283,7 +284,6 @@ async fn serve(config: Config, descriptors: Descriptors, clients: &Handle) -> io
         ready = ready(&server, &config) => ready.map(|()| None)?,
     };
     if early.is_none() {
-        let transport = listen::transport(config.max_concurrent_streams, budget.transport);
         let backend = Backend::new(
             server.clone(),
             calls,

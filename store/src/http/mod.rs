@@ -11,6 +11,7 @@ mod health;
 mod metrics;
 mod probes;
 mod respond;
+mod status;
 
 use std::{future::poll_fn, sync::Arc};
 
@@ -19,6 +20,7 @@ use futures::future::BoxFuture;
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode, Version};
 use mizzen_engine::Engine;
+use mizzen_h2::Counters;
 
 use crate::{
     grpc::{Backend, Calls, Pages, Remote, Reply, RequestBody},
@@ -29,6 +31,7 @@ pub use access::BrowserAccess;
 use health::Registry;
 use probes::Probes;
 use respond::{content, error, not_allowed, not_found};
+use status::Rates;
 
 /// When certificates expire, in seconds since 1970, each with what it is for.
 pub type Expiries = Box<dyn Fn() -> Vec<(&'static str, i64)> + Send + Sync>;
@@ -37,15 +40,24 @@ pub type Expiries = Box<dyn Fn() -> Vec<(&'static str, i64)> + Send + Sync>;
 pub struct Shared {
     calls: &'static Calls,
     certificates: Expiries,
+    /// What clients' connections were stopped for.
+    transport: Arc<Counters>,
     probes: Probes,
+    rates: Rates,
 }
 
 impl Shared {
-    pub fn new(calls: &'static Calls, certificates: Expiries) -> Arc<Self> {
+    pub fn new(
+        calls: &'static Calls,
+        certificates: Expiries,
+        transport: Arc<Counters>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             calls,
             certificates,
+            transport,
             probes: Probes::default(),
+            rates: Rates::default(),
         })
     }
 }
@@ -174,9 +186,10 @@ impl<E: Engine> Site<E> {
         match path {
             // As Go's handler, which does not ask for the method.
             "/metrics" => metrics::page(&self.server, &self.shared).await,
+            "/status" if get => status::page(&self.server, &self.shared),
             "/health" if get => health::whole(server, probes, query).await,
             "/version" if get && clients => version(server),
-            "/health" => not_allowed(),
+            "/health" | "/status" => not_allowed(),
             "/version" if clients => not_allowed(),
             _ => not_found(),
         }

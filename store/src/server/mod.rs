@@ -41,7 +41,7 @@ pub use error::Error;
 pub use lease::{LeaseService, TimeToLive};
 pub use model::{
     caller::Caller,
-    figures::Figures,
+    figures::{Figures, MemberFigures},
     level::{NEWEST as NEWEST_LEVEL, cluster_version, limit as use_level, own as own_level},
     members::{Attributes, Member, Refusal},
     published::Published,
@@ -500,6 +500,11 @@ impl<E: Engine> Server<E> {
             commits: counted.commits.read(),
             peers: self.group.traffic().read(),
         }
+    }
+
+    /// All members, as this one sees them.
+    pub fn member_figures(&self) -> Vec<MemberFigures> {
+        self.cluster.figures()
     }
 
     /// Members by id, as this member has them.

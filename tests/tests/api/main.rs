@@ -21,4 +21,5 @@ mod requests;
 mod resource_api;
 mod restore;
 mod snapshot;
+mod status_page;
 mod tls;

@@ -16,7 +16,11 @@ use std::sync::Arc;
 use mizzen_engine::Engine;
 use tokio::sync::watch;
 
-use super::{propose::Proposer, read::Reads};
+use super::{
+    model::{figures::MemberFigures, members::Member},
+    propose::Proposer,
+    read::Reads,
+};
 use crate::workers;
 use contact::LeaderContact;
 use corruption::Comparison;
@@ -81,5 +85,27 @@ impl<E: Engine> Cluster<E> {
             handover,
             requests,
         }
+    }
+
+    /// All members, as this one sees them.
+    pub fn figures(&self) -> Vec<MemberFigures> {
+        let group = &self.contact.group;
+        let (own, leader) = (group.id(), group.leader());
+        let progress = group.progress();
+        let seen = |member: Member| {
+            let contact = self.contact.liveness.contact(member.id);
+            let behind = progress.as_ref().and_then(|progress| {
+                let matched = progress.matched.get(&member.id)?;
+                Some(progress.last_index.saturating_sub(*matched))
+            });
+            MemberFigures {
+                own: member.id == own,
+                leads: leader == Some(member.id),
+                up_for: contact.map(|contact| contact.since.elapsed()),
+                behind,
+                member,
+            }
+        };
+        self.requests.members().into_iter().map(seen).collect()
     }
 }
