@@ -246,7 +246,7 @@ async fn serve(config: Config, descriptors: Descriptors, clients: &Handle) -> io
     }
     let calls = Calls::for_the_process(config.extensive_metrics);
     let transport = listen::transport(config.max_concurrent_streams, budget.transport);
-    let shared = Shared::new(calls, expiries, transport.counters.clone());
+    let shared = Shared::new(calls, expiries, Box::new(listen::stopped(&transport)));
     // What clients use up is not the probes'.
     let probing = listen::transport(limits::STREAMS_PER_CONNECTION, limits::PROBES_BYTES);
     for listener in metrics_listeners {

@@ -20,7 +20,6 @@ use futures::future::BoxFuture;
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode, Version};
 use mizzen_engine::Engine;
-use mizzen_h2::Counters;
 
 use crate::{
     grpc::{Backend, Calls, Pages, Remote, Reply, RequestBody},
@@ -36,26 +35,24 @@ use status::Rates;
 /// When certificates expire, in seconds since 1970, each with what it is for.
 pub type Expiries = Box<dyn Fn() -> Vec<(&'static str, i64)> + Send + Sync>;
 
+/// How often clients' connections were stopped or refused, by reason.
+pub type Stopped = Box<dyn Fn() -> Vec<(&'static str, u64)> + Send + Sync>;
+
 /// What the pages of all ports tell of.
 pub struct Shared {
     calls: &'static Calls,
     certificates: Expiries,
-    /// What clients' connections were stopped for.
-    transport: Arc<Counters>,
+    stopped: Stopped,
     probes: Probes,
     rates: Rates,
 }
 
 impl Shared {
-    pub fn new(
-        calls: &'static Calls,
-        certificates: Expiries,
-        transport: Arc<Counters>,
-    ) -> Arc<Self> {
+    pub fn new(calls: &'static Calls, certificates: Expiries, stopped: Stopped) -> Arc<Self> {
         Arc::new(Self {
             calls,
             certificates,
-            transport,
+            stopped,
             probes: Probes::default(),
             rates: Rates::default(),
         })

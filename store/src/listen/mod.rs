@@ -14,7 +14,7 @@ use tokio::sync::watch;
 
 use crate::tls::{Bound, Door, PeerCertificates, Socket};
 
-pub use clients::{serve_clients, transport};
+pub use clients::{serve_clients, stopped, transport};
 pub use peers::serve_peers;
 
 /// How long requests under way may take to finish at the end.

@@ -14,7 +14,6 @@ use bytes::Bytes;
 use http::Response;
 use mizzen_counters::Distribution;
 use mizzen_engine::Engine;
-use mizzen_h2::{Counters, Excess};
 use tokio::time::Instant;
 use tonic::Code;
 
@@ -46,7 +45,7 @@ pub fn page<E: Engine>(server: &Arc<Server<E>>, shared: &Shared) -> Response<Byt
     members_table(&mut page, &members);
     store_table(&mut page, &figures);
     calls_table(&mut page, &calls, recent.as_ref());
-    refusals(&mut page, &calls, &shared.transport);
+    refusals(&mut page, &calls, (shared.stopped)());
     certificates(&mut page, (shared.certificates)());
     content(HTML, page.finish())
 }
@@ -205,7 +204,7 @@ fn calls_table(page: &mut Html, calls: &[CallFigures], recent: Option<&(Duration
 }
 
 /// What ended otherwise than well. That a client went away is no refusal.
-fn refusals(page: &mut Html, calls: &[CallFigures], transport: &Counters) {
+fn refusals(page: &mut Html, calls: &[CallFigures], stopped: Vec<(&str, u64)>) {
     let well = [Code::Ok, Code::Cancelled].map(|code| code as usize);
     let mut rows: Vec<_> = calls
         .iter()
@@ -218,9 +217,8 @@ fn refusals(page: &mut Html, calls: &[CallFigures], transport: &Counters) {
             })
         })
         .collect();
-    rows.extend(Excess::ALL.into_iter().filter_map(|excess| {
-        let count = transport.count(excess);
-        let what = format!("connections: {}", excess.reason());
+    rows.extend(stopped.into_iter().filter_map(|(reason, count)| {
+        let what = format!("connections: {reason}");
         (count > 0).then(|| vec![Cell::text(what), Cell::number(count)])
     }));
     page.heading("Refused, since this member started");
