@@ -4,6 +4,7 @@
 mod api_diff;
 mod authorization;
 mod auto_compaction;
+mod client_users;
 mod compaction;
 mod concurrency;
 mod conformance;
