@@ -7,7 +7,7 @@
 mod alarm;
 mod api;
 mod auth;
-mod auth_change;
+pub(crate) mod auth_change;
 mod backend;
 mod calls;
 mod cluster;

@@ -27,6 +27,8 @@ use crate::{
     version,
 };
 pub use access::BrowserAccess;
+#[cfg(feature = "fuzzing")]
+pub(crate) use gateway::there_and_back;
 use health::Registry;
 use probes::Probes;
 use respond::{content, error, not_allowed, not_found};

@@ -39,6 +39,8 @@ pub use cluster::{
 pub use compaction::Kept;
 pub use error::Error;
 pub use lease::{LeaseService, TimeToLive};
+#[cfg(feature = "fuzzing")]
+pub(crate) use model::proposal::Proposal;
 pub use model::{
     caller::Caller,
     figures::{Figures, MemberFigures},

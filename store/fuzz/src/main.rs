@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use clap::Parser;
-use mizzen_h2_fuzz::{Outcome, TARGETS, Target, mutate::mutated};
+use mizzen_fuzz::{Outcome, TARGETS, Target, mutate::mutated};
 use rand::{SeedableRng as _, rngs::StdRng};
 
 /// Inputs that led somewhere new and are kept to be mutated.
@@ -22,10 +22,10 @@ const REPORT: Duration = Duration::from_secs(60);
 /// An input that takes longer is told of.
 const SLOW: Duration = Duration::from_secs(2);
 
-/// Fuzzes the HTTP/2 front.
+/// Fuzzes what reads bytes of clients, peers and disks.
 #[derive(Parser)]
 struct Arguments {
-    /// `connection` or `headers`; both in turn without it.
+    /// One of the folders of `corpus/`; all in turn without it.
     #[arg(long)]
     target: Option<String>,
     /// How long, all targets together.
@@ -110,7 +110,7 @@ fn fuzz(target: Target, seed: u64, length: Duration, folder: &std::path::Path) -
             let path = folder.join(format!("{}-{seed}-{executions}", target.name));
             std::fs::write(&path, &input)?;
             println!(
-                "{wrong}\n  fuzz_h2 --target {} --input {}",
+                "{wrong}\n  fuzz --target {} --input {}",
                 target.name,
                 path.display()
             );

@@ -1,11 +1,12 @@
-//! Any bytes for the HTTP/2 front: as a connection, and as header blocks.
+//! Any bytes for everything that reads those of clients, peers and disks.
 //!
-//! A target takes bytes and says what is wrong with what the front made of
-//! them; a panic says so too. `corpus/` holds inputs worth beginning with, by
+//! A target takes bytes and says what is wrong with what was made of them; a
+//! panic says so too. `corpus/` holds inputs worth beginning with, by
 //! target, and what was found once.
 
 mod connection;
 mod headers;
+mod log;
 pub mod mutate;
 
 use std::path::PathBuf;
@@ -14,6 +15,8 @@ use anyhow::{Context as _, Result, ensure};
 
 pub use connection::connection;
 pub use headers::headers;
+pub use log::log;
+use mizzen_store::fuzzing::{self, Verdict};
 
 /// A function that is fed with bytes.
 #[derive(Clone, Copy)]
@@ -27,7 +30,12 @@ pub struct Target {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Outcome(pub String);
 
-pub const TARGETS: [Target; 2] = [
+/// Of the store's own.
+fn judged(verdict: Verdict) -> Result<Outcome> {
+    verdict.map(Outcome).map_err(anyhow::Error::msg)
+}
+
+pub const TARGETS: [Target; 9] = [
     Target {
         name: "connection",
         run: connection,
@@ -35,6 +43,34 @@ pub const TARGETS: [Target; 2] = [
     Target {
         name: "headers",
         run: headers,
+    },
+    Target {
+        name: "log",
+        run: log,
+    },
+    Target {
+        name: "proposal",
+        run: |input| judged(fuzzing::proposal(input)),
+    },
+    Target {
+        name: "token",
+        run: |input| judged(fuzzing::token(input)),
+    },
+    Target {
+        name: "certificate",
+        run: |input| judged(fuzzing::certificate(input)),
+    },
+    Target {
+        name: "change-of-users",
+        run: |input| judged(fuzzing::change_of_users(input)),
+    },
+    Target {
+        name: "json",
+        run: |input| judged(fuzzing::json(input)),
+    },
+    Target {
+        name: "etcd-file",
+        run: |input| judged(fuzzing::etcd_file(input)),
     },
 ];
 
