@@ -23,6 +23,9 @@ pub const WATCHES_MAX: usize = 20_000;
 /// Connections served at once, fewer where the process may not have so many files
 /// open. Further ones are closed.
 pub const CONNECTIONS_MAX: usize = 20_000;
+/// Connections that wait to be taken from an address that is shared, as many as
+/// the standard library lets wait.
+pub const BACKLOG: u32 = 1024;
 /// Connections without which there is no use in starting.
 pub const CONNECTIONS_MIN: u64 = 32;
 /// File descriptors kept for what is no connection of a client: those to the

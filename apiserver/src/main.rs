@@ -18,7 +18,7 @@ use mizzen_apiserver::{
 };
 use mizzen_descriptors::Places;
 use tokio::{
-    net::TcpListener,
+    net::{TcpListener, TcpSocket},
     signal::unix::{SignalKind, signal},
 };
 use tracing_subscriber::EnvFilter;
@@ -48,6 +48,10 @@ struct Flags {
     /// loopback address.
     #[arg(long, default_value = "127.0.0.1:6443")]
     listen: SocketAddr,
+    /// An address that other servers of this machine listen on, too: a connection
+    /// to it goes to one of those that live.
+    #[arg(long)]
+    listen_shared: Option<SocketAddr>,
     /// Directory of what is made at the first start where no file is given: the
     /// server's certificate and its authority, the authority of clients and an
     /// administrator's certificate.
@@ -74,7 +78,7 @@ struct Flags {
     /// those for /healthz, /livez and /readyz.
     #[arg(long, action = clap::ArgAction::Set)]
     anonymous_auth: Option<bool>,
-    /// Who decides what somebody may do: RBAC, or AlwaysAllow.
+    /// Who decides what somebody may do: Node, RBAC, or AlwaysAllow.
     #[arg(long, value_delimiter = ',', default_value = "RBAC")]
     authorization_mode: Vec<Mode>,
     /// The key that signs tokens of service accounts, in PEM (PKCS #8, ECDSA on
@@ -112,11 +116,12 @@ fn main() -> anyhow::Result<()> {
 }
 
 async fn run(flags: Flags) -> anyhow::Result<()> {
-    anyhow::ensure!(
-        flags.listen.ip().is_loopback() || !flags.authorization_mode.contains(&Mode::AlwaysAllow),
-        "{} is not a loopback address, and with AlwaysAllow everybody may do everything",
-        flags.listen
-    );
+    for address in std::iter::once(flags.listen).chain(flags.listen_shared) {
+        anyhow::ensure!(
+            address.ip().is_loopback() || !flags.authorization_mode.contains(&Mode::AlwaysAllow),
+            "{address} is not a loopback address, and with AlwaysAllow everybody may do everything"
+        );
+    }
     let (credentials, contents) = Credentials::load(files(&flags)?)?;
     let credentials = Arc::new(credentials);
     let signer = signer(&flags)?;
@@ -132,6 +137,11 @@ async fn run(flags: Flags) -> anyhow::Result<()> {
         .await
         .with_context(|| format!("listening on {}", flags.listen))?;
     let address = listener.local_addr()?;
+    let mut listeners = vec![listener];
+    if let Some(address) = flags.listen_shared {
+        let listener = shared(address).with_context(|| format!("listening on {address}"))?;
+        listeners.push(listener);
+    }
     let registry = Registry::new(store);
     let api = Arc::new(Api::new(
         registry,
@@ -177,13 +187,25 @@ async fn run(flags: Flags) -> anyhow::Result<()> {
     let renewer = tasks::spawn("certificates", async move {
         renewed.keep(contents).await;
     });
-    http::serve(listener, credentials, api, places, stop).await;
+    http::serve(listeners, credentials, api, places, stop).await;
     keeper.abort();
     renewer.abort();
     if let Some(task) = compactor {
         task.abort();
     }
     Ok(())
+}
+
+/// Listens beside others.
+fn shared(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    socket.set_reuseaddr(true)?;
+    socket.set_reuseport(true)?;
+    socket.bind(address)?;
+    socket.listen(limits::BACKLOG)
 }
 
 async fn prepare(registry: &Registry) -> Result<(), ApiError> {

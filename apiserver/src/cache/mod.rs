@@ -9,6 +9,7 @@
 
 mod feed;
 mod followers;
+mod reader;
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -21,7 +22,10 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
 use self::followers::Followers;
-pub use self::followers::Place;
+pub use self::{
+    followers::Place,
+    reader::{Change, Reader, keep},
+};
 use crate::{
     catalog::Resource,
     error::ApiError,

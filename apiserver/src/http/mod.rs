@@ -18,6 +18,7 @@ mod watch;
 
 use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
+use futures::FutureExt as _;
 use hyper::service::service_fn;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -108,17 +109,36 @@ impl Api {
 
 /// Serves as many connections as there are places until `stop` is done; then lets requests end for a while.
 pub async fn serve(
-    listener: TcpListener,
+    listeners: Vec<TcpListener>,
     credentials: Arc<Credentials>,
     api: Arc<Api>,
     places: Places,
     stop: impl Future<Output = ()>,
 ) {
     let graceful = GracefulShutdown::new();
+    let stop = stop.shared();
+    let accepting = listeners.into_iter().map(|listener| {
+        let (credentials, api, stop) = (&credentials, &api, stop.clone());
+        accept(listener, credentials, api, &places, &graceful, stop)
+    });
+    futures::future::join_all(accepting).await;
+    // Watches do not end by themselves.
+    let _ = tokio::time::timeout(Duration::from_secs(2), graceful.shutdown()).await;
+}
+
+/// Takes connections until it is to stop.
+async fn accept(
+    listener: TcpListener,
+    credentials: &Arc<Credentials>,
+    api: &Arc<Api>,
+    places: &Places,
+    graceful: &GracefulShutdown,
+    stop: impl Future<Output = ()>,
+) {
     tokio::pin!(stop);
     loop {
         let ((stream, peer), place) = tokio::select! {
-            accepted = mizzen_descriptors::accept(&listener, &places) => accepted,
+            accepted = mizzen_descriptors::accept(&listener, places) => accepted,
             () = &mut stop => break,
         };
         let acceptor = TlsAcceptor::from(credentials.config());
@@ -128,9 +148,6 @@ pub async fn serve(
             drop(place);
         });
     }
-    drop(listener);
-    // Watches do not end by themselves.
-    let _ = tokio::time::timeout(Duration::from_secs(2), graceful.shutdown()).await;
 }
 
 async fn connection(
