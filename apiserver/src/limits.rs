@@ -79,6 +79,12 @@ pub const PAGE_OBJECTS: i64 = 500;
 pub const REPLY_BYTES_MAX: usize = 1 << 30;
 /// Tries of an update whose client named no version, as upstream.
 pub const UPDATE_TRIES: usize = 5;
+/// Upstream's limit on the pods that are checked when a namespace becomes
+/// stricter.
+pub const PODS_CHECKED: usize = 3_000;
+/// Tries to find the account of a new namespace, upstream's; a tenth or two of a
+/// second lie between them.
+pub const ACCOUNT_TRIES: usize = 10;
 /// Tries of a write that goes with others that many may want at once, such as
 /// that of a service and its node ports.
 pub const CLAIM_TRIES: usize = 100;

@@ -5,6 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use anyhow::Context as _;
 use clap::Parser;
 use mizzen_apiserver::{
+    admission::{Admission, Name as Plugin},
     authn::{Accounts, Anonymous, Authenticators, Tokens},
     authz::{Authorizer, Mode},
     bootstrap,
@@ -81,6 +82,12 @@ struct Flags {
     /// Who decides what somebody may do: Node, RBAC, or AlwaysAllow.
     #[arg(long, value_delimiter = ',', default_value = "RBAC")]
     authorization_mode: Vec<Mode>,
+    /// Plugins of admission that are on besides those that are by default.
+    #[arg(long, value_delimiter = ',')]
+    enable_admission_plugins: Vec<Plugin>,
+    /// Plugins of admission that are off though they are on by default.
+    #[arg(long, value_delimiter = ',')]
+    disable_admission_plugins: Vec<Plugin>,
     /// The key that signs tokens of service accounts, in PEM (PKCS #8, ECDSA on
     /// P-256), the same for all servers; by default sa.key in --cert-dir, made
     /// at the first start.
@@ -126,6 +133,11 @@ async fn run(flags: Flags) -> anyhow::Result<()> {
     let credentials = Arc::new(credentials);
     let signer = signer(&flags)?;
     let authenticators = authenticators(&flags, &credentials, &signer)?;
+    let admission = Admission::new(
+        &flags.enable_admission_plugins,
+        &flags.disable_admission_plugins,
+    );
+    let admission = admission.map_err(anyhow::Error::msg)?;
     let places = places()?;
     let tls = flags.etcd_cafile.clone().map(|authority| Tls {
         authority,
@@ -149,6 +161,7 @@ async fn run(flags: Flags) -> anyhow::Result<()> {
         signer,
         authenticators,
         Authorizer::new(flags.authorization_mode.clone()),
+        admission,
     ));
     let mut waited = false;
     while let Err(error) = prepare(api.registry()).await {

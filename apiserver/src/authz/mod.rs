@@ -9,13 +9,12 @@ mod attributes;
 mod escalation;
 mod follow;
 mod index;
-mod node;
+pub mod node;
 pub mod policy;
 mod rule;
 
 use std::sync::Arc;
 
-pub use self::node::name as node_name;
 pub use self::{
     attributes::{Attributes, is_true},
     escalation::Granted,
@@ -153,7 +152,7 @@ impl Authorizer {
 
     /// Why not all that somebody may do are rules, in upstream's words.
     pub fn untold(&self, identity: &Identity) -> Option<&'static str> {
-        let node = self.has(Mode::Node) && node_name(identity).is_some();
+        let node = self.has(Mode::Node) && node::name(identity).is_some();
         node.then_some("node authorizer does not support user rule resolution")
     }
 

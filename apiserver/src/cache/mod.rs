@@ -154,6 +154,11 @@ impl Entry {
         }
     }
 
+    /// The names of its labels.
+    pub fn labels(&self) -> impl Iterator<Item = &str> {
+        self.labels.iter().map(|(name, _)| &**name)
+    }
+
     /// Namespace (empty for kinds without one) and name.
     pub fn names(&self) -> (&str, &str) {
         self.key.split_once('/').unwrap_or(("", &self.key))

@@ -35,6 +35,7 @@ use tokio_rustls::TlsAcceptor;
 
 pub use self::tls::{Credentials, Files, TlsError, make_clients, make_key, make_server};
 use crate::{
+    admission::Admission,
     authn::{Authenticators, Identity, Peer},
     authz::Authorizer,
     catalog::Catalog,
@@ -57,6 +58,7 @@ pub struct Api {
     metrics: Arc<Metrics>,
     authenticators: Authenticators,
     authorizer: Authorizer,
+    admission: Admission,
     /// Who asks, until it was found out.
     nobody: Arc<Identity>,
     /// Made with their first use, of the catalog that is served.
@@ -70,6 +72,7 @@ impl Api {
         signer: Signer,
         authenticators: Authenticators,
         authorizer: Authorizer,
+        admission: Admission,
     ) -> Self {
         Self {
             registry,
@@ -80,6 +83,7 @@ impl Api {
             metrics: Arc::default(),
             authenticators,
             authorizer,
+            admission,
             nobody: Arc::new(Identity::anonymous()),
             documents: Mutex::new(None),
         }

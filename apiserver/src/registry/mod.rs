@@ -7,6 +7,7 @@
 mod addresses;
 mod delete;
 mod evict;
+mod gate;
 mod gated;
 mod list;
 mod strategy;
@@ -22,8 +23,9 @@ use parking_lot::RwLock;
 pub use self::{
     addresses::API_ADDRESS,
     delete::{DeleteOptions, Deleted, Propagation},
+    gate::{Attempt, Gate, Operation},
     list::{ListOptions, Listed, Match},
-    write::{Gate, Validation, WriteOptions, expect_kind, not_registered, parse_version},
+    write::{Validation, WriteOptions, expect_kind, generated_name, not_registered, parse_version},
 };
 use crate::{
     cache::Cache,
@@ -31,7 +33,7 @@ use crate::{
     error::ApiError,
     kind::Sub,
     object::{self, Json, StoredError},
-    store::{Pair, Store},
+    store::{Pair, Store, Write},
 };
 
 /// What a request is about.
@@ -172,6 +174,21 @@ impl Registry {
         }
         let pair = self.read(target).await?;
         shown(&target.resource, &pair.value, pair.revision)
+    }
+
+    /// An object as the store has it, to be changed, and its version.
+    pub async fn held(&self, target: &Target) -> Result<Option<(Json, i64)>, ApiError> {
+        match self.read(target).await {
+            Ok(pair) => Ok(Some((opened(&target.resource, &pair)?, pair.revision))),
+            Err(error) if error.code == 404 => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A write that puts an object in the place of its version.
+    pub fn replacement(target: &Target, object: &mut Json, revision: i64) -> Write {
+        let bytes = object::to_store(&target.resource, object);
+        Write::put(target.key(), bytes, revision)
     }
 
     /// The stored pair of an object.

@@ -46,6 +46,10 @@ impl Related {
             key: format!("{namespace}/{name}").into(),
         }
     }
+
+    pub fn is(&self, what: What) -> bool {
+        self.what == what
+    }
 }
 
 impl fmt::Display for Related {

@@ -11,7 +11,11 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 
-use self::graph::{Graph, What};
+use self::graph::Graph;
+pub use self::{
+    graph::What,
+    names::{MIRROR, is_mirror, referred},
+};
 use super::{Attributes, Decision, Rule, policy};
 use crate::{
     authn::Identity,

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::graph::{Related, What};
 use crate::object::{self, Json};
 
-const MIRROR: &str = "kubernetes.io/config.mirror";
+pub const MIRROR: &str = "kubernetes.io/config.mirror";
 
 /// Volumes that name their secret by a reference.
 const REFERRING: &[&str] = &[
@@ -18,19 +18,33 @@ const REFERRING: &[&str] = &[
     "storageos",
 ];
 
-/// All that a pod refers to in its namespace.
+/// Whether a node made a pod for what it runs by itself.
+pub fn is_mirror(pod: &Json) -> bool {
+    let annotations = object::meta(pod).and_then(|meta| meta.get("annotations"));
+    annotations.is_some_and(|annotations| annotations.get(MIRROR).is_some())
+}
+
+/// All that a pod gives to its node, itself among it.
 pub fn of_pod(pod: &Json) -> Vec<Related> {
     let namespace = object::meta_str(pod, "namespace");
-    let mut all = Names {
+    let mut all = vec![Related::new(
+        What::Pod,
         namespace,
+        object::meta_str(pod, "name"),
+    )];
+    // What a node makes itself must not give it anything else.
+    if !is_mirror(pod) {
+        all.extend(referred(pod));
+    }
+    all
+}
+
+/// All that a pod refers to in its namespace.
+pub fn referred(pod: &Json) -> Vec<Related> {
+    let mut all = Names {
+        namespace: object::meta_str(pod, "namespace"),
         found: Vec::new(),
     };
-    all.add(What::Pod, object::meta_str(pod, "name"));
-    // What a node makes itself must not give it anything else.
-    let annotations = object::meta(pod).and_then(|meta| meta.get("annotations"));
-    if annotations.is_some_and(|annotations| annotations.get(MIRROR).is_some()) {
-        return all.found;
-    }
     let Some(spec) = pod.get("spec") else {
         return all.found;
     };
