@@ -98,7 +98,8 @@ start_apis() {
             --etcd-cafile "$CLIENT_PKI/ca.crt" \
             --etcd-certfile "$CLIENT_PKI/apiserver.crt" --etcd-keyfile "$CLIENT_PKI/apiserver.key" \
             --listen "127.0.0.1:${APIS[i - 1]}" --listen-shared "127.0.0.1:$SHARED" --cert-dir "$RUN/pki" \
-            --authorization-mode Node,RBAC --enable-bootstrap-token-auth \
+            --authorization-mode Node,RBAC --enable-admission-plugins NodeRestriction \
+            --enable-bootstrap-token-auth \
             --kubeconfig "$RUN/kubeconfig-$i" \
             </dev/null >>"$RUN/apiserver$i.log" 2>&1 &
         echo $! >"$RUN/apiserver$i.pid"

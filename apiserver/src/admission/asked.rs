@@ -11,7 +11,7 @@ use crate::{
     error::ApiError,
     kind::Sub,
     object::{self, Json},
-    registry::{Attempt, Operation, Registry, Target},
+    registry::{Attempt, Doing, Registry, Target},
 };
 
 /// A write that somebody asks for.
@@ -48,12 +48,12 @@ impl Asked<'_> {
 
     /// A new object, and no part of one.
     pub fn creates(&self) -> bool {
-        self.attempt.operation == Operation::Create && self.attempt.target.sub.is_none()
+        self.attempt.operation == Doing::Create && self.attempt.target.sub.is_none()
     }
 
     /// An update of a part of an object, or of all of it (`None`).
     pub fn updates(&self, sub: Option<Sub>) -> bool {
-        self.attempt.operation == Operation::Update && self.attempt.target.sub == sub
+        self.attempt.operation == Doing::Update && self.attempt.target.sub == sub
     }
 
     pub fn is_about(&self, plural: &str) -> bool {

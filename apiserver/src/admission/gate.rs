@@ -8,7 +8,7 @@ use crate::{
     authz::{Authorizer, Granted, node},
     error::ApiError,
     object::Json,
-    registry::{Attempt, Gate, Operation, Registry, Target},
+    registry::{Attempt, Doing, Gate, Registry, Target},
 };
 
 /// All that stands before one request's write.
@@ -48,7 +48,7 @@ impl Gatekeeper<'_> {
         let mut object: Json = serde_json::from_slice(&found.json)
             .map_err(|error| ApiError::internal(error.to_string()))?;
         self.admitted(Attempt {
-            operation: Operation::Delete,
+            operation: Doing::Delete,
             registry,
             target,
             object: &mut object,

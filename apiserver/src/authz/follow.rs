@@ -7,7 +7,7 @@ use tokio::sync::watch;
 
 use super::index::{Binding, Index, Objects, Role};
 use crate::{
-    cache::{self, Change, Entry, Reader},
+    cache::{self, Entry, News, Reader},
     error::ApiError,
     limits,
     registry::Registry,
@@ -98,9 +98,9 @@ fn renew(readers: &mut [Reader], objects: &mut Objects, current: &Current) {
     let mut changed = false;
     for (reader, (_, of)) in readers.iter_mut().zip(ALL) {
         changed |= reader.read(&mut |change| match change {
-            Change::Anew => of.clear(objects),
-            Change::Put(entry) => of.put(objects, &entry.key, Some(entry)),
-            Change::Gone(entry) => of.put(objects, &entry.key, None),
+            News::Anew => of.clear(objects),
+            News::Put(entry) => of.put(objects, &entry.key, Some(entry)),
+            News::Gone(entry) => of.put(objects, &entry.key, None),
         });
     }
     // All that was written until then is in it.

@@ -24,7 +24,7 @@ use tokio::sync::{Notify, watch};
 use self::followers::Followers;
 pub use self::{
     followers::Place,
-    reader::{Change, Reader, keep},
+    reader::{News, Reader, keep},
 };
 use crate::{
     catalog::Resource,

@@ -10,7 +10,7 @@ use crate::error::ApiError;
 
 /// What a reader is told.
 #[derive(Debug)]
-pub enum Change<'a> {
+pub enum News<'a> {
     /// Nothing of what was told before holds; what is there follows.
     Anew,
     Put(&'a Entry),
@@ -47,7 +47,7 @@ impl Reader {
     }
 
     /// Tells what is new; gives whether there was something.
-    pub fn read(&mut self, told: &mut dyn FnMut(Change<'_>)) -> bool {
+    pub fn read(&mut self, told: &mut dyn FnMut(News<'_>)) -> bool {
         let mut changed = false;
         let mut events = VecDeque::new();
         while let Some(cursor) = self.cursor {
@@ -63,8 +63,8 @@ impl Reader {
             changed = true;
             for event in &events {
                 told(match event.kind {
-                    Kind::Deleted => Change::Gone(&event.entry),
-                    Kind::Added | Kind::Modified => Change::Put(&event.entry),
+                    Kind::Deleted => News::Gone(&event.entry),
+                    Kind::Added | Kind::Modified => News::Put(&event.entry),
                 });
             }
         }
@@ -74,9 +74,9 @@ impl Reader {
         if snapshot.revision == 0 {
             return changed;
         }
-        told(Change::Anew);
+        told(News::Anew);
         for entry in &snapshot.entries {
-            told(Change::Put(entry));
+            told(News::Put(entry));
         }
         self.cursor = Some(snapshot.cursor);
         self.revision = snapshot.revision;

@@ -14,7 +14,7 @@ use crate::{
     error::{ApiError, FieldError},
     kind::{Requester, Sub},
     object::Json,
-    registry::{Attempt, DeleteOptions, Deleted, Listed, Match, Object, Operation, Target, sub},
+    registry::{Attempt, DeleteOptions, Deleted, Doing, Listed, Match, Object, Target, sub},
     select::{Fields, Selector},
     versions::View,
 };
@@ -269,7 +269,7 @@ pub async fn admitted(
         return Ok(());
     };
     let attempt = Attempt {
-        operation: Operation::Create,
+        operation: Doing::Create,
         registry: &api.registry,
         target,
         object: &mut body.clone(),

@@ -10,7 +10,7 @@ use crate::{error::ApiError, object::Json, store::Write};
 
 /// What is about to happen to an object.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Operation {
+pub enum Doing {
     Create,
     Update,
     Delete,
@@ -18,7 +18,7 @@ pub enum Operation {
 
 /// A write that is about to happen.
 pub struct Attempt<'a> {
-    pub operation: Operation,
+    pub operation: Doing,
     pub registry: &'a Registry,
     pub target: &'a Target,
     /// What is deleted, as it is, for a deletion.
@@ -36,7 +36,7 @@ pub struct Attempt<'a> {
 
 impl Attempt<'_> {
     pub fn deletes(&self) -> bool {
-        self.operation == Operation::Delete
+        self.operation == Doing::Delete
     }
 }
 
@@ -125,8 +125,8 @@ impl Say<'_> {
     ) -> Attempt<'b> {
         Attempt {
             operation: match old {
-                Some(_) => Operation::Update,
-                None => Operation::Create,
+                Some(_) => Doing::Update,
+                None => Doing::Create,
             },
             registry: self.registry,
             target: self.target,

@@ -23,7 +23,7 @@ use parking_lot::RwLock;
 pub use self::{
     addresses::API_ADDRESS,
     delete::{DeleteOptions, Deleted, Propagation},
-    gate::{Attempt, Gate, Operation},
+    gate::{Attempt, Doing, Gate},
     list::{ListOptions, Listed, Match},
     write::{Validation, WriteOptions, expect_kind, generated_name, not_registered, parse_version},
 };

@@ -304,7 +304,7 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
 }
 
 /// The same for the resource API: apiserver/ARCHITECTURE.md.
-const ALLOWED_IN_THE_RESOURCE_API: [(&str, &[&str]); 28] = [
+const ALLOWED_IN_THE_RESOURCE_API: [(&str, &[&str]); 29] = [
     ("limits", &[]),
     ("schema", &[]),
     ("codec", &["limits", "schema"]),
@@ -371,6 +371,13 @@ const ALLOWED_IN_THE_RESOURCE_API: [(&str, &[&str]); 28] = [
         ],
     ),
     (
+        "admission",
+        &[
+            "authn", "authz", "cache", "catalog", "codec", "error", "kind", "limits", "object",
+            "registry",
+        ],
+    ),
+    (
         "bootstrap",
         &[
             "authz", "codec", "defaults", "error", "limits", "object", "registry",
@@ -383,6 +390,7 @@ const ALLOWED_IN_THE_RESOURCE_API: [(&str, &[&str]); 28] = [
     (
         "http",
         &[
+            "admission",
             "authn",
             "authz",
             "cache",

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// What a pod is, for a check.
-pub struct Pod<'a> {
+pub struct Judged<'a> {
     pub meta: &'a Json,
     pub spec: &'a Value,
 }
@@ -27,13 +27,13 @@ pub struct Wrong {
 }
 
 type Found = Option<Wrong>;
-type Check = fn(&Pod<'_>, u32) -> Found;
+type Check = fn(&Judged<'_>, u32) -> Found;
 
 /// The newest version that a check changed with.
 pub const NEWEST: u32 = 37;
 
 /// All that a level finds wrong, in upstream's order: what baseline says first.
-pub fn wrong(level: Level, minor: u32, pod: &Pod<'_>) -> Vec<Wrong> {
+pub fn wrong(level: Level, minor: u32, pod: &Judged<'_>) -> Vec<Wrong> {
     let restricted = level == Level::Restricted;
     // A stricter check stands for the one of baseline.
     let stricter = |since: u32| restricted && minor >= since;
@@ -74,7 +74,7 @@ pub fn wrong(level: Level, minor: u32, pod: &Pod<'_>) -> Vec<Wrong> {
     }
 }
 
-impl<'a> Pod<'a> {
+impl<'a> Judged<'a> {
     fn containers(&self) -> impl Iterator<Item = &'a Value> {
         let spec = self.spec;
         let lists = ["initContainers", "containers", "ephemeralContainers"];
@@ -133,7 +133,7 @@ fn setters(pod: bool, names: &[&str]) -> Vec<String> {
     all
 }
 
-fn app_armor(pod: &Pod<'_>, _: u32) -> Found {
+fn app_armor(pod: &Judged<'_>, _: u32) -> Found {
     let mut values = BTreeSet::new();
     let mut bad = |context: &Value| {
         let profile = &context["appArmorProfile"];
@@ -196,7 +196,7 @@ const CAPABILITIES: &[&str] = &[
 ];
 
 /// The containers that add other capabilities, and those.
-fn added<'a>(pod: &Pod<'a>, allowed: &[&str]) -> (Vec<&'a str>, BTreeSet<&'a str>) {
+fn added<'a>(pod: &Judged<'a>, allowed: &[&str]) -> (Vec<&'a str>, BTreeSet<&'a str>) {
     let mut others = BTreeSet::new();
     let names = pod.named(|container| {
         let added = items(&security(container)["capabilities"], "add");
@@ -218,7 +218,7 @@ fn must_not_add(names: &[&str], others: BTreeSet<&str>) -> String {
     )
 }
 
-fn capabilities(pod: &Pod<'_>, _: u32) -> Found {
+fn capabilities(pod: &Judged<'_>, _: u32) -> Found {
     let (names, others) = added(pod, CAPABILITIES);
     if names.is_empty() {
         return None;
@@ -226,7 +226,7 @@ fn capabilities(pod: &Pod<'_>, _: u32) -> Found {
     forbidden("non-default capabilities", must_not_add(&names, others))
 }
 
-fn dropped(pod: &Pod<'_>, _: u32) -> Found {
+fn dropped(pod: &Judged<'_>, _: u32) -> Found {
     let missing = pod.named(|container| {
         !items(&security(container)["capabilities"], "drop").any(|one| one == "ALL")
     });
@@ -247,7 +247,7 @@ fn dropped(pod: &Pod<'_>, _: u32) -> Found {
     forbidden("unrestricted capabilities", details.join("; "))
 }
 
-fn host_namespaces(pod: &Pod<'_>, _: u32) -> Found {
+fn host_namespaces(pod: &Judged<'_>, _: u32) -> Found {
     let fields = ["hostNetwork", "hostPID", "hostIPC"].iter();
     let set: Vec<String> = fields
         .filter(|field| pod.spec[**field] == true)
@@ -259,7 +259,7 @@ fn host_namespaces(pod: &Pod<'_>, _: u32) -> Found {
     forbidden("host namespaces", set.join(", "))
 }
 
-fn host_paths(pod: &Pod<'_>, _: u32) -> Found {
+fn host_paths(pod: &Judged<'_>, _: u32) -> Found {
     let names: Vec<&str> = items(pod.spec, "volumes")
         .filter(|volume| says(&volume["hostPath"]))
         .map(|volume| text(volume, &["name"]))
@@ -271,7 +271,7 @@ fn host_paths(pod: &Pod<'_>, _: u32) -> Found {
     forbidden("hostPath volumes", format!("{word} {}", quoted(names)))
 }
 
-fn host_ports(pod: &Pod<'_>, _: u32) -> Found {
+fn host_ports(pod: &Judged<'_>, _: u32) -> Found {
     let mut ports = BTreeSet::new();
     let names = pod.named(|container| {
         let used = items(container, "ports").filter_map(|port| port["hostPort"].as_i64());
@@ -297,7 +297,7 @@ fn host_ports(pod: &Pod<'_>, _: u32) -> Found {
     forbidden("hostPort", detail)
 }
 
-fn probe_hosts(pod: &Pod<'_>, _: u32) -> Found {
+fn probe_hosts(pod: &Judged<'_>, _: u32) -> Found {
     let mut hosts = BTreeSet::new();
     let names = pod.named(|container| {
         let handlers = [
@@ -335,7 +335,7 @@ fn probe_hosts(pod: &Pod<'_>, _: u32) -> Found {
     forbidden("probe or lifecycle host", detail)
 }
 
-fn privileged(pod: &Pod<'_>, _: u32) -> Found {
+fn privileged(pod: &Judged<'_>, _: u32) -> Found {
     let names = pod.named(|container| security(container)["privileged"] == true);
     if names.is_empty() {
         return None;
@@ -347,7 +347,7 @@ fn privileged(pod: &Pod<'_>, _: u32) -> Found {
     forbidden("privileged", detail)
 }
 
-fn proc_mount(pod: &Pod<'_>, _: u32) -> Found {
+fn proc_mount(pod: &Judged<'_>, _: u32) -> Found {
     let mut kinds = BTreeSet::new();
     let names = pod.named(|container| {
         let kind = security(container)["procMount"].as_str();
@@ -366,7 +366,7 @@ fn proc_mount(pod: &Pod<'_>, _: u32) -> Found {
     forbidden("procMount", detail)
 }
 
-fn selinux(pod: &Pod<'_>, minor: u32) -> Found {
+fn selinux(pod: &Judged<'_>, minor: u32) -> Found {
     let mut kinds = BTreeSet::new();
     let (mut user, mut role) = (false, false);
     let mut bad = |context: &Value| {
@@ -408,7 +408,7 @@ fn selinux(pod: &Pod<'_>, minor: u32) -> Found {
 }
 
 /// Who sets a seccomp profile that is none of the two, and which.
-fn bad_profiles(pod: &Pod<'_>) -> Found {
+fn bad_profiles(pod: &Judged<'_>) -> Found {
     let mut kinds = BTreeSet::new();
     let mut bad = |context: &Value| {
         let profile = &context["seccompProfile"];
@@ -433,7 +433,7 @@ fn bad_profiles(pod: &Pod<'_>) -> Found {
     forbidden("seccompProfile", detail)
 }
 
-fn seccomp(pod: &Pod<'_>, minor: u32) -> Found {
+fn seccomp(pod: &Judged<'_>, minor: u32) -> Found {
     if minor >= 19 {
         return bad_profiles(pod);
     }
@@ -467,7 +467,7 @@ fn seccomp(pod: &Pod<'_>, minor: u32) -> Found {
     )
 }
 
-fn seccomp_set(pod: &Pod<'_>, _: u32) -> Found {
+fn seccomp_set(pod: &Judged<'_>, _: u32) -> Found {
     if let Some(bad) = bad_profiles(pod) {
         return Some(bad);
     }
@@ -503,7 +503,7 @@ const SYSCTLS: &[(&str, u32)] = &[
     ("net.ipv4.tcp_notsent_lowat", 37),
 ];
 
-fn sysctls(pod: &Pod<'_>, minor: u32) -> Found {
+fn sysctls(pod: &Judged<'_>, minor: u32) -> Found {
     let safe = |name: &str| {
         let mut all = SYSCTLS.iter();
         all.any(|(one, since)| *one == name && minor >= *since)
@@ -516,7 +516,7 @@ fn sysctls(pod: &Pod<'_>, minor: u32) -> Found {
     forbidden("forbidden sysctls", set.join(", "))
 }
 
-fn host_process(pod: &Pod<'_>, _: u32) -> Found {
+fn host_process(pod: &Judged<'_>, _: u32) -> Found {
     let set = |context: &Value| context["windowsOptions"]["hostProcess"] == true;
     let names = pod.named(|container| set(security(container)));
     let who = setters(set(pod.security()), &names);
@@ -530,7 +530,7 @@ fn host_process(pod: &Pod<'_>, _: u32) -> Found {
     forbidden("hostProcess", detail)
 }
 
-fn escalation(pod: &Pod<'_>, _: u32) -> Found {
+fn escalation(pod: &Judged<'_>, _: u32) -> Found {
     let names = pod.named(|container| security(container)["allowPrivilegeEscalation"] != false);
     if names.is_empty() {
         return None;
@@ -566,7 +566,7 @@ const RESTRICTED: &[&str] = &[
     "storageos",
 ];
 
-fn volumes(pod: &Pod<'_>, _: u32) -> Found {
+fn volumes(pod: &Judged<'_>, _: u32) -> Found {
     const ALLOWED: &[&str] = &[
         "configMap",
         "csi",
@@ -606,7 +606,7 @@ fn volumes(pod: &Pod<'_>, _: u32) -> Found {
     forbidden("restricted volume types", detail)
 }
 
-fn non_root(pod: &Pod<'_>, _: u32) -> Found {
+fn non_root(pod: &Judged<'_>, _: u32) -> Found {
     const REASON: &str = "runAsNonRoot != true";
     let set = |context: &Value| context["runAsNonRoot"].as_bool();
     let own = set(pod.security());
@@ -630,7 +630,7 @@ fn non_root(pod: &Pod<'_>, _: u32) -> Found {
     forbidden(REASON, detail)
 }
 
-fn user(pod: &Pod<'_>, _: u32) -> Found {
+fn user(pod: &Judged<'_>, _: u32) -> Found {
     let root = |context: &Value| context["runAsUser"] == 0;
     let names = pod.named(|container| root(security(container)));
     let who = setters(root(pod.security()), &names);
@@ -649,7 +649,7 @@ mod tests {
 
     fn told(level: Level, minor: u32, spec: &Value) -> Vec<String> {
         let meta = Json::new();
-        let pod = Pod { meta: &meta, spec };
+        let pod = Judged { meta: &meta, spec };
         let all = wrong(level, minor, &pod).into_iter();
         all.map(|one| format!("{} ({})", one.reason, one.detail))
             .collect()

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use futures::future::BoxFuture;
 use serde_json::Value;
 
-use self::checks::{NEWEST, Pod, Wrong, wrong};
+use self::checks::{Judged, NEWEST, Wrong, wrong};
 use super::{
     Asked, Plugin, Verdict,
     asked::{items, read, text},
@@ -68,7 +68,7 @@ impl std::fmt::Display for Standard {
 impl Standard {
     fn wrong(self, meta: &Json, spec: &Value) -> Vec<Wrong> {
         let minor = self.minor.unwrap_or(NEWEST).min(NEWEST);
-        wrong(self.level, minor, &Pod { meta, spec })
+        wrong(self.level, minor, &Judged { meta, spec })
     }
 }
 

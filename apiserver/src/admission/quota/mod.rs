@@ -7,7 +7,7 @@ mod usage;
 use futures::future::BoxFuture;
 use serde_json::{Value, json};
 
-use self::usage::What;
+use self::usage::Limited;
 use super::{
     Asked, Plugin, Verdict,
     asked::{items, read},
@@ -39,13 +39,13 @@ impl Plugin for ResourceQuota {
 
 async fn validated(asked: &mut Asked<'_>) -> Verdict {
     let resource = asked.target().resource.clone();
-    let what = What::of(&resource.group, &resource.plural);
+    let what = Limited::of(&resource.group, &resource.plural);
     if !concerns(asked, what) {
         return Ok(());
     }
     let shown = asked.all("", "resourcequotas", asked.namespace());
     for entry in shown {
-        // What the cache shows tells which are about the object; what they say
+        // Limited the cache shows tells which are about the object; what they say
         // is asked of the store.
         let about = read(&entry).is_some_and(|quota| matches(what, &quota, asked.object()));
         if !about {
@@ -72,16 +72,16 @@ async fn validated(asked: &mut Asked<'_>) -> Verdict {
     Ok(())
 }
 
-/// What may take more than before.
-fn concerns(asked: &Asked<'_>, what: What<'_>) -> bool {
+/// Limited may take more than before.
+fn concerns(asked: &Asked<'_>, what: Limited<'_>) -> bool {
     if asked.namespace().is_empty() || asked.is_about("events") {
         return false;
     }
     match what {
         _ if asked.creates() => true,
-        What::Pod => asked.updates(Some(Sub::Resize)) || asked.updates(None) && ends_anew(asked),
-        What::Service | What::Claim => asked.updates(None),
-        What::Counted(..) => false,
+        Limited::Pod => asked.updates(Some(Sub::Resize)) || asked.updates(None) && ends_anew(asked),
+        Limited::Service | Limited::Claim => asked.updates(None),
+        Limited::Counted(..) => false,
     }
 }
 
@@ -89,7 +89,7 @@ fn concerns(asked: &Asked<'_>, what: What<'_>) -> bool {
 /// round.
 fn ends_anew(asked: &Asked<'_>) -> bool {
     let ends = json!({"scopeName": "Terminating"});
-    let of = |pod| What::Pod.is_in(pod, &ends);
+    let of = |pod| Limited::Pod.is_in(pod, &ends);
     asked.old().is_some_and(|old| of(old) != of(asked.object()))
 }
 
@@ -99,7 +99,7 @@ fn part<'a>(quota: &'a Json, field: &str) -> &'a Value {
 
 /// Whether a quota is about an object: it limits such, and all its scopes are the
 /// object's.
-fn matches(what: What<'_>, quota: &Json, object: &Json) -> bool {
+fn matches(what: Limited<'_>, quota: &Json, object: &Json) -> bool {
     let limited = part(quota, "status")["hard"].as_object();
     let names = limited.into_iter().flatten();
     let about = names
@@ -116,7 +116,7 @@ fn scopes(spec: &Value) -> impl Iterator<Item = Value> {
 
 /// Puts what the object takes into the quota's status; gives whether there is
 /// something to write.
-fn charge(asked: &Asked<'_>, what: What<'_>, quota: &mut Json) -> Result<bool, ApiError> {
+fn charge(asked: &Asked<'_>, what: Limited<'_>, quota: &mut Json) -> Result<bool, ApiError> {
     let name = object::meta_str(quota, "name").to_owned();
     let status = part(quota, "status");
     let (hard, used) = (amounts(status, "hard"), amounts(status, "used"));
@@ -135,7 +135,7 @@ fn charge(asked: &Asked<'_>, what: What<'_>, quota: &mut Json) -> Result<bool, A
         )));
     }
     let mut delta = what.usage(asked.object());
-    // What the object had before is in the quota already, if it was about it.
+    // Limited the object had before is in the quota already, if it was about it.
     if let Some(old) = asked.old().filter(|old| matches(what, quota, old)) {
         let before = what.usage(old);
         for (resource, amount) in &mut delta {

@@ -16,9 +16,9 @@ use crate::{
     object::{self, Json},
 };
 
-/// What an object is to a quota.
+/// Limited an object is to a quota.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum What<'a> {
+pub enum Limited<'a> {
     Pod,
     Service,
     Claim,
@@ -26,14 +26,14 @@ pub enum What<'a> {
     Counted(&'a str, &'a str),
 }
 
-/// What is counted under a name of its own, too.
+/// Limited is counted under a name of its own, too.
 const ALIASES: &[&str] = &[
     "configmaps",
     "replicationcontrollers",
     "resourcequotas",
     "secrets",
 ];
-/// What every container must ask for if a quota limits it.
+/// Limited every container must ask for if a quota limits it.
 const ASKED: &[&str] = &[
     "cpu",
     "memory",
@@ -46,7 +46,7 @@ const PLAIN: &[&str] = &["cpu", "memory", "ephemeral-storage"];
 const CLASS: &str = ".storageclass.storage.k8s.io/";
 const BETA_CLASS: &str = "volume.beta.kubernetes.io/storage-class";
 
-impl<'a> What<'a> {
+impl<'a> Limited<'a> {
     pub fn of(group: &'a str, plural: &'a str) -> Self {
         match (group, plural) {
             ("", "pods") => Self::Pod,
@@ -96,7 +96,7 @@ impl<'a> What<'a> {
         }
     }
 
-    /// What an object takes.
+    /// Limited an object takes.
     pub fn usage(self, object: &Json) -> Amounts {
         let spec = object.get("spec").unwrap_or(&Value::Null);
         let one = Amount::count(1);
@@ -122,7 +122,7 @@ impl<'a> What<'a> {
         used
     }
 
-    /// What the containers of a pod would have to ask for, in upstream's words.
+    /// Limited the containers of a pod would have to ask for, in upstream's words.
     pub fn unasked(self, object: &Json, limits: &[&str]) -> Option<String> {
         let spec = object.get("spec")?;
         let as_a_whole = spec["resources"]
@@ -186,7 +186,7 @@ fn is_extended(name: &str) -> bool {
     !native || name.starts_with("deviceclass.resource.kubernetes.io/")
 }
 
-/// What a pod asks for, or may use, with what its runtime costs.
+/// Limited a pod asks for, or may use, with what its runtime costs.
 fn whole(spec: &Value, field: &str) -> Amounts {
     let mut all = of_pod(spec, field, true);
     let overhead = amounts(spec, "overhead");
@@ -309,7 +309,7 @@ mod tests {
 
     use super::*;
 
-    fn used(what: What<'_>, object: &Value) -> Vec<String> {
+    fn used(what: Limited<'_>, object: &Value) -> Vec<String> {
         let used = what.usage(object.as_object().expect("an object"));
         let used = used.iter();
         used.map(|(name, amount)| format!("{name}={amount}"))
@@ -321,7 +321,7 @@ mod tests {
         let pod = json!({"spec": {"overhead": {"cpu": "10m"}, "containers": [
             {"resources": {"requests": {"cpu": "100m", "example.com/gpu": "1"}, "limits": {"memory": "1Gi"}}}]}});
         assert_eq!(
-            used(What::Pod, &pod),
+            used(Limited::Pod, &pod),
             [
                 "count/pods=1",
                 "cpu=110m",
@@ -333,7 +333,7 @@ mod tests {
         );
         let service = json!({"spec": {"type": "NodePort", "ports": [{}, {}]}});
         assert_eq!(
-            used(What::Service, &service),
+            used(Limited::Service, &service),
             [
                 "count/services=1",
                 "services=1",
@@ -342,9 +342,9 @@ mod tests {
             ]
         );
         let claim = json!({"spec": {"storageClassName": "fast", "resources": {"requests": {"storage": "1Gi"}}}});
-        assert_eq!(used(What::Claim, &claim).len(), 5);
+        assert_eq!(used(Limited::Claim, &claim).len(), 5);
         assert_eq!(
-            used(What::of("apps", "deployments"), &json!({})),
+            used(Limited::of("apps", "deployments"), &json!({})),
             ["count/deployments.apps=1"]
         );
     }
@@ -361,7 +361,7 @@ mod tests {
             ("requests.storage", false),
             ("count/pods", true),
         ] {
-            assert_eq!(What::Pod.is_limited(name), limited, "{name}");
+            assert_eq!(Limited::Pod.is_limited(name), limited, "{name}");
         }
     }
 
@@ -370,7 +370,7 @@ mod tests {
         let pod = json!({"spec": {"containers": [{"name": "b"}, {"name": "a",
             "resources": {"requests": {"cpu": "1"}}}]}});
         let pod = pod.as_object().expect("an object");
-        let told = What::Pod.unasked(pod, &["limits.memory", "pods", "requests.cpu"]);
+        let told = Limited::Pod.unasked(pod, &["limits.memory", "pods", "requests.cpu"]);
         let expected = "must specify limits.memory for: a,b; requests.cpu for: b";
         assert_eq!(told.as_deref(), Some(expected));
     }

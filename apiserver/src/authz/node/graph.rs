@@ -5,58 +5,15 @@
 //! attachments, slices and certificate requests are told as they change; a
 //! question is some look-ups.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    fmt,
-};
+use std::collections::{BTreeMap, HashMap};
 
 use serde_json::Value;
 
-use super::names;
+use super::{
+    names,
+    related::{Related, What},
+};
 use crate::object::{self, Json};
-
-/// What an object is.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub enum What {
-    Pod,
-    Secret,
-    ConfigMap,
-    Account,
-    Claim,
-    ResourceClaim,
-    /// A persistent volume.
-    Volume,
-    Attachment,
-    Slice,
-    CertificateRequest,
-}
-
-/// An object by its name.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct Related {
-    what: What,
-    /// `namespace/name`.
-    key: Box<str>,
-}
-
-impl Related {
-    pub fn new(what: What, namespace: &str, name: &str) -> Self {
-        Self {
-            what,
-            key: format!("{namespace}/{name}").into(),
-        }
-    }
-
-    pub fn is(&self, what: What) -> bool {
-        self.what == what
-    }
-}
-
-impl fmt::Display for Related {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?} {}", self.what, self.key)
-    }
-}
 
 /// What one object, such as a pod, gives to one node.
 #[derive(Debug)]
@@ -114,11 +71,7 @@ impl Graph {
             self.secrets.clear();
         }
         let mut held = self.holders.keys();
-        let gone: Vec<Related> = held
-            .by_ref()
-            .filter(|one| one.what == what)
-            .cloned()
-            .collect();
+        let gone: Vec<Related> = held.by_ref().filter(|one| one.is(what)).cloned().collect();
         for one in gone {
             self.release(&one);
         }

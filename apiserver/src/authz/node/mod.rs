@@ -6,6 +6,7 @@
 
 mod graph;
 mod names;
+mod related;
 
 use std::sync::Arc;
 
@@ -13,13 +14,13 @@ use parking_lot::RwLock;
 
 use self::graph::Graph;
 pub use self::{
-    graph::What,
     names::{MIRROR, is_mirror, referred},
+    related::What,
 };
 use super::{Attributes, Decision, Rule, policy};
 use crate::{
     authn::Identity,
-    cache::{self, Change, Entry, Reader},
+    cache::{self, Entry, News, Reader},
     error::ApiError,
     registry::Registry,
     tasks,
@@ -291,13 +292,13 @@ fn own_node(node: &str, asked: &Attributes<'_>) -> Result<(), String> {
 }
 
 /// Takes a change into the graph.
-fn told(graph: &RwLock<Graph>, what: What, change: &Change<'_>) {
+fn told(graph: &RwLock<Graph>, what: What, change: &News<'_>) {
     let read = |entry: &Entry| serde_json::from_slice(&entry.json());
     match change {
-        Change::Anew => graph.write().clear(what),
-        Change::Gone(entry) => graph.write().remove(what, &entry.key),
+        News::Anew => graph.write().clear(what),
+        News::Gone(entry) => graph.write().remove(what, &entry.key),
         // Read outside the lock.
-        Change::Put(entry) => match read(entry) {
+        News::Put(entry) => match read(entry) {
             Ok(object) => graph.write().put(what, &entry.key, &object),
             Err(error) => {
                 tracing::error!(key = &*entry.key, %error, "cannot be read: it gives its node nothing");

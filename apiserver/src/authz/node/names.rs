@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::graph::{Related, What};
+use super::related::{Related, What};
 use crate::object::{self, Json};
 
 pub const MIRROR: &str = "kubernetes.io/config.mirror";
