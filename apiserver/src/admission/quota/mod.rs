@@ -45,7 +45,7 @@ async fn validated(asked: &mut Asked<'_>) -> Verdict {
     }
     let shown = asked.all("", "resourcequotas", asked.namespace());
     for entry in shown {
-        // Limited the cache shows tells which are about the object; what they say
+        // What the cache shows tells which are about the object; what they say
         // is asked of the store.
         let about = read(&entry).is_some_and(|quota| matches(what, &quota, asked.object()));
         if !about {
@@ -72,7 +72,7 @@ async fn validated(asked: &mut Asked<'_>) -> Verdict {
     Ok(())
 }
 
-/// Limited may take more than before.
+/// What may take more than before.
 fn concerns(asked: &Asked<'_>, what: Limited<'_>) -> bool {
     if asked.namespace().is_empty() || asked.is_about("events") {
         return false;
@@ -135,7 +135,7 @@ fn charge(asked: &Asked<'_>, what: Limited<'_>, quota: &mut Json) -> Result<bool
         )));
     }
     let mut delta = what.usage(asked.object());
-    // Limited the object had before is in the quota already, if it was about it.
+    // What the object had before is in the quota already, if it was about it.
     if let Some(old) = asked.old().filter(|old| matches(what, quota, old)) {
         let before = what.usage(old);
         for (resource, amount) in &mut delta {

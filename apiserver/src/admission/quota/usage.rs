@@ -16,7 +16,7 @@ use crate::{
     object::{self, Json},
 };
 
-/// Limited an object is to a quota.
+/// What an object is to a quota.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Limited<'a> {
     Pod,
@@ -26,14 +26,14 @@ pub enum Limited<'a> {
     Counted(&'a str, &'a str),
 }
 
-/// Limited is counted under a name of its own, too.
+/// What is counted under a name of its own, too.
 const ALIASES: &[&str] = &[
     "configmaps",
     "replicationcontrollers",
     "resourcequotas",
     "secrets",
 ];
-/// Limited every container must ask for if a quota limits it.
+/// What every container must ask for if a quota limits it.
 const ASKED: &[&str] = &[
     "cpu",
     "memory",
@@ -96,7 +96,7 @@ impl<'a> Limited<'a> {
         }
     }
 
-    /// Limited an object takes.
+    /// What an object takes.
     pub fn usage(self, object: &Json) -> Amounts {
         let spec = object.get("spec").unwrap_or(&Value::Null);
         let one = Amount::count(1);
@@ -122,7 +122,7 @@ impl<'a> Limited<'a> {
         used
     }
 
-    /// Limited the containers of a pod would have to ask for, in upstream's words.
+    /// What the containers of a pod would have to ask for, in upstream's words.
     pub fn unasked(self, object: &Json, limits: &[&str]) -> Option<String> {
         let spec = object.get("spec")?;
         let as_a_whole = spec["resources"]
@@ -186,7 +186,7 @@ fn is_extended(name: &str) -> bool {
     !native || name.starts_with("deviceclass.resource.kubernetes.io/")
 }
 
-/// Limited a pod asks for, or may use, with what its runtime costs.
+/// What a pod asks for, or may use, with what its runtime costs.
 fn whole(spec: &Value, field: &str) -> Amounts {
     let mut all = of_pod(spec, field, true);
     let overhead = amounts(spec, "overhead");
