@@ -205,8 +205,8 @@ async fn there(
     name: &str,
 ) -> Result<Json, ApiError> {
     let found = asked.found("", plural, namespace, name).await?;
-    let catalog = asked.registry().catalog();
-    found.ok_or_else(|| ApiError::not_found(catalog.own("", "v1", plural), name))
+    // As upstream's listers say it, by the singular.
+    found.ok_or_else(|| ApiError::absent(plural.trim_end_matches('s'), name))
 }
 
 /// What a pod refers to that is an object of the API.

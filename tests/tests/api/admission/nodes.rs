@@ -88,7 +88,7 @@ async fn reads(pair: &mut Pair) -> Result<()> {
         ),
         ("/api/v1/namespaces/nodes/serviceaccounts/default", 200),
         ("/api/v1/namespaces/pods/serviceaccounts/default", 403),
-        ("/api/v1/services", 200),
+        ("/api/v1/namespaces/nodes/services", 200),
         ("/api/v1/namespaces", 403),
         (
             "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/two",
