@@ -45,6 +45,8 @@ pub const CERTIFICATE_BELIEVED: Duration = Duration::from_secs(10);
 pub const CERTIFICATES: Duration = Duration::from_secs(1);
 /// Tokens whose signatures are remembered as checked, some hundred bytes each.
 pub const TOKENS_KNOWN: usize = 20_000;
+/// Time for requests to end when the server stops.
+pub const STOP: Duration = Duration::from_secs(10);
 /// Upstream's deadline of requests that are not watches.
 pub const REQUEST: Duration = Duration::from_secs(60);
 /// A longer `timeoutSeconds` is cut to this: no watch is for ever.

@@ -102,6 +102,11 @@ struct Flags {
     /// fills until it refuses every write.
     #[arg(long, default_value = "5m0s", value_parser = duration)]
     etcd_compaction_interval: Duration,
+    /// How long the server goes on after it was told to stop and says that it is
+    /// not ready, as Go writes durations: time for a balancer to send clients
+    /// elsewhere.
+    #[arg(long, default_value = "0s", value_parser = duration)]
+    shutdown_delay_duration: Duration,
     /// Writes a kubeconfig for this server, with the administrator's certificate
     /// unless --client-ca-file is given.
     #[arg(long)]
@@ -200,7 +205,8 @@ async fn run(flags: Flags) -> anyhow::Result<()> {
     let renewer = tasks::spawn("certificates", async move {
         renewed.keep(contents).await;
     });
-    http::serve(listeners, credentials, api, places, stop).await;
+    let delay = flags.shutdown_delay_duration;
+    http::serve(listeners, credentials, api, places, stop, delay).await;
     keeper.abort();
     renewer.abort();
     if let Some(task) = compactor {

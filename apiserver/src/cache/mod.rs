@@ -14,7 +14,10 @@ mod reader;
 use std::{
     collections::{BTreeMap, VecDeque},
     ops::Range,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use bytes::Bytes;
@@ -288,6 +291,8 @@ pub struct Cache {
     followers: Arc<Followers>,
     /// Set when someone waits for the store's progress.
     wanted: Notify,
+    /// Its watches are to end.
+    closing: AtomicBool,
 }
 
 /// Objects at one revision and where their changes begin.
@@ -325,6 +330,7 @@ impl Cache {
             progress: watch::channel(0).0,
             followers: Arc::default(),
             wanted: Notify::new(),
+            closing: AtomicBool::new(false),
         }
     }
 
@@ -416,6 +422,17 @@ impl Cache {
             into.back().map_or(0, |event| event.revision)
         };
         Some((after, revision))
+    }
+
+    /// Ends all watches, those that begin later too.
+    pub fn close(&self) {
+        self.closing.store(true, Ordering::Release);
+        self.followers.wake();
+    }
+
+    /// Whether watches are to end.
+    pub fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Acquire)
     }
 
     /// A place among those who are told that there is more to read.

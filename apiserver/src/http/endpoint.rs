@@ -121,7 +121,7 @@ async fn about(api: &Api, route: Route, parts: &Parts) -> Result<Answer, ApiErro
         Route::Version => found(Some(discovery::version())),
         Route::OpenId => found(Some(tokens::openid_configuration())),
         Route::Keys => found(Some(api.authenticators.accounts.keys().jwks())),
-        Route::Health => health(api).await,
+        Route::Health => health(api, parts.uri.path()).await,
         Route::Metrics => Ok(respond::bytes(
             StatusCode::OK,
             "text/plain; version=0.0.4; charset=utf-8",
@@ -173,8 +173,15 @@ fn groups(api: &Api, catalog: &Catalog, core: bool, accept: &str) -> Answer {
     }
 }
 
-/// Healthy is who reaches the store.
-async fn health(api: &Api) -> Result<Answer, ApiError> {
+/// Healthy is who reaches the store, and ready who is not about to stop.
+async fn health(api: &Api, path: &str) -> Result<Answer, ApiError> {
+    if path.starts_with("/readyz") && api.is_stopping() {
+        return Ok(respond::bytes(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "text/plain; charset=utf-8",
+            "[-]shutdown failed: the server is about to stop\n",
+        ));
+    }
     let reached =
         tokio::time::timeout(Duration::from_secs(2), api.registry.store().revision()).await;
     match reached {

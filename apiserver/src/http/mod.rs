@@ -16,7 +16,15 @@ mod tls;
 mod token;
 mod watch;
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use futures::FutureExt as _;
 use hyper::service::service_fn;
@@ -59,6 +67,8 @@ pub struct Api {
     authenticators: Authenticators,
     authorizer: Authorizer,
     admission: Admission,
+    /// It is about to stop: no new work is to come here.
+    stopping: AtomicBool,
     /// Who asks, until it was found out.
     nobody: Arc<Identity>,
     /// Made with their first use, of the catalog that is served.
@@ -84,6 +94,7 @@ impl Api {
             authenticators,
             authorizer,
             admission,
+            stopping: AtomicBool::new(false),
             nobody: Arc::new(Identity::anonymous()),
             documents: Mutex::new(None),
         }
@@ -91,6 +102,18 @@ impl Api {
 
     pub fn registry(&self) -> &Registry {
         &self.registry
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
+
+    /// Says that it is not ready any more, goes on for a while so that this is
+    /// heard, and then ends the watches.
+    async fn leave(&self, delay: Duration) {
+        self.stopping.store(true, Ordering::Relaxed);
+        tokio::time::sleep(delay).await;
+        self.registry.close_watches();
     }
 
     pub fn authorizer(&self) -> &Authorizer {
@@ -111,23 +134,34 @@ impl Api {
     }
 }
 
-/// Serves as many connections as there are places until `stop` is done; then lets requests end for a while.
+/// Serves as many connections as there are places until `stop` is done. Then it is
+/// not ready any more, serves for `delay`, ends its watches, and lets requests end
+/// for a while.
 pub async fn serve(
     listeners: Vec<TcpListener>,
     credentials: Arc<Credentials>,
     api: Arc<Api>,
     places: Places,
     stop: impl Future<Output = ()>,
+    delay: Duration,
 ) {
     let graceful = GracefulShutdown::new();
-    let stop = stop.shared();
+    let left = async {
+        stop.await;
+        api.leave(delay).await;
+    };
+    let stop = left.shared();
     let accepting = listeners.into_iter().map(|listener| {
         let (credentials, api, stop) = (&credentials, &api, stop.clone());
         accept(listener, credentials, api, &places, &graceful, stop)
     });
     futures::future::join_all(accepting).await;
-    // Watches do not end by themselves.
-    let _ = tokio::time::timeout(Duration::from_secs(2), graceful.shutdown()).await;
+    if tokio::time::timeout(limits::STOP, graceful.shutdown())
+        .await
+        .is_err()
+    {
+        tracing::warn!("some requests did not end in time");
+    }
 }
 
 /// Takes connections until it is to stop.

@@ -149,6 +149,11 @@ impl Registry {
         futures::future::join_all(filled).await;
     }
 
+    /// Ends all watches, as the server is about to stop.
+    pub fn close_watches(&self) {
+        self.caches.read().values().for_each(|cache| cache.close());
+    }
+
     /// The cache of a resource for a watch from a revision on: one that is not
     /// there yet begins with that revision.
     pub fn cache_from(&self, resource: &Arc<Resource>, revision: i64) -> Arc<Cache> {
