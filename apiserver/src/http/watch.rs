@@ -248,6 +248,10 @@ impl Chunks {
     /// is nothing, the task is woken once there may be.
     fn find(&mut self, context: &mut Context<'_>) -> bool {
         let other = self.place.register(context.waker());
+        if self.cache.is_closing() {
+            self.over = true;
+            return true;
+        }
         // A timer knows its task, too: it is asked only when it must be.
         if (other || self.alarm.is_elapsed()) && self.rung(context) {
             return true;

@@ -1,6 +1,7 @@
 //! What clients of the etcd API and of the resource API get from clusters that
 //! are well.
 
+mod admission;
 mod api_diff;
 mod authorization;
 mod auto_compaction;

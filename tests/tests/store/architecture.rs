@@ -309,7 +309,7 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
 }
 
 /// The same for the resource API: apiserver/ARCHITECTURE.md.
-const ALLOWED_IN_THE_RESOURCE_API: [(&str, &[&str]); 28] = [
+const ALLOWED_IN_THE_RESOURCE_API: [(&str, &[&str]); 29] = [
     ("limits", &[]),
     ("schema", &[]),
     ("codec", &["limits", "schema"]),
@@ -376,6 +376,13 @@ const ALLOWED_IN_THE_RESOURCE_API: [(&str, &[&str]); 28] = [
         ],
     ),
     (
+        "admission",
+        &[
+            "authn", "authz", "cache", "catalog", "codec", "error", "kind", "limits", "object",
+            "registry",
+        ],
+    ),
+    (
         "bootstrap",
         &[
             "authz", "codec", "defaults", "error", "limits", "object", "registry",
@@ -388,6 +395,7 @@ const ALLOWED_IN_THE_RESOURCE_API: [(&str, &[&str]); 28] = [
     (
         "http",
         &[
+            "admission",
             "authn",
             "authz",
             "cache",
