@@ -247,6 +247,16 @@ pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2 * 60 * 60);
 /// --grpc-keepalive-timeout).
 pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// More often than this no connection is pinged, whatever is configured (grpc-go's).
+pub const KEEPALIVE_INTERVAL_MIN: Duration = Duration::from_secs(1);
+
+/// Longer than any member lives, and still a time that can be added to another.
+pub const NEVER: Duration = Duration::from_secs(100 * 365 * 24 * 3_600);
+
+/// Slow calls that are logged in a second; the next line says how many were not. When
+/// a member is overloaded all calls are slow, and the log must not be one more load.
+pub const SLOW_CALLS_LOGGED: u32 = 100;
+
 /// An HTTP/1 client must have sent its headers by then.
 pub const HTTP1_HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -377,6 +387,9 @@ pub const WATCH_PROGRESS_INTERVAL: Duration = Duration::from_secs(10 * 60);
 /// How often members ask each other for a sign of life. One small call per
 /// pair of members.
 pub const PING_INTERVAL: Duration = Duration::from_millis(500);
+
+/// The same while a member is missing.
+pub const PING_INTERVAL_MISSING: Duration = Duration::from_millis(100);
 
 /// How long a member that takes pings and does not answer them still counts as
 /// connected: etcd's time limit of a read from a peer.

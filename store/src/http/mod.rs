@@ -6,6 +6,7 @@
 //! kubelets, load balancers and scripts go by them.
 
 mod access;
+mod debug;
 mod gateway;
 mod health;
 mod metrics;
@@ -188,8 +189,9 @@ impl<E: Engine> Site<E> {
             "/status" if get => status::page(&self.server, &self.shared),
             "/health" if get => health::whole(server, probes, query).await,
             "/version" if get && clients => version(server),
+            "/debug/vars" if get && clients => debug::vars(server),
             "/health" | "/status" => not_allowed(),
-            "/version" if clients => not_allowed(),
+            "/version" | "/debug/vars" if clients => not_allowed(),
             _ => not_found(),
         }
     }

@@ -50,6 +50,21 @@ impl Listener {
         }
     }
 
+    /// Logs what is served here from now on, in etcd's words.
+    pub fn tell(&self, traffic: &str) {
+        let address = self.inner.address();
+        if self.door.is_plain() {
+            tracing::info!(
+                traffic,
+                address,
+                "serving client traffic insecurely; this is strongly discouraged!"
+            );
+        }
+        if self.door.is_secure() {
+            tracing::info!(traffic, address, "serving client traffic securely");
+        }
+    }
+
     /// The next connection with its place, which is free again when dropped;
     /// `None` once `stop` says true.
     async fn accept(&self, stop: &mut watch::Receiver<bool>) -> Option<(Socket, Place)> {

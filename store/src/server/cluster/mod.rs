@@ -11,7 +11,7 @@ pub mod peer_service;
 pub mod reconcile;
 pub mod requests;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use mizzen_engine::Engine;
 use tokio::sync::watch;
@@ -29,22 +29,30 @@ use liveness::Liveness;
 use reconcile::Reconciler;
 use requests::Requests;
 
+/// What the operator wants of the cluster.
+#[derive(Clone, Copy, Debug)]
+pub struct Rules {
+    /// Refuse changes that would endanger the quorum.
+    pub strict: bool,
+    /// How often a leader compares its rows with those of the others, if at all.
+    pub check_rows: Option<Duration>,
+}
+
 /// This member among the others.
 pub struct Cluster<E: Engine> {
     pub contact: LeaderContact,
-    pub comparison: Comparison<E>,
+    pub comparison: Arc<Comparison<E>>,
     pub handover: Arc<Handover<E>>,
     pub requests: Requests<E>,
 }
 
 impl<E: Engine> Cluster<E> {
     /// Starts pinging the others, reconciling, and looking at the log's disk.
-    /// `strict`: refuse changes that would endanger the quorum.
     pub fn start(
         reads: &Arc<Reads<E>>,
         proposer: &Arc<Proposer<E>>,
         applied: watch::Receiver<u64>,
-        strict: bool,
+        rules: Rules,
     ) -> Self {
         let (group, published) = (&proposer.group, &proposer.published);
         let liveness = Liveness::start(group.clone(), proposer.space.clone());
@@ -59,11 +67,16 @@ impl<E: Engine> Cluster<E> {
             group: group.clone(),
             liveness: liveness.clone(),
         };
-        let comparison = Comparison {
+        let comparison = Arc::new(Comparison {
             group: group.clone(),
             reads: reads.clone(),
             limit: proposer.limit,
-        };
+        });
+        if let Some(interval) = rules.check_rows {
+            let checking =
+                corruption::check_at_intervals(comparison.clone(), proposer.clone(), interval);
+            workers::spawn("corruption check", checking);
+        }
         let handover = Handover::start(
             group.clone(),
             published.clone(),
@@ -77,7 +90,7 @@ impl<E: Engine> Cluster<E> {
             proposer: proposer.clone(),
             liveness,
             cluster_changed: proposer.cluster_changed.clone(),
-            strict,
+            strict: rules.strict,
         };
         Self {
             contact,

@@ -25,6 +25,8 @@ pub struct Figures {
     pub quota: Option<u64>,
     pub db_bytes: i64,
     pub db_bytes_in_use: i64,
+    /// About so many keys live.
+    pub keys: u64,
     pub revision: i64,
     pub compact_revision: i64,
     /// Of users and roles.
