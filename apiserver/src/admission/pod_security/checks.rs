@@ -46,10 +46,7 @@ pub fn wrong(level: Level, minor: u32, pod: &Judged<'_>) -> Vec<Wrong> {
         (true, host_ports),
         (minor >= 34, probe_hosts),
         (true, privileged),
-        (
-            !stricter(35) && !(minor >= 35 && in_user_namespace),
-            proc_mount,
-        ),
+        (minor < 35 || !restricted && !in_user_namespace, proc_mount),
         (true, selinux),
         (!stricter(19), seccomp),
         (true, sysctls),

@@ -72,7 +72,6 @@ pub fn of_volume(spec: &Value, claim: &str) -> Vec<(String, String)> {
             found.push((namespace.to_owned(), name.to_owned()));
         }
     };
-    let or = |given, other| if given == "" { other } else { given };
     let azure = &spec["azureFile"];
     let place = or(text(azure, &["secretNamespace"]), claim);
     add(place, text(azure, &["secretName"]));
@@ -95,6 +94,10 @@ pub fn of_volume(spec: &Value, claim: &str) -> Vec<(String, String)> {
     let secret = &spec["storageos"]["secretRef"];
     add(text(secret, &["namespace"]), text(secret, &["name"]));
     found
+}
+
+fn or<'a>(given: &'a str, other: &'a str) -> &'a str {
+    if given.is_empty() { other } else { given }
 }
 
 struct Names<'a> {
