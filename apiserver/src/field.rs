@@ -76,6 +76,19 @@ impl FieldError {
         }
     }
 
+    /// The same of a value as Go shows it.
+    pub fn unsupported_shown(field: impl Into<String>, shown: &str, supported: &[&str]) -> Self {
+        let supported: Vec<_> = supported.iter().map(|value| format!("{value:?}")).collect();
+        Self {
+            reason: "FieldValueNotSupported",
+            field: field.into(),
+            message: format!(
+                "Unsupported value: {shown}: supported values: {}",
+                supported.join(", ")
+            ),
+        }
+    }
+
     pub fn forbidden(field: impl Into<String>, detail: &str) -> Self {
         Self {
             reason: "FieldValueForbidden",
@@ -93,6 +106,15 @@ impl FieldError {
             reason: "FieldValueDuplicate",
             field: field.into(),
             message: format!("Duplicate value: {value}"),
+        }
+    }
+
+    /// The same of a value as Go shows it.
+    pub fn duplicate_shown(field: impl Into<String>, shown: &str) -> Self {
+        Self {
+            reason: "FieldValueDuplicate",
+            field: field.into(),
+            message: format!("Duplicate value: {shown}"),
         }
     }
 

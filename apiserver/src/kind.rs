@@ -86,7 +86,9 @@ pub enum Generation {
     NONE,
     /// From 1, by one when one of these fields changes.
     Counts(&'static [&'static str]),
-    /// The same, and when this field of the metadata changes.
+    /// The same, but a new object has none.
+    CountsChanges(&'static [&'static str]),
+    /// As the first, and when this field of the metadata changes.
     CountsWith(&'static [&'static str], &'static str),
 }
 
@@ -167,6 +169,11 @@ pub struct Deletion {
     pub grace: Option<fn(&Json, Option<i64>) -> i64>,
     /// Dependents are orphaned unless the client says otherwise.
     pub orphans: bool,
+    /// Nobody collects what it leaves behind: what a client says of dependents is
+    /// not noted.
+    pub uncollected: bool,
+    /// Preconditions are looked at before the store looks at them, in other words.
+    pub early: bool,
     /// The answer is the object, not a `Status`.
     pub object: bool,
     /// What holds it besides finalizers.
@@ -189,6 +196,9 @@ pub struct Also {
     pub to_served: fn(&mut Json),
     /// What only this version asks of a new object.
     pub validate: Option<fn(&Json) -> Errors>,
+    /// What it asks of an update, in the stored version, instead of what the
+    /// stored version asks.
+    pub validate_change: Option<fn(&Json, &Json, &mut Errors)>,
 }
 
 /// One kind, in the version that is stored.
@@ -206,6 +216,8 @@ pub struct Kind {
     pub deprecated: Option<&'static str>,
     pub subs: &'static [Sub],
     pub selectable: &'static [Selectable],
+    /// The selectable field by one value of which many watch.
+    pub indexed: Option<&'static str>,
     pub also: &'static [Also],
     /// What its names must be.
     pub names: NameRule,
@@ -235,6 +247,8 @@ pub struct Kind {
     pub validate: Option<fn(&Json, &mut Errors)>,
     /// Checks an update against the present object (the second).
     pub validate_change: Option<fn(&Json, &Json, &mut Errors)>,
+    /// Checks what a subresource makes of the present object (the second).
+    pub validate_sub: Option<fn(Sub, &Json, &Json, &mut Errors)>,
     /// What a client is told of an object that is taken.
     pub warnings: Option<fn(&Json) -> Vec<String>>,
     /// After the name.

@@ -23,6 +23,7 @@ pub mod patch;
 pub mod registry;
 pub mod schema;
 pub mod select;
+pub mod service;
 pub mod store;
 pub mod table;
 pub mod tasks;

@@ -61,11 +61,16 @@ pub fn of(
         all.extend(columns.iter().map(|Column(name, wide, cell)| {
             // Of an object without anything a cell says its type, too.
             let ty = match cell(&Json::new()) {
+                _ if *name == "Created At" => "date",
                 Value::Number(_) => "integer",
                 Value::Bool(_) => "boolean",
                 _ => "string",
             };
-            let format = if *name == "Name" { "name" } else { "" };
+            let format = if matches!(*name, "Name" | "Attacher") {
+                "name"
+            } else {
+                ""
+            };
             json!({"name": name, "type": ty, "format": format, "description": "", "priority": i32::from(*wide)})
         }));
         named = all.into();

@@ -153,10 +153,7 @@ impl Cache {
     /// Begins anew: readers of the old history are told to begin anew too.
     fn replace(&self, objects: BTreeMap<Box<str>, Arc<Entry>>, revision: i64) {
         let mut state = self.state.lock();
-        // One past the end, so that no old cursor is valid.
-        state.first = state.end().0 + 1;
-        state.history.clear();
-        state.history_bytes = 0;
+        self.forget(&mut state);
         state.floor = revision;
         state.objects = objects;
         state.revision = revision;
@@ -168,9 +165,7 @@ impl Cache {
     /// told to begin anew.
     pub(super) fn fail(&self) {
         let mut state = self.state.lock();
-        state.first = state.end().0 + 1;
-        state.history.clear();
-        state.history_bytes = 0;
+        self.forget(&mut state);
         state.floor = i64::MAX;
         state.objects.clear();
         state.revision = 0;
@@ -214,12 +209,13 @@ impl Cache {
                 // Deleted before it was ever seen.
                 (None, None) => continue,
             };
-            state.push(Event {
+            let event = Event {
                 revision: change.revision,
                 kind,
                 entry,
                 previous,
-            });
+            };
+            self.push(&mut state, event);
         }
         state.revision = state.revision.max(batch.revision);
         let revision = state.revision;

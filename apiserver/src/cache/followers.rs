@@ -5,8 +5,13 @@
 //! no new registration. Places are woken in their order. Those of one
 //! connection are mostly taken one after the other, so its task then finds what
 //! all of them have to send.
+//!
+//! A follower may be for one value of the field by which objects are indexed, as
+//! a kubelet is for the pods of its node: then it is woken by changes of that
+//! value alone, and finds their numbers here, however many others there are.
 
 use std::{
+    collections::{HashMap, VecDeque},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -21,28 +26,159 @@ use slab::Slab;
 pub(super) struct Followers {
     /// Counts the news.
     news: AtomicU64,
-    /// As many as there are followers.
-    places: Mutex<Slab<Option<Waker>>>,
+    places: Mutex<Places>,
+}
+
+/// As many as there are followers.
+#[derive(Default)]
+struct Places {
+    /// Of all changes.
+    all: Slab<Option<Waker>>,
+    /// Of those of a value.
+    of: HashMap<Arc<str>, Values>,
+    /// Values with changes that their followers were not told of.
+    touched: Vec<Arc<str>>,
+}
+
+/// The changes of a value that somebody follows.
+struct Values {
+    places: Slab<Option<Waker>>,
+    /// The numbers of its changes, oldest first.
+    numbers: VecDeque<u64>,
+    /// All of its changes from this number on are known.
+    floor: u64,
+    touched: bool,
 }
 
 impl Followers {
     /// Takes a place, to which everything is news at first.
     pub fn join(self: &Arc<Self>) -> Place {
+        let index = self.places.lock().all.insert(None);
+        self.place(None, index)
+    }
+
+    /// The same for one value; `changes` gives the numbers of all its changes
+    /// from a first one on, if nobody has followed it.
+    pub fn join_value(
+        self: &Arc<Self>,
+        value: &str,
+        changes: impl FnOnce() -> (u64, VecDeque<u64>),
+    ) -> Place {
+        let mut places = self.places.lock();
+        let known = places
+            .of
+            .get_key_value(value)
+            .map(|(value, _)| value.clone());
+        let value = known.unwrap_or_else(|| value.into());
+        let values = places.of.entry(value.clone()).or_insert_with(|| {
+            let (floor, numbers) = changes();
+            Values {
+                places: Slab::new(),
+                numbers,
+                floor,
+                touched: false,
+            }
+        });
+        let index = values.places.insert(None);
+        drop(places);
+        self.place(Some(value), index)
+    }
+
+    fn place(self: &Arc<Self>, value: Option<Arc<str>>, index: usize) -> Place {
         Place {
             followers: self.clone(),
-            index: self.places.lock().insert(None),
+            value,
+            index,
             waker: None,
             seen: None,
         }
     }
 
-    /// Tells all followers that there is something new.
+    /// Notes a change of some values.
+    pub fn changed<'a>(&self, number: u64, values: impl Iterator<Item = &'a str>) {
+        let mut places = self.places.lock();
+        let Places { of, touched, .. } = &mut *places;
+        if of.is_empty() {
+            return;
+        }
+        for value in values {
+            let Some((name, _)) = of.get_key_value(value) else {
+                continue;
+            };
+            let name = name.clone();
+            let Some(values) = of.get_mut(&name) else {
+                continue;
+            };
+            if values.numbers.back() != Some(&number) {
+                values.numbers.push_back(number);
+            }
+            if !std::mem::replace(&mut values.touched, true) {
+                touched.push(name);
+            }
+        }
+    }
+
+    /// Forgets a change of some values, the oldest one.
+    pub fn forgotten<'a>(&self, number: u64, values: impl Iterator<Item = &'a str>) {
+        let mut places = self.places.lock();
+        for value in values {
+            if let Some(values) = places.of.get_mut(value)
+                && values.numbers.front() == Some(&number)
+            {
+                values.numbers.pop_front();
+                values.floor = number + 1;
+            }
+        }
+    }
+
+    /// Forgets all changes: what is known begins with this number.
+    pub fn begin_anew(&self, number: u64) {
+        let mut places = self.places.lock();
+        let Places { of, touched, .. } = &mut *places;
+        touched.clear();
+        for (value, values) in of {
+            values.numbers.clear();
+            values.floor = number;
+            values.touched = true;
+            touched.push(value.clone());
+        }
+    }
+
+    /// The numbers of the changes of a value from `from` on, at most `most`, and
+    /// whether there are more; `None` when they are not all known.
+    pub fn numbers(&self, value: &str, from: u64, most: usize) -> Option<(Vec<u64>, bool)> {
+        let places = self.places.lock();
+        let values = places.of.get(value)?;
+        if from < values.floor {
+            return None;
+        }
+        let skipped = values.numbers.partition_point(|number| *number < from);
+        let rest = values.numbers.range(skipped..);
+        let more = rest.len() > most;
+        Some((rest.take(most).copied().collect(), more))
+    }
+
+    /// Tells followers that there is something new: those of single values, if
+    /// it is of theirs.
     pub fn wake(&self) {
         // Before they are woken: who is not woken yet sees the count.
         self.news.fetch_add(1, Ordering::Release);
-        for (_, waker) in self.places.lock().iter() {
+        let mut places = self.places.lock();
+        let Places { all, of, touched } = &mut *places;
+        for (_, waker) in all.iter() {
             if let Some(waker) = waker {
                 waker.wake_by_ref();
+            }
+        }
+        for value in touched.drain(..) {
+            let Some(values) = of.get_mut(&value) else {
+                continue;
+            };
+            values.touched = false;
+            for (_, waker) in values.places.iter() {
+                if let Some(waker) = waker {
+                    waker.wake_by_ref();
+                }
             }
         }
     }
@@ -51,6 +187,8 @@ impl Followers {
 /// A follower's place.
 pub struct Place {
     followers: Arc<Followers>,
+    /// What it follows; `None`: everything.
+    value: Option<Arc<str>>,
     index: usize,
     /// What is registered.
     waker: Option<Waker>,
@@ -59,6 +197,11 @@ pub struct Place {
 }
 
 impl Place {
+    /// The value that it follows, if it is only one.
+    pub fn value(&self) -> Option<&str> {
+        self.value.as_deref()
+    }
+
     /// Has `waker` woken by all news from now on. Gives whether it is another
     /// than before.
     pub fn register(&mut self, waker: &Waker) -> bool {
@@ -79,8 +222,12 @@ impl Place {
 
     fn exchange(&self, waker: Option<Waker>) {
         let mut places = self.followers.places.lock();
-        let old = places
-            .get_mut(self.index)
+        let own = match &self.value {
+            None => Some(&mut places.all),
+            Some(value) => places.of.get_mut(value).map(|values| &mut values.places),
+        };
+        let old = own
+            .and_then(|own| own.get_mut(self.index))
             .and_then(|place| std::mem::replace(place, waker));
         // The last waker of a task ends it, and with it other places.
         drop(places);
@@ -91,9 +238,24 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         let mut places = self.followers.places.lock();
-        let old = places.try_remove(self.index);
+        let mut last = None;
+        let old = match &self.value {
+            None => places.all.try_remove(self.index),
+            Some(value) => {
+                let values = places.of.get_mut(value);
+                let old = values.and_then(|values| values.places.try_remove(self.index));
+                if places
+                    .of
+                    .get(value)
+                    .is_some_and(|values| values.places.is_empty())
+                {
+                    last = places.of.remove(value);
+                }
+                old
+            }
+        };
         drop(places);
-        drop(old);
+        drop((old, last));
     }
 }
 
@@ -135,7 +297,7 @@ mod tests {
         drop(place);
         followers.wake();
         assert_eq!(woken(), 3, "who left is not woken");
-        assert!(followers.places.lock().is_empty());
+        assert!(followers.places.lock().all.is_empty());
     }
 
     #[test]
@@ -148,5 +310,35 @@ mod tests {
         followers.wake();
         assert_eq!(first.0.load(Ordering::Relaxed), 0);
         assert_eq!(second.0.load(Ordering::Relaxed), 1);
+    }
+
+    #[test]
+    fn a_follower_of_a_value_is_woken_by_its_changes_alone() {
+        let followers = Arc::new(Followers::default());
+        let count = Arc::new(Count::default());
+        let woken = || count.0.load(Ordering::Relaxed);
+        let mut place = followers.join_value("a", || (5, VecDeque::from([6])));
+        assert!(place.register(&Waker::from(count.clone())));
+        followers.changed(7, ["b"].into_iter());
+        followers.wake();
+        assert_eq!(woken(), 0);
+        followers.changed(8, ["b", "a"].into_iter());
+        followers.wake();
+        assert_eq!(woken(), 1);
+        assert_eq!(followers.numbers("a", 4, 9), None, "not all are known");
+        assert_eq!(followers.numbers("a", 5, 9), Some((vec![6, 8], false)));
+        assert_eq!(followers.numbers("a", 5, 1), Some((vec![6], true)));
+        followers.forgotten(6, ["a"].into_iter());
+        assert_eq!(followers.numbers("a", 6, 9), None);
+        assert_eq!(followers.numbers("a", 7, 9), Some((vec![8], false)));
+        followers.begin_anew(20);
+        followers.wake();
+        assert_eq!(woken(), 2, "it is told that nothing is left");
+        assert_eq!(followers.numbers("a", 9, 9), None);
+        let other = followers.join_value("a", || unreachable!("it is followed"));
+        drop(place);
+        assert_eq!(followers.numbers("a", 20, 9), Some((vec![], false)));
+        drop(other);
+        assert!(followers.places.lock().of.is_empty());
     }
 }

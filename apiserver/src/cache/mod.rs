@@ -261,6 +261,42 @@ impl Event {
     }
 }
 
+/// By what single objects are mostly watched: a cache finds changes of one value of
+/// it without looking at others.
+#[derive(Clone, Copy)]
+enum Index {
+    Name,
+    /// A selectable field, by its place.
+    Field(usize),
+}
+
+impl Index {
+    fn of(resource: &Resource) -> Option<Self> {
+        let field = resource.rules.indexed?;
+        if field == NAME {
+            return Some(Self::Name);
+        }
+        let mut fields = resource.selectable.iter();
+        fields.position(|one| one.name == field).map(Self::Field)
+    }
+
+    fn value(self, entry: &Entry) -> &str {
+        match self {
+            Self::Name => entry.names().1,
+            Self::Field(at) => entry.fields.get(at).map_or("", |value| &**value),
+        }
+    }
+
+    /// Of an object before and after a change.
+    fn values(self, event: &Event) -> impl Iterator<Item = &str> {
+        let now = self.value(&event.entry);
+        let before = event.previous.as_ref().map(|entry| self.value(entry));
+        std::iter::once(now).chain(before.filter(move |before| *before != now))
+    }
+}
+
+const NAME: &str = "metadata.name";
+
 struct State {
     /// All objects by key after the prefix.
     objects: BTreeMap<Box<str>, Arc<Entry>>,
@@ -284,6 +320,7 @@ pub struct Cursor(u64);
 /// The cache of one resource.
 pub struct Cache {
     resource: Arc<Resource>,
+    index: Option<Index>,
     state: Mutex<State>,
     /// The revision shown, for those who wait for one.
     progress: watch::Sender<i64>,
@@ -317,6 +354,7 @@ impl Cache {
 
     fn empty(resource: Arc<Resource>) -> Self {
         Self {
+            index: Index::of(&resource),
             resource,
             state: Mutex::new(State {
                 objects: BTreeMap::new(),
@@ -435,9 +473,84 @@ impl Cache {
         self.closing.load(Ordering::Acquire)
     }
 
-    /// A place among those who are told that there is more to read.
-    pub fn follow(&self) -> Place {
-        self.followers.join()
+    /// The changes at a cursor that a follower of one value is to see; the rest as
+    /// [`read`](Self::read). Also gives whether there are more.
+    pub fn read_for(
+        &self,
+        place: &Place,
+        cursor: Cursor,
+        into: &mut VecDeque<Arc<Event>>,
+    ) -> Option<(Cursor, i64, bool)> {
+        let Some(value) = place.value() else {
+            let (next, revision) = self.read(cursor, into)?;
+            return Some((next, revision, into.len() == limits::WATCH_TURN));
+        };
+        into.clear();
+        let state = self.state.lock();
+        let numbers = self.followers.numbers(value, cursor.0, limits::WATCH_TURN);
+        let (numbers, more) = numbers?;
+        for number in &numbers {
+            let at = usize::try_from(number.checked_sub(state.first)?).ok()?;
+            into.push_back(state.history.get(at)?.clone());
+        }
+        if let (true, Some(last), Some(event)) = (more, numbers.last(), into.back()) {
+            return Some((Cursor(last + 1), event.revision, true));
+        }
+        Some((state.end(), state.revision, false))
+    }
+
+    /// A place among those who are told that there is more to read of what a
+    /// selector takes.
+    pub fn follow(&self, selector: &Selector) -> Place {
+        let value = self.index.and_then(|index| {
+            let field = match index {
+                Index::Name => NAME,
+                Index::Field(at) => &*self.resource.selectable.get(at)?.name,
+            };
+            Some((index, selector.fields.value(field)?))
+        });
+        let Some((index, value)) = value else {
+            return self.followers.join();
+        };
+        let state = self.state.lock();
+        self.followers.join_value(value, || {
+            let numbered = (state.first..).zip(&state.history);
+            let own = numbered.filter(|(_, event)| index.values(event).any(|one| one == value));
+            (state.first, own.map(|(number, _)| number).collect())
+        })
+    }
+
+    /// Adds a change to the history, and takes out the oldest ones beyond its
+    /// bounds.
+    fn push(&self, state: &mut State, event: Event) {
+        if let Some(index) = self.index {
+            self.followers.changed(state.end().0, index.values(&event));
+        }
+        state.history_bytes += event.entry.size();
+        state.history.push_back(Arc::new(event));
+        while state.history.len() > limits::HISTORY_EVENTS_MAX
+            || state.history_bytes > limits::HISTORY_BYTES_MAX
+        {
+            let Some(oldest) = state.history.pop_front() else {
+                break;
+            };
+            if let Some(index) = self.index {
+                self.followers.forgotten(state.first, index.values(&oldest));
+            }
+            state.history_bytes -= oldest.entry.size();
+            state.first += 1;
+            // The rest of this revision, if any, goes unseen without it.
+            state.floor = oldest.revision;
+        }
+    }
+
+    /// Forgets all changes: no old cursor is valid.
+    fn forget(&self, state: &mut State) {
+        // One past the end.
+        state.first = state.end().0 + 1;
+        state.history.clear();
+        state.history_bytes = 0;
+        self.followers.begin_anew(state.first);
     }
 
     /// Tells those who wait what the cache shows now.
@@ -450,22 +563,6 @@ impl Cache {
 impl State {
     fn end(&self) -> Cursor {
         Cursor(self.first + self.history.len() as u64)
-    }
-
-    fn push(&mut self, event: Event) {
-        self.history_bytes += event.entry.size();
-        self.history.push_back(Arc::new(event));
-        while self.history.len() > limits::HISTORY_EVENTS_MAX
-            || self.history_bytes > limits::HISTORY_BYTES_MAX
-        {
-            let Some(oldest) = self.history.pop_front() else {
-                break;
-            };
-            self.history_bytes -= oldest.entry.size();
-            self.first += 1;
-            // The rest of this revision, if any, goes unseen without it.
-            self.floor = oldest.revision;
-        }
     }
 }
 

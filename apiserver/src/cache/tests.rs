@@ -203,3 +203,56 @@ fn a_value_that_cannot_be_decoded_is_no_deletion() {
     assert!(cache.after(5).is_none());
     assert_eq!(cache.revision(), 0);
 }
+
+/// Pods of nodes, as the store has them.
+fn bound(name: &str, node: &str) -> Bytes {
+    let value = json!({"metadata": {"name": name, "namespace": "n"}, "spec": {"nodeName": node}});
+    let Value::Object(mut value) = value else {
+        panic!("an object")
+    };
+    object::to_store(&pods(), &mut value)
+}
+
+fn of_node(node: &str) -> Selector {
+    Selector {
+        fields: Fields::parse(&format!("spec.nodeName={node}"), &pods()).expect("a selector"),
+        labels: Labels::default(),
+    }
+}
+
+#[test]
+fn who_follows_one_value_reads_its_changes_alone() {
+    let cache = Cache::empty(pods());
+    apply(&cache, vec![change("n/a", Some(bound("a", "x")), 2)]);
+    let place = cache.follow(&of_node("x"));
+    let mut events = VecDeque::new();
+    let mut revisions = |cursor| {
+        let (next, revision, more) = cache.read_for(&place, cursor, &mut events)?;
+        let all: Vec<i64> = events.iter().map(|event| event.revision).collect();
+        Some((all, next, revision, more))
+    };
+    let (all, next, ..) = revisions(Cursor(0)).expect("the history is whole");
+    assert_eq!(all, [2], "those before it came, too");
+    apply(
+        &cache,
+        vec![
+            change("n/b", Some(bound("b", "y")), 3),
+            change("n/c", Some(bound("c", "x")), 4),
+            // Out of its selection, and into it.
+            change("n/a", Some(bound("a", "y")), 5),
+            change("n/b", Some(bound("b", "x")), 6),
+            change("n/a", None, 7),
+        ],
+    );
+    let (all, next, revision, more) = revisions(next).expect("the history is whole");
+    assert_eq!((all, revision, more), (vec![4, 5, 6], 7, false));
+    let many = (0..limits::HISTORY_EVENTS_MAX as i64)
+        .map(|turn| change("n/d", Some(bound("d", "y")), 8 + turn))
+        .collect();
+    apply(&cache, many);
+    let (all, next, ..) = revisions(next).expect("nothing of its own is gone");
+    assert_eq!(all, Vec::<i64>::new());
+    assert!(revisions(Cursor(0)).is_none(), "some are gone");
+    cache.fail();
+    assert!(revisions(next).is_none(), "all are gone");
+}

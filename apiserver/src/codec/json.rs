@@ -31,6 +31,8 @@ pub struct Decoded {
     pub unknown: Vec<String>,
     /// Paths of fields given twice; the last one counts.
     pub duplicate: Vec<String>,
+    /// What else is not as it should be, in whole sentences.
+    pub irregular: Vec<String>,
 }
 
 /// Why a text is not an object of its type, in Go's words.
@@ -53,6 +55,25 @@ pub enum Source {
     Client,
     /// This program, from stored bytes: [`UNKNOWN`] is kept.
     Store,
+}
+
+/// Whether a text is JSON of an object, or why not.
+///
+/// # Errors
+/// In Go's words.
+pub fn any_map(text: &[u8]) -> Result<(), String> {
+    let value: Value =
+        serde_json::from_slice(text).map_err(|error| mistake::syntax(&error, text))?;
+    let found = match value {
+        Value::Object(_) | Value::Null => return Ok(()),
+        Value::Array(_) => Found::Array,
+        Value::Bool(_) => Found::Bool,
+        Value::Number(_) => Found::Number,
+        Value::String(_) => Found::Text,
+    };
+    Err(format!(
+        "json: cannot unmarshal {found} into Go value of type map[string]interface {{}}"
+    ))
 }
 
 /// Decodes a JSON text as message `id`.
@@ -154,6 +175,7 @@ impl Context {
             api_version: self.api_version.into_inner(),
             unknown: self.unknown.into_inner(),
             duplicate: self.duplicate.into_inner(),
+            irregular: Vec::new(),
         }
     }
 
@@ -525,7 +547,9 @@ impl ScalarVisitor<'_> {
             Type::Quantity => quantity::canonical(text),
             Type::Time => time::parse(text).map(|(s, n)| time::format(s, n, Precision::Seconds)),
             Type::MicroTime => {
-                time::parse(text).map(|(s, n)| time::format(s, n, Precision::Micros))
+                let formed = self.0.context.source == Source::Store || time::has_micros(text);
+                let parsed = time::parse(text).filter(|_| formed);
+                parsed.map(|(s, n)| time::format(s, n, Precision::Micros))
             }
             _ => return Err(self.wrong(Found::Text)),
         };

@@ -153,7 +153,9 @@ fn quantity(text: &str) -> String {
 fn time(text: &str, layout: &str) -> String {
     let mut rest = text;
     let mut why = String::new();
-    for (part, digits) in [
+    // How a part is read: 0 as it is, 1 not at all, else by so many digits.
+    let fraction = (layout == MICRO_LAYOUT).then_some((".000000", 7));
+    let parts = [
         ("2006", 4),
         ("-", 0),
         ("01", 2),
@@ -165,12 +167,17 @@ fn time(text: &str, layout: &str) -> String {
         ("04", 2),
         (":", 0),
         ("05", 2),
-        ("Z07:00", 1),
-    ] {
+    ];
+    for (part, digits) in parts.into_iter().chain(fraction).chain([("Z07:00", 1)]) {
         let bytes = rest.as_bytes();
         let fits = match digits {
             0 => rest.starts_with(part),
             1 => false,
+            7 => {
+                rest.starts_with('.')
+                    && bytes.len() >= 7
+                    && bytes[1..7].iter().all(u8::is_ascii_digit)
+            }
             digits => bytes.len() >= digits && bytes[..digits].iter().all(u8::is_ascii_digit),
         };
         if !fits {

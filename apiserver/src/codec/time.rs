@@ -67,6 +67,13 @@ pub fn format(seconds: i64, nanos: u32, precision: Precision) -> String {
     }
 }
 
+/// Whether a time has six decimals, no more and no less.
+pub fn has_micros(text: &str) -> bool {
+    let decimals = text.get(19..).and_then(|rest| rest.strip_prefix('.'));
+    let decimals = decimals.unwrap_or("").bytes();
+    decimals.take_while(u8::is_ascii_digit).count() == 6
+}
+
 /// Reads a time with any offset and up to nine decimals.
 pub fn parse(text: &str) -> Option<(i64, u32)> {
     let bytes = text.as_bytes();

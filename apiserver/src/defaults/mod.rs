@@ -183,34 +183,61 @@ pub fn secret(value: &mut Json) {
 
 pub fn service(value: &mut Json) {
     made(value, "spec", |spec| {
-        set(spec, "type", "ClusterIP");
-        set(spec, "sessionAffinity", "None");
-        let kind = text(spec, "type").to_owned();
-        if text(spec, "sessionAffinity") == "ClientIP" {
-            set(
-                spec,
-                "sessionAffinityConfig",
-                json!({"clientIP": {"timeoutSeconds": 10_800}}),
-            );
+        let affinity = text(spec, "sessionAffinity").to_owned();
+        match &*affinity {
+            "" | "None" => {
+                spec.insert("sessionAffinity".to_owned(), "None".into());
+                spec.remove("sessionAffinityConfig");
+            }
+            "ClientIP" => {
+                let config = spec.get("sessionAffinityConfig");
+                let seconds = config.and_then(|one| one.pointer("/clientIP/timeoutSeconds"));
+                if seconds.is_none_or(Value::is_null) {
+                    let config = json!({"clientIP": {"timeoutSeconds": 10_800}});
+                    spec.insert("sessionAffinityConfig".to_owned(), config);
+                }
+            }
+            _ => {}
         }
-        if kind != "ExternalName" {
-            set(spec, "internalTrafficPolicy", "Cluster");
-        }
-        if kind == "NodePort" || kind == "LoadBalancer" {
-            set(spec, "externalTrafficPolicy", "Cluster");
-        }
-        if kind == "LoadBalancer" {
-            set(spec, "allocateLoadBalancerNodePorts", true);
+        if text(spec, "type").is_empty() {
+            spec.insert("type".to_owned(), "ClusterIP".into());
         }
         each(spec, "ports", |port| {
             set(port, "protocol", "TCP");
             let number = port.get("port").cloned().unwrap_or(Value::Null);
-            if matches!(port.get("targetPort").and_then(Value::as_i64), Some(0)) {
+            if port
+                .get("targetPort")
+                .is_some_and(|one| one == 0 || one == "")
+            {
                 port.insert("targetPort".to_owned(), Value::Null);
             }
             set(port, "targetPort", number);
         });
     });
+    let external = crate::service::is_external(value);
+    with(value, "spec", |spec| {
+        let kind = text(spec, "type").to_owned();
+        if external && text(spec, "externalTrafficPolicy").is_empty() {
+            spec.insert("externalTrafficPolicy".to_owned(), "Cluster".into());
+        }
+        if matches!(&*kind, "NodePort" | "LoadBalancer" | "ClusterIP") {
+            set(spec, "internalTrafficPolicy", "Cluster");
+        }
+        if kind == "LoadBalancer" {
+            set(spec, "allocateLoadBalancerNodePorts", true);
+        }
+    });
+    if crate::service::kind_of(value) == "LoadBalancer" {
+        with(value, "status", |status| {
+            with(status, "loadBalancer", |balancer| {
+                each(balancer, "ingress", |one| {
+                    if !text(one, "ip").is_empty() {
+                        set(one, "ipMode", "VIP");
+                    }
+                });
+            });
+        });
+    }
 }
 
 pub fn claim(value: &mut Json) {
@@ -257,9 +284,12 @@ pub fn stateful_set(value: &mut Json) {
     with(value, "spec", |spec| {
         set(spec, "podManagementPolicy", "OrderedReady");
         made(spec, "updateStrategy", |strategy| {
-            set(strategy, "type", "RollingUpdate");
+            if text(strategy, "type").is_empty() {
+                strategy.insert("type".to_owned(), "RollingUpdate".into());
+                made(strategy, "rollingUpdate", |_| {});
+            }
             if text(strategy, "type") == "RollingUpdate" {
-                made(strategy, "rollingUpdate", |update| {
+                with(strategy, "rollingUpdate", |update| {
                     set(update, "partition", 0);
                     set(update, "maxUnavailable", 1);
                 });
@@ -289,6 +319,12 @@ pub fn daemon_set(value: &mut Json) {
         });
         set(spec, "revisionHistoryLimit", 10);
         with(spec, "template", pod::template);
+    });
+    // Upstream counts templates in a field of its own, which this stands for.
+    made(value, "metadata", |meta| {
+        made(meta, "annotations", |annotations| {
+            set(annotations, "deprecated.daemonset.template.generation", "0");
+        });
     });
 }
 

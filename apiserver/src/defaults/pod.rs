@@ -81,10 +81,42 @@ fn spec(spec: &mut Json) {
 
 /// When an image is fetched: the newest each time.
 fn pull_policy(image: &str) -> &'static str {
-    let name = image.rsplit('/').next().unwrap_or(image);
-    let latest =
-        !image.contains('@') && name.rsplit_once(':').is_none_or(|(_, tag)| tag == "latest");
+    let (named, digest) = match image.split_once('@') {
+        Some((named, _)) => (named, true),
+        None => (image, false),
+    };
+    let (path, tag) = match named.rsplit_once(':') {
+        Some((path, tag)) if !tag.contains('/') => (path, Some(tag)),
+        _ => (named, None),
+    };
+    // What is no reference has no tag, either.
+    let latest = !digest && is_repository(path) && tag.is_none_or(|tag| tag == "latest");
     if latest { "Always" } else { "IfNotPresent" }
+}
+
+/// Whether a text is `domain:port/path`, the path in lower case.
+fn is_repository(text: &str) -> bool {
+    let (domain, path) = match text.split_once('/') {
+        Some((first, rest))
+            if first.contains(['.', ':'])
+                || first == "localhost"
+                || first.bytes().any(|byte| byte.is_ascii_uppercase()) =>
+        {
+            (first, rest)
+        }
+        _ => ("", text),
+    };
+    let host = |byte: u8| byte.is_ascii_alphanumeric() || b".-:[]".contains(&byte);
+    let letter = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let part = |part: &str| {
+        let bytes = part.as_bytes();
+        bytes.first().is_some_and(|byte| letter(*byte))
+            && bytes.last().is_some_and(|byte| letter(*byte))
+            && bytes
+                .iter()
+                .all(|byte| letter(*byte) || b"._-".contains(byte))
+    };
+    domain.bytes().all(host) && path.split('/').all(part)
 }
 
 /// A disk, of a pod or of a volume.

@@ -222,12 +222,14 @@ impl Request<'_> {
             "" | "application/json" => json::decode(&self.body, id, Source::Client)
                 .map_err(|error| self.undecoded(name, &error)),
             "application/yaml" => {
-                let value = std::str::from_utf8(&self.body)
+                let (value, twice) = std::str::from_utf8(&self.body)
                     .map_err(|_| "yaml: invalid leading UTF-8 octet".to_owned())
                     .and_then(|text| yaml::read(text).map_err(|error| error.to_string()))
                     .map_err(|why| self.undecoded(name, &DecodeError::Syntax(why)))?;
-                json::conform(value, id, Source::Client)
-                    .map_err(|error| self.undecoded(name, &error))
+                let mut decoded = json::conform(value, id, Source::Client)
+                    .map_err(|error| self.undecoded(name, &error))?;
+                decoded.irregular.extend(twice);
+                Ok(decoded)
             }
             "application/vnd.kubernetes.protobuf" => {
                 let envelope = Envelope::open(&self.body).map_err(|error| match error {

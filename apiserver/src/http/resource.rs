@@ -161,16 +161,10 @@ async fn answered(
             }
             let selector = request.selector(&view)?;
             let options = request.deletion()?;
-            let (revision, gone) = api
+            let listed = api
                 .registry
                 .delete_collection(&target, &selector, &options)
                 .await?;
-            let listed = Listed {
-                items: gone.into_iter().map(|object| object.json).collect(),
-                revision,
-                token: String::new(),
-                remaining: None,
-            };
             answer_list(&view, listed, request)
         }
         _ if named => one(api, &target, &view, request).await,

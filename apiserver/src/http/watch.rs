@@ -156,7 +156,7 @@ pub async fn start(
         |seconds| Duration::from_secs(seconds).min(limits::WATCH_MAX),
     );
     let deadline = now + lasts;
-    let place = cache.follow();
+    let place = cache.follow(&options.selector);
     let mut chunks = Chunks {
         hold,
         view,
@@ -256,15 +256,23 @@ impl Chunks {
         if (other || self.alarm.is_elapsed()) && self.rung(context) {
             return true;
         }
+        self.look()
+    }
+
+    /// Reads what there is to see. Gives whether there is something to send now.
+    fn look(&mut self) -> bool {
         if !self.place.has_news() && !self.more {
             return false;
         }
         // Room for the usual turn, not for the largest one there was.
         self.events.shrink_to(4);
-        match self.cache.read(self.cursor, &mut self.events) {
-            Some((next, revision)) => {
+        let found = self
+            .cache
+            .read_for(&self.place, self.cursor, &mut self.events);
+        match found {
+            Some((next, revision, more)) => {
                 self.cursor = next;
-                self.more = self.events.len() == limits::WATCH_TURN;
+                self.more = more;
                 self.reached = self.reached.max(revision);
             }
             None => {
@@ -285,8 +293,12 @@ impl Chunks {
             if std::pin::pin!(alarm).poll(context).is_pending() {
                 return !self.chunk.is_empty();
             }
-            self.bookmark(self.reached, false);
             let now = Instant::now();
+            // Who is woken by few changes catches up with the others.
+            if self.place.value().is_some() && now < self.deadline && self.look() {
+                return true;
+            }
+            self.bookmark(self.reached, false);
             if now >= self.deadline {
                 self.over = true;
                 return true;

@@ -22,6 +22,7 @@ const CONTROLLER_REVISION: Kind = Kind {
     deprecated: None,
     subs: &[],
     selectable: &[],
+    indexed: None,
     also: &[],
     names: names::SUBDOMAIN_RULE,
     standard_finalizers: true,
@@ -42,6 +43,7 @@ const CONTROLLER_REVISION: Kind = Kind {
     defaults: None,
     validate: Some(validate::revision),
     validate_change: Some(validate::revision_kept),
+    validate_sub: None,
     warnings: None,
     columns: rows::REVISIONS,
 };
@@ -58,6 +60,7 @@ const DAEMON_SET: Kind = Kind {
     deprecated: None,
     subs: STATUS,
     selectable: &[],
+    indexed: None,
     also: &[],
     names: names::SUBDOMAIN_RULE,
     standard_finalizers: true,
@@ -79,10 +82,9 @@ const DAEMON_SET: Kind = Kind {
     lifetime: None,
     addresses: false,
     defaults: Some(defaults::daemon_set),
-    validate: Some(|value, errors| validate::workload::selected("DaemonSet", value, errors)),
-    validate_change: Some(|value, current, errors| {
-        validate::fixed(&[&["spec", "selector"]], value, current, errors)
-    }),
+    validate: Some(validate::workload::daemon_set),
+    validate_change: Some(validate::workload::selector_kept),
+    validate_sub: None,
     warnings: Some(warnings::template_owner),
     columns: &[
         Column("Desired", false, |value| {
@@ -120,6 +122,7 @@ const DEPLOYMENT: Kind = Kind {
     deprecated: None,
     subs: SCALED,
     selectable: &[],
+    indexed: None,
     also: &[],
     names: names::SUBDOMAIN_RULE,
     standard_finalizers: true,
@@ -144,10 +147,11 @@ const DEPLOYMENT: Kind = Kind {
     lifetime: None,
     addresses: false,
     defaults: Some(defaults::deployment),
-    validate: Some(|value, errors| validate::workload::selected("Deployment", value, errors)),
+    validate: Some(validate::workload::deployment),
     validate_change: Some(|value, current, errors| {
         validate::fixed(&[&["spec", "selector"]], value, current, errors)
     }),
+    validate_sub: None,
     warnings: Some(warnings::owner),
     columns: &[
         Column("Ready", false, |value| ready_of(value, "readyReplicas")),
@@ -176,6 +180,7 @@ const REPLICA_SET: Kind = Kind {
     deprecated: None,
     subs: SCALED,
     selectable: &[field("status.replicas", &["status", "replicas"], "0")],
+    indexed: None,
     also: &[],
     names: names::SUBDOMAIN_RULE,
     standard_finalizers: true,
@@ -197,10 +202,11 @@ const REPLICA_SET: Kind = Kind {
     lifetime: None,
     addresses: false,
     defaults: Some(defaults::replica_set),
-    validate: Some(|value, errors| validate::workload::selected("ReplicaSet", value, errors)),
+    validate: Some(validate::workload::replica_set),
     validate_change: Some(|value, current, errors| {
         validate::fixed(&[&["spec", "selector"]], value, current, errors)
     }),
+    validate_sub: None,
     warnings: Some(warnings::owner),
     columns: &[
         Column("Desired", false, |value| {
@@ -231,6 +237,7 @@ const STATEFUL_SET: Kind = Kind {
     deprecated: None,
     subs: SCALED,
     selectable: &[],
+    indexed: None,
     also: &[],
     names: names::LABEL_RULE,
     standard_finalizers: true,
@@ -252,7 +259,7 @@ const STATEFUL_SET: Kind = Kind {
     lifetime: None,
     addresses: false,
     defaults: Some(defaults::stateful_set),
-    validate: Some(|value, errors| validate::workload::selected("StatefulSet", value, errors)),
+    validate: Some(validate::workload::stateful_set),
     validate_change: Some(|value, current, errors| {
         validate::fixed(
             &[
@@ -266,6 +273,7 @@ const STATEFUL_SET: Kind = Kind {
             errors,
         )
     }),
+    validate_sub: None,
     warnings: Some(warnings::template_owner),
     columns: &[
         Column("Ready", false, |value| ready_of(value, "readyReplicas")),

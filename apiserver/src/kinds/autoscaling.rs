@@ -16,6 +16,7 @@ const HORIZONTAL_POD_AUTOSCALER: Kind = Kind {
     deprecated: None,
     subs: STATUS,
     selectable: &[],
+    indexed: None,
     also: &[Also {
         group: "autoscaling",
         version: "v1",
@@ -23,6 +24,7 @@ const HORIZONTAL_POD_AUTOSCALER: Kind = Kind {
         to_stored: versions::autoscaler::to_v2,
         to_served: versions::autoscaler::to_v1,
         validate: None,
+        validate_change: None,
     }],
     names: names::SUBDOMAIN_RULE,
     standard_finalizers: true,
@@ -43,6 +45,7 @@ const HORIZONTAL_POD_AUTOSCALER: Kind = Kind {
     defaults: Some(defaults::autoscaler),
     validate: Some(validate::autoscaler::autoscaler),
     validate_change: None,
+    validate_sub: None,
     warnings: None,
     columns: rows::AUTOSCALERS,
 };

@@ -16,6 +16,7 @@ const CRON_JOB: Kind = Kind {
     deprecated: None,
     subs: STATUS,
     selectable: &[],
+    indexed: None,
     also: &[],
     names: names::SUBDOMAIN_RULE,
     standard_finalizers: true,
@@ -45,6 +46,7 @@ const CRON_JOB: Kind = Kind {
     defaults: Some(defaults::cron_job),
     validate: Some(validate::job::cron_job),
     validate_change: None,
+    validate_sub: None,
     warnings: Some(warnings::owner),
     columns: rows::CRON_JOBS,
 };
@@ -61,6 +63,7 @@ const JOB: Kind = Kind {
     deprecated: None,
     subs: STATUS,
     selectable: &[field("status.successful", &["status", "succeeded"], "0")],
+    indexed: None,
     also: &[],
     names: names::SUBDOMAIN_RULE,
     standard_finalizers: true,
@@ -96,6 +99,7 @@ const JOB: Kind = Kind {
     defaults: Some(defaults::job),
     validate: Some(validate::job::job),
     validate_change: Some(validate::job_changes),
+    validate_sub: None,
     warnings: Some(warnings::owner),
     columns: rows::JOBS,
 };

@@ -20,6 +20,7 @@ const CERTIFICATE_SIGNING_REQUEST: Kind = Kind {
     deprecated: None,
     subs: &[Sub::Approval, Sub::Status],
     selectable: &[field("spec.signerName", &["spec", "signerName"], "")],
+    indexed: None,
     also: &[],
     names: names::PATH_SEGMENT_RULE,
     standard_finalizers: true,
@@ -43,6 +44,7 @@ const CERTIFICATE_SIGNING_REQUEST: Kind = Kind {
     defaults: None,
     validate: Some(validate::certificates::request),
     validate_change: None,
+    validate_sub: Some(validate::certificates::request_kept),
     warnings: None,
     columns: rows::SIGNING_REQUESTS,
 };
@@ -59,6 +61,7 @@ const CLUSTER_TRUST_BUNDLE: Kind = Kind {
     deprecated: None,
     subs: &[],
     selectable: &[field("spec.signerName", &["spec", "signerName"], "")],
+    indexed: None,
     also: &[],
     names: names::SUBDOMAIN_RULE,
     standard_finalizers: true,
@@ -79,6 +82,7 @@ const CLUSTER_TRUST_BUNDLE: Kind = Kind {
     defaults: None,
     validate: Some(validate::certificates::bundle),
     validate_change: None,
+    validate_sub: None,
     warnings: None,
     columns: columns::TRUST_BUNDLES,
 };
@@ -99,6 +103,7 @@ const POD_CERTIFICATE_REQUEST: Kind = Kind {
         field("spec.podName", &["spec", "podName"], ""),
         field("spec.nodeName", &["spec", "nodeName"], ""),
     ],
+    indexed: None,
     also: &[],
     names: names::SUBDOMAIN_RULE,
     standard_finalizers: true,
@@ -119,6 +124,7 @@ const POD_CERTIFICATE_REQUEST: Kind = Kind {
     defaults: Some(defaults::pod_certificate_request),
     validate: Some(validate::certificates::pod_request),
     validate_change: Some(validate::certificates::pod_request_kept),
+    validate_sub: None,
     warnings: None,
     columns: rows::POD_CERTIFICATES,
 };

@@ -16,6 +16,7 @@ const LEASE: Kind = Kind {
     deprecated: None,
     subs: &[],
     selectable: &[],
+    indexed: None,
     also: &[],
     names: names::SUBDOMAIN_RULE,
     standard_finalizers: false,
@@ -39,6 +40,7 @@ const LEASE: Kind = Kind {
     defaults: None,
     validate: Some(validate::kinds::lease),
     validate_change: None,
+    validate_sub: None,
     warnings: None,
     columns: &[
         Column("Holder", false, |value| {

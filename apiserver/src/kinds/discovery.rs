@@ -16,6 +16,7 @@ const ENDPOINT_SLICE: Kind = Kind {
     deprecated: None,
     subs: &[],
     selectable: &[],
+    indexed: None,
     also: &[],
     names: names::SUBDOMAIN_RULE,
     standard_finalizers: true,
@@ -39,6 +40,7 @@ const ENDPOINT_SLICE: Kind = Kind {
     defaults: Some(defaults::endpoint_slice),
     validate: Some(validate::network::endpoint_slice),
     validate_change: Some(validate::address_type_kept),
+    validate_sub: None,
     warnings: Some(warnings::slice),
     columns: columns::ENDPOINT_SLICES,
 };

@@ -16,8 +16,9 @@ const FLOW_SCHEMA: Kind = Kind {
     deprecated: None,
     subs: STATUS,
     selectable: &[],
+    indexed: None,
     also: &[],
-    names: names::PATH_SEGMENT_RULE,
+    names: names::SUBDOMAIN_RULE,
     standard_finalizers: true,
     put: Put {
         creates: false,
@@ -36,6 +37,7 @@ const FLOW_SCHEMA: Kind = Kind {
     defaults: Some(defaults::flow::schema),
     validate: Some(validate::flow::schema),
     validate_change: None,
+    validate_sub: None,
     warnings: None,
     columns: columns::FLOW_SCHEMAS,
 };
@@ -52,8 +54,9 @@ const PRIORITY_LEVEL_CONFIGURATION: Kind = Kind {
     deprecated: None,
     subs: STATUS,
     selectable: &[],
+    indexed: None,
     also: &[],
-    names: names::PATH_SEGMENT_RULE,
+    names: names::SUBDOMAIN_RULE,
     standard_finalizers: true,
     put: Put {
         creates: false,
@@ -72,6 +75,7 @@ const PRIORITY_LEVEL_CONFIGURATION: Kind = Kind {
     defaults: Some(defaults::flow::level),
     validate: Some(validate::flow::level),
     validate_change: None,
+    validate_sub: None,
     warnings: None,
     columns: rows::PRIORITY_LEVELS,
 };

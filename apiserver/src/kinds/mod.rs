@@ -79,6 +79,8 @@ const fn field(
 const DELETED_STATUS: Deletion = Deletion {
     grace: None,
     orphans: false,
+    uncollected: false,
+    early: false,
     object: false,
     held: None,
     mark: None,
@@ -105,7 +107,7 @@ mod prelude {
             Also, Column, Deletion, Gated, Generation, Kind, Metadata, Put, Resets, Selectable,
             Status, Sub,
         },
-        object,
+        object, service,
         table::{self, *},
         validate::{self, names},
         versions,
@@ -116,6 +118,7 @@ mod prelude {
     pub(super) const POD_GATED: &[&[&str]] = &[
         &["evictionResponders"],
         &["schedulingGroup"],
+        &["volumes[]", "emptyDir", "mode"],
         &["containers[]", "lifecycle?", "stopSignal"],
         &["initContainers[]", "lifecycle?", "stopSignal"],
         &["ephemeralContainers[]", "lifecycle?", "stopSignal"],

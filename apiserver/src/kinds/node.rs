@@ -16,6 +16,7 @@ const RUNTIME_CLASS: Kind = Kind {
     deprecated: None,
     subs: &[],
     selectable: &[],
+    indexed: None,
     also: &[],
     names: names::SUBDOMAIN_RULE,
     standard_finalizers: false,
@@ -36,6 +37,7 @@ const RUNTIME_CLASS: Kind = Kind {
     defaults: None,
     validate: Some(validate::storage::runtime),
     validate_change: Some(validate::handler_kept),
+    validate_sub: None,
     warnings: None,
     columns: columns::RUNTIME_CLASSES,
 };

@@ -16,6 +16,7 @@ const POD_DISRUPTION_BUDGET: Kind = Kind {
     deprecated: None,
     subs: STATUS,
     selectable: &[],
+    indexed: None,
     also: &[],
     names: names::PATH_SEGMENT_RULE,
     standard_finalizers: false,
@@ -36,6 +37,7 @@ const POD_DISRUPTION_BUDGET: Kind = Kind {
     defaults: None,
     validate: Some(validate::kinds::budget),
     validate_change: None,
+    validate_sub: None,
     warnings: None,
     columns: &[
         Column("Min Available", false, |value| {

@@ -16,6 +16,7 @@ const ROLE_BINDING: Kind = Kind {
     deprecated: None,
     subs: &[],
     selectable: &[],
+    indexed: None,
     also: &[],
     names: names::PATH_SEGMENT_RULE,
     standard_finalizers: true,
@@ -36,6 +37,7 @@ const ROLE_BINDING: Kind = Kind {
     defaults: Some(defaults::binding),
     validate: Some(|value, errors| validate::rbac::binding(value, true, errors)),
     validate_change: Some(validate::rbac::role_kept),
+    validate_sub: None,
     warnings: None,
     columns: rows::BINDINGS,
 };
@@ -52,6 +54,7 @@ const ROLE: Kind = Kind {
     deprecated: None,
     subs: &[],
     selectable: &[],
+    indexed: None,
     also: &[],
     names: names::PATH_SEGMENT_RULE,
     standard_finalizers: true,
@@ -72,6 +75,7 @@ const ROLE: Kind = Kind {
     defaults: None,
     validate: Some(|value, errors| validate::kinds::role(value, true, errors)),
     validate_change: None,
+    validate_sub: None,
     warnings: None,
     columns: rows::CREATED,
 };
@@ -88,6 +92,7 @@ const CLUSTER_ROLE_BINDING: Kind = Kind {
     deprecated: None,
     subs: &[],
     selectable: &[],
+    indexed: None,
     also: &[],
     names: names::PATH_SEGMENT_RULE,
     standard_finalizers: true,
@@ -108,6 +113,7 @@ const CLUSTER_ROLE_BINDING: Kind = Kind {
     defaults: Some(defaults::binding),
     validate: Some(|value, errors| validate::rbac::binding(value, false, errors)),
     validate_change: Some(validate::rbac::role_kept),
+    validate_sub: None,
     warnings: None,
     columns: rows::BINDINGS,
 };
@@ -124,6 +130,7 @@ const CLUSTER_ROLE: Kind = Kind {
     deprecated: None,
     subs: &[],
     selectable: &[],
+    indexed: None,
     also: &[],
     names: names::PATH_SEGMENT_RULE,
     standard_finalizers: true,
@@ -147,6 +154,7 @@ const CLUSTER_ROLE: Kind = Kind {
         validate::rbac::aggregation(value, errors);
     }),
     validate_change: None,
+    validate_sub: None,
     warnings: None,
     columns: rows::CREATED,
 };

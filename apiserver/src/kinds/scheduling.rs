@@ -16,6 +16,7 @@ const PRIORITY_CLASS: Kind = Kind {
     deprecated: None,
     subs: &[],
     selectable: &[],
+    indexed: None,
     also: &[],
     names: names::SUBDOMAIN_RULE,
     standard_finalizers: true,
@@ -34,10 +35,9 @@ const PRIORITY_CLASS: Kind = Kind {
     lifetime: None,
     addresses: false,
     defaults: Some(defaults::priority_class),
-    validate: Some(|value, errors| validate::required(value, "value", errors)),
-    validate_change: Some(|value, current, errors| {
-        validate::fixed(&[&["value"], &["preemptionPolicy"]], value, current, errors)
-    }),
+    validate: Some(validate::kinds::priority),
+    validate_change: Some(validate::kinds::priority_kept),
+    validate_sub: None,
     warnings: None,
     columns: &[
         Column("Value", false, |value| count(value, &["value"])),

@@ -16,6 +16,7 @@ const STORAGE_VERSION_MIGRATION: Kind = Kind {
     deprecated: None,
     subs: STATUS,
     selectable: &[],
+    indexed: None,
     also: &[],
     names: names::SUBDOMAIN_RULE,
     standard_finalizers: true,
@@ -36,6 +37,7 @@ const STORAGE_VERSION_MIGRATION: Kind = Kind {
     defaults: None,
     validate: Some(validate::storage::migration),
     validate_change: Some(validate::storage::migration_kept),
+    validate_sub: None,
     warnings: None,
     columns: rows::MIGRATIONS,
 };

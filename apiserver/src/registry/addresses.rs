@@ -23,6 +23,7 @@ use crate::{
     error::{ApiError, FieldError},
     object::{self, Json},
     schema::{MessageId, schema},
+    service::{has_health_port, has_ports, health_port, kind_of, named_address, node_port, ports},
     store::Write,
 };
 
@@ -47,109 +48,19 @@ struct Held {
     ports: BTreeSet<i64>,
 }
 
-fn kind_of(service: &Json) -> &str {
-    match object::str_at(service, &["spec", "type"]) {
-        "" => "ClusterIP",
-        kind => kind,
-    }
-}
-
-fn has_ports(service: &Json) -> bool {
-    match kind_of(service) {
-        "NodePort" => true,
-        "LoadBalancer" => object::at(service, &["spec", "allocateLoadBalancerNodePorts"])
-            .is_none_or(|allocate| allocate != false),
-        _ => false,
-    }
-}
-
-fn ports(service: &Json) -> &[Value] {
-    object::at(service, &["spec", "ports"])
-        .and_then(Value::as_array)
-        .map_or(&[], Vec::as_slice)
-}
-
-fn node_port(port: &Value) -> Option<i64> {
-    let number = port.get("nodePort").and_then(Value::as_i64);
-    number.filter(|number| *number != 0)
-}
-
-/// The address that a service names, empty when it names none.
-fn named_address(service: &Json) -> &str {
-    match object::str_at(service, &["spec", "clusterIP"]) {
-        "" => object::at(service, &["spec", "clusterIPs"])
-            .and_then(|list| list.get(0))
-            .and_then(Value::as_str)
-            .unwrap_or(""),
-        address => address,
-    }
-}
-
 fn held(service: &Json) -> Held {
     let address = object::str_at(service, &["spec", "clusterIP"]);
+    let all = ports(service).iter().filter_map(node_port);
+    // What other types say of ports of nodes is not given to them.
+    let opens = matches!(kind_of(service), "NodePort" | "LoadBalancer");
     Held {
         address: (!address.is_empty() && address != "None").then(|| address.to_owned()),
-        ports: ports(service).iter().filter_map(node_port).collect(),
+        ports: all.chain(health_port(service)).filter(|_| opens).collect(),
     }
 }
 
 fn spec(service: &mut Json) -> Option<&mut Json> {
     service.get_mut("spec").and_then(Value::as_object_mut)
-}
-
-/// What an update leaves out stays as it is, and what the new type does not
-/// have goes, unless the client insists.
-fn carry(old: &Json, new: &mut Json) {
-    let (was, is) = (kind_of(old).to_owned(), kind_of(new).to_owned());
-    let given = object::str_at(new, &["spec", "clusterIP"]).to_owned();
-    let before = object::str_at(old, &["spec", "clusterIP"]).to_owned();
-    let had_ports = has_ports(old);
-    let keeps_ports = has_ports(new);
-    let old_ports = ports(old);
-    let Some(spec) = spec(new) else {
-        return;
-    };
-    let all = ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"];
-    if is == "ExternalName" {
-        if given == before {
-            for field in all {
-                spec.remove(field);
-            }
-        }
-    } else if was != "ExternalName" && given.is_empty() {
-        for field in all {
-            let empty = spec.get(field).is_none_or(|value| match value {
-                Value::Null => true,
-                Value::String(text) => text.is_empty(),
-                Value::Array(list) => list.is_empty(),
-                _ => false,
-            });
-            if let (true, Some(value)) = (empty, object::at(old, &["spec", field])) {
-                spec.insert(field.to_owned(), value.clone());
-            }
-        }
-    }
-    let same = |one: &Value, other: &Value| {
-        one.get("port") == other.get("port") && one.get("protocol") == other.get("protocol")
-    };
-    let ports = spec.get_mut("ports").and_then(Value::as_array_mut);
-    for port in ports.into_iter().flatten() {
-        let before = old_ports.iter().find(|one| same(one, port));
-        let before = before.and_then(node_port);
-        let given = node_port(port);
-        let Some(map) = port.as_object_mut() else {
-            continue;
-        };
-        match (keeps_ports, given, before) {
-            (true, None, Some(before)) => {
-                map.insert("nodePort".to_owned(), before.into());
-            }
-            (false, Some(given), Some(before)) if had_ports && given == before => {
-                map.remove("nodePort");
-            }
-            _ => {}
-        }
-    }
 }
 
 fn range() -> std::ops::Range<u32> {
@@ -272,9 +183,6 @@ impl Registry {
         let after = match new {
             None => Held::default(),
             Some(new) => {
-                if let Some(old) = old {
-                    carry(old, new);
-                }
                 let name = object::meta_str(new, "name").to_owned();
                 let invalid = |error: FieldError| ApiError::invalid(resource, &name, &[error]);
                 self.address(old, new, &before, &mut writes, &invalid)
@@ -358,6 +266,11 @@ impl Registry {
                 0,
             ));
         }
+        let unselecting = object::at(new, &["spec", "selector"])
+            .and_then(Value::as_object)
+            .is_none_or(Json::is_empty);
+        // Whoever fills in its endpoints may use both families.
+        let open = address == "None" && unselecting;
         if let Some(spec) = spec(new) {
             let all = json!([address]);
             spec.insert("clusterIP".to_owned(), address.into());
@@ -367,8 +280,23 @@ impl Registry {
                     spec.insert(field.to_owned(), value);
                 }
             };
-            fill("ipFamilies", json!(["IPv4"]));
-            fill("ipFamilyPolicy", "SingleStack".into());
+            let policy = if open {
+                "RequireDualStack"
+            } else {
+                "SingleStack"
+            };
+            fill("ipFamilyPolicy", policy.into());
+            let single = spec
+                .get("ipFamilyPolicy")
+                .is_some_and(|one| one == "SingleStack");
+            let families = if open && !single {
+                json!(["IPv4", "IPv6"])
+            } else {
+                json!(["IPv4"])
+            };
+            if spec.get("ipFamilies").is_none_or(Value::is_null) {
+                spec.insert("ipFamilies".to_owned(), families);
+            }
         }
         Ok(())
     }
@@ -380,17 +308,12 @@ impl Registry {
         writes: &mut Vec<Write>,
         invalid: &(impl Fn(FieldError) -> ApiError + Sync),
     ) -> Result<(), ApiError> {
-        let kind = kind_of(new).to_owned();
         let wanted = has_ports(new);
         let given = held(new).ports;
-        if given.is_subset(&before.ports) && !(wanted && ports(new).iter().any(lacks_port)) {
-            return match (&*kind, given.is_empty()) {
-                ("ClusterIP" | "ExternalName", false) => Err(invalid(misplaced(&kind))),
-                _ => Ok(()),
-            };
-        }
-        if !matches!(&*kind, "NodePort" | "LoadBalancer") {
-            return Err(invalid(misplaced(&kind)));
+        let health = has_health_port(new) && health_port(new).is_none();
+        let lacks = wanted && ports(new).iter().any(lacks_port) || health;
+        if given.is_subset(&before.ports) && !lacks {
+            return Ok(());
         }
         let (mut bitmap, revision) = self.given_ports().await?;
         for port in before.ports.difference(&given) {
@@ -428,6 +351,7 @@ impl Registry {
             bitmap.set(free, true);
             port["nodePort"] = free.into();
         }
+        self::health(new, &mut bitmap, &mine)?;
         writes.push(ports_write(&bitmap, revision)?);
         Ok(())
     }
@@ -447,13 +371,39 @@ impl Registry {
     }
 }
 
-fn lacks_port(port: &Value) -> bool {
-    node_port(port).is_none()
+/// Gives the port at which nodes tell of the health of a service, where it has one.
+fn health(service: &mut Json, bitmap: &mut Bitmap, mine: &BTreeSet<i64>) -> Result<(), ApiError> {
+    if !has_health_port(service) {
+        return Ok(());
+    }
+    let Some(port) = health_port(service) else {
+        let free = bitmap
+            .any_free()
+            .ok_or_else(|| ApiError::unavailable("no node port is free"))?;
+        bitmap.set(free, true);
+        service["spec"]["healthCheckNodePort"] = free.into();
+        return Ok(());
+    };
+    let refused = |why: &str| {
+        let why = format!("failed to allocate requested HealthCheck NodePort {port}: {why}");
+        Err(ApiError::internal(why))
+    };
+    if mine.contains(&port) {
+        return Ok(());
+    }
+    if Bitmap::at(port).is_none() {
+        let range = format!("The range of valid ports is {PORT_FIRST}-{PORT_LAST}");
+        return refused(&format!("provided port is not in the valid range. {range}"));
+    }
+    if bitmap.has(port) {
+        return refused("provided port is already allocated");
+    }
+    bitmap.set(port, true);
+    Ok(())
 }
 
-fn misplaced(kind: &str) -> FieldError {
-    let why = format!("may not be used when `type` is '{kind}'");
-    FieldError::forbidden("spec.ports[0].nodePort", &why)
+fn lacks_port(port: &Value) -> bool {
+    node_port(port).is_none()
 }
 
 /// The record of an address, as upstream's allocator makes it.
@@ -492,10 +442,6 @@ fn ports_write(bitmap: &Bitmap, revision: i64) -> Result<Write, ApiError> {
 mod tests {
     use super::*;
 
-    fn service(value: Value) -> Json {
-        value.as_object().cloned().expect("an object")
-    }
-
     #[test]
     fn the_bitmap_is_gos_number() {
         let mut bitmap = Bitmap::default();
@@ -515,31 +461,6 @@ mod tests {
         assert_eq!(bitmap.any_free(), Some(31_234));
         bitmap.set(31_234, true);
         assert_eq!(bitmap.any_free(), None);
-    }
-
-    #[test]
-    fn what_an_update_leaves_out_stays() {
-        let old = service(
-            json!({"spec": {"type": "NodePort", "clusterIP": "10.96.1.1", "clusterIPs": ["10.96.1.1"],
-            "ports": [{"port": 80, "protocol": "TCP", "nodePort": 30_080}]}}),
-        );
-        let mut new = service(json!({"spec": {"type": "NodePort", "clusterIP": "",
-            "ports": [{"port": 80, "protocol": "TCP"}, {"port": 81, "protocol": "TCP"}]}}));
-        carry(&old, &mut new);
-        assert_eq!(
-            held(&new),
-            Held {
-                address: Some("10.96.1.1".to_owned()),
-                ports: [30_080].into()
-            }
-        );
-        let mut new = old.clone();
-        new["spec"]["type"] = "ClusterIP".into();
-        carry(&old, &mut new);
-        assert_eq!(held(&new).ports, BTreeSet::new());
-        new["spec"]["type"] = "ExternalName".into();
-        carry(&old, &mut new);
-        assert_eq!(held(&new), Held::default());
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Object, Registry, Target, opened, shown};
+use super::{ListOptions, Listed, Object, Registry, Target, opened, shown};
 use crate::{
     catalog::Resource,
     codec::{self, Precision},
@@ -122,30 +122,33 @@ impl Registry {
         Err(ApiError::modified(resource, &target.name))
     }
 
-    /// Deletes every selected object of a scope; as they were, and the revision at
-    /// which they were found.
+    /// Deletes every selected object of a scope; as they were listed before.
     pub async fn delete_collection(
         &self,
         target: &Target,
         selector: &Selector,
         options: &DeleteOptions,
-    ) -> Result<(i64, Vec<Object>), ApiError> {
-        let mut gone = Vec::new();
-        let (revision, listed) = self.matching(target, selector).await?;
-        for object in listed {
+    ) -> Result<Listed, ApiError> {
+        let selected = ListOptions {
+            selector: selector.clone(),
+            ..ListOptions::default()
+        };
+        let listed = self.list(target, &selected).await?;
+        for item in &listed.items {
+            let object: Json = serde_json::from_slice(item)
+                .map_err(|error| ApiError::internal(error.to_string()))?;
             let one = Target {
                 namespace: object::meta_str(&object, "namespace").to_owned(),
                 name: object::meta_str(&object, "name").to_owned(),
                 ..target.clone()
             };
             match self.delete(&one, options).await {
-                Ok(Deleted::Gone(object) | Deleted::Pending(object)) => gone.push(object),
-                // Somebody else was faster.
-                Err(error) if error.code == 404 => {}
-                Err(error) => return Err(error),
+                // Or somebody else was faster.
+                Err(error) if error.code != 404 => return Err(error),
+                _ => {}
             }
         }
-        Ok((revision, gone))
+        Ok(listed)
     }
 }
 
@@ -156,6 +159,12 @@ pub(super) fn check(
     revision: i64,
 ) -> Result<(), ApiError> {
     let failed = |what: &str, wanted: &str, found: &str, happened: &str| {
+        if target.resource.rules.deletion.early {
+            let why = format!(
+                "Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {found}"
+            );
+            return ApiError::conflict(&target.resource, &target.name, &why);
+        }
         let why = format!(
             "the {what} in the precondition ({wanted}) does not match the {what} in record ({found}). The object might have been {happened}"
         );
@@ -261,6 +270,9 @@ fn finalizers(
     current: &Json,
 ) -> Vec<String> {
     let mut finalizers = object::finalizers(current);
+    if resource.rules.deletion.uncollected {
+        return finalizers;
+    }
     // What an object says of itself counts when the client says nothing.
     let own = || match () {
         () if finalizers.iter().any(|one| one == ORPHAN) => Some(Propagation::Orphan),

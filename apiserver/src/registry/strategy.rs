@@ -32,8 +32,11 @@ pub fn prepare_create(resource: &Resource, value: &mut Json) {
     object::set_meta(value, "creationTimestamp", Some(object::now()));
     let rules = resource.rules;
     // Kinds that do not count keep what a client says.
-    if rules.generation != Generation::NONE {
-        object::set_meta(value, "generation", Some(1.into()));
+    match rules.generation {
+        Generation::Counts(_) | Generation::CountsWith(..) => {
+            object::set_meta(value, "generation", Some(1.into()));
+        }
+        Generation::NONE | Generation::CountsChanges(_) => {}
     }
     match rules.status {
         Status::Reported(_) => reset_status(resource, value, None),
@@ -213,7 +216,7 @@ fn counts(generation: Generation, wanted: &Json, current: &Json) -> bool {
     };
     match generation {
         Generation::NONE => false,
-        Generation::Counts(fields) => differs(fields),
+        Generation::Counts(fields) | Generation::CountsChanges(fields) => differs(fields),
         Generation::CountsWith(fields, meta) => {
             differs(fields) || of(wanted, meta) != of(current, meta)
         }

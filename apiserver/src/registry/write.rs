@@ -73,7 +73,13 @@ fn unknown(body: &Decoded, validation: Validation) -> Result<Vec<String>, String
         .duplicate
         .iter()
         .map(|path| format!("duplicate field {path:?}"));
-    let all: Vec<String> = unknown.chain(twice).collect();
+    let all: Vec<String> = body
+        .irregular
+        .iter()
+        .cloned()
+        .chain(unknown)
+        .chain(twice)
+        .collect();
     match validation {
         Validation::Strict if !all.is_empty() => {
             Err(format!("strict decoding error: {}", all.join(", ")))
@@ -311,7 +317,8 @@ impl Registry {
                 .await?;
             strategy::prepare_update(target, &mut wanted, &current);
             object::set_meta(&mut wanted, "managedFields", record);
-            let errors = validate::update(resource, &wanted, &current, target.sub);
+            let served = options.writer.as_ref().map(|writer| &*writer.view.served);
+            let errors = validate::update(resource, &wanted, &current, target.sub, served);
             if !errors.is_empty() {
                 return Err(ApiError::invalid(resource, &target.name, &errors));
             }

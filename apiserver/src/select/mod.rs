@@ -244,6 +244,13 @@ impl Fields {
         self
     }
 
+    /// What a field must be, if that is said.
+    pub fn value(&self, field: &str) -> Option<&str> {
+        let mut needs = self.0.iter();
+        let need = needs.find(|need| need.equal && need.field == field)?;
+        Some(&need.value)
+    }
+
     /// The only name that can match, if there is one.
     pub fn name(&self) -> Option<&str> {
         self.0

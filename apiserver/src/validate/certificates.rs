@@ -8,10 +8,11 @@ use serde_json::Value;
 use super::{
     Errors,
     check::{At, all},
-    names, volume,
+    names, trust,
 };
 use crate::{
     field::FieldError,
+    kind::Sub,
     object::{self, Json},
 };
 
@@ -73,15 +74,101 @@ pub fn request(value: &Json, errors: &mut Errors) {
             errors.push(FieldError::duplicate(&one.path, one.value));
         }
     }
-    volume::signer(&spec, errors);
+    trust::signer(&spec, errors);
     let why = "may not specify a duration less than 600 seconds (10 minutes)";
     spec.within("expirationSeconds", 600, i64::MAX, why, errors);
+}
+
+/// What of a request for a certificate a subresource may change: approval says
+/// whether it is approved, whoever signs it says the certificate.
+pub fn request_kept(sub: Sub, value: &Json, current: &Json, errors: &mut Errors) {
+    let meta: Errors = std::mem::take(errors);
+    request(value, errors);
+    let status = |value: &Json| value.get("status").cloned().unwrap_or(Value::Null);
+    let (new, old) = (status(value), status(current));
+    let (new, old) = (At::new(&new, "status"), At::new(&old, "status"));
+    conditions(&new, &old, errors);
+    let of = |status: &At<'_>, kind: &str| -> Vec<Value> {
+        let all = status.items("conditions").into_iter();
+        all.filter(|one| one.text("type") == kind)
+            .map(|one| one.value.clone())
+            .collect()
+    };
+    let path = new.child("conditions");
+    for kind in ["Approved", "Denied", "Failed"] {
+        if of(&new, kind).len() < of(&old, kind).len() {
+            let why = format!("updates may not remove a condition of type {kind:?}");
+            errors.push(FieldError::forbidden(&path, &why));
+        }
+    }
+    for kind in ["Approved", "Denied"]
+        .into_iter()
+        .filter(|_| sub != Sub::Approval)
+    {
+        let (now, before) = (of(&new, kind), of(&old, kind));
+        let what = if now.len() > before.len() {
+            "add"
+        } else if now.len() == before.len() && now != before {
+            "modify"
+        } else {
+            continue;
+        };
+        let why = format!("updates may not {what} a condition of type {kind:?}");
+        errors.push(FieldError::forbidden(&path, &why));
+    }
+    let (now, before) = (new.text("certificate"), old.text("certificate"));
+    if now != before {
+        let why = match sub {
+            Sub::Status if before.is_empty() => None,
+            Sub::Status => Some("updates may not modify existing certificate content"),
+            _ => Some("updates may not set certificate content"),
+        };
+        if let Some(why) = why {
+            errors.push(FieldError::forbidden(new.child("certificate"), why));
+        }
+    }
+    errors.extend(meta);
+}
+
+fn conditions(new: &At<'_>, old: &At<'_>, errors: &mut Errors) {
+    let path = new.child("conditions");
+    let kinds = |status: &At<'_>| -> Vec<String> {
+        let all = status.items("conditions").into_iter();
+        all.map(|one| one.text("type").to_owned()).collect()
+    };
+    let before = kinds(old);
+    let distinct: BTreeSet<&String> = before.iter().collect();
+    let had = |kind: &str| before.iter().any(|one| one == kind);
+    let mut seen = BTreeSet::new();
+    for one in new.items("conditions") {
+        let kind = one.text("type");
+        if kind.is_empty() && !had("") {
+            errors.push(FieldError::required(one.child("type"), ""));
+        }
+        let known: &[&str] = match kind {
+            "Approved" | "Denied" | "Failed" => &["True"],
+            _ => &["False", "True", "Unknown"],
+        };
+        one.word("status", known, errors);
+        let other = match kind {
+            "Approved" => "Denied",
+            "Denied" => "Approved",
+            _ => "",
+        };
+        if seen.contains(other) && !other.is_empty() && !(had("Approved") && had("Denied")) {
+            let why = "Approved and Denied conditions are mutually exclusive";
+            errors.push(FieldError::invalid(&path, &kind.into(), why));
+        }
+        if !seen.insert(kind.to_owned()) && distinct.len() == before.len() {
+            errors.push(FieldError::duplicate(one.child("type"), &kind.into()));
+        }
+    }
 }
 
 /// A request for a certificate of a pod.
 pub fn pod_request(value: &Json, errors: &mut Errors) {
     let spec = spec(value);
-    volume::signer(&spec, errors);
+    trust::signer(&spec, errors);
     for who in ["pod", "serviceAccount", "node"] {
         let (name, uid) = (format!("{who}Name"), format!("{who}UID"));
         spec.named(&name, names::SUBDOMAIN_RULE, errors);
@@ -181,7 +268,7 @@ pub fn bundle(value: &Json, errors: &mut Errors) {
             );
             errors.push(FieldError::invalid("metadata.name", &name.into(), &why));
         }
-        volume::signer(&spec, errors);
+        trust::signer(&spec, errors);
     }
     if !spec
         .text("trustBundle")
@@ -190,5 +277,46 @@ pub fn bundle(value: &Json, errors: &mut Errors) {
         let why = "at least one trust anchor must be provided";
         let shown = "<value omitted>".into();
         errors.push(FieldError::invalid(spec.child("trustBundle"), &shown, why));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn conditions_of(kinds: &[&str]) -> Json {
+        let all: Vec<Value> = kinds
+            .iter()
+            .map(|kind| json!({"type": kind, "status": "True"}))
+            .collect();
+        let value = json!({"status": {"conditions": all}});
+        value.as_object().expect("an object").clone()
+    }
+
+    /// What a subresource may not make of the conditions.
+    fn refused(sub: Sub, now: &[&str], before: &[&str]) -> bool {
+        let mut errors = Errors::new();
+        request_kept(
+            sub,
+            &conditions_of(now),
+            &conditions_of(before),
+            &mut errors,
+        );
+        errors
+            .iter()
+            .any(|error| error.field.starts_with("status.conditions"))
+    }
+
+    #[test]
+    fn who_reports_a_status_approves_nothing() {
+        for kind in ["Approved", "Denied"] {
+            assert!(refused(Sub::Status, &[kind], &[]), "{kind}");
+            assert!(!refused(Sub::Approval, &[kind], &[]), "{kind}");
+            assert!(refused(Sub::Approval, &[], &[kind]), "{kind} goes");
+            assert!(!refused(Sub::Status, &["Failed", kind], &[kind]));
+        }
+        assert!(refused(Sub::Approval, &["Approved", "Denied"], &[]));
     }
 }

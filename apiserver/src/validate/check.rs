@@ -142,6 +142,9 @@ impl<'a> At<'a> {
     }
 }
 
+/// Of a share.
+pub const NO_PERCENT: &str = "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', regex used for validation is '[0-9]+%')";
+
 /// Each thing that is wrong with a text.
 pub fn all(at: &str, text: &str, wrong: Vec<String>, errors: &mut Errors) {
     for why in wrong {

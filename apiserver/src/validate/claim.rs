@@ -1,6 +1,8 @@
 //! Claims of volumes, by themselves and as templates. Source: upstream's
 //! `pkg/apis/core/validation`.
 
+use std::cmp::Ordering;
+
 use serde_json::{Value, json};
 
 use super::{
@@ -8,7 +10,11 @@ use super::{
     check::{At, label_selector},
     meta, names,
 };
-use crate::{codec, field::FieldError, object::Json};
+use crate::{
+    codec,
+    field::FieldError,
+    object::{self, Json},
+};
 
 /// A claim of its own.
 pub fn claim(value: &Json, errors: &mut Errors) {
@@ -16,6 +22,90 @@ pub fn claim(value: &Json, errors: &mut Errors) {
     let nothing = json!({});
     let at = At::new(value.get("spec").unwrap_or(&nothing), "spec");
     spec(&at, errors);
+}
+
+/// What of a claim an update can change: once bound, how much it asks for.
+pub fn kept(value: &Json, current: &Json, errors: &mut Errors) {
+    const CLASS: &str = "volume.beta.kubernetes.io/storage-class";
+    const ATTRIBUTES: &str = "volumeAttributesClassName";
+    let spec = |value: &Json| value.get("spec").cloned().unwrap_or(Value::Null);
+    let (mut new, mut old) = (spec(value), spec(current));
+    let text = |value: &Value, field: &str| value[field].as_str().unwrap_or("").to_owned();
+    if text(&old, "volumeName").is_empty() {
+        old["volumeName"] = new["volumeName"].clone();
+    }
+    let annotated = |value: &Json| object::at(value, &["metadata", "annotations", CLASS]).cloned();
+    let (class, before) = (annotated(value), annotated(current));
+    let given = new["storageClassName"].clone();
+    let named_late = old["storageClassName"].is_null() && !given.is_null();
+    let moved = named_late && before.as_ref() == Some(&given);
+    if !(moved && (class.is_none() || class == before)) && class != before {
+        let shown = class.clone().unwrap_or_else(|| "".into());
+        let path = format!("metadata.annotations[{CLASS}]");
+        errors.push(FieldError::invalid(path, &shown, "field is immutable"));
+    }
+    if named_late && before.as_ref().is_none_or(|before| *before == given) {
+        new["storageClassName"] = Value::Null;
+    }
+    let storage = |spec: &Value| spec["resources"]["requests"]["storage"].clone();
+    let (size, had) = (storage(&new), storage(&old));
+    if object::str_at(value, &["status", "phase"]) == "Bound" {
+        if new["resources"]["requests"].is_object() {
+            new["resources"]["requests"]["storage"] = had.clone();
+        }
+        new[ATTRIBUTES] = old[ATTRIBUTES].clone();
+    }
+    if said(&new) != said(&old) {
+        let why = "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims";
+        errors.push(FieldError::forbidden("spec", why));
+    }
+    let amount = |value: &Value| value.as_str().unwrap_or("0").to_owned();
+    let less = |one: &str, other: &str| codec::compare_quantities(one, other);
+    if less(&amount(&size), &amount(&had)) == Some(Ordering::Less) {
+        let has = object::at(current, &["status", "capacity", "storage"]);
+        let has = has.map_or_else(|| "0".to_owned(), amount);
+        if less(&amount(&size), &has) != Some(Ordering::Greater) {
+            let why = "field can not be less than status.capacity";
+            let path = "spec.resources.requests.storage";
+            errors.push(FieldError::forbidden(path, why));
+        }
+    }
+    let mode = |value: &Json| object::at(value, &["spec", "volumeMode"]).cloned();
+    if mode(value) != mode(current) {
+        let shown = mode(value).unwrap_or(Value::Null);
+        errors.push(FieldError::invalid(
+            "volumeMode",
+            &shown,
+            "field is immutable",
+        ));
+    }
+    let applied = object::at(current, &["status", "currentVolumeAttributesClassName"]);
+    let attributes = object::at(value, &["spec", ATTRIBUTES]);
+    if applied.is_some_and(|applied| !applied.is_null())
+        && object::at(current, &["spec", ATTRIBUTES]) != attributes
+    {
+        let to = match attributes.and_then(Value::as_str) {
+            None => "nil",
+            Some("") => "empty string",
+            Some(_) => return,
+        };
+        let why = format!(
+            "update to {to} is forbidden when status.currentVolumeAttributesClassName is not nil"
+        );
+        errors.push(FieldError::forbidden(format!("spec.{ATTRIBUTES}"), &why));
+    }
+}
+
+/// The fields that say something.
+fn said(value: &Value) -> Value {
+    match value {
+        Value::Object(map) => map
+            .iter()
+            .map(|(key, value)| (key.clone(), said(value)))
+            .filter(|(_, value)| !(value.is_null() || *value == ""))
+            .collect(),
+        value => value.clone(),
+    }
 }
 
 /// A template of claims: of its metadata, labels and annotations alone.

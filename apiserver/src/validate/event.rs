@@ -16,17 +16,26 @@ use crate::{
 struct Words {
     object: &'static str,
     controller: &'static str,
+    /// How errors name it.
+    named: &'static str,
     message: &'static str,
 }
 
 const CORE: Words = Words {
     object: "involvedObject",
     controller: "reportingComponent",
+    named: "reportingComponent",
     message: "message",
+};
+/// An event of the other group as it is stored.
+const STORED: Words = Words {
+    named: "reportingController",
+    ..CORE
 };
 const EVENTS: Words = Words {
     object: "regarding",
     controller: "reportingController",
+    named: "reportingController",
     message: "note",
 };
 
@@ -52,16 +61,7 @@ pub fn new_event(value: &Json) -> Errors {
         all("metadata.name", name, names::subdomain(name), &mut errors);
     }
     if let Some(series) = value.get("series").filter(|series| !series.is_null()) {
-        if series.get("count").and_then(Value::as_i64).unwrap_or(0) < 2 {
-            let why = "should be at least 2";
-            errors.push(FieldError::invalid("series.count", &"".into(), why));
-        }
-        if check::At::new(series, "series")
-            .text("lastObservedTime")
-            .is_empty()
-        {
-            errors.push(FieldError::required("series.lastObservedTime", ""));
-        }
+        self::series(series, &mut errors);
     }
     if object::str_at(value, &["eventTime"]).is_empty() {
         errors.push(FieldError::required("eventTime", ""));
@@ -89,6 +89,91 @@ pub fn new_event(value: &Json) -> Errors {
     errors
 }
 
+/// An event of `events.k8s.io` stays what it is, but for its series.
+pub fn new_event_kept(value: &Json, current: &Json, errors: &mut Errors) {
+    let mut first = Errors::new();
+    both(value, &STORED, &mut first);
+    errors.splice(..0, first);
+    let of = |value: &Json, field: &str| value.get(field).cloned().unwrap_or(Value::Null);
+    let series = of(value, "series");
+    if series != of(current, "series") && !series.is_null() {
+        self::series(&series, errors);
+    }
+    for (field, named) in [
+        ("involvedObject", "involvedObject"),
+        ("reason", "reason"),
+        ("message", "message"),
+        ("source", "source"),
+        ("firstTimestamp", "firstTimestamp"),
+        ("lastTimestamp", "lastTimestamp"),
+        ("count", "count"),
+        ("type", "type"),
+        ("eventTime", "eventTime"),
+        ("action", "action"),
+        ("related", "related"),
+        ("reportingComponent", "reportingController"),
+        ("reportingInstance", "reportingInstance"),
+    ] {
+        let (now, before) = (of(value, field), of(current, field));
+        if now == before || is_nothing(&now) && is_nothing(&before) {
+            continue;
+        }
+        let shown = match field {
+            "involvedObject" | "related" if !now.is_null() => in_go(&now, &OBJECT),
+            "source" => in_go(&now, &SOURCE),
+            "eventTime" | "firstTimestamp" | "lastTimestamp" | "related" => now.to_string(),
+            "count" => now.as_i64().unwrap_or(0).to_string(),
+            _ => Value::from(now.as_str().unwrap_or("")).to_string(),
+        };
+        errors.push(FieldError::invalid_shown(
+            named,
+            &shown,
+            "field is immutable",
+        ));
+    }
+}
+
+fn is_nothing(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::String(text) => text.is_empty(),
+        Value::Object(map) => map.values().all(is_nothing),
+        value => value == 0,
+    }
+}
+
+/// Fields as Go names and orders them.
+const OBJECT: [(&str, &str); 7] = [
+    ("Kind", "kind"),
+    ("Namespace", "namespace"),
+    ("Name", "name"),
+    ("UID", "uid"),
+    ("APIVersion", "apiVersion"),
+    ("ResourceVersion", "resourceVersion"),
+    ("FieldPath", "fieldPath"),
+];
+const SOURCE: [(&str, &str); 2] = [("Component", "component"), ("Host", "host")];
+
+fn in_go(value: &Value, fields: &[(&str, &str)]) -> String {
+    let text = |field: &str| value.get(field).and_then(Value::as_str).unwrap_or("");
+    let one = |(name, field): &(&str, &str)| format!("{name:?}:{}", Value::from(text(field)));
+    let all: Vec<String> = fields.iter().map(one).collect();
+    format!("{{{}}}", all.join(","))
+}
+
+fn series(series: &Value, errors: &mut Errors) {
+    if series.get("count").and_then(Value::as_i64).unwrap_or(0) < 2 {
+        let why = "should be at least 2";
+        errors.push(FieldError::invalid("series.count", &"".into(), why));
+    }
+    if check::At::new(series, "series")
+        .text("lastObservedTime")
+        .is_empty()
+    {
+        errors.push(FieldError::required("series.lastObservedTime", ""));
+    }
+}
+
 /// What both groups ask for: more where an event says when it was.
 fn both(value: &Json, words: &Words, errors: &mut Errors) {
     let about = object::str_at(value, &[words.object, "namespace"]);
@@ -111,12 +196,11 @@ fn both(value: &Json, words: &Words, errors: &mut Errors) {
     if !dated {
         return;
     }
-    let controller = words.controller;
-    let name = object::str_at(value, &[controller]);
+    let name = object::str_at(value, &[words.controller]);
     if name.is_empty() {
-        errors.push(FieldError::required(controller, ""));
+        errors.push(FieldError::required(words.named, ""));
     }
-    all(controller, name, names::qualified(name), errors);
+    all(words.named, name, names::qualified(name), errors);
     for (field, most, required) in [
         ("reportingInstance", 128, true),
         ("action", 128, true),

@@ -8,6 +8,7 @@ pub mod certificates;
 mod check;
 pub mod claim;
 mod container;
+pub mod data;
 pub mod devices;
 pub mod event;
 pub mod flow;
@@ -18,12 +19,15 @@ pub mod names;
 pub mod network;
 pub mod persistent;
 pub mod pod;
+pub mod pod_update;
 mod probe;
 pub mod quota;
 pub mod rbac;
 mod resources;
 mod security;
+pub mod service;
 pub mod storage;
+mod trust;
 mod volume;
 pub mod workload;
 
@@ -33,7 +37,6 @@ use crate::{
     catalog::Resource,
     field::FieldError,
     kind::Sub,
-    limits,
     object::{self, Json},
 };
 
@@ -50,10 +53,22 @@ pub fn create(resource: &Resource, value: &Json) -> Errors {
     errors
 }
 
-/// Checks what an object is to become.
-pub fn update(resource: &Resource, value: &Json, current: &Json, sub: Option<Sub>) -> Errors {
+/// Checks what an object is to become, for a client of another version perhaps.
+pub fn update(
+    resource: &Resource,
+    value: &Json,
+    current: &Json,
+    sub: Option<Sub>,
+    served: Option<&Resource>,
+) -> Errors {
     let mut errors = meta::object(resource, value);
     meta::unchanged(value, current, &mut errors);
+    let other = served.and_then(|served| served.stored_as.as_ref());
+    let other = other.and_then(|stored| stored.conversion.validate_change);
+    if let (None, Some(validate)) = (sub, other) {
+        validate(value, current, &mut errors);
+        return errors;
+    }
     match sub {
         None | Some(Sub::Scale) => {
             kind(resource, value, &mut errors);
@@ -61,7 +76,11 @@ pub fn update(resource: &Resource, value: &Json, current: &Json, sub: Option<Sub
                 validate(value, current, &mut errors);
             }
         }
-        Some(_) => {}
+        Some(sub) => {
+            if let Some(validate) = resource.rules.validate_sub {
+                validate(sub, value, current, &mut errors);
+            }
+        }
     }
     errors
 }
@@ -79,55 +98,6 @@ pub fn other_version(resource: &Resource, value: &Json) -> Errors {
     conversion
         .and_then(|conversion| conversion.validate)
         .map_or_else(Vec::new, |validate| validate(value))
-}
-
-pub fn required(value: &Json, field: &str, errors: &mut Errors) {
-    if matches!(value.get(field), None | Some(Value::Null))
-        || value.get(field).and_then(Value::as_str) == Some("")
-    {
-        errors.push(FieldError::required(field, ""));
-    }
-}
-
-/// Keys and size of the data of a config map or a secret.
-pub fn data(value: &Json, fields: &[&str], errors: &mut Errors) {
-    let mut size = 0;
-    for field in fields {
-        for (key, item) in value
-            .get(*field)
-            .and_then(Value::as_object)
-            .into_iter()
-            .flatten()
-        {
-            let valid = !key.is_empty()
-                && key.len() <= 253
-                && key != "."
-                && !key.starts_with("..")
-                && key
-                    .bytes()
-                    .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
-            if !valid {
-                errors.push(FieldError::invalid(
-                    format!("{field}[{key}]"),
-                    &key.as_str().into(),
-                    "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')",
-                ));
-            }
-            let length = item.as_str().map_or(0, str::len);
-            // Base64 is a third longer than what it stands for.
-            size += if *field == "data" && fields.len() == 2 {
-                length
-            } else {
-                length / 4 * 3
-            };
-        }
-    }
-    if size > limits::DATA_BYTES_MAX {
-        errors.push(FieldError::too_long(
-            fields.first().copied().unwrap_or(""),
-            limits::DATA_BYTES_MAX,
-        ));
-    }
 }
 
 /// Fields that an update cannot change.

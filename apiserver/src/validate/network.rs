@@ -420,34 +420,6 @@ pub fn service_ranges(value: &Json, errors: &mut Errors) {
     }
 }
 
-/// What a service says of addresses: its families, those of others, and who may
-/// come.
-pub fn service_addresses(spec: &At<'_>, errors: &mut Errors) {
-    let known = ["IPv4", "IPv6"];
-    for family in spec.items("ipFamilies") {
-        if !known.contains(&family.as_text()) {
-            errors.push(FieldError::unsupported(
-                &family.path,
-                family.as_text(),
-                &known,
-            ));
-        }
-    }
-    for address in spec.items("externalIPs") {
-        check::address(&address.path, address.as_text(), errors);
-    }
-    let ranges = spec.items("loadBalancerSourceRanges");
-    let path = spec.child("LoadBalancerSourceRanges");
-    if !ranges.is_empty() && spec.text("type") != "LoadBalancer" {
-        let why = "may only be used when `type` is 'LoadBalancer'";
-        errors.push(FieldError::forbidden(&path, why));
-    }
-    for (index, range) in ranges.iter().enumerate() {
-        let path = format!("{path}[{index}]");
-        valid_range(&path, range.as_text().trim(), errors);
-    }
-}
-
 /// A range in canonical form.
 fn strict_range(path: &str, text: &str, errors: &mut Errors) -> Option<IpAddr> {
     let (address, length) = valid_range(path, text, errors)?;
@@ -491,7 +463,7 @@ pub fn service_ranges_kept(value: &Json, current: &Json, errors: &mut Errors) {
 }
 
 /// An address of an endpoint: no node's own and no group's.
-fn endpoint_address(path: &str, text: &str, errors: &mut Errors) {
+pub fn endpoint_address(path: &str, text: &str, errors: &mut Errors) {
     let Ok(address) = text.parse::<IpAddr>() else {
         let why = "must be a valid IP address";
         errors.push(FieldError::invalid(path, &text.into(), why));

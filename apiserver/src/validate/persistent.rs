@@ -103,6 +103,59 @@ pub fn volume(value: &Json, errors: &mut Errors) {
     spec(&at, false, errors);
 }
 
+/// What a volume is made of stays.
+pub fn kept(value: &Json, current: &Json, errors: &mut Errors) {
+    const SECRET: &str = "controllerExpandSecretRef";
+    let sources = |value: &Json| -> Json {
+        let spec = value.get("spec").and_then(Value::as_object);
+        let known = SOURCES.iter().map(|(field, ..)| *field);
+        let given = |field: &str| spec?.get(field).filter(|one| !one.is_null()).cloned();
+        known
+            .filter_map(|field| Some((field.to_owned(), given(field)?)))
+            .collect()
+    };
+    let (mut new, old) = (sources(value), sources(current));
+    let secret = |sources: &Json| {
+        let csi = sources.get("csi")?;
+        Some(csi.get(SECRET).is_some_and(|secret| !secret.is_null()))
+    };
+    // It may be told later.
+    if (secret(&new), secret(&old)) == (Some(true), Some(false))
+        && let Some(csi) = new.get_mut("csi").and_then(Value::as_object_mut)
+    {
+        csi.remove(SECRET);
+    }
+    if new != old {
+        let why = "spec.persistentvolumesource is immutable after creation";
+        errors.push(FieldError::forbidden("spec.persistentvolumesource", why));
+    }
+    let of = |value: &Json, field: &str| {
+        value
+            .get("spec")
+            .and_then(|spec| spec.get(field))
+            .cloned()
+            .unwrap_or(Value::Null)
+    };
+    let mode = of(value, "volumeMode");
+    if mode != of(current, "volumeMode") {
+        errors.push(FieldError::invalid(
+            "volumeMode",
+            &mode,
+            "field is immutable",
+        ));
+    }
+    let field = "volumeAttributesClassName";
+    if !of(current, field).is_null() && of(value, field).is_null() {
+        let why = "update from non-nil value to nil is forbidden";
+        errors.push(FieldError::forbidden(format!("spec.{field}"), why));
+    }
+}
+
+/// What an attachment attaches to which node stays. Declared: it is not shown.
+pub fn attachment_kept(value: &Json, current: &Json, errors: &mut Errors) {
+    super::declared_fixed(&["spec"], value, current, errors);
+}
+
 /// What attaches a volume to a node.
 pub fn attachment(value: &Json, errors: &mut Errors) {
     let nothing = json!({});

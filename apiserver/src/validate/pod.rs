@@ -10,10 +10,7 @@ use super::{
     container::{self, Pod},
     names, resources, security, volume,
 };
-use crate::{
-    field::FieldError,
-    object::{self, Json},
-};
+use crate::{field::FieldError, object::Json};
 
 pub fn text<'a>(value: &'a Value, field: &str) -> &'a str {
     value.get(field).and_then(Value::as_str).unwrap_or("")
@@ -77,6 +74,7 @@ pub fn spec(spec: Option<&Value>, at: &str, errors: &mut Errors) {
     dns(&at, errors);
     gates(&at, errors);
     affinity::spread(&at, errors);
+    security::host_processes(&at, errors);
     host_users(&at, errors);
     names_of(&at, errors);
     affinity::tolerations(&at, errors);
@@ -112,7 +110,7 @@ pub fn spec(spec: Option<&Value>, at: &str, errors: &mut Errors) {
             let why = "claims may not be set for Resources at pod-level";
             errors.push(FieldError::forbidden(amounts.child("claims"), why));
         }
-        resources::resources(&amounts, &pod.claims, errors);
+        resources::of_pod(&amounts, &pod.claims, errors);
     }
     system(&at, errors);
     container::files(&at, errors);
@@ -355,48 +353,5 @@ pub fn no_ephemeral(spec: Option<&Value>, at: &str, why: &str, errors: &mut Erro
     if spec.is_some_and(|spec| !list(spec, "ephemeralContainers").is_empty()) {
         let at = format!("{at}.ephemeralContainers");
         errors.push(FieldError::forbidden(at, why));
-    }
-}
-
-/// What of a pod's specification can change: images, deadlines, tolerations.
-pub fn update(value: &Json, current: &Json, errors: &mut Errors) {
-    let masked = |pod: &Json| {
-        let mut spec = pod.get("spec").cloned().unwrap_or(Value::Null);
-        if let Some(map) = spec.as_object_mut() {
-            for field in [
-                "activeDeadlineSeconds",
-                "tolerations",
-                "schedulingGates",
-                "terminationGracePeriodSeconds",
-            ] {
-                map.remove(field);
-            }
-            for field in ["containers", "initContainers"] {
-                for container in map
-                    .get_mut(field)
-                    .and_then(Value::as_array_mut)
-                    .into_iter()
-                    .flatten()
-                {
-                    if let Some(container) = container.as_object_mut() {
-                        container.remove("image");
-                    }
-                }
-            }
-            // Only a pod that is held back may still be sent elsewhere.
-            if object::at(current, &["spec", "schedulingGates"])
-                .is_some_and(|gates| !gates.is_null())
-            {
-                map.remove("nodeSelector");
-                map.remove("affinity");
-            }
-        }
-        spec
-    };
-    if masked(value) != masked(current) {
-        errors.push(FieldError::forbidden(
-            "spec",
-            "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)",
-        ));
     }
 }

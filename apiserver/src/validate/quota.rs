@@ -9,7 +9,12 @@ use super::{
     check::{At, all},
     names, resources,
 };
-use crate::{codec, field::FieldError, object::Json};
+use crate::{
+    codec,
+    field::FieldError,
+    kind::Sub,
+    object::{self, Json},
+};
 
 const SCOPES: [&str; 7] = [
     "Terminating",
@@ -327,11 +332,42 @@ pub fn pod_ranges(spec: &Value, errors: &mut Errors) {
 /// Finalizers of a namespace's specification.
 pub fn namespace(value: &Json, errors: &mut Errors) {
     for one in spec(value).items("finalizers") {
-        let text = one.as_text();
-        all("spec.finalizers", text, names::qualified(text), errors);
-        if !text.contains('/') && !matches!(text, "kubernetes" | "orphan" | "foregroundDeletion") {
-            let why = "name is neither a standard finalizer name nor is it fully qualified";
-            errors.push(FieldError::invalid("spec.finalizers", &text.into(), why));
+        finalizer("spec.finalizers", one.as_text(), errors);
+    }
+}
+
+/// What a subresource makes of a namespace: it is active until it is deleted, and
+/// finalizers have upstream's names or a domain.
+pub fn namespace_kept(sub: Sub, value: &Json, current: &Json, errors: &mut Errors) {
+    match sub {
+        Sub::Status => {
+            let phase = object::str_at(value, &["status", "phase"]);
+            let (wanted, why) = if object::is_deleting(value) || object::is_deleting(current) {
+                let why = "may only be 'Terminating' if `deletionTimestamp` is not empty";
+                ("Terminating", why)
+            } else {
+                (
+                    "Active",
+                    "may only be 'Active' if `deletionTimestamp` is empty",
+                )
+            };
+            if phase != wanted {
+                errors.push(FieldError::invalid("status.Phase", &phase.into(), why));
+            }
         }
+        Sub::Finalize => {
+            for one in spec(value).items("finalizers") {
+                finalizer(&one.path, one.as_text(), errors);
+            }
+        }
+        _ => {}
+    }
+}
+
+fn finalizer(path: &str, text: &str, errors: &mut Errors) {
+    all(path, text, names::qualified(text), errors);
+    if !text.contains('/') && !matches!(text, "kubernetes" | "orphan" | "foregroundDeletion") {
+        let why = "name is neither a standard finalizer name nor is it fully qualified";
+        errors.push(FieldError::invalid(path, &text.into(), why));
     }
 }

@@ -13,15 +13,26 @@ use crate::{codec, field::FieldError};
 
 /// What a container asks for and what it may take.
 pub fn resources(at: &At<'_>, claims: &[&str], errors: &mut Errors) {
+    amounts(at, self::name, errors);
+    claimed(at, claims, errors);
+}
+
+/// The same of the containers of a pod together.
+pub fn of_pod(at: &At<'_>, claims: &[&str], errors: &mut Errors) {
+    amounts(at, pod_name, errors);
+    claimed(at, claims, errors);
+}
+
+fn amounts(at: &At<'_>, named: fn(&str, &str, &mut Errors), errors: &mut Errors) {
     for (name, amount) in at.entries("limits") {
         let path = format!("{}[{name}]", at.child("limits"));
-        self::name(name, &path, errors);
+        named(name, &path, errors);
         quantity(name, amount, &path, errors);
     }
     let requests = at.child("requests");
     for (name, amount) in at.entries("requests") {
         let path = format!("{requests}[{name}]");
-        self::name(name, &path, errors);
+        named(name, &path, errors);
         quantity(name, amount, &path, errors);
         let limit = at
             .value
@@ -58,7 +69,6 @@ pub fn resources(at: &At<'_>, claims: &[&str], errors: &mut Errors) {
         let why = "HugePages require cpu or memory";
         errors.push(FieldError::forbidden(at.path.clone(), why));
     }
-    claimed(at, claims, errors);
 }
 
 pub fn claimed(at: &At<'_>, claims: &[&str], errors: &mut Errors) {
@@ -147,6 +157,17 @@ pub fn standard(name: &str, path: &str, errors: &mut Errors) -> bool {
         errors.push(FieldError::invalid(path, &name.into(), why));
     }
     good
+}
+
+/// A name that a pod may ask for.
+fn pod_name(name: &str, path: &str, errors: &mut Errors) {
+    let before = errors.len();
+    standard(name, path, errors);
+    let known = matches!(name, "cpu" | "memory") || name.starts_with("hugepages-");
+    if errors.len() == before && !known {
+        let all = ["cpu", "hugepages-", "memory"];
+        errors.push(FieldError::unsupported(path, name, &all));
+    }
 }
 
 /// A name that a container may ask for.

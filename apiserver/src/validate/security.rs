@@ -28,6 +28,46 @@ pub fn pod(at: &At<'_>, errors: &mut Errors) {
     at.one_of("seLinuxChangePolicy", &["MountOption", "Recursive"], errors);
 }
 
+fn host_process<'a>(at: &At<'a>) -> Option<At<'a>> {
+    let context = at.get("securityContext")?;
+    context.get("windowsOptions")?.get("hostProcess")
+}
+
+/// Containers that are processes of a host of Windows: all or none, and in its
+/// network.
+pub fn host_processes(pod: &At<'_>, errors: &mut Errors) {
+    let own = host_process(pod).map(|one| one.value == &Value::Bool(true));
+    let (mut all, mut processes) = (0, 0);
+    for list in ["initContainers", "containers", "ephemeralContainers"] {
+        for one in pod.items(list) {
+            all += 1;
+            let given = host_process(&one);
+            let process = given.as_ref().map(|one| one.value == &Value::Bool(true));
+            if let (Some(own), Some(process), Some(at)) = (own, process, given)
+                && own != process
+            {
+                let why = format!(
+                    "pod hostProcess value must be identical if both are specified, was {own}"
+                );
+                errors.push(FieldError::invalid(at.path, &process.into(), &why));
+            }
+            processes += usize::from(process.or(own).unwrap_or(false));
+        }
+    }
+    if processes == 0 {
+        return;
+    }
+    if processes != all {
+        let why = "If pod contains any hostProcess containers then all containers must be HostProcess containers";
+        errors.push(FieldError::invalid(&pod.path, &"".into(), why));
+    }
+    if !pod.flag("hostNetwork") {
+        let why = "hostNetwork must be true if pod contains any hostProcess containers";
+        let path = pod.child("hostNetwork");
+        errors.push(FieldError::invalid(path, &false.into(), why));
+    }
+}
+
 fn sysctls(at: &At<'_>, errors: &mut Errors) {
     let mut seen = std::collections::HashSet::new();
     for one in at.items("sysctls") {

@@ -96,9 +96,31 @@ pub fn node(value: &Json, errors: &mut Errors) {
 
 /// A class of volumes: who makes them, and where.
 pub fn class(value: &Json, errors: &mut Errors) {
-    super::required(value, "provisioner", errors);
     let whole = Value::Object(value.clone());
-    let terms = At::new(&whole, "").items("allowedTopologies");
+    let whole = At::new(&whole, "");
+    let provisioner = whole.text("provisioner").to_ascii_lowercase();
+    let mut declared = Errors::new();
+    if provisioner.is_empty() {
+        declared.push(FieldError::required("provisioner", ""));
+    } else {
+        let wrong = names::qualified(&provisioner);
+        all("provisioner", &provisioner, wrong, errors);
+    }
+    if whole.entries("parameters").any(|(key, _)| key.is_empty()) {
+        let why = "field can not be empty.";
+        errors.push(FieldError::invalid("parameters", &"".into(), why));
+    }
+    if !whole.text("reclaimPolicy").is_empty() {
+        whole.one_of("reclaimPolicy", &["Delete", "Retain"], errors);
+    }
+    let modes = ["Immediate", "WaitForFirstConsumer"];
+    whole.one_of("volumeBindingMode", &modes, errors);
+    topologies(&whole, errors);
+    errors.extend(declared);
+}
+
+fn topologies(class: &At<'_>, errors: &mut Errors) {
+    let terms = class.items("allowedTopologies");
     // Upstream compares with as many empty ones besides.
     let mut seen = vec![BTreeMap::new(); terms.len()];
     for term in terms {

@@ -144,7 +144,10 @@ fn some_fields_stay() {
         "configmaps",
         &json!({"metadata": {"name": "c"}, "immutable": true, "data": {"a": "2"}}),
     );
-    assert_eq!(fields(&update(&resource, &after, &before, None)), ["data"]);
+    assert_eq!(
+        fields(&update(&resource, &after, &before, None, None)),
+        ["data"]
+    );
     let pod = |image: &str, node: &str| {
         object(
             "",
@@ -154,11 +157,11 @@ fn some_fields_stay() {
     };
     let (resource, before) = pod("a", "");
     assert_eq!(
-        fields(&update(&resource, &pod("b", "").1, &before, None)),
+        fields(&update(&resource, &pod("b", "").1, &before, None, None)),
         Vec::<&str>::new()
     );
     assert_eq!(
-        fields(&update(&resource, &pod("a", "n").1, &before, None)),
+        fields(&update(&resource, &pod("a", "n").1, &before, None, None)),
         ["spec"]
     );
 }

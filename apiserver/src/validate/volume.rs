@@ -7,8 +7,8 @@ use serde_json::Value;
 
 use super::{
     Errors,
-    check::{At, all, descending, label_selector, no_steps_back, qualified_target, unreserved},
-    claim, names,
+    check::{At, all, descending, no_steps_back, qualified_target, unreserved},
+    claim, names, trust,
 };
 use crate::{codec, field::FieldError};
 
@@ -188,8 +188,6 @@ fn empty_dir(at: &At<'_>, errors: &mut Errors) {
             "SizeLimit field must be a valid resource quantity",
         ));
     }
-    let why = "must be a number between 0 and 01777 (octal), both inclusive";
-    at.within("mode", 0, 0o1777, why, errors);
 }
 
 pub(super) fn host_path(at: &At<'_>, errors: &mut Errors) {
@@ -607,7 +605,7 @@ fn projection<'a>(
         }
         "serviceAccountToken" => token(volume, one, errors),
         "clusterTrustBundle" => {
-            trust_bundle(one, errors);
+            trust::trust_bundle(one, errors);
             let path = one.text("path");
             if path.is_empty() || !paths.insert(path) {
                 // Upstream counts a path that is not there, too.
@@ -618,7 +616,7 @@ fn projection<'a>(
             }
         }
         _ => {
-            pod_certificate(one, errors);
+            trust::pod_certificate(one, errors);
             let mut some = false;
             for field in ["credentialBundlePath", "keyPath", "certificateChainPath"] {
                 let path = one.text(field);
@@ -652,72 +650,6 @@ fn token(volume: &At<'_>, one: &At<'_>, errors: &mut Errors) {
     } else {
         unreserved(path, &volume.child("path"), errors);
     }
-}
-
-fn trust_bundle(one: &At<'_>, errors: &mut Errors) {
-    match (one.get("name"), one.get("signerName")) {
-        (Some(_), Some(_)) => {
-            let why = "only one of name and signerName may be used";
-            errors.push(FieldError::invalid(one.path.clone(), one.value, why));
-        }
-        (Some(name), None) => {
-            if name.as_text().is_empty() {
-                one.required("name", errors);
-            }
-            one.named("name", names::subdomain, errors);
-        }
-        (None, Some(_)) => {
-            signer(one, errors);
-            if let Some(selector) = one.get("labelSelector") {
-                label_selector(&selector, errors);
-            }
-        }
-        (None, None) => {
-            let why = "either name or signerName must be specified";
-            errors.push(FieldError::required(one.path.clone(), why));
-        }
-    }
-    one.required("path", errors);
-    unreserved(one.text("path"), &one.child("path"), errors);
-}
-
-/// The name of a signer, `domain/path`.
-pub fn signer(at: &At<'_>, errors: &mut Errors) {
-    let name = at.text("signerName");
-    let path = at.child("signerName");
-    if name.is_empty() {
-        return errors.push(FieldError::required(path, ""));
-    }
-    let parts: Vec<_> = name.split('/').collect();
-    let [domain, _] = parts[..] else {
-        let why = "must be a fully qualified domain and path of the form 'example.com/signer-name'";
-        return errors.push(FieldError::invalid(path, &name.into(), why));
-    };
-    all(&path, domain, names::subdomain(domain), errors);
-    if domain.split('.').count() < 2 {
-        let why = "should be a domain with at least two segments separated by dots";
-        errors.push(FieldError::invalid(path, &domain.into(), why));
-    }
-}
-
-fn pod_certificate(one: &At<'_>, errors: &mut Errors) {
-    signer(one, errors);
-    let known = [
-        "RSA3072",
-        "RSA4096",
-        "ECDSAP256",
-        "ECDSAP384",
-        "ECDSAP521",
-        "ED25519",
-    ];
-    let given = one.text("keyType");
-    if !known.contains(&given) {
-        errors.push(FieldError::unsupported(one.child("keyType"), given, &known));
-    }
-    let why = "if provided, maxExpirationSeconds must be >= 3600";
-    one.within("maxExpirationSeconds", 3_600, i64::MAX, why, errors);
-    let why = "if provided, maxExpirationSeconds must be <= 7862400";
-    one.within("maxExpirationSeconds", i64::MIN, 7_862_400, why, errors);
 }
 
 #[cfg(test)]

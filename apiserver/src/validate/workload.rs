@@ -1,14 +1,9 @@
 //! What runs pods, and what leads to them.
 
-use std::collections::HashSet;
-
 use serde_json::{Value, json};
 
 use super::{Errors, check::At, meta, names, pod};
-use crate::{
-    field::FieldError,
-    object::{self, Json},
-};
+use crate::{field::FieldError, object::Json};
 
 /// A template of pods, whose owner takes some restart policies alone.
 pub fn template(spec: &Value, at: &str, restart: &[&str], errors: &mut Errors) {
@@ -37,63 +32,320 @@ pub fn pod_template(value: &Json, errors: &mut Errors) {
     pod::no_ephemeral(spec, "template.spec", NO_EPHEMERAL, errors);
 }
 
-/// A workload whose selector must fit its template.
-pub fn selected(kind: &str, value: &Json, errors: &mut Errors) {
-    let spec = value.get("spec").unwrap_or(&Value::Null);
-    for (index, claim) in pod::list(spec, "volumeClaimTemplates").iter().enumerate() {
+/// A deployment.
+pub fn deployment(value: &Json, errors: &mut Errors) {
+    let none = Value::Null;
+    let spec = At::new(value.get("spec").unwrap_or(&none), "spec");
+    spec.not_negative("replicas", errors);
+    if selecting(&spec, "deployment", "invalid label selector", errors) {
+        selected(&spec, spec.value, "ReplicaSet", errors);
+    }
+    let strategy = At::new(spec.value.get("strategy").unwrap_or(&none), "spec.strategy");
+    let rolling = strategy.get("rollingUpdate");
+    match (strategy.text("type"), rolling) {
+        ("Recreate", Some(rolling)) => {
+            let detail = "may not be specified when strategy `type` is 'Recreate'";
+            errors.push(FieldError::forbidden(rolling.path, detail));
+        }
+        ("RollingUpdate", Some(rolling)) => {
+            count_or_percent(&rolling, "maxUnavailable", errors);
+            count_or_percent(&rolling, "maxSurge", errors);
+            if amount(&rolling, "maxUnavailable") == 0 && amount(&rolling, "maxSurge") == 0 {
+                let shown = &rolling.value["maxUnavailable"];
+                let why = "may not be 0 when `maxSurge` is 0";
+                errors.push(FieldError::invalid(
+                    rolling.child("maxUnavailable"),
+                    shown,
+                    why,
+                ));
+            }
+            at_most_all(&rolling, "maxUnavailable", errors);
+        }
+        ("RollingUpdate" | "Recreate", None) => {}
+        _ => {
+            let shown = strategy_shown(&strategy, &["maxUnavailable", "maxSurge"]);
+            let known = ["Recreate", "RollingUpdate"];
+            errors.push(FieldError::unsupported_shown(strategy.path, &shown, &known));
+        }
+    }
+    spec.not_negative("minReadySeconds", errors);
+    spec.not_negative("revisionHistoryLimit", errors);
+    spec.not_negative("progressDeadlineSeconds", errors);
+    let ready = spec.number("minReadySeconds").unwrap_or(0);
+    if let Some(deadline) = spec.number("progressDeadlineSeconds")
+        && deadline <= ready
+    {
+        let why = "must be greater than minReadySeconds";
+        let path = spec.child("progressDeadlineSeconds");
+        errors.push(FieldError::invalid(path, &deadline.into(), why));
+    }
+}
+
+/// A replica set.
+pub fn replica_set(value: &Json, errors: &mut Errors) {
+    let none = Value::Null;
+    let spec = At::new(value.get("spec").unwrap_or(&none), "spec");
+    spec.not_negative("replicas", errors);
+    spec.not_negative("minReadySeconds", errors);
+    // Upstream says so.
+    if selecting(&spec, "deployment", "invalid label selector", errors) {
+        selected(&spec, spec.value, "ReplicaSet", errors);
+    }
+}
+
+/// A daemon set.
+pub fn daemon_set(value: &Json, errors: &mut Errors) {
+    let none = Value::Null;
+    let spec = At::new(value.get("spec").unwrap_or(&none), "spec");
+    let before = errors.len();
+    let selector = spec.get("selector");
+    if let Some(selector) = &selector {
+        super::check::label_selector(selector, errors);
+    }
+    if errors.len() == before && !fits(&spec) {
+        misfit(spec.value, errors);
+    }
+    if let Some(selector) = selector.filter(|selector| is_empty(selector.value)) {
+        let why = "empty selector is invalid for daemonset";
+        errors.push(FieldError::invalid(selector.path, selector.value, why));
+    }
+    template(spec.value, "spec", &["Always"], errors);
+    no_deadline(&spec, "DaemonSet", errors);
+    spec.not_negative("minReadySeconds", errors);
+    let strategy = At::new(
+        spec.value.get("updateStrategy").unwrap_or(&none),
+        "spec.updateStrategy",
+    );
+    match (strategy.text("type"), strategy.get("rollingUpdate")) {
+        ("OnDelete", _) => {}
+        ("RollingUpdate", None) => {
+            errors.push(FieldError::required(strategy.child("rollingUpdate"), ""));
+        }
+        ("RollingUpdate", Some(rolling)) => daemon_rolling(&rolling, errors),
+        _ => {
+            let shown = strategy_shown(&strategy, &["maxUnavailable", "maxSurge"]);
+            let known = ["RollingUpdate", "OnDelete"];
+            errors.push(FieldError::unsupported_shown(strategy.path, &shown, &known));
+        }
+    }
+    spec.not_negative("revisionHistoryLimit", errors);
+}
+
+/// What a daemon set selects stays.
+pub fn selector_kept(value: &Json, current: &Json, errors: &mut Errors) {
+    let mut found = Errors::new();
+    super::fixed(&[&["spec", "selector"]], value, current, &mut found);
+    super::before(errors, found);
+}
+
+fn daemon_rolling(rolling: &At<'_>, errors: &mut Errors) {
+    let fields = ["maxUnavailable", "maxSurge"];
+    for field in fields {
+        count_or_percent(rolling, field, errors);
+    }
+    for field in fields {
+        at_most_all(rolling, field, errors);
+    }
+    match fields.map(|field| amount(rolling, field) != 0) {
+        [true, true] => {
+            let why = "may not be set when maxUnavailable is non-zero";
+            let shown = &rolling.value["maxSurge"];
+            errors.push(FieldError::invalid(rolling.child("maxSurge"), shown, why));
+        }
+        [false, false] => {
+            let why = "cannot be 0 when maxSurge is 0";
+            errors.push(FieldError::required(rolling.child("maxUnavailable"), why));
+        }
+        _ => {}
+    }
+}
+
+/// A stateful set.
+pub fn stateful_set(value: &Json, errors: &mut Errors) {
+    let none = Value::Null;
+    let spec = At::new(value.get("spec").unwrap_or(&none), "spec");
+    match spec.text("podManagementPolicy") {
+        "OrderedReady" | "Parallel" => {}
+        "" => errors.push(FieldError::required("spec.podManagementPolicy", "")),
+        other => errors.push(FieldError::invalid(
+            "spec.podManagementPolicy",
+            &other.into(),
+            "must be 'OrderedReady' or 'Parallel'",
+        )),
+    }
+    stateful_strategy(&spec, errors);
+    if let Some(policy) = spec.get("persistentVolumeClaimRetentionPolicy") {
+        for field in ["whenDeleted", "whenScaled"] {
+            let given = policy.text(field);
+            let known = ["Retain", "Delete"];
+            if !known.contains(&given) {
+                errors.push(FieldError::unsupported(policy.child(field), given, &known));
+            }
+        }
+    }
+    for (index, claim) in pod::list(spec.value, "volumeClaimTemplates")
+        .iter()
+        .enumerate()
+    {
         let at = format!("spec.volumeClaimTemplates[{index}].spec");
         let inner = claim.get("spec").unwrap_or(&Value::Null);
         super::claim::spec(&At::new(inner, at), errors);
     }
-    for field in ["replicas", "minReadySeconds", "revisionHistoryLimit"] {
-        pod::negative(spec, field, "spec", errors);
+    spec.not_negative("replicas", errors);
+    spec.not_negative("minReadySeconds", errors);
+    if let Some(ordinals) = spec.get("ordinals") {
+        ordinals.not_negative("start", errors);
     }
-    let mut broken = false;
-    match spec.get("selector").filter(|selector| !selector.is_null()) {
-        None => {
-            errors.push(FieldError::required("spec.selector", ""));
-            // Nothing is selected by none.
-            misfit(spec, errors);
-        }
-        Some(selector) => broken = !fits(selector, spec, kind, errors),
+    if !spec.text("serviceName").is_empty() {
+        spec.named("serviceName", names::LABEL_RULE, errors);
     }
-    match claimed(spec) {
-        // Upstream looks no further, but for daemon sets.
-        _ if broken && kind != "DaemonSet" => {}
-        Some(whole) => template(&whole, "spec", &["Always"], errors),
-        None => template(spec, "spec", &["Always"], errors),
-    }
-    if kind == "Deployment" {
-        let strategy = spec.get("strategy").unwrap_or(&Value::Null);
-        pod::one_of(
-            strategy,
-            "type",
-            "spec.strategy",
-            &["Recreate", "RollingUpdate"],
+    if selecting(&spec, "statefulset", "", errors) {
+        let whole = claimed(spec.value);
+        selected(
+            &spec,
+            whole.as_ref().unwrap_or(spec.value),
+            "StatefulSet",
             errors,
         );
-        let rolling = strategy
-            .get("rollingUpdate")
-            .is_some_and(|update| !update.is_null());
-        if strategy.get("type").and_then(Value::as_str) == Some("Recreate") && rolling {
-            let detail = "may not be specified when strategy `type` is 'Recreate'";
-            errors.push(FieldError::forbidden("spec.strategy.rollingUpdate", detail));
-        }
-        standing_still(strategy, errors);
     }
 }
 
-/// A rollout that may neither add a pod nor take one away never moves.
-fn standing_still(strategy: &Value, errors: &mut Errors) {
-    let zero = |field: &str| {
-        let value = strategy.get("rollingUpdate").and_then(|one| one.get(field));
-        value.is_some_and(|value| value == 0 || value == "0%")
+fn stateful_strategy(spec: &At<'_>, errors: &mut Errors) {
+    let none = Value::Null;
+    let strategy = At::new(
+        spec.value.get("updateStrategy").unwrap_or(&none),
+        "spec.updateStrategy",
+    );
+    let fields = ["partition", "maxUnavailable"];
+    match (strategy.text("type"), strategy.get("rollingUpdate")) {
+        ("", _) => errors.push(FieldError::required(strategy.path, "")),
+        ("RollingUpdate", Some(rolling)) => {
+            rolling.not_negative("partition", errors);
+            if let Some(most) = rolling.get("maxUnavailable") {
+                count_or_percent(&rolling, "maxUnavailable", errors);
+                if amount(&rolling, "maxUnavailable") == 0 {
+                    errors.push(FieldError::invalid(most.path, most.value, "cannot be 0"));
+                }
+                at_most_all(&rolling, "maxUnavailable", errors);
+            }
+        }
+        ("RollingUpdate" | "OnDelete", None) => {}
+        ("OnDelete", Some(rolling)) => {
+            let why = "only allowed for updateStrategy 'RollingUpdate'";
+            let shown = rolling_shown(&rolling, &fields);
+            errors.push(FieldError::invalid_shown(rolling.path, &shown, why));
+        }
+        _ => {
+            let why = "must be 'RollingUpdate' or 'OnDelete'";
+            let shown = strategy_shown(&strategy, &fields);
+            errors.push(FieldError::invalid_shown(strategy.path, &shown, why));
+        }
+    }
+}
+
+/// How pods are replaced, as Go shows it.
+fn strategy_shown(strategy: &At<'_>, fields: &[&str]) -> String {
+    let rolling = strategy.get("rollingUpdate");
+    format!(
+        "{{\"Type\":{},\"RollingUpdate\":{}}}",
+        Value::from(strategy.text("type")),
+        rolling.map_or("null".to_owned(), |rolling| rolling_shown(&rolling, fields))
+    )
+}
+
+fn rolling_shown(rolling: &At<'_>, fields: &[&str]) -> String {
+    let one = |field: &&str| {
+        let value = rolling.get(field).map_or(&Value::Null, |one| one.value);
+        let value = match value {
+            Value::Null if *field == "partition" => "0".to_owned(),
+            value => value.to_string(),
+        };
+        let (first, rest) = field.split_at(1);
+        format!("\"{}{rest}\":{value}", first.to_uppercase())
     };
-    if zero("maxUnavailable") && zero("maxSurge") {
-        let at = "spec.strategy.rollingUpdate.maxUnavailable";
-        let shown = &strategy["rollingUpdate"]["maxUnavailable"];
-        let why = "may not be 0 when `maxSurge` is 0";
-        errors.push(FieldError::invalid(at, shown, why));
+    let all: Vec<String> = fields.iter().map(one).collect();
+    format!("{{{}}}", all.join(","))
+}
+
+/// A number of pods or a share of them.
+fn count_or_percent(at: &At<'_>, field: &str, errors: &mut Errors) {
+    if let Some(Value::String(text)) = at.value.get(field)
+        && percent(text).is_none()
+    {
+        errors.push(FieldError::invalid(
+            at.child(field),
+            &text.as_str().into(),
+            super::check::NO_PERCENT,
+        ));
+    }
+    at.not_negative(field, errors);
+}
+
+fn at_most_all(at: &At<'_>, field: &str, errors: &mut Errors) {
+    let share = at.text(field);
+    if percent(share).is_some_and(|share| share > 100) {
+        let why = "must not be greater than 100%";
+        errors.push(FieldError::invalid(at.child(field), &share.into(), why));
+    }
+}
+
+fn percent(text: &str) -> Option<u64> {
+    let digits = text.strip_suffix('%')?;
+    let good = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    good.then(|| digits.parse().unwrap_or(u64::MAX))
+}
+
+/// What a number or a share is, roughly: nothing or something.
+fn amount(at: &At<'_>, field: &str) -> i64 {
+    match at.value.get(field) {
+        Some(Value::String(text)) => match percent(text) {
+            Some(share) => i64::try_from(share).unwrap_or(i64::MAX),
+            None => text.parse().unwrap_or(0),
+        },
+        Some(value) => value.as_i64().unwrap_or(0),
+        None => 0,
+    }
+}
+
+/// Checks a selector that must be there. Whether it selects at all.
+fn selecting(spec: &At<'_>, owner: &str, why: &str, errors: &mut Errors) -> bool {
+    let Some(selector) = spec.get("selector") else {
+        errors.push(FieldError::required("spec.selector", ""));
+        // Nothing is selected by none.
+        return true;
+    };
+    let before = errors.len();
+    super::check::label_selector(&selector, errors);
+    if errors.len() > before {
+        let shown = selector_shown(selector.value);
+        errors.push(FieldError::invalid_shown("spec.selector", &shown, why));
+        return false;
+    }
+    if is_empty(selector.value) {
+        let why = format!("empty selector is invalid for {owner}");
+        errors.push(FieldError::invalid("spec.selector", selector.value, &why));
+    }
+    true
+}
+
+/// Checks a template beside the selector of `spec`.
+fn selected(spec: &At<'_>, whole: &Value, owner: &str, errors: &mut Errors) {
+    if !fits(spec) {
+        misfit(spec.value, errors);
+    }
+    template(whole, "spec", &["Always"], errors);
+    no_deadline(spec, owner, errors);
+}
+
+/// Pods that are to run for good have no deadline.
+fn no_deadline(spec: &At<'_>, owner: &str, errors: &mut Errors) {
+    let field = "activeDeadlineSeconds";
+    let pods = spec
+        .get("template")
+        .and_then(|template| template.get("spec"));
+    if let Some(deadline) = pods.and_then(|pods| pods.get(field)) {
+        let why = format!("{field} in {owner} is not Supported");
+        errors.push(FieldError::forbidden(deadline.path, &why));
     }
 }
 
@@ -129,50 +381,52 @@ fn misfit(spec: &Value, errors: &mut Errors) {
     ));
 }
 
-/// Checks that a selector fits the labels of the template. Whether it is one at
-/// all.
-fn fits(selector: &Value, spec: &Value, kind: &str, errors: &mut Errors) -> bool {
+fn is_empty(selector: &Value) -> bool {
     let empty = |field: &str| match selector.get(field) {
         Some(Value::Object(map)) => map.is_empty(),
         Some(Value::Array(list)) => list.is_empty(),
         _ => true,
     };
-    if empty("matchLabels") && empty("matchExpressions") {
-        let name = kind.to_ascii_lowercase();
-        errors.push(FieldError::invalid(
-            "spec.selector",
-            selector,
-            &format!("empty selector is invalid for {name}"),
-        ));
-        return true;
-    }
-    let before = errors.len();
-    super::check::label_selector(&At::new(selector, "spec.selector"), errors);
-    if errors.len() > before {
-        let why = match kind {
-            "DaemonSet" => return false,
-            "StatefulSet" => "",
-            _ => "invalid label selector",
-        };
-        let parts = ["matchLabels", "matchExpressions"].into_iter();
-        let parts = parts.filter(|field| !empty(field));
-        let parts: Vec<String> = parts
-            .map(|field| format!("\"{field}\":{}", selector[field]))
-            .collect();
-        let shown = format!("{{{}}}", parts.join(","));
-        errors.push(FieldError::invalid_shown("spec.selector", &shown, why));
+    empty("matchLabels") && empty("matchExpressions")
+}
+
+/// As Go shows it.
+fn selector_shown(selector: &Value) -> String {
+    let parts = ["matchLabels", "matchExpressions"].into_iter();
+    let parts = parts.filter(|field| match selector.get(*field) {
+        Some(Value::Object(map)) => !map.is_empty(),
+        Some(Value::Array(list)) => !list.is_empty(),
+        _ => false,
+    });
+    let parts: Vec<String> = parts
+        .map(|field| format!("\"{field}\":{}", selector[field]))
+        .collect();
+    format!("{{{}}}", parts.join(","))
+}
+
+/// Whether a selector, which is one, fits the labels of the template. None fits
+/// nothing.
+fn fits(spec: &At<'_>) -> bool {
+    let Some(selector) = spec.get("selector") else {
         return false;
-    }
-    let labels = object_at(spec, &["template", "metadata", "labels"]);
-    let wanted = selector.get("matchLabels").and_then(Value::as_object);
-    let missing = wanted
-        .into_iter()
-        .flatten()
-        .any(|(key, value)| labels.and_then(|labels| labels.get(key)) != Some(value));
-    if missing {
-        misfit(spec, errors);
-    }
-    true
+    };
+    let labels = object_at(spec.value, &["template", "metadata", "labels"]);
+    let label = |key: &str| labels.and_then(|labels| labels.get(key)?.as_str());
+    let alike = selector
+        .entries("matchLabels")
+        .all(|(key, value)| label(key) == value.as_str());
+    alike
+        && selector.items("matchExpressions").iter().all(|one| {
+            let found = label(one.text("key"));
+            let values = one.items("values");
+            let named = found.is_some_and(|found| values.iter().any(|one| one.as_text() == found));
+            match one.text("operator") {
+                "In" => named,
+                "NotIn" => !named,
+                "Exists" => found.is_some(),
+                _ => found.is_none(),
+            }
+        })
 }
 
 fn object_at<'a>(value: &'a Value, path: &[&str]) -> Option<&'a Value> {
@@ -181,93 +435,24 @@ fn object_at<'a>(value: &'a Value, path: &[&str]) -> Option<&'a Value> {
 
 /// A replication controller.
 pub fn controller(value: &Json, errors: &mut Errors) {
-    let spec = value.get("spec").unwrap_or(&Value::Null);
-    pod::negative(spec, "replicas", "spec", errors);
-    let labels = object_at(spec, &["template", "metadata", "labels"]);
-    match spec.get("selector").and_then(Value::as_object) {
-        Some(selector) if !selector.is_empty() => {
-            let mut wanted = selector.iter();
-            if wanted.any(|(key, value)| labels.and_then(|all| all.get(key)) != Some(value)) {
-                misfit(spec, errors);
-            }
-        }
-        _ => errors.push(FieldError::required("spec.selector", "")),
+    let none = Value::Null;
+    let spec = At::new(value.get("spec").unwrap_or(&none), "spec");
+    let mut declared = Errors::new();
+    spec.not_negative("minReadySeconds", &mut declared);
+    spec.not_negative("replicas", &mut declared);
+    let mut selector = spec.entries("selector").peekable();
+    if selector.peek().is_none() {
+        errors.push(FieldError::required("spec.selector", ""));
     }
-    if spec.get("template").is_none_or(Value::is_null) {
+    if spec.get("template").is_none() {
         errors.push(FieldError::required("spec.template", ""));
-        return;
-    }
-    template(spec, "spec", &["Always"], errors);
-}
-
-/// A service.
-pub fn service(value: &Json, errors: &mut Errors) {
-    let spec = value.get("spec").unwrap_or(&Value::Null);
-    let kind = spec.get("type").and_then(Value::as_str).unwrap_or("");
-    pod::one_of(
-        spec,
-        "type",
-        "spec",
-        &["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"],
-        errors,
-    );
-    pod::one_of(
-        spec,
-        "sessionAffinity",
-        "spec",
-        &["ClientIP", "None"],
-        errors,
-    );
-    let ports = spec
-        .get("ports")
-        .and_then(Value::as_array)
-        .map_or(&[][..], Vec::as_slice);
-    let headless = object::str_at(value, &["spec", "clusterIP"]) == "None";
-    if kind == "ExternalName" {
-        let name = spec
-            .get("externalName")
-            .and_then(Value::as_str)
-            .unwrap_or("")
-            .trim_end_matches('.');
-        if name.is_empty() {
-            errors.push(FieldError::required("spec.externalName", ""));
-        } else if !names::is_subdomain(name) {
-            errors.push(FieldError::invalid(
-                "spec.externalName",
-                &name.into(),
-                names::SUBDOMAIN,
-            ));
+    } else {
+        let labels = object_at(spec.value, &["template", "metadata", "labels"]);
+        if selector.any(|(key, value)| labels.and_then(|all| all.get(key)) != Some(value)) {
+            misfit(spec.value, errors);
         }
-    } else if ports.is_empty() && !headless {
-        errors.push(FieldError::required("spec.ports", ""));
+        template(spec.value, "spec", &["Always"], errors);
+        no_deadline(&spec, "ReplicationController", errors);
     }
-    meta::labels(spec.get("selector"), "spec.selector", errors);
-    super::network::service_addresses(&At::new(spec, "spec"), errors);
-    let mut seen = HashSet::new();
-    for (index, port) in ports.iter().enumerate() {
-        let at = format!("spec.ports[{index}]");
-        let name = port.get("name").and_then(Value::as_str).unwrap_or("");
-        if name.is_empty() {
-            if ports.len() > 1 {
-                errors.push(FieldError::required(format!("{at}.name"), ""));
-            }
-        } else if !names::is_label(name) {
-            errors.push(FieldError::invalid(
-                format!("{at}.name"),
-                &name.into(),
-                names::LABEL,
-            ));
-        } else if !seen.insert(name) {
-            errors.push(FieldError::duplicate(format!("{at}.name"), &name.into()));
-        }
-        pod::port(
-            port.get("port").and_then(Value::as_i64).unwrap_or(0),
-            format!("{at}.port"),
-            errors,
-        );
-        pod::one_of(port, "protocol", &at, &["SCTP", "TCP", "UDP"], errors);
-        if let Some(number) = port.get("targetPort").and_then(Value::as_i64) {
-            pod::port(number, format!("{at}.targetPort"), errors);
-        }
-    }
+    errors.extend(declared);
 }

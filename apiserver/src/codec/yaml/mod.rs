@@ -5,6 +5,7 @@
 //! many words for truth, keys in natural order, lines never folded.
 
 mod read;
+mod tabs;
 mod write;
 
 pub use self::{
@@ -137,7 +138,7 @@ mod tests {
                 "{}", "*x", "%a", "@b", "`c", "a#b", "a #b", "? x", ":x", "x:", "---", "k:{\"a\":1}", "\u{feff}", "-", "<<", "=", "  two\n lead"],
         });
         let text = write(&value);
-        assert_eq!(read(&text).expect("YAML"), value, "{text}");
+        assert_eq!(read(&text).expect("YAML").0, value, "{text}");
     }
 
     #[test]
@@ -170,15 +171,19 @@ mod tests {
                 json!({"a": "2026-01-02T03:04:05Z"}),
             ),
         ] {
-            assert_eq!(read(text).expect(text), expected, "{text}");
+            assert_eq!(read(text).expect(text).0, expected, "{text}");
         }
     }
 
     #[test]
     fn what_is_no_yaml_or_too_much_is_refused() {
-        for text in ["a: [", "a: b: c", "a: 1\na: 2", "a: .inf"] {
+        for text in ["a: [", "a: b: c", "a:\n\tb: c", "a: .inf"] {
             assert!(read(text).is_err(), "{text}");
         }
+        let (value, twice) = read("a: 1\na: 2").expect("the last one counts");
+        assert_eq!(value, json!({"a": 2}));
+        let told = "yaml: unmarshal errors:\n  line 2: key \"a\" already set in map";
+        assert_eq!(twice.as_deref(), Some(told));
         let deep = "[".repeat(10_000);
         assert!(read(&deep).is_err());
         let mut bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();

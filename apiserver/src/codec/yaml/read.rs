@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use saphyr_parser::{Event, Parser, ScalarStyle, Tag};
 use serde_json::{Map, Number, Value};
 
-use super::{Plain, resolve};
+use super::{Plain, resolve, tabs};
 use crate::limits;
 
 /// Why a text is no document.
@@ -33,19 +33,40 @@ struct Reader {
     /// Values that aliases made.
     aliased: usize,
     line: usize,
+    /// Keys that a map has already, and where they stand again.
+    twice: Vec<(usize, String)>,
     done: Option<Value>,
 }
 
-/// The first document of a text; the value of none is null.
+/// At most so many keys that stand twice are named.
+const NAMED_MAX: usize = 64;
+
+/// The first document of a text, the value of none is null; and what a strict
+/// reader would say of keys that stand twice, of which the last one counts.
 ///
 /// # Errors
 /// It is none, or uses what JSON has not.
-pub fn read(text: &str) -> Result<Value, ReadError> {
+pub fn read(text: &str) -> Result<(Value, Option<String>), ReadError> {
+    let tab = tabs::indenting(text);
+    match document(text) {
+        Err(ReadError::Syntax(line, why)) if tab.is_none_or(|tab| line < tab) => {
+            Err(ReadError::Syntax(line, why))
+        }
+        _ if tab.is_some() => {
+            let why = "found character that cannot start any token";
+            Err(ReadError::Syntax(tab.unwrap_or(0), why.to_owned()))
+        }
+        other => other,
+    }
+}
+
+fn document(text: &str) -> Result<(Value, Option<String>), ReadError> {
     let mut reader = Reader {
         open: Vec::new(),
         anchors: HashMap::new(),
         aliased: 0,
         line: 0,
+        twice: Vec::new(),
         done: None,
     };
     for event in Parser::new_from_str(text) {
@@ -67,7 +88,11 @@ pub fn read(text: &str) -> Result<Value, ReadError> {
             Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentStart(_) => {}
         }
     }
-    Ok(reader.done.unwrap_or_default())
+    let named = reader.twice.iter().take(NAMED_MAX);
+    let named = named.map(|(line, key)| format!("\n  line {line}: key {key:?} already set in map"));
+    let twice = (!reader.twice.is_empty())
+        .then(|| format!("yaml: unmarshal errors:{}", named.collect::<String>()));
+    Ok((reader.done.unwrap_or_default(), twice))
 }
 
 impl Reader {
@@ -114,17 +139,15 @@ impl Reader {
             Some(Open::Map(map, key)) => match key.take() {
                 Some(name) if name == "<<" => merge(map, value),
                 Some(name) => {
-                    if map.contains_key(&name) {
-                        let why = format!("key {name:?} already set in map");
-                        return Err(ReadError::Syntax(line, why));
-                    }
                     map.insert(name, value);
                 }
                 None => {
-                    *key =
-                        Some(key_of(value).ok_or_else(|| {
-                            ReadError::Syntax(line, "unsupported map key".to_owned())
-                        })?)
+                    let name = key_of(value)
+                        .ok_or_else(|| ReadError::Syntax(line, "unsupported map key".to_owned()))?;
+                    if map.contains_key(&name) {
+                        self.twice.push((line, name.clone()));
+                    }
+                    *key = Some(name);
                 }
             },
         }
