@@ -15,6 +15,7 @@ use std::{
 
 use bytes::Bytes;
 use futures::Stream;
+use mizzen_planted::bug;
 use rand::Rng as _;
 use serde_json::{Value, json};
 use tokio::{
@@ -281,7 +282,10 @@ impl Chunks {
             if std::pin::pin!(alarm).poll(context).is_pending() {
                 return !self.chunk.is_empty();
             }
-            self.bookmark(self.reached, false);
+            self.bookmark(
+                bug!("bookmark-ahead", self.reached => self.reached + 3),
+                false,
+            );
             let now = Instant::now();
             if now >= self.deadline {
                 self.over = true;
