@@ -15,6 +15,7 @@ use std::{
 
 use bytes::Bytes;
 use futures::Stream;
+use mizzen_planted::bug;
 use rand::Rng as _;
 use serde_json::{Value, json};
 use tokio::{
@@ -298,7 +299,10 @@ impl Chunks {
             if self.place.value().is_some() && now < self.deadline && self.look() {
                 return true;
             }
-            self.bookmark(self.reached, false);
+            self.bookmark(
+                bug!("bookmark-ahead", self.reached => self.reached + 3),
+                false,
+            );
             if now >= self.deadline {
                 self.over = true;
                 return true;
