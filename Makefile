@@ -18,14 +18,20 @@ BIN := $(CARGO_TARGET_DIR)/release
 # Where tests note what this machine cannot run.
 export MIZZEN_SKIPPED := $(BIN)/skipped.txt
 
-.PHONY: run stop test test-long build packages tools reference h2spec kubectl lint
+.PHONY: run demo stop test test-long build packages browser tools reference h2spec kubectl lint
 
 ## Builds and starts three replicas on this machine, the resource API beside
 ## each, and says how to use them.
 run: build
 	@MIZZEN=$(BIN)/mizzen MIZZEN_CERTS=$(BIN)/mizzen-certs MIZZEN_APISERVER=$(BIN)/mizzen-apiserver store/run.sh start
 
-## Stops what `make run` started; the data stays in run/.
+## Upstream's controllers, its scheduler and five hollow kubelets on top of
+## `make run`. Needs Go; compiling them takes a quarter of an hour, once.
+DEMO := kube-controller-manager kube-scheduler kubemark
+demo: run $(DEMO:%=$(REFERENCE)/%)
+	@MIZZEN_CERTS=$(BIN)/mizzen-certs REFERENCE=$(REFERENCE) apiserver/demo.sh start
+
+## Stops what `make run` and `make demo` started; the data stays in run/.
 stop:
 	@store/run.sh stop
 
@@ -33,11 +39,11 @@ build: packages
 	cargo build --release --locked -p mizzen-store -p mizzen-certs -p mizzen-apiserver
 
 ## Everything that must hold before a change lands: what CI runs.
-test: packages tools reference h2spec kubectl lint build
+test: packages browser tools reference h2spec kubectl lint build
 	@tests/run.sh
 
 ## The same suites for hours: more seeds, more kills, longer runs.
-test-long: packages tools reference h2spec kubectl build
+test-long: packages browser tools reference h2spec kubectl build $(DEMO:%=$(REFERENCE)/%)
 	@tests/run.sh long
 
 lint: packages tools
@@ -49,6 +55,10 @@ lint: packages tools
 # What compiling RocksDB and the test clients takes from Debian.
 packages:
 	@tests/packages.sh
+
+# A test that wants a browser says so itself.
+browser: packages
+	@tests/packages.sh browser || echo "skipped: the status page in a browser (no Chromium)"
 
 tools: $(TOOLS)/bin/cargo-deny
 

@@ -3,26 +3,24 @@
 # store on the client ports of etcd's Procfile.
 #   store/run.sh start   (MIZZEN, MIZZEN_CERTS, MIZZEN_APISERVER: the executables)
 #   store/run.sh stop
-# A test names another folder and other ports: RUN, CLIENTS, PEERS, APIS.
+# A test names another folder and other ports: RUN, CLIENTS, PEERS, APIS, SHARED.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 RUN=${RUN:-run}
 read -ra CLIENTS <<<"${CLIENTS:-2379 22379 32379}"
 read -ra PEERS <<<"${PEERS:-12380 22380 32380}"
 read -ra APIS <<<"${APIS:-6443 16443 26443}"
+# Of all three servers of the API: a connection goes to one that lives.
+SHARED=${SHARED:-7443}
 CLUSTER=infra1=https://127.0.0.1:${PEERS[0]},infra2=https://127.0.0.1:${PEERS[1]},infra3=https://127.0.0.1:${PEERS[2]}
 # Two authorities, so that no client's certificate opens a port of peers.
 CLIENT_PKI=$RUN/pki/etcd PEER_PKI=$RUN/pki/etcd-peer
 
-# A process that ended counts as gone before anybody has asked for its status.
-alive() {
-    [ -f "$1" ] || return 1
-    case $(ps -o stat= -p "$(cat "$1")") in '' | Z*) return 1 ;; esac
-}
+source store/processes.sh
 
 stop() {
-    # The servers of the API first: they are the store's clients.
-    for pid in "$RUN"/apiserver*.pid "$RUN"/infra*.pid; do
+    # Clients before what they are clients of.
+    for pid in "$RUN"/demo-*.pid "$RUN"/apiserver*.pid "$RUN"/infra*.pid; do
         alive "$pid" || { rm -f "$pid"; continue; }
         kill "$(cat "$pid")"
         while alive "$pid"; do sleep 0.1; done
@@ -42,11 +40,6 @@ wait_for() {
     tail -n 5 "$RUN/$name.log" >&2
     echo "$name did not start" >&2
     exit 1
-}
-
-runs() {
-    alive "$RUN/$1.pid" || return 1
-    echo "$1 runs already (pid $(cat "$RUN/$1.pid")); \`make stop\` stops it"
 }
 
 # Nothing that is there already is made again.
@@ -92,8 +85,6 @@ start_store() {
     done
 }
 
-kubeconfig() { if [ "$1" = 1 ]; then echo "$RUN/kubeconfig"; else echo "$RUN/kubeconfig-$1"; fi; }
-
 # One after the other: the first makes the certificates that all of them use, and
 # the administrator's.
 start_apis() {
@@ -102,17 +93,21 @@ start_apis() {
         # Its own replica first.
         servers=()
         for n in 0 1 2; do servers+=("https://127.0.0.1:${CLIENTS[(i - 1 + n) % 3]}"); done
-        rm -f "$(kubeconfig "$i")"
+        rm -f "$RUN/kubeconfig-$i"
         "$MIZZEN_APISERVER" --etcd-servers "$(IFS=,; echo "${servers[*]}")" \
             --etcd-cafile "$CLIENT_PKI/ca.crt" \
             --etcd-certfile "$CLIENT_PKI/apiserver.crt" --etcd-keyfile "$CLIENT_PKI/apiserver.key" \
-            --listen "127.0.0.1:${APIS[i - 1]}" --cert-dir "$RUN/pki" --enable-bootstrap-token-auth \
-            --kubeconfig "$(kubeconfig "$i")" \
+            --listen "127.0.0.1:${APIS[i - 1]}" --listen-shared "127.0.0.1:$SHARED" --cert-dir "$RUN/pki" \
+            --authorization-mode Node,RBAC --enable-admission-plugins NodeRestriction \
+            --enable-bootstrap-token-auth \
+            --kubeconfig "$RUN/kubeconfig-$i" \
             </dev/null >>"$RUN/apiserver$i.log" 2>&1 &
         echo $! >"$RUN/apiserver$i.pid"
         # Written when it is about to serve.
-        wait_for "apiserver$i" test -f "$(kubeconfig "$i")"
+        wait_for "apiserver$i" test -f "$RUN/kubeconfig-$i"
     done
+    # For whoever does not care which of them answers.
+    sed "s#server: .*#server: https://127.0.0.1:$SHARED#" "$RUN/kubeconfig-1" >"$RUN/kubeconfig"
 }
 
 start() {
@@ -139,15 +134,17 @@ or, shorter from the second command on:
 
 and beside each of them Kubernetes' API:
     https://127.0.0.1:${APIS[0]}  https://127.0.0.1:${APIS[1]}  https://127.0.0.1:${APIS[2]}
+and at an address that all of them share, where one that lives answers:
+    https://127.0.0.1:$SHARED
 
-    export KUBECONFIG=$(realpath "$(kubeconfig 1)")
+    export KUBECONFIG=$(realpath "$RUN/kubeconfig")
     kubectl create deployment web --image=nginx
     kubectl get deployments
 
 The kubeconfig is an administrator's (kubernetes-admin of system:masters): who has
 it may do everything. Who shows nothing gets 401, and everybody else what roles and
 bindings say: kubectl create role, rolebinding, token.
-$RUN/kubeconfig-2 and $RUN/kubeconfig-3 are for the other two.
+It is for the shared address; $RUN/kubeconfig-1 to -3 are for one server each.
 
 Data and logs are in $RUN/. \`make stop\` stops them, \`make run\` starts them again.
 TEXT

@@ -1,5 +1,5 @@
-//! What must be there whenever clients come: the system's namespaces, its roles
-//! and bindings, and the Service `kubernetes`, by which programs inside a cluster
+//! What must be there whenever clients come: the system's namespaces, its priority
+//! classes, its roles and bindings, and the Service `kubernetes`, by which programs inside a cluster
 //! name its API.
 //!
 //! The Service has no endpoints yet: an address of theirs must not be a
@@ -20,6 +20,20 @@ use crate::{
 
 const NAMESPACES: &[&str] = &["default", "kube-node-lease", "kube-public", "kube-system"];
 
+/// Upstream's priority classes of the system.
+const CLASSES: [(&str, i64, &str); 2] = [
+    (
+        "system-node-critical",
+        2_000_001_000,
+        "Used for system critical pods that must not be moved from their current node.",
+    ),
+    (
+        "system-cluster-critical",
+        2_000_000_000,
+        "Used for system critical pods that must run in the cluster, but can be moved to another node if necessary.",
+    ),
+];
+
 /// Creates what is missing. Any number of servers may do so at once.
 ///
 /// # Errors
@@ -27,9 +41,16 @@ const NAMESPACES: &[&str] = &["default", "kube-node-lease", "kube-public", "kube
 pub async fn run(registry: &Registry) -> Result<(), ApiError> {
     for name in NAMESPACES {
         let object = json!({"kind": "Namespace", "apiVersion": "v1", "metadata": {"name": name}});
-        ensure(registry, "namespaces", "", name, &object).await?;
+        ensure(registry, ("", "namespaces"), "", name, &object).await?;
     }
-    ensure(registry, "services", "default", "kubernetes", &service()).await
+    for (name, value, description) in CLASSES {
+        let object = json!({"kind": "PriorityClass", "apiVersion": "scheduling.k8s.io/v1",
+            "metadata": {"name": name}, "value": value, "description": description});
+        let of = ("scheduling.k8s.io", "priorityclasses");
+        ensure(registry, of, "", name, &object).await?;
+    }
+    let of = ("", "services");
+    ensure(registry, of, "default", "kubernetes", &service()).await
 }
 
 /// Does so again and again, as what is deleted comes back.
@@ -131,13 +152,13 @@ fn service() -> Value {
 
 async fn ensure(
     registry: &Registry,
-    plural: &str,
+    (group, plural): (&str, &str),
     namespace: &str,
     name: &str,
     object: &Value,
 ) -> Result<(), ApiError> {
     let target = Target {
-        resource: registry.catalog().own("", "v1", plural).clone(),
+        resource: registry.catalog().own(group, "v1", plural).clone(),
         namespace: namespace.to_owned(),
         name: name.to_owned(),
         sub: None,

@@ -136,6 +136,11 @@ impl ApiError {
         .about(&resource.group, &resource.plural, name)
     }
 
+    /// What a write refers to is not there, by the kind's name of the core group.
+    pub fn absent(kind: &str, name: &str) -> Self {
+        Self::new(404, "NotFound", format!("{kind} {name:?} not found")).about("", kind, name)
+    }
+
     /// Who asks may not: of a resource, or of a path when that is empty.
     pub fn denied(group: &str, plural: &str, name: &str, why: &str) -> Self {
         let what = match (plural, group, name) {

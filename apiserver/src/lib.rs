@@ -1,5 +1,6 @@
 //! Kubernetes REST conventions over the etcd v3 API: see ARCHITECTURE.md.
 
+pub mod admission;
 pub mod authn;
 pub mod authz;
 pub mod bootstrap;

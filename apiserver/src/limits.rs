@@ -23,6 +23,9 @@ pub const WATCHES_MAX: usize = 20_000;
 /// Connections served at once, fewer where the process may not have so many files
 /// open. Further ones are closed.
 pub const CONNECTIONS_MAX: usize = 20_000;
+/// Connections that wait to be taken from an address that is shared, as many as
+/// the standard library lets wait.
+pub const BACKLOG: u32 = 1024;
 /// Connections without which there is no use in starting.
 pub const CONNECTIONS_MIN: u64 = 32;
 /// File descriptors kept for what is no connection of a client: those to the
@@ -42,6 +45,8 @@ pub const CERTIFICATE_BELIEVED: Duration = Duration::from_secs(10);
 pub const CERTIFICATES: Duration = Duration::from_secs(1);
 /// Tokens whose signatures are remembered as checked, some hundred bytes each.
 pub const TOKENS_KNOWN: usize = 20_000;
+/// Time for requests to end when the server stops.
+pub const STOP: Duration = Duration::from_secs(10);
 /// Upstream's deadline of requests that are not watches.
 pub const REQUEST: Duration = Duration::from_secs(60);
 /// A longer `timeoutSeconds` is cut to this: no watch is for ever.
@@ -76,6 +81,12 @@ pub const PAGE_OBJECTS: i64 = 500;
 pub const REPLY_BYTES_MAX: usize = 1 << 30;
 /// Tries of an update whose client named no version, as upstream.
 pub const UPDATE_TRIES: usize = 5;
+/// Upstream's limit on the pods that are checked when a namespace becomes
+/// stricter.
+pub const PODS_CHECKED: usize = 3_000;
+/// Tries to find the account of a new namespace, upstream's; a tenth or two of a
+/// second lie between them.
+pub const ACCOUNT_TRIES: usize = 10;
 /// Tries of a write that goes with others that many may want at once, such as
 /// that of a service and its node ports.
 pub const CLAIM_TRIES: usize = 100;

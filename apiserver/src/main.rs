@@ -5,6 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use anyhow::Context as _;
 use clap::Parser;
 use mizzen_apiserver::{
+    admission::{Admission, Name as Plugin},
     authn::{Accounts, Anonymous, Authenticators, Tokens},
     authz::{Authorizer, Mode},
     bootstrap,
@@ -18,7 +19,7 @@ use mizzen_apiserver::{
 };
 use mizzen_descriptors::Places;
 use tokio::{
-    net::TcpListener,
+    net::{TcpListener, TcpSocket},
     signal::unix::{SignalKind, signal},
 };
 use tracing_subscriber::EnvFilter;
@@ -48,6 +49,10 @@ struct Flags {
     /// loopback address.
     #[arg(long, default_value = "127.0.0.1:6443")]
     listen: SocketAddr,
+    /// An address that other servers of this machine listen on, too: a connection
+    /// to it goes to one of those that live.
+    #[arg(long)]
+    listen_shared: Option<SocketAddr>,
     /// Directory of what is made at the first start where no file is given: the
     /// server's certificate and its authority, the authority of clients and an
     /// administrator's certificate.
@@ -74,9 +79,15 @@ struct Flags {
     /// those for /healthz, /livez and /readyz.
     #[arg(long, action = clap::ArgAction::Set)]
     anonymous_auth: Option<bool>,
-    /// Who decides what somebody may do: RBAC, or AlwaysAllow.
+    /// Who decides what somebody may do: Node, RBAC, or AlwaysAllow.
     #[arg(long, value_delimiter = ',', default_value = "RBAC")]
     authorization_mode: Vec<Mode>,
+    /// Plugins of admission that are on besides those that are by default.
+    #[arg(long, value_delimiter = ',')]
+    enable_admission_plugins: Vec<Plugin>,
+    /// Plugins of admission that are off though they are on by default.
+    #[arg(long, value_delimiter = ',')]
+    disable_admission_plugins: Vec<Plugin>,
     /// The key that signs tokens of service accounts, in PEM (PKCS #8, ECDSA on
     /// P-256), the same for all servers; by default sa.key in --cert-dir, made
     /// at the first start.
@@ -91,6 +102,11 @@ struct Flags {
     /// fills until it refuses every write.
     #[arg(long, default_value = "5m0s", value_parser = duration)]
     etcd_compaction_interval: Duration,
+    /// How long the server goes on after it was told to stop and says that it is
+    /// not ready, as Go writes durations: time for a balancer to send clients
+    /// elsewhere.
+    #[arg(long, default_value = "0s", value_parser = duration)]
+    shutdown_delay_duration: Duration,
     /// Writes a kubeconfig for this server, with the administrator's certificate
     /// unless --client-ca-file is given.
     #[arg(long)]
@@ -99,6 +115,7 @@ struct Flags {
 
 fn main() -> anyhow::Result<()> {
     let flags = Flags::parse();
+    mizzen_planted::plant_by_environment();
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -112,15 +129,21 @@ fn main() -> anyhow::Result<()> {
 }
 
 async fn run(flags: Flags) -> anyhow::Result<()> {
-    anyhow::ensure!(
-        flags.listen.ip().is_loopback() || !flags.authorization_mode.contains(&Mode::AlwaysAllow),
-        "{} is not a loopback address, and with AlwaysAllow everybody may do everything",
-        flags.listen
-    );
+    for address in std::iter::once(flags.listen).chain(flags.listen_shared) {
+        anyhow::ensure!(
+            address.ip().is_loopback() || !flags.authorization_mode.contains(&Mode::AlwaysAllow),
+            "{address} is not a loopback address, and with AlwaysAllow everybody may do everything"
+        );
+    }
     let (credentials, contents) = Credentials::load(files(&flags)?)?;
     let credentials = Arc::new(credentials);
     let signer = signer(&flags)?;
     let authenticators = authenticators(&flags, &credentials, &signer)?;
+    let admission = Admission::new(
+        &flags.enable_admission_plugins,
+        &flags.disable_admission_plugins,
+    );
+    let admission = admission.map_err(anyhow::Error::msg)?;
     let places = places()?;
     let tls = flags.etcd_cafile.clone().map(|authority| Tls {
         authority,
@@ -132,6 +155,11 @@ async fn run(flags: Flags) -> anyhow::Result<()> {
         .await
         .with_context(|| format!("listening on {}", flags.listen))?;
     let address = listener.local_addr()?;
+    let mut listeners = vec![listener];
+    if let Some(address) = flags.listen_shared {
+        let listener = shared(address).with_context(|| format!("listening on {address}"))?;
+        listeners.push(listener);
+    }
     let registry = Registry::new(store);
     let api = Arc::new(Api::new(
         registry,
@@ -139,6 +167,7 @@ async fn run(flags: Flags) -> anyhow::Result<()> {
         signer,
         authenticators,
         Authorizer::new(flags.authorization_mode.clone()),
+        admission,
     ));
     let mut waited = false;
     while let Err(error) = prepare(api.registry()).await {
@@ -177,13 +206,26 @@ async fn run(flags: Flags) -> anyhow::Result<()> {
     let renewer = tasks::spawn("certificates", async move {
         renewed.keep(contents).await;
     });
-    http::serve(listener, credentials, api, places, stop).await;
+    let delay = flags.shutdown_delay_duration;
+    http::serve(listeners, credentials, api, places, stop, delay).await;
     keeper.abort();
     renewer.abort();
     if let Some(task) = compactor {
         task.abort();
     }
     Ok(())
+}
+
+/// Listens beside others.
+fn shared(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    socket.set_reuseaddr(true)?;
+    socket.set_reuseport(true)?;
+    socket.bind(address)?;
+    socket.listen(limits::BACKLOG)
 }
 
 async fn prepare(registry: &Registry) -> Result<(), ApiError> {

@@ -24,6 +24,14 @@ pub enum Command {
     ///
     /// Prints a row for each run. Exit codes: 0 all were found, 1 one was not.
     Planted(PlantedArgs),
+    /// Count the states that runs of such a store reached, from their logs.
+    ///
+    /// Exit codes: 0 all were reached, 2 no run reached one of them.
+    States {
+        /// The directories of the runs.
+        #[arg(required = true)]
+        dirs: Vec<PathBuf>,
+    },
     /// Check the history of an earlier run again and write its report again.
     Check {
         /// The directory of that run.
@@ -36,6 +44,9 @@ pub struct PlantedArgs {
     /// A store built with the feature `planted`.
     #[arg(long)]
     pub binary: PathBuf,
+    /// A server of the resource API of the same build.
+    #[arg(long)]
+    pub apiserver: Option<PathBuf>,
     /// Only this bug; may be repeated.
     #[arg(long = "bug")]
     pub bugs: Vec<String>,
@@ -59,7 +70,7 @@ pub struct RunArgs {
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=5))]
     pub members: u8,
     /// register, set, append, readwrite, history, lease, lock, lock-unsafe,
-    /// watch, kubernetes or mixed.
+    /// watch, kubernetes, auth, objects or mixed.
     #[arg(long, default_value = "mixed")]
     pub workload: workload::Kind,
     /// Comma-separated kinds of faults; none, all, partition, member, disk and
@@ -92,6 +103,13 @@ pub struct RunArgs {
     /// Resolve unknown outcomes by scans, as for a server without a watch.
     #[arg(long)]
     pub no_watch: bool,
+    /// The server of the resource API, for the workload objects.
+    #[arg(long)]
+    pub apiserver: Option<PathBuf>,
+    /// Members and clients speak mutual TLS, as they do anyway with the workload
+    /// auth and the fault corrupt.
+    #[arg(long)]
+    pub tls: bool,
     /// A further flag for every member; may be repeated.
     #[arg(long = "server-arg", allow_hyphen_values = true)]
     pub server_args: Vec<String>,
@@ -128,6 +146,10 @@ impl RunArgs {
         kind::parse(&self.fault)
     }
 
+    pub fn speaks_tls(&self, kinds: &[kind::Kind]) -> bool {
+        self.tls || self.workload == workload::Kind::Auth || kinds.contains(&kind::Kind::Corrupt)
+    }
+
     /// The command that makes the same choices again.
     pub fn repeat(&self, seed: u64) -> String {
         let mut words = vec![
@@ -146,6 +168,9 @@ impl RunArgs {
             format!("--timeout {}", plain(self.timeout)),
         ]);
         words.extend(self.no_watch.then(|| "--no-watch".to_string()));
+        let apiserver = self.apiserver.as_ref();
+        words.extend(apiserver.map(|path| format!("--apiserver {}", path.display())));
+        words.extend(self.tls.then(|| "--tls".to_string()));
         words.extend(self.server_args.iter().map(|a| format!("--server-arg={a}")));
         words.push(format!("--seed {seed}"));
         words.join(" ")

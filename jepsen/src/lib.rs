@@ -21,4 +21,5 @@ pub mod progress;
 pub mod report;
 pub mod run;
 pub mod seed;
+pub mod states;
 pub mod workload;

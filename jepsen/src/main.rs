@@ -5,7 +5,7 @@ use clap::Parser;
 use mizzen_jepsen::check::{Verdict, check, overall};
 use mizzen_jepsen::cli::{Cli, Command, RunArgs};
 use mizzen_jepsen::history::file;
-use mizzen_jepsen::{planted, report, run};
+use mizzen_jepsen::{planted, report, run, states};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -26,6 +26,7 @@ fn start() -> Result<Verdict> {
     match Cli::parse().command {
         Command::Run(args) => drive(&args),
         Command::Planted(args) => planted::run(&args),
+        Command::States { dirs } => states::run(&dirs),
         Command::Check { dir } => judge(&dir),
     }
 }

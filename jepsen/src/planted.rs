@@ -64,7 +64,15 @@ const fn copied(name: &'static str, workload: &'static str) -> Bug {
     }
 }
 
-pub const BUGS: [Bug; 27] = [
+/// Members that lag behind the log and are sent the rows.
+const fn lagging(name: &'static str, workload: &'static str) -> Bug {
+    Bug {
+        flags: &["--snapshot-count=50", "--snapshot-catchup-entries=5"],
+        ..faulty(name, workload, "pause-random", 40, 5)
+    }
+}
+
+pub const BUGS: [Bug; 50] = [
     bug("skipped-revision", "register", 8),
     bug("repeated-revision", "register", 8),
     bug("older-prev-kv", "register", 8),
@@ -92,6 +100,29 @@ pub const BUGS: [Bug; 27] = [
     copied("snapshot-without-leases", "lease"),
     faulty("member-id-reused", "register", "member-replace", 120, 4),
     bug("lock-not-waited-for", "lock", 15),
+    bug("range-end-unchecked", "auth", 10),
+    bug("prev-kv-unchecked", "auth", 20),
+    bug("else-branch-unchecked", "auth", 10),
+    bug("compares-unchecked", "auth", 10),
+    bug("revoked-role-kept", "auth", 10),
+    bug("tokens-outlive-passwords", "auth", 20),
+    faulty("login-unconfirmed", "auth", "partition-halves", 60, 4),
+    lagging("users-not-reloaded", "auth"),
+    bug("no-prev-kv", "register", 8),
+    bug("watch-stalls", "watch", 15),
+    bug("future-watch-told-early", "watch", 20),
+    bug("progress-unanswered", "watch", 15),
+    bug("compaction-differs", "history", 15),
+    bug("apply-depends-on-cut", "register", 15),
+    bug("reply-of-newer-rows", "register", 8),
+    bug("limit-counted", "history", 8),
+    bug("compares-creation", "append", 8),
+    bug("compacted-read", "history", 15),
+    bug("lease-not-moved", "lease", 25),
+    bug("revoked-lease-renewed", "lease", 25),
+    bug("update-told-as-deletion", "objects", 15),
+    bug("bookmark-ahead", "objects", 25),
+    faulty("continue-over-compaction", "objects", "compact", 30, 1),
 ];
 
 /// Runs what was asked for and prints a row for each run.
@@ -141,6 +172,11 @@ fn one(args: &PlantedArgs, bug: &Bug, seed: u64, planted: bool) -> Result<bool> 
         .stderr(Stdio::null());
     if planted {
         command.env(VARIABLE, bug.name);
+    }
+    if bug.workload == "objects" {
+        let apiserver = args.apiserver.as_ref();
+        let apiserver = apiserver.with_context(|| format!("{} takes --apiserver", bug.name))?;
+        command.arg("--apiserver").arg(apiserver);
     }
     let begun = Instant::now();
     let ended = command.output().context("run this program again")?;

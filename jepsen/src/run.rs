@@ -5,7 +5,9 @@ use crate::cli::RunArgs;
 use crate::client::Bench;
 use crate::client::stats::Stats;
 use crate::clock::Clock;
-use crate::cluster::ports::Ports;
+use crate::cluster::apiservers::ApiServers;
+use crate::cluster::certificates::{Certificates, Holder};
+use crate::cluster::ports::{MAX_APISERVERS, Ports};
 use crate::cluster::{self, Cluster, faketime};
 use crate::evidence::Collected;
 use crate::evidence::scan::Scanner;
@@ -20,7 +22,7 @@ use crate::net::link::Links;
 use crate::net::proxy;
 use crate::progress::Progress;
 use crate::seed;
-use crate::workload::{self, Actor, Shared};
+use crate::workload::{self, Actor, Shared, objects};
 use anyhow::{Context, Result, bail, ensure};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -58,6 +60,8 @@ struct Stage {
     links: Option<Links>,
     probe: Probe,
     now: Arc<Now>,
+    /// Of the workload on the resource API.
+    apis: Option<Arc<Mutex<ApiServers>>>,
 }
 
 /// Runs, and returns once all processes ended and the history is on disk.
@@ -77,6 +81,10 @@ pub async fn run(args: &RunArgs, seed: u64, dir: &Path) -> Result<()> {
     let (sink, writer) = Writer::create(&dir.join(HISTORY))?;
     let ports = Ports::claim()?;
     let clock = Clock::start();
+    let certificates = match args.speaks_tls(&kinds) {
+        true => Some(Certificates::new(&dir.join("certificates"))?),
+        false => None,
+    };
     let config = cluster::Config {
         binary,
         members,
@@ -85,7 +93,8 @@ pub async fn run(args: &RunArgs, seed: u64, dir: &Path) -> Result<()> {
         faketime: faketime::library().filter(|_| kinds.contains(&Kind::Clock)),
         small_disks: kinds.iter().any(|k| k.needs_small_disks()),
         forgetful: kinds.contains(&Kind::PowerLoss),
-        server_args: args.server_args.clone(),
+        certificates: certificates.clone(),
+        server_args: [args.workload.server_args(), args.server_args.clone()].concat(),
     };
     ensure!(
         config.faketime.is_some() || !kinds.contains(&Kind::Clock),
@@ -93,6 +102,7 @@ pub async fn run(args: &RunArgs, seed: u64, dir: &Path) -> Result<()> {
     );
     let cluster = Cluster::new(&config, &ports, clock, sink.clone())?;
     let view = cluster.view();
+    let apis = apiservers(args, dir, &ports, &view.urls)?;
     let links = proxied.then(|| Links::new(members));
     if let Some(links) = &links {
         for m in 0..members {
@@ -112,6 +122,7 @@ pub async fn run(args: &RunArgs, seed: u64, dir: &Path) -> Result<()> {
         sink,
         Arc::new(Stats::default()),
         args.timeout,
+        certificates,
     ));
     let stage = Stage {
         args: args.clone(),
@@ -122,6 +133,7 @@ pub async fn run(args: &RunArgs, seed: u64, dir: &Path) -> Result<()> {
         cluster: Arc::new(Mutex::new(cluster)),
         links,
         now: Arc::new(Now::default()),
+        apis,
     };
     let progress = tokio::spawn(stage.progress().run());
     let outcome = tokio::select! {
@@ -138,6 +150,27 @@ pub async fn run(args: &RunArgs, seed: u64, dir: &Path) -> Result<()> {
         dir.join(HISTORY).display()
     );
     outcome.and(stopped)
+}
+
+/// Servers of the resource API over all members, if the workload takes them.
+fn apiservers(
+    args: &RunArgs,
+    dir: &Path,
+    ports: &Ports,
+    store: &[String],
+) -> Result<Option<Arc<Mutex<ApiServers>>>> {
+    if args.workload != workload::Kind::Objects {
+        return Ok(None);
+    }
+    let binary = args.apiserver.as_ref();
+    let binary = binary.context("the workload objects takes --apiserver")?;
+    let binary = binary
+        .canonicalize()
+        .with_context(|| format!("no binary {}", binary.display()))?;
+    let count = store.len().min(MAX_APISERVERS);
+    let ports: Vec<u16> = (0..count).map(|i| ports.apiserver(i)).collect();
+    let servers = ApiServers::new(binary, store, dir, &ports)?;
+    Ok(Some(Arc::new(Mutex::new(servers))))
 }
 
 /// Ends when the harness is asked to stop, so that it can end its processes.
@@ -175,7 +208,10 @@ impl Stage {
     async fn acts(&self) -> Result<()> {
         let (collected, collectors) = self.start_evidence().await?;
         let stop = Arc::new(AtomicBool::new(false));
-        let load = self.start_load(&stop, &collected)?;
+        let load = match &self.apis {
+            Some(apis) => self.start_objects(apis, &stop).await?,
+            None => self.start_load(&stop, &collected)?,
+        };
         self.phase(Phase::LoadStart).await;
         self.faults(&collected).await?;
         let healthy = self.heal().await?;
@@ -216,6 +252,11 @@ impl Stage {
         self.bench.sink.record(Record::Meta(meta)).await;
         if !finale::initial(&self.bench).await? {
             bail!("the first read of the new cluster failed");
+        }
+        if self.args.workload == workload::Kind::Auth
+            && !workload::auth::enable(&self.bench).await?
+        {
+            bail!("authentication could not be switched on");
         }
         Ok(())
     }
@@ -262,6 +303,24 @@ impl Stage {
         Ok((collected, collectors))
     }
 
+    async fn start_objects(
+        &self,
+        apis: &Mutex<ApiServers>,
+        stop: &Arc<AtomicBool>,
+    ) -> Result<JoinSet<()>> {
+        let mut apis = apis.lock().await;
+        apis.start_all().await?;
+        let api = objects::Api::new(Arc::clone(&self.bench), apis.addresses(), self.seed);
+        drop(apis);
+        api.prepare().await?;
+        let api = Arc::new(api);
+        let mut load = JoinSet::new();
+        for id in 0..self.args.clients {
+            load.spawn(objects::ApiActor::new(&api, id).run(Arc::clone(stop)));
+        }
+        Ok(load)
+    }
+
     fn start_load(
         &self,
         stop: &Arc<AtomicBool>,
@@ -272,11 +331,16 @@ impl Stage {
         let pace = (self.args.rate > 0)
             .then(|| Duration::from_secs(1) * self.args.clients / self.args.rate);
         for id in 0..self.args.clients {
-            let actor = Actor::new(&self.bench, &shared, id)?;
+            let actor = Actor::new(
+                &self.bench,
+                &shared,
+                id,
+                workload::auth::holder(self.args.workload, id),
+            )?;
             load.spawn(actor.run(self.args.workload, pace, Arc::clone(stop)));
         }
         if self.args.workload.compacts() {
-            let actor = Actor::new(&self.bench, &shared, COMPACTOR)?;
+            let actor = Actor::new(&self.bench, &shared, COMPACTOR, Holder::Root)?;
             load.spawn(workload::compaction::run(
                 actor,
                 Arc::clone(collected),
@@ -297,6 +361,7 @@ impl Stage {
             bench: Arc::clone(&self.bench),
             cluster: Arc::clone(&self.cluster),
             links: self.links.clone(),
+            apis: self.apis.clone(),
             probe: self.probe.clone(),
             collected: Arc::clone(collected),
             rng: seed::stream(self.seed, "fault", 0),
@@ -368,6 +433,9 @@ impl Stage {
 
     /// Ends all processes: in order after a whole run, at once after a broken one.
     async fn shut_down(&self, in_order: bool) -> Result<()> {
+        if let Some(apis) = &self.apis {
+            apis.lock().await.kill_all().await?;
+        }
         let mut cluster = self.cluster.lock().await;
         if in_order {
             cluster.stop_all().await

@@ -1,4 +1,4 @@
-//! A short slice of the harness: three workloads under faults, a minute each,
+//! A short slice of the harness: four workloads under faults, a minute each,
 //! all at the same time, against the store of the same build.
 //!
 //! `MIZZEN_BIN` names another binary with etcd's flags, `MIZZEN_JEPSEN_TIME`
@@ -7,7 +7,7 @@
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-const RUNS: [(&str, &str, &str); 3] = [
+const RUNS: [(&str, &str, &str); 4] = [
     (
         "mixed",
         "kill-random,partition-leader,pause-leader,compact",
@@ -15,6 +15,7 @@ const RUNS: [(&str, &str, &str); 3] = [
     ),
     ("lease", "kill-leader,partition-leader", "2"),
     ("kubernetes", "kill-all,reset,move-leader", "3"),
+    ("auth", "kill-random,partition-halves,corrupt", "4"),
 ];
 
 /// The store: tests run in `deps/` of the directory that it is built in.
@@ -34,7 +35,7 @@ fn store() -> PathBuf {
 }
 
 #[test]
-fn three_workloads_under_faults_pass() {
+fn workloads_under_faults_pass() {
     let time = std::env::var("MIZZEN_JEPSEN_TIME").unwrap_or_else(|_| "60s".to_owned());
     let started = RUNS.map(|(workload, faults, seed)| {
         let run = Command::new(env!("CARGO_BIN_EXE_jepsen"))

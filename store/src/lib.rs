@@ -6,6 +6,8 @@ pub mod config;
 pub mod descriptors;
 mod etcd_file;
 pub mod first_start;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 pub mod grpc;
 pub mod http;
 pub mod lease;

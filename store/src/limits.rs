@@ -247,6 +247,16 @@ pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2 * 60 * 60);
 /// --grpc-keepalive-timeout).
 pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// More often than this no connection is pinged, whatever is configured (grpc-go's).
+pub const KEEPALIVE_INTERVAL_MIN: Duration = Duration::from_secs(1);
+
+/// Longer than any member lives, and still a time that can be added to another.
+pub const NEVER: Duration = Duration::from_secs(100 * 365 * 24 * 3_600);
+
+/// Slow calls that are logged in a second; the next line says how many were not. When
+/// a member is overloaded all calls are slow, and the log must not be one more load.
+pub const SLOW_CALLS_LOGGED: u32 = 100;
+
 /// An HTTP/1 client must have sent its headers by then.
 pub const HTTP1_HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -378,6 +388,9 @@ pub const WATCH_PROGRESS_INTERVAL: Duration = Duration::from_secs(10 * 60);
 /// pair of members.
 pub const PING_INTERVAL: Duration = Duration::from_millis(500);
 
+/// The same while a member is missing.
+pub const PING_INTERVAL_MISSING: Duration = Duration::from_millis(100);
+
 /// How long a member that takes pings and does not answer them still counts as
 /// connected: etcd's time limit of a read from a peer.
 pub const PEER_SILENCE: Duration = Duration::from_secs(5);
@@ -473,3 +486,13 @@ pub const AUTH_PASSWORDS: usize = 64;
 
 /// How often a login is begun anew because users were changed meanwhile.
 pub const AUTH_ATTEMPTS: usize = 8;
+
+/// The status page's rates are of so much time at most.
+pub const RATES_WINDOW: Duration = Duration::from_secs(60);
+
+/// Between two looks that rates are computed from; with [`RATES_WINDOW`], it says
+/// how many are kept.
+pub const RATES_INTERVAL: Duration = Duration::from_secs(1);
+
+/// After so many seconds a browser looks at the status page again.
+pub const STATUS_REFRESH_S: u64 = 5;

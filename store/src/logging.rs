@@ -39,6 +39,10 @@ pub const FATAL: &str = "fatal";
 /// The prefix of the Raft library's targets.
 const RAFT: &str = "openraft";
 
+/// Where that library logs as errors what whoever calls it is told, too, and decides
+/// about: most often that this member is stopping.
+const RAFT_CALLS: &str = "openraft::raft::raft_inner";
+
 /// The prefix that the targets of this project's crates share.
 const OWN: &str = "mizzen";
 
@@ -101,6 +105,7 @@ fn filter(level: LogLevel) -> Targets {
     Targets::new()
         .with_default(own.min(LevelFilter::WARN))
         .with_target(RAFT, own.min(raft))
+        .with_target(RAFT_CALLS, LevelFilter::OFF)
         .with_target(OWN, own)
         .with_target(FATAL, LevelFilter::ERROR)
 }

@@ -3,15 +3,10 @@
 //!
 //! In the library, so that whatever is an executable of it is only linked.
 
+mod listeners;
 mod opening;
 
-use std::{
-    collections::BTreeMap,
-    io,
-    net::{SocketAddr, ToSocketAddrs},
-    process::ExitCode,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, ffi::OsStr, io, process::ExitCode, sync::Arc};
 
 use mizzen_descriptors::Places;
 use mizzen_engine::{Engine, EngineOptions, RocksRows};
@@ -26,21 +21,19 @@ use crate::{
     config::{self, AutoCompaction, Config, InitialClusterState},
     descriptors::Descriptors,
     first_start,
-    grpc::{Backend, Calls, Front, OnlyPages, Pages, Remote},
+    grpc::{Backend, Calls, Front, NoPages, OnlyPages, Pages, Remote},
     http::{BrowserAccess, Expiries, Shared, Site},
-    limits,
-    listen::{self, Listener},
-    logging,
+    limits, listen, logging,
     member_dir::{self, Identity, MemberDir},
     memory,
     raft::{GroupConfig, PeerNode, PeerService, Peers, Retention},
-    server::{self, Attributes, DiskSpace, Kept, LookAtDisk, Server, ServerConfig, Storage},
+    server::{self, Attributes, DiskSpace, Kept, LookAtDisk, Rules, Server, ServerConfig, Storage},
     snapshot,
-    tls::{self, Bound, Credentials, Door, PeerDial},
-    url::Scheme,
-    version,
+    tls::{self, Credentials, PeerDial},
+    url, version,
     workers::{self, Owner, Workers},
 };
+use listeners::{bind_clients, bind_peers};
 use opening::Parts;
 
 /// Runs the member that arguments and environment describe until a signal or a
@@ -48,11 +41,15 @@ use opening::Parts;
 /// to [`server::NEWEST_LEVEL`].
 pub fn run(level: u32) -> ExitCode {
     server::use_level(level);
-    if std::env::args_os()
+    let arguments = std::env::args_os().skip(2);
+    match std::env::args_os()
         .nth(1)
-        .is_some_and(|word| word == "snapshot")
+        .as_deref()
+        .and_then(OsStr::to_str)
     {
-        return snapshot::run(std::env::args_os().skip(2));
+        Some("snapshot") => return snapshot::run(arguments),
+        Some("migrate") => return snapshot::migrate(arguments),
+        _ => {}
     }
     #[cfg(feature = "planted")]
     if let Ok(bug) = std::env::var("MIZZEN_PLANTED") {
@@ -143,6 +140,7 @@ async fn serve(config: Config, descriptors: Descriptors, clients: &Handle) -> io
         let _ = failed.try_send(error.to_string());
     };
     let owner = Owner::new(fail.clone());
+    tell_settings(&config);
     private_files(&config)?;
     tracing::info!(
         descriptors = descriptors.limit,
@@ -169,6 +167,12 @@ async fn serve(config: Config, descriptors: Descriptors, clients: &Handle) -> io
     let places = Places::new(descriptors.clients);
     let client_listeners =
         bind_clients(&config.listen_client_urls, client_tls.as_ref(), &places).await?;
+    let http_listeners = bind_clients(
+        &config.listen_client_http_urls,
+        client_tls.as_ref(),
+        &places,
+    )
+    .await?;
     let places = Places::new(descriptors.metrics);
     let metrics_listeners =
         bind_clients(&config.listen_metrics_urls, client_tls.as_ref(), &places).await?;
@@ -219,7 +223,10 @@ async fn serve(config: Config, descriptors: Descriptors, clients: &Handle) -> io
         },
         request_bytes: config.max_request_bytes,
         budget,
-        strict_reconfig: config.strict_reconfig_check,
+        rules: Rules {
+            strict: config.strict_reconfig_check,
+            check_rows: config.corrupt_check_interval,
+        },
         quota: config.quota_backend_bytes,
         disk: look_at_disk(&config),
         auth: authentication(&config)?,
@@ -244,8 +251,13 @@ async fn serve(config: Config, descriptors: Descriptors, clients: &Handle) -> io
         let serving = listen::serve_peers(listener, answer, peers_stopping.clone());
         listening_to_peers.push(owner.spawn_on(&Handle::current(), "listening to peers", serving));
     }
-    let calls = Calls::for_the_process(config.extensive_metrics);
-    let shared = Shared::new(calls, expiries);
+    let calls = Calls::for_the_process(config.extensive_metrics, config.slow_call);
+    let transport = mizzen_h2::Config {
+        keepalive_interval: config.keepalive_interval,
+        keepalive_timeout: config.keepalive_timeout,
+        ..listen::transport(config.max_concurrent_streams, budget.transport)
+    };
+    let shared = Shared::new(calls, expiries, Box::new(listen::stopped(&transport)));
     // What clients use up is not the probes'.
     let probing = listen::transport(limits::STREAMS_PER_CONNECTION, limits::PROBES_BYTES);
     for listener in metrics_listeners {
@@ -257,7 +269,7 @@ async fn serve(config: Config, descriptors: Descriptors, clients: &Handle) -> io
             |_: &tls::PeerCertificates| Remote::default(),
             {
                 let pages = pages.clone();
-                move |_: &Remote| OnlyPages(pages.clone())
+                move |remote: &Remote| OnlyPages::of(pages.clone(), remote.clone())
             },
             pages,
             stopping.clone(),
@@ -283,7 +295,6 @@ async fn serve(config: Config, descriptors: Descriptors, clients: &Handle) -> io
         ready = ready(&server, &config) => ready.map(|()| None)?,
     };
     if early.is_none() {
-        let transport = listen::transport(config.max_concurrent_streams, budget.transport);
         let backend = Backend::new(
             server.clone(),
             calls,
@@ -295,22 +306,38 @@ async fn serve(config: Config, descriptors: Descriptors, clients: &Handle) -> io
         let gateway = config.grpc_gateway.then(|| backend.clone());
         let site = Site::for_clients(server.clone(), shared, access, gateway);
         let pages: Arc<dyn Pages> = Arc::new(site);
-        let front = Front::new(backend, pages.clone());
-        for listener in client_listeners {
+        let users = config.client_tls.client_cert_auth;
+        let remote = move |session: &tls::PeerCertificates| Remote {
+            secure: session.is_secure(),
+            common_name: session.common_name.clone().filter(|_| users),
+        };
+        let split = !http_listeners.is_empty();
+        for listener in http_listeners {
+            listener.tell("http");
+            let only = pages.clone();
             let serving = listen::serve_clients(
                 listener,
                 transport.clone(),
-                {
-                    let users = config.client_tls.client_cert_auth;
-                    move |session: &tls::PeerCertificates| Remote {
-                        secure: session.is_secure(),
-                        common_name: session.common_name.clone().filter(|_| users),
-                    }
-                },
-                {
-                    let front = front.clone();
-                    move |remote: &Remote| front.of(remote)
-                },
+                remote,
+                move |remote: &Remote| OnlyPages::of(only.clone(), remote.clone()),
+                pages.clone(),
+                stopping.clone(),
+            );
+            listening.push(owner.spawn_on(clients, "listening for HTTP", serving));
+        }
+        let pages: Arc<dyn Pages> = match split {
+            true => Arc::new(NoPages),
+            false => pages,
+        };
+        let front = Front::new(backend, pages.clone());
+        for listener in client_listeners {
+            listener.tell(if split { "grpc" } else { "grpc+http" });
+            let front = front.clone();
+            let serving = listen::serve_clients(
+                listener,
+                transport.clone(),
+                remote,
+                move |remote: &Remote| front.of(remote),
                 pages.clone(),
                 stopping.clone(),
             );
@@ -350,6 +377,38 @@ async fn serve(config: Config, descriptors: Descriptors, clients: &Handle) -> io
     server.stop().await?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// What is logged of the settings, under etcd's names.
+fn tell_settings(config: &Config) {
+    tracing::info!(
+        etcd_version = version::ETCD,
+        version = version::MIZZEN,
+        name = config.name,
+        data_dir = %config.data_dir.display(),
+        wal_dir = ?config.wal_dir,
+        force_new_cluster = config.force_new_cluster,
+        heartbeat_interval = ?config.heartbeat_interval,
+        election_timeout = ?config.election_timeout,
+        snapshot_count = ?config.snapshot_count,
+        snapshot_catchup_entries = config.snapshot_catchup_entries,
+        initial_advertise_peer_urls = ?config.initial_advertise_peer_urls,
+        listen_peer_urls = %url::join(&config.listen_peer_urls),
+        advertise_client_urls = ?config.advertise_client_urls,
+        listen_client_urls = %url::join(&config.listen_client_urls),
+        listen_client_http_urls = %url::join(&config.listen_client_http_urls),
+        listen_metrics_urls = %url::join(&config.listen_metrics_urls),
+        initial_cluster_state = ?config.initial_cluster_state,
+        quota_backend_bytes = config.quota_backend_bytes,
+        max_request_bytes = config.max_request_bytes,
+        max_concurrent_streams = config.max_concurrent_streams,
+        initial_corrupt_check = config.initial_corrupt_check,
+        corrupt_check_time_interval = ?config.corrupt_check_interval,
+        auto_compaction = ?config.auto_compaction,
+        // There is nothing of etcd's API of version 2 here.
+        v2_deprecation = "write-only",
+        "starting an etcd server"
+    );
 }
 
 /// Waits until this member may serve clients, and has told the cluster how.
@@ -496,72 +555,6 @@ fn disk(log: wal::RealFs) -> Arc<dyn wal::LogFs> {
     tracing::warn!("the raft log forgets what is not synced when this process ends");
     let syncs = mizzen_planted::bug!("log-not-synced", true => false);
     Arc::new(mizzen_sim::Forgetful::new(log, syncs))
-}
-
-/// Listeners that serve so many connections together. Every URL has one of its
-/// own, as in etcd, which speaks no TLS on Unix sockets between peers.
-async fn bind_peers(
-    urls: &[config::Url],
-    credentials: Option<&Arc<Credentials>>,
-    places: &Places,
-    clients: &Handle,
-) -> io::Result<Vec<Listener>> {
-    let mut listeners = Vec::with_capacity(urls.len());
-    for url in urls {
-        let credentials = credentials.filter(|_| url.scheme() == Scheme::Https);
-        // Handshakes are computed where clients are served: whoever asks for
-        // them must not hold up what members say to each other.
-        let door = Door::new(
-            credentials.is_none(),
-            credentials.cloned(),
-            Some(clients.clone()),
-        );
-        listeners.push(Listener::new(bound(url).await?, door, places));
-    }
-    Ok(listeners)
-}
-
-/// One address may be given with TLS and without: then the first byte that a
-/// client sends decides, as in etcd.
-async fn bind_clients(
-    urls: &[config::Url],
-    credentials: Option<&Arc<Credentials>>,
-    places: &Places,
-) -> io::Result<Vec<Listener>> {
-    let mut addresses: BTreeMap<&str, Vec<&config::Url>> = BTreeMap::new();
-    for url in urls {
-        addresses.entry(url.host_and_port()).or_default().push(url);
-    }
-    let mut listeners = Vec::with_capacity(addresses.len());
-    for urls in addresses.values() {
-        let plain = urls.iter().any(|url| !url.is_secure());
-        let secure = urls.iter().any(|url| url.is_secure());
-        let credentials = credentials.filter(|_| secure).cloned();
-        listeners.push(Listener::new(
-            bound(urls[0]).await?,
-            Door::new(plain, credentials, None),
-            places,
-        ));
-    }
-    Ok(listeners)
-}
-
-async fn bound(url: &config::Url) -> io::Result<Bound> {
-    if url.is_unix() {
-        Bound::unix(url.host_and_port().as_ref())
-    } else {
-        Bound::tcp(address(url)?).await
-    }
-}
-
-fn address(url: &config::Url) -> io::Result<SocketAddr> {
-    let host = url.host_and_port();
-    let mut addresses = host
-        .to_socket_addrs()
-        .map_err(|error| io::Error::new(error.kind(), format!("{host}: {error}")))?;
-    addresses
-        .next()
-        .ok_or_else(|| io::Error::other(format!("{host} has no address")))
 }
 
 struct Signals {

@@ -10,6 +10,7 @@ import (
 // namesOfEtcd are etcd's own names, whose types and ends are not those that
 // Prometheus recommends. Dashboards know them so.
 var namesOfEtcd = map[string]bool{
+	"etcd_debugging_mvcc_keys_total":        true,
 	"etcd_disk_wal_write_bytes_total":       true,
 	"etcd_server_health_failures":           true,
 	"etcd_server_health_success":            true,

@@ -19,6 +19,48 @@ const POLL: Duration = Duration::from_millis(20);
 /// Everybody may do everything, without a word about who he is.
 const OPEN: &[&str] = &["--authorization-mode=AlwaysAllow", "--anonymous-auth=true"];
 
+/// Plugins of admission that are on by default in both servers.
+const PLUGINS: &[&str] = &[
+    "CertificateApproval",
+    "CertificateSigning",
+    "CertificateSubjectRestriction",
+    "DefaultIngressClass",
+    "DefaultStorageClass",
+    "DefaultTolerationSeconds",
+    "LimitRanger",
+    "PodSecurity",
+    "Priority",
+    "ResourceQuota",
+    "RuntimeClass",
+    "ServiceAccount",
+    "StorageObjectInUseProtection",
+    "TaintNodesByCondition",
+];
+
+/// Those of upstream's that the resource API does not have yet: each line goes
+/// when it gets one.
+pub const MISSING_PLUGINS: &[&str] = &[
+    "ClusterTrustBundleAttest",
+    "MutatingAdmissionPolicy",
+    "MutatingAdmissionWebhook",
+    "NodeDeclaredFeatureValidator",
+    "PersistentVolumeClaimResize",
+    "PodGroupProtection",
+    "PodResizeValidator",
+    "PodTopologyLabels",
+    "ValidatingAdmissionPolicy",
+    "ValidatingAdmissionWebhook",
+];
+
+/// Turns off all plugins, unless these flags say which. What is compared or
+/// measured without them is what the client wrote.
+pub fn without_plugins(flags: &[&str]) -> Option<String> {
+    const OFF: &str = "--disable-admission-plugins=";
+    let said = flags.iter().any(|flag| flag.starts_with(OFF));
+    let all = [PLUGINS, MISSING_PLUGINS].concat();
+    (!said).then(|| format!("{OFF}{}", all.join(",")))
+}
+
 /// One server. Dropping it kills it and removes its directory, unless the
 /// thread is panicking: then its log is printed.
 #[derive(Debug)]
@@ -65,7 +107,11 @@ impl ApiServer {
                 .iter()
                 .map(|one| format!("http://{one}"))
                 .collect(),
-            flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
+            flags: flags
+                .iter()
+                .map(|flag| (*flag).to_owned())
+                .chain(without_plugins(flags))
+                .collect(),
             port,
             directory: tempfile::Builder::new().prefix("apiserver-").tempdir()?,
         };

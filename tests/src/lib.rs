@@ -14,6 +14,7 @@ pub mod https;
 pub mod leases;
 pub mod load;
 pub mod machine;
+pub mod make_run;
 pub mod malformed;
 pub mod pages;
 pub mod process;

@@ -18,6 +18,8 @@ pub struct Attributes<'a> {
     pub resource: &'a str,
     pub subresource: &'a str,
     pub name: Cow<'a, str>,
+    /// The field selector of what is about many.
+    pub fields: Cow<'a, str>,
 }
 
 /// A query's parameters: the first value of a name, if it is there.
@@ -62,6 +64,9 @@ impl<'a> Attributes<'a> {
             asked.subresource = rest.get(2).copied().unwrap_or("");
         }
         asked.collection(parameter);
+        if matches!(asked.verb, "list" | "watch" | "deletecollection") {
+            asked.fields = parameter("fieldSelector").unwrap_or("").into();
+        }
         asked
     }
 
@@ -81,6 +86,12 @@ impl<'a> Attributes<'a> {
             "delete" => self.verb = "deletecollection",
             _ => {}
         }
+    }
+
+    /// Whether only objects are asked for whose field is this.
+    pub fn selects(&self, field: &str, value: &str) -> bool {
+        let of = |term| equals(term).is_some_and(|(key, own)| key == field && own == value);
+        terms(&self.fields).any(of) && terms(&self.fields).all(is_term)
     }
 
     /// Upstream's words for what is refused.
@@ -143,6 +154,19 @@ fn lower(method: &Method) -> &str {
         Method::CONNECT => "connect",
         _ => method.as_str(),
     }
+}
+
+/// The field of a term, and what it must be.
+fn equals(term: &str) -> Option<(&str, Cow<'_, str>)> {
+    let (key, value) = term.split_once('=')?;
+    let value = value.strip_prefix('=').unwrap_or(value);
+    (!key.ends_with('!')).then_some((key, unescaped(value)?))
+}
+
+/// A selector with anything else selects nothing that is known.
+fn is_term(term: &str) -> bool {
+    let value = term.split_once('=').map(|(_, value)| value);
+    value.is_some_and(|value| unescaped(value.strip_prefix('=').unwrap_or(value)).is_some())
 }
 
 /// The name that a field selector asks for, if it asks for one that is none of

@@ -11,7 +11,7 @@ use crate::{
     authn::{Identity, MASTERS},
     error::ApiError,
     object::{self, Json},
-    registry::{Gate, Target},
+    registry::Target,
 };
 
 const GROUP: &str = "rbac.authorization.k8s.io";
@@ -121,8 +121,12 @@ impl<'a> Granted<'a> {
     }
 }
 
-impl Gate for Granted<'_> {
-    fn may_create(&self, target: &Target) -> Result<(), ApiError> {
+impl Granted<'_> {
+    /// Who creates an object by an update needs the right to create it.
+    ///
+    /// # Errors
+    /// He has not.
+    pub fn may_create(&self, target: &Target) -> Result<(), ApiError> {
         let resource = &target.resource;
         let asked = Attributes {
             verb: "create",
@@ -140,7 +144,9 @@ impl Gate for Granted<'_> {
         }
     }
 
-    fn check(&self, target: &Target, new: &Json, old: Option<&Json>) -> Result<(), ApiError> {
+    /// # Errors
+    /// It gives what its writer does not have.
+    pub fn check(&self, target: &Target, new: &Json, old: Option<&Json>) -> Result<(), ApiError> {
         if !Self::gives_rights(target) {
             return Ok(());
         }

@@ -1,13 +1,13 @@
 //! Keeps the index as the watch cache shows roles and bindings.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Guard};
 use tokio::sync::watch;
 
 use super::index::{Binding, Index, Objects, Role};
 use crate::{
-    cache::{Cache, Cursor, Entry, Kind},
+    cache::{self, Entry, News, Reader},
     error::ApiError,
     limits,
     registry::Registry,
@@ -32,23 +32,14 @@ const ALL: [(&str, Of); 4] = [
     ("clusterrolebindings", Of::ClusterBindings),
 ];
 
-/// One cache and what was read of it.
-struct Source {
-    of: Of,
-    cache: Arc<Cache>,
-    cursor: Option<Cursor>,
-    revision: i64,
-}
-
-fn caches(registry: &Registry) -> Vec<Source> {
+fn readers(registry: &Registry) -> Vec<Reader> {
     let catalog = registry.catalog();
-    let sources = ALL.iter().map(|(plural, of)| Source {
-        of: *of,
-        cache: registry.cache(catalog.own(GROUP, "v1", plural)),
-        cursor: None,
-        revision: 0,
-    });
-    sources.collect()
+    let resources = ALL
+        .iter()
+        .map(|(plural, _)| catalog.own(GROUP, "v1", plural));
+    resources
+        .map(|resource| Reader::new(registry.cache(resource)))
+        .collect()
 }
 
 /// The index as it is, and the store's revision that it shows.
@@ -74,33 +65,24 @@ impl Current {
 
 /// Makes the index once and keeps it.
 pub async fn start(registry: &Registry, current: Arc<Current>) -> Result<(), ApiError> {
-    let mut sources = caches(registry);
-    for source in &sources {
-        source.cache.wait(1).await?;
+    let mut readers = readers(registry);
+    for reader in &readers {
+        reader.filled().await?;
     }
     let mut objects = Objects::default();
-    renew(&mut sources, &mut objects, &current);
+    renew(&mut readers, &mut objects, &current);
     tasks::spawn("roles and bindings", async move {
-        let mut shown: Vec<_> = sources
-            .iter()
-            .map(|source| source.cache.shows_more())
-            .collect();
-        loop {
-            let more = shown.iter_mut().map(|shown| Box::pin(shown.changed()));
-            if futures::future::select_all(more).await.0.is_err() {
-                // Its cache ended, which this task holds: it does not happen.
-                return;
-            }
-            renew(&mut sources, &mut objects, &current);
-        }
+        cache::keep(readers, |readers| renew(readers, &mut objects, &current)).await;
     });
     Ok(())
 }
 
 /// Waits until the index shows a revision.
 pub async fn wait(registry: &Registry, current: &Current, revision: i64) -> Result<(), ApiError> {
-    for source in caches(registry) {
-        source.cache.wait(revision).await?;
+    let catalog = registry.catalog().clone();
+    for (plural, _) in ALL {
+        let cache = registry.cache(catalog.own(GROUP, "v1", plural));
+        cache.wait(revision).await?;
     }
     // The task that keeps it was woken by what these waits saw.
     let mut shown = current.shown.subscribe();
@@ -112,55 +94,22 @@ pub async fn wait(registry: &Registry, current: &Current, revision: i64) -> Resu
 }
 
 /// Takes what has changed into the index.
-fn renew(sources: &mut [Source], objects: &mut Objects, current: &Current) {
+fn renew(readers: &mut [Reader], objects: &mut Objects, current: &Current) {
     let mut changed = false;
-    for source in sources.iter_mut() {
-        changed |= source.read(objects);
+    for (reader, (_, of)) in readers.iter_mut().zip(ALL) {
+        changed |= reader.read(&mut |change| match change {
+            News::Anew => of.clear(objects),
+            News::Put(entry) => of.put(objects, &entry.key, Some(entry)),
+            News::Gone(entry) => of.put(objects, &entry.key, None),
+        });
     }
     // All that was written until then is in it.
-    let revision = sources.iter().map(|source| source.revision).min();
+    let revision = readers.iter().map(Reader::revision).min();
     let revision = revision.unwrap_or(0);
     if changed {
         current.index.store(Arc::new(Index::new(objects)));
     }
     current.shown.send_replace(revision);
-}
-
-impl Source {
-    /// Reads what is new; gives whether there was something.
-    fn read(&mut self, objects: &mut Objects) -> bool {
-        let mut changed = false;
-        let mut events = VecDeque::new();
-        while let Some(cursor) = self.cursor {
-            let Some((after, revision)) = self.cache.read(cursor, &mut events) else {
-                self.cursor = None;
-                break;
-            };
-            self.cursor = Some(after);
-            if events.is_empty() {
-                self.revision = self.revision.max(revision);
-                return changed;
-            }
-            changed = true;
-            for event in &events {
-                let entry = (event.kind != Kind::Deleted).then_some(&*event.entry);
-                self.of.put(objects, &event.entry.key, entry);
-            }
-        }
-        // At first, and when the cache began anew. One that shows nothing at
-        // the moment has no say: what was known goes on.
-        let snapshot = self.cache.snapshot("");
-        if snapshot.revision == 0 {
-            return changed;
-        }
-        self.of.clear(objects);
-        for entry in &snapshot.entries {
-            self.of.put(objects, &entry.key, Some(entry));
-        }
-        self.cursor = Some(snapshot.cursor);
-        self.revision = snapshot.revision;
-        true
-    }
 }
 
 impl Of {

@@ -9,6 +9,7 @@ mod attributes;
 mod escalation;
 mod follow;
 mod index;
+pub mod node;
 pub mod policy;
 mod rule;
 
@@ -20,7 +21,7 @@ pub use self::{
     index::together,
     rule::Rule,
 };
-use self::{follow::Current, index::RoleRef};
+use self::{follow::Current, index::RoleRef, node::Nodes};
 use crate::{
     authn::{Identity, MASTERS},
     error::ApiError,
@@ -30,6 +31,8 @@ use crate::{
 /// Who decides, in this order; who has no opinion leaves it to the next.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Mode {
+    /// What belongs to nodes.
+    Node,
     /// Roles and bindings.
     Rbac,
     AlwaysAllow,
@@ -40,10 +43,11 @@ impl std::str::FromStr for Mode {
 
     fn from_str(text: &str) -> Result<Self, String> {
         match text {
+            "Node" => Ok(Self::Node),
             "RBAC" => Ok(Self::Rbac),
             "AlwaysAllow" => Ok(Self::AlwaysAllow),
             other => Err(format!(
-                "{other:?} is no mode of authorization: RBAC, AlwaysAllow"
+                "{other:?} is no mode of authorization: Node, RBAC, AlwaysAllow"
             )),
         }
     }
@@ -84,6 +88,7 @@ pub struct Authorizer {
     modes: Vec<Mode>,
     /// Replaced whole with every change of roles and bindings.
     current: Arc<Current>,
+    nodes: Nodes,
     nothing: Arc<str>,
 }
 
@@ -92,6 +97,7 @@ impl Authorizer {
         Self {
             modes,
             current: Arc::default(),
+            nodes: Nodes::default(),
             nothing: "".into(),
         }
     }
@@ -105,19 +111,24 @@ impl Authorizer {
         if identity.is_in(MASTERS) {
             return Decision::Allowed(self.nothing.clone());
         }
-        let mut reasons = String::new();
+        let mut reasons = Vec::new();
         for mode in &self.modes {
-            match mode {
+            let (name, decision) = match mode {
                 Mode::AlwaysAllow => return Decision::Allowed(self.nothing.clone()),
-                Mode::Rbac => match self.current.index().decide(identity, asked) {
-                    Decision::Refused(why) if why.is_empty() => {}
-                    // As upstream names who of several has said so.
-                    Decision::Refused(why) => reasons = format!("rbac: {why}"),
-                    allowed @ Decision::Allowed(_) => return allowed,
+                Mode::Node => match self.nodes.decide(identity, asked) {
+                    Some(decision) => ("node", decision),
+                    None => continue,
                 },
+                Mode::Rbac => ("rbac", self.current.index().decide(identity, asked)),
+            };
+            match decision {
+                Decision::Refused(why) if why.is_empty() => {}
+                // As upstream names who of several has said so.
+                Decision::Refused(why) => reasons.push(format!("{name}: {why}")),
+                allowed @ Decision::Allowed(_) => return allowed,
             }
         }
-        Decision::Refused(reasons)
+        Decision::Refused(reasons.join("\n"))
     }
 
     /// All rules that somebody has in a namespace and everywhere, and what
@@ -128,6 +139,8 @@ impl Authorizer {
         for mode in &self.modes {
             match mode {
                 Mode::AlwaysAllow => rules.extend(Rule::all()),
+                // What it allows is no list: see `untold`.
+                Mode::Node => {}
                 Mode::Rbac => {
                     let index = self.current.index();
                     index.collect(identity, namespace, &mut rules, &mut errors);
@@ -135,6 +148,12 @@ impl Authorizer {
             }
         }
         (rules, errors)
+    }
+
+    /// Why not all that somebody may do are rules, in upstream's words.
+    pub fn untold(&self, identity: &Identity) -> Option<&'static str> {
+        let node = self.has(Mode::Node) && node::name(identity).is_some();
+        node.then_some("node authorizer does not support user rule resolution")
     }
 
     /// The rules of a role that a binding in a namespace, or in none, is to refer
@@ -148,6 +167,9 @@ impl Authorizer {
     /// # Errors
     /// They are not filled in time.
     pub async fn start(&self, registry: &Registry) -> Result<(), ApiError> {
+        if self.has(Mode::Node) {
+            self.nodes.start(registry).await?;
+        }
         if !self.has(Mode::Rbac) {
             return Ok(());
         }

@@ -21,6 +21,14 @@ pub fn objects() -> Vec<Json> {
     objects.filter_map(Result::ok).collect()
 }
 
+/// The rules of one of the cluster roles.
+pub fn rules_of(name: &str) -> Vec<Rule> {
+    let mut roles = objects().into_iter().filter(|one| {
+        object::str_at(one, &["kind"]) == "ClusterRole" && object::meta_str(one, "name") == name
+    });
+    roles.next().as_ref().map(rules).unwrap_or_default()
+}
+
 /// What becomes of an object that is there already.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Reconciled {
@@ -117,6 +125,11 @@ fn same_subject(one: &Value, other: &Value) -> bool {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn what_nodes_may_do_is_there() {
+        assert!(super::rules_of("system:node").len() > 20);
+    }
+
     use super::*;
 
     fn object(value: Value) -> Json {

@@ -6,6 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use mizzen_planted::bug;
 
 use super::{Cache, Entry, Event, Kind};
 use crate::{
@@ -195,7 +196,9 @@ impl Cache {
                 (Some(value), _) => {
                     let kind = match previous {
                         None => Kind::Added,
-                        Some(_) => Kind::Modified,
+                        Some(_) => {
+                            bug!("update-told-as-deletion", Kind::Modified => if change.revision % 7 == 0 { Kind::Deleted } else { Kind::Modified })
+                        }
                     };
                     let made = entry(&self.resource, key, value, change.revision, kind)?;
                     state.objects.insert(made.key.clone(), made.clone());

@@ -9,11 +9,15 @@
 
 mod feed;
 mod followers;
+mod reader;
 
 use std::{
     collections::{BTreeMap, VecDeque},
     ops::Range,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use bytes::Bytes;
@@ -21,7 +25,10 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
 use self::followers::Followers;
-pub use self::followers::Place;
+pub use self::{
+    followers::Place,
+    reader::{News, Reader, keep},
+};
 use crate::{
     catalog::Resource,
     error::ApiError,
@@ -148,6 +155,11 @@ impl Entry {
             deleting: self.deleting,
             fields: self.fields.clone(),
         }
+    }
+
+    /// The names of its labels.
+    pub fn labels(&self) -> impl Iterator<Item = &str> {
+        self.labels.iter().map(|(name, _)| &**name)
     }
 
     /// Namespace (empty for kinds without one) and name.
@@ -316,6 +328,8 @@ pub struct Cache {
     followers: Arc<Followers>,
     /// Set when someone waits for the store's progress.
     wanted: Notify,
+    /// Its watches are to end.
+    closing: AtomicBool,
 }
 
 /// Objects at one revision and where their changes begin.
@@ -354,6 +368,7 @@ impl Cache {
             progress: watch::channel(0).0,
             followers: Arc::default(),
             wanted: Notify::new(),
+            closing: AtomicBool::new(false),
         }
     }
 
@@ -445,6 +460,17 @@ impl Cache {
             into.back().map_or(0, |event| event.revision)
         };
         Some((after, revision))
+    }
+
+    /// Ends all watches, those that begin later too.
+    pub fn close(&self) {
+        self.closing.store(true, Ordering::Release);
+        self.followers.wake();
+    }
+
+    /// Whether watches are to end.
+    pub fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Acquire)
     }
 
     /// The changes at a cursor that a follower of one value is to see; the rest as

@@ -9,7 +9,7 @@
 pub mod json;
 pub mod mistake;
 pub mod proto;
-mod quantity;
+pub mod quantity;
 mod time;
 pub mod yaml;
 

@@ -28,7 +28,7 @@ const BINARY: [(&str, u32); 6] = [
 /// Longer numbers are refused: nothing that is counted needs them.
 const TEXT_MAX: usize = 64;
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Family {
     Decimal,
     Binary,
@@ -98,6 +98,122 @@ fn kept(text: &str) -> Option<i32> {
 /// How two quantities compare, or `None` when one is none.
 pub fn compare(left: &str, right: &str) -> Option<std::cmp::Ordering> {
     Some(parse(left)?.0.cmp(&parse(right)?.0))
+}
+
+/// A quantity to reckon with.
+#[derive(Clone, Copy, Debug)]
+pub struct Amount {
+    nanos: i128,
+    family: Family,
+}
+
+impl Amount {
+    pub const ZERO: Self = Self {
+        nanos: 0,
+        family: Family::Decimal,
+    };
+
+    /// So many whole units.
+    pub fn count(units: i64) -> Self {
+        Self {
+            nanos: i128::from(units) * NANO,
+            family: Family::Decimal,
+        }
+    }
+
+    pub fn read(text: &str) -> Option<Self> {
+        let (nanos, family) = parse(text)?;
+        Some(Self { nanos, family })
+    }
+
+    /// Of a value of an object: a text, or a number.
+    pub fn of(value: &serde_json::Value) -> Option<Self> {
+        match value {
+            serde_json::Value::String(text) => Self::read(text),
+            serde_json::Value::Number(number) => Self::read(&number.to_string()),
+            _ => None,
+        }
+    }
+
+    pub fn is_zero(self) -> bool {
+        self.nanos == 0
+    }
+
+    /// A sum is written as its first part, unless that is nothing.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        let family = if self.is_zero() {
+            other.family
+        } else {
+            self.family
+        };
+        Self {
+            nanos: self.nanos.saturating_add(other.nanos),
+            family,
+        }
+    }
+
+    #[must_use]
+    pub fn minus(self, other: Self) -> Self {
+        self.plus(Self {
+            nanos: -other.nanos,
+            ..other
+        })
+    }
+
+    /// In thousandths, rounded away from zero.
+    pub fn milli(self) -> i128 {
+        rounded(self.nanos, NANO / 1_000)
+    }
+
+    /// In whole units, rounded away from zero.
+    pub fn whole(self) -> i128 {
+        rounded(self.nanos, NANO)
+    }
+}
+
+fn rounded(nanos: i128, unit: i128) -> i128 {
+    let rest = nanos % unit;
+    nanos / unit + if rest == 0 { 0 } else { nanos.signum() }
+}
+
+impl PartialEq for Amount {
+    fn eq(&self, other: &Self) -> bool {
+        self.nanos == other.nanos
+    }
+}
+
+impl Eq for Amount {}
+
+impl PartialOrd for Amount {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Amount {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.nanos.cmp(&other.nanos)
+    }
+}
+
+impl std::fmt::Display for Amount {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&written(self.nanos, self.family))
+    }
+}
+
+/// Whether two lists of resources have the same amounts.
+pub fn same_amounts(one: &serde_json::Value, other: &serde_json::Value) -> bool {
+    let (Some(one), Some(other)) = (one.as_object(), other.as_object()) else {
+        return one == other;
+    };
+    let same = |(name, value): (&String, &serde_json::Value)| {
+        other.get(name).is_some_and(|theirs| {
+            value == theirs || Amount::of(value).is_some_and(|own| Some(own) == Amount::of(theirs))
+        })
+    };
+    one.len() == other.len() && one.iter().all(same)
 }
 
 /// The value in billionths, rounded away from zero and cut at what an `int64`

@@ -19,6 +19,7 @@ use super::{
     route::Route,
 };
 use crate::{
+    admission::Gatekeeper,
     authz::Granted,
     catalog::Catalog,
     discovery,
@@ -43,12 +44,12 @@ pub async fn answer(
         Route::Review(review, namespace) => (Err((review, namespace)), false),
         other => return about(api, other, parts).await,
     };
-    let granted = match &target {
-        Ok(target) => granted(api, context, target, &parts.method).await?,
+    let keeper = match &target {
+        Ok(target) => keeper(api, context, target, &parts.method).await?,
         Err(_) => None,
     };
     let request = Request {
-        gate: granted.as_ref().map(|granted| granted as &dyn Gate),
+        gate: keeper.as_ref().map(|keeper| keeper as &dyn Gate),
         method: &parts.method,
         headers: &parts.headers,
         context,
@@ -60,25 +61,33 @@ pub async fn answer(
     }
 }
 
-/// The check of a write. Of those that give rights there are few: they are worth
-/// a look at what the store holds.
-async fn granted<'a>(
+/// Who has a say in a write. Of those that give rights there are few: they are
+/// worth a look at what the store holds.
+async fn keeper<'a>(
     api: &'a Api,
     context: &'a Context,
     target: &Target,
     method: &Method,
-) -> Result<Option<Granted<'a>>, ApiError> {
-    if !matches!(*method, Method::POST | Method::PUT | Method::PATCH) {
+) -> Result<Option<Gatekeeper<'a>>, ApiError> {
+    if !matches!(
+        *method,
+        Method::POST | Method::PUT | Method::PATCH | Method::DELETE
+    ) {
         return Ok(None);
     }
     let granted = Granted::of(&api.authorizer, &context.identity);
     if granted
         .as_ref()
-        .is_some_and(|_| Granted::gives_rights(target))
+        .is_some_and(|_| Granted::gives_rights(target) && *method != Method::DELETE)
     {
         api.authorizer.fresh(&api.registry).await?;
     }
-    Ok(granted)
+    Ok(Some(Gatekeeper {
+        admission: &api.admission,
+        authorizer: &api.authorizer,
+        identity: &context.identity,
+        granted,
+    }))
 }
 
 /// Reads a body up to the limit.
@@ -112,7 +121,7 @@ async fn about(api: &Api, route: Route, parts: &Parts) -> Result<Answer, ApiErro
         Route::Version => found(Some(discovery::version())),
         Route::OpenId => found(Some(tokens::openid_configuration())),
         Route::Keys => found(Some(api.authenticators.accounts.keys().jwks())),
-        Route::Health => health(api).await,
+        Route::Health => health(api, parts.uri.path()).await,
         Route::Metrics => Ok(respond::bytes(
             StatusCode::OK,
             "text/plain; version=0.0.4; charset=utf-8",
@@ -164,8 +173,15 @@ fn groups(api: &Api, catalog: &Catalog, core: bool, accept: &str) -> Answer {
     }
 }
 
-/// Healthy is who reaches the store.
-async fn health(api: &Api) -> Result<Answer, ApiError> {
+/// Healthy is who reaches the store, and ready who is not about to stop.
+async fn health(api: &Api, path: &str) -> Result<Answer, ApiError> {
+    if path.starts_with("/readyz") && api.is_stopping() {
+        return Ok(respond::bytes(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "text/plain; charset=utf-8",
+            "[-]shutdown failed: the server is about to stop\n",
+        ));
+    }
     let reached =
         tokio::time::timeout(Duration::from_secs(2), api.registry.store().revision()).await;
     match reached {

@@ -16,8 +16,17 @@ mod tls;
 mod token;
 mod watch;
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
+use futures::FutureExt as _;
 use hyper::service::service_fn;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -34,6 +43,7 @@ use tokio_rustls::TlsAcceptor;
 
 pub use self::tls::{Credentials, Files, TlsError, make_clients, make_key, make_server};
 use crate::{
+    admission::Admission,
     authn::{Authenticators, Identity, Peer},
     authz::Authorizer,
     catalog::Catalog,
@@ -56,6 +66,9 @@ pub struct Api {
     metrics: Arc<Metrics>,
     authenticators: Authenticators,
     authorizer: Authorizer,
+    admission: Admission,
+    /// It is about to stop: no new work is to come here.
+    stopping: AtomicBool,
     /// Who asks, until it was found out.
     nobody: Arc<Identity>,
     /// Made with their first use, of the catalog that is served.
@@ -69,6 +82,7 @@ impl Api {
         signer: Signer,
         authenticators: Authenticators,
         authorizer: Authorizer,
+        admission: Admission,
     ) -> Self {
         Self {
             registry,
@@ -79,6 +93,8 @@ impl Api {
             metrics: Arc::default(),
             authenticators,
             authorizer,
+            admission,
+            stopping: AtomicBool::new(false),
             nobody: Arc::new(Identity::anonymous()),
             documents: Mutex::new(None),
         }
@@ -86,6 +102,18 @@ impl Api {
 
     pub fn registry(&self) -> &Registry {
         &self.registry
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
+
+    /// Says that it is not ready any more, goes on for a while so that this is
+    /// heard, and then ends the watches.
+    async fn leave(&self, delay: Duration) {
+        self.stopping.store(true, Ordering::Relaxed);
+        tokio::time::sleep(delay).await;
+        self.registry.close_watches();
     }
 
     pub fn authorizer(&self) -> &Authorizer {
@@ -106,19 +134,49 @@ impl Api {
     }
 }
 
-/// Serves as many connections as there are places until `stop` is done; then lets requests end for a while.
+/// Serves as many connections as there are places until `stop` is done. Then it is
+/// not ready any more, serves for `delay`, ends its watches, and lets requests end
+/// for a while.
 pub async fn serve(
-    listener: TcpListener,
+    listeners: Vec<TcpListener>,
     credentials: Arc<Credentials>,
     api: Arc<Api>,
     places: Places,
     stop: impl Future<Output = ()>,
+    delay: Duration,
 ) {
     let graceful = GracefulShutdown::new();
+    let left = async {
+        stop.await;
+        api.leave(delay).await;
+    };
+    let stop = left.shared();
+    let accepting = listeners.into_iter().map(|listener| {
+        let (credentials, api, stop) = (&credentials, &api, stop.clone());
+        accept(listener, credentials, api, &places, &graceful, stop)
+    });
+    futures::future::join_all(accepting).await;
+    if tokio::time::timeout(limits::STOP, graceful.shutdown())
+        .await
+        .is_err()
+    {
+        tracing::warn!("some requests did not end in time");
+    }
+}
+
+/// Takes connections until it is to stop.
+async fn accept(
+    listener: TcpListener,
+    credentials: &Arc<Credentials>,
+    api: &Arc<Api>,
+    places: &Places,
+    graceful: &GracefulShutdown,
+    stop: impl Future<Output = ()>,
+) {
     tokio::pin!(stop);
     loop {
         let ((stream, peer), place) = tokio::select! {
-            accepted = mizzen_descriptors::accept(&listener, &places) => accepted,
+            accepted = mizzen_descriptors::accept(&listener, places) => accepted,
             () = &mut stop => break,
         };
         let acceptor = TlsAcceptor::from(credentials.config());
@@ -128,9 +186,6 @@ pub async fn serve(
             drop(place);
         });
     }
-    drop(listener);
-    // Watches do not end by themselves.
-    let _ = tokio::time::timeout(Duration::from_secs(2), graceful.shutdown()).await;
 }
 
 async fn connection(

@@ -13,7 +13,8 @@ use super::{
 use crate::{
     error::{ApiError, FieldError},
     kind::{Requester, Sub},
-    registry::{DeleteOptions, Deleted, Listed, Match, Object, Target, sub},
+    object::Json,
+    registry::{Attempt, DeleteOptions, Deleted, Doing, Listed, Match, Object, Target, sub},
     select::{Fields, Selector},
     versions::View,
 };
@@ -192,6 +193,7 @@ async fn one(
                 _ => DeleteOptions::default(),
             };
             options.dry_run |= request.write(view)?.dry_run;
+            admitted(api, target, request, &body.value).await?;
             registry.evict(target, &body, options).await?;
             return Ok(success(StatusCode::CREATED));
         }
@@ -228,11 +230,17 @@ async fn one(
                 .patch(target, &request.patch()?, view, request.write(view)?)
                 .await?
         }
-        (&Method::DELETE, None) => match registry.delete(target, &request.deletion()?).await? {
-            Deleted::Pending(object) => object,
-            Deleted::Gone(object) if target.resource.rules.deletion.object => object,
-            Deleted::Gone(object) => return deleted(target, view, &object.json),
-        },
+        (&Method::DELETE, None) => {
+            let options = request.deletion()?;
+            if let Some(gate) = request.gate {
+                gate.may_delete(registry, target).await?;
+            }
+            match registry.delete(target, &options).await? {
+                Deleted::Pending(object) => object,
+                Deleted::Gone(object) if target.resource.rules.deletion.object => object,
+                Deleted::Gone(object) => return deleted(target, view, &object.json),
+            }
+        }
         _ => return Err(ApiError::method()),
     };
     let code = if object.created {
@@ -241,6 +249,31 @@ async fn one(
         StatusCode::OK
     };
     answer_object(code, view, object, request)
+}
+
+/// Asks who has a say in a part of an object that is written as an object of its
+/// own.
+pub async fn admitted(
+    api: &Api,
+    target: &Target,
+    request: &Request<'_>,
+    body: &Json,
+) -> Result<(), ApiError> {
+    let Some(gate) = request.gate else {
+        return Ok(());
+    };
+    let attempt = Attempt {
+        operation: Doing::Create,
+        registry: &api.registry,
+        target,
+        object: &mut body.clone(),
+        old: None,
+        dry_run: false,
+        contended: false,
+        warnings: &mut Vec::new(),
+        with: &mut Vec::new(),
+    };
+    gate.admit(attempt).await
 }
 
 fn scale(object: Object) -> Result<Answer, ApiError> {

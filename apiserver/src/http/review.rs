@@ -120,8 +120,11 @@ fn rules(api: &Api, identity: &Identity, namespace: &str) -> Result<Value, ApiEr
     if namespace.is_empty() {
         return Err(ApiError::bad_request("no namespace on request"));
     }
-    let (rules, errors) = api.authorizer.rules(identity, namespace);
-    let mut status = json!({"resourceRules": [], "nonResourceRules": [], "incomplete": false});
+    let (rules, mut errors) = api.authorizer.rules(identity, namespace);
+    let untold = api.authorizer.untold(identity);
+    let mut status =
+        json!({"resourceRules": [], "nonResourceRules": [], "incomplete": untold.is_some()});
+    errors.splice(0..0, untold.map(str::to_owned));
     for mut rule in rules {
         let urls = std::mem::take(&mut rule.urls);
         if !rule.resources.is_empty()
@@ -159,6 +162,7 @@ fn access(api: &Api, identity: &Identity, value: &Json) -> Value {
         resource: text("resource"),
         subresource: text("subresource"),
         name: text("name").into(),
+        fields: selected(value).into(),
     };
     let decision = api.authorizer.decide(identity, &asked);
     let mut status = json!({"allowed": decision.is_allowed()});
@@ -166,6 +170,38 @@ fn access(api: &Api, identity: &Identity, value: &Json) -> Value {
         status["reason"] = decision.reason().into();
     }
     status
+}
+
+/// The field selector that is asked about, as a text.
+fn selected(value: &Json) -> String {
+    let path = ["spec", "resourceAttributes", "fieldSelector"];
+    let Some(selector) = object::at(value, &path) else {
+        return String::new();
+    };
+    if let Some(raw) = selector["rawSelector"]
+        .as_str()
+        .filter(|raw| !raw.is_empty())
+    {
+        return raw.to_owned();
+    }
+    let escaped = |text: &str| {
+        let text = text.replace('\\', "\\\\");
+        text.replace(',', "\\,").replace('=', "\\=")
+    };
+    let listed = selector["requirements"].as_array().into_iter().flatten();
+    let terms = listed.filter_map(|one| {
+        let key = one["key"].as_str()?;
+        let [value] = &one["values"].as_array()?[..] else {
+            return None;
+        };
+        let value = escaped(value.as_str()?);
+        match one["operator"].as_str()? {
+            "In" => Some(format!("{key}={value}")),
+            "NotIn" => Some(format!("{key}!={value}")),
+            _ => None,
+        }
+    });
+    terms.collect::<Vec<_>>().join(",")
 }
 
 /// Whom a review asks about.

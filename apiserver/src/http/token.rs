@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::{
     Api,
     request::Request,
+    resource::admitted,
     respond::{self, Answer},
 };
 use crate::{
@@ -42,6 +43,7 @@ pub async fn answer(api: &Api, target: &Target, request: &Request<'_>) -> Result
         }
         object::set_meta(&mut value, field, Some(of.as_str().into()));
     }
+    admitted(api, target, request, &value).await?;
     let account = read(api, target).await?;
     let lifetime = lifetime(&value)?;
     let audiences = audiences(&value);

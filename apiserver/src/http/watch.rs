@@ -15,6 +15,7 @@ use std::{
 
 use bytes::Bytes;
 use futures::Stream;
+use mizzen_planted::bug;
 use rand::Rng as _;
 use serde_json::{Value, json};
 use tokio::{
@@ -248,6 +249,10 @@ impl Chunks {
     /// is nothing, the task is woken once there may be.
     fn find(&mut self, context: &mut Context<'_>) -> bool {
         let other = self.place.register(context.waker());
+        if self.cache.is_closing() {
+            self.over = true;
+            return true;
+        }
         // A timer knows its task, too: it is asked only when it must be.
         if (other || self.alarm.is_elapsed()) && self.rung(context) {
             return true;
@@ -294,7 +299,10 @@ impl Chunks {
             if self.place.value().is_some() && now < self.deadline && self.look() {
                 return true;
             }
-            self.bookmark(self.reached, false);
+            self.bookmark(
+                bug!("bookmark-ahead", self.reached => self.reached + 3),
+                false,
+            );
             if now >= self.deadline {
                 self.over = true;
                 return true;

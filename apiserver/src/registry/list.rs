@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
 use bytes::Bytes;
+use mizzen_planted::bug;
 use serde::{Deserialize, Serialize};
 
 use super::{Registry, Target, opened, shown};
@@ -208,6 +209,7 @@ impl Registry {
             let page = self.store.page(&prefix, &from, size, listed.revision).await;
             let page = match page {
                 Err(StoreError::Compacted) => {
+                    bug!("continue-over-compaction" => listed.revision = 0; continue);
                     return Err(self.compacted(options, &prefix, &from).await);
                 }
                 Err(StoreError::Future { asked, .. }) => {

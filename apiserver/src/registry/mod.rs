@@ -7,6 +7,7 @@
 mod addresses;
 mod delete;
 mod evict;
+mod gate;
 mod gated;
 mod list;
 mod strategy;
@@ -22,8 +23,9 @@ use parking_lot::RwLock;
 pub use self::{
     addresses::API_ADDRESS,
     delete::{DeleteOptions, Deleted, Propagation},
+    gate::{Attempt, Doing, Gate},
     list::{ListOptions, Listed, Match},
-    write::{Gate, Validation, WriteOptions, expect_kind, not_registered, parse_version},
+    write::{Validation, WriteOptions, expect_kind, generated_name, not_registered, parse_version},
 };
 use crate::{
     cache::Cache,
@@ -31,7 +33,7 @@ use crate::{
     error::ApiError,
     kind::Sub,
     object::{self, Json, StoredError},
-    store::{Pair, Store},
+    store::{Pair, Store, Write},
 };
 
 /// What a request is about.
@@ -147,6 +149,11 @@ impl Registry {
         futures::future::join_all(filled).await;
     }
 
+    /// Ends all watches, as the server is about to stop.
+    pub fn close_watches(&self) {
+        self.caches.read().values().for_each(|cache| cache.close());
+    }
+
     /// The cache of a resource for a watch from a revision on: one that is not
     /// there yet begins with that revision.
     pub fn cache_from(&self, resource: &Arc<Resource>, revision: i64) -> Arc<Cache> {
@@ -172,6 +179,21 @@ impl Registry {
         }
         let pair = self.read(target).await?;
         shown(&target.resource, &pair.value, pair.revision)
+    }
+
+    /// An object as the store has it, to be changed, and its version.
+    pub async fn held(&self, target: &Target) -> Result<Option<(Json, i64)>, ApiError> {
+        match self.read(target).await {
+            Ok(pair) => Ok(Some((opened(&target.resource, &pair)?, pair.revision))),
+            Err(error) if error.code == 404 => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A write that puts an object in the place of its version.
+    pub fn replacement(target: &Target, object: &mut Json, revision: i64) -> Write {
+        let bytes = object::to_store(&target.resource, object);
+        Write::put(target.key(), bytes, revision)
     }
 
     /// The stored pair of an object.

@@ -10,7 +10,11 @@ use bytes::Bytes;
 use rand::Rng as _;
 use serde_json::Value;
 
-use super::{Object, Registry, Target, opened, shown, strategy};
+use super::{
+    Object, Registry, Target,
+    gate::{Gate, Say},
+    opened, shown, strategy,
+};
 use crate::{
     catalog::Resource,
     codec::json::{self, DecodeError, Decoded, Source},
@@ -38,19 +42,6 @@ pub struct WriteOptions<'a> {
     pub gate: Option<&'a dyn Gate>,
     /// Who owns what it writes; nobody when the server itself writes.
     pub writer: Option<Arc<Writer>>,
-}
-
-/// Refuses what a writer may not make of an object.
-pub trait Gate: Send + Sync {
-    /// Asked of who creates an object by an update.
-    ///
-    /// # Errors
-    /// As [`check`](Self::check).
-    fn may_create(&self, target: &Target) -> Result<(), ApiError>;
-
-    /// # Errors
-    /// What the client is told.
-    fn check(&self, target: &Target, new: &Json, old: Option<&Json>) -> Result<(), ApiError>;
 }
 
 /// What becomes of fields that the kind does not have or that stand twice;
@@ -149,6 +140,9 @@ impl Registry {
         let mut namespace = self.namespace(&named, options.dry_run).await?;
         let record = self.record(&options, None, None, &value);
         object::set_meta(&mut value, "managedFields", record);
+        let say = self.say(&options, &named);
+        say.admit(&mut value, None, &mut warnings).await?;
+        own_once(&mut value);
         let base = object::meta_str(&value, "generateName").to_owned();
         let generated = object::meta_str(&value, "name").is_empty() && !base.is_empty();
         let (mut tries, mut contended) = (0, 0);
@@ -173,8 +167,11 @@ impl Registry {
             }
             let mut warnings = warnings.clone();
             warnings.extend(told(resource, &value));
-            let mut with = self.claims(resource, None, Some(&mut value)).await?;
+            let mut with = say
+                .validate(&mut value, None, contended > 0, &mut warnings)
+                .await?;
             with.extend(namespace.clone());
+            with.extend(self.claims(resource, None, Some(&mut value)).await?);
             let bytes = object::to_store(resource, &mut value);
             let key = resource.key(&target.namespace, &name);
             if options.dry_run {
@@ -282,6 +279,9 @@ impl Registry {
     ) -> Result<Object, ApiError> {
         let resource = &*target.resource;
         let mut pair = self.read(target).await?;
+        let mut say = self.say(&options, target);
+        // What the server does itself was admitted where it was asked for.
+        say.gate = say.gate.filter(|_| !matches!(change, Change::With(_)));
         let (mut tries, mut contended) = (0, 0);
         while tries < limits::UPDATE_TRIES && contended < limits::CLAIM_TRIES {
             let mut current = opened(resource, &pair)?;
@@ -313,6 +313,8 @@ impl Registry {
                 Change::With(_) => object::managed(&wanted).cloned(),
                 _ => self.record(&options, target.sub, Some(&current), &wanted),
             };
+            say.admit(&mut wanted, Some(&current), &mut warnings)
+                .await?;
             strategy::prepare_update(target, &mut wanted, &current);
             object::set_meta(&mut wanted, "managedFields", record);
             let served = options.writer.as_ref().map(|writer| &*writer.view.served);
@@ -323,6 +325,9 @@ impl Registry {
             if target.sub.is_none() {
                 warnings.extend(told(resource, &wanted));
             }
+            let mut with = say
+                .validate(&mut wanted, Some(&current), contended > 0, &mut warnings)
+                .await?;
             let ends = strategy::ends(resource, &wanted, &current);
             let claims = match target.sub {
                 _ if ends => self.claims(resource, Some(&current), None).await?,
@@ -332,6 +337,7 @@ impl Registry {
                 }
                 Some(_) => Vec::new(),
             };
+            with.extend(claims);
             let bytes = encoded(resource, &mut wanted, &current, &pair.value);
             if options.dry_run || (bytes == pair.value && !ends) {
                 return Ok(shown(resource, &bytes, pair.revision)?.warned(warnings));
@@ -342,7 +348,7 @@ impl Registry {
                 let lease = self.lease_for(resource).await?;
                 Write::put(target.key(), bytes.clone(), pair.revision).under(lease)
             };
-            match self.store.commit(&write, &claims).await? {
+            match self.store.commit(&write, &with).await? {
                 Outcome::Done(revision) => {
                     return Ok(shown(resource, &bytes, revision)?.warned(warnings));
                 }
@@ -358,6 +364,15 @@ impl Registry {
             }
         }
         Err(ApiError::modified(resource, &target.name))
+    }
+
+    fn say<'a>(&'a self, options: &WriteOptions<'a>, target: &'a Target) -> Say<'a> {
+        Say {
+            registry: self,
+            gate: options.gate,
+            target,
+            dry_run: options.dry_run,
+        }
     }
 
     /// The record of who owns which fields of `wanted`, after this write of a
@@ -732,7 +747,8 @@ fn own_once(value: &mut Json) -> Option<String> {
     })
 }
 
-fn generated_name(base: &str) -> String {
+/// A name that begins so and that nothing has yet, but for a rare chance.
+pub fn generated_name(base: &str) -> String {
     let mut name: String = base.chars().take(GENERATED_BASE).collect();
     let mut rng = rand::rng();
     name.extend((0..5).map(|_| char::from(LETTERS[rng.random_range(0..LETTERS.len())])));

@@ -85,11 +85,11 @@ pub fn check(history: &History) -> Finding {
             finding.violation(why, &[op.id]);
         }
     }
-    finding.summary = format!(
-        "compactions={} reads-of-the-past={}",
-        compactions().filter(|(op, _)| done(op)).count(),
-        borders - compactions().count()
-    );
+    let compacted = compactions().filter(|(op, _)| done(op)).count();
+    let past = borders - compactions().count();
+    finding.summary = format!("compactions={compacted} reads-of-the-past={past}");
+    finding.rests_on("compactions", compacted);
+    finding.rests_on("reads of the past", past);
     finding
 }
 

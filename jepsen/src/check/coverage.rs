@@ -35,7 +35,12 @@ pub fn check(history: &History) -> Finding {
             meta.times
         ));
     }
-    let under_fault = during(&history.ops, &Windows::of(&history.faults));
+    let windows = Windows::of(&history.faults);
+    let objects = history.objects.iter();
+    let objects = objects
+        .filter(|op| windows.overlap(op.start, op.end))
+        .count();
+    let under_fault = during(&history.ops, &windows) + objects;
     if !meta.faults.is_empty() && under_fault == 0 {
         finding.incomplete("no operation ran during a fault".into());
     }

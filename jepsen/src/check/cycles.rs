@@ -62,6 +62,7 @@ pub fn check(history: &History) -> Finding {
         nodes.len(),
         orders.len()
     );
+    finding.rests_on("transactions", nodes.len());
     finding
 }
 

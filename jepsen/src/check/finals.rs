@@ -36,6 +36,7 @@ pub fn check(history: &History) -> Finding {
     if ops.is_empty() {
         finding.incomplete("no final operations".into());
     }
+    finding.rests_on("final operations", ops.len());
     let compared = hashes(history, members, &mut finding);
     finding.summary = format!("operations={} hash={compared}", ops.len());
     finding

@@ -123,6 +123,7 @@ pub fn check(history: &History, replayed: &Replayed) -> Finding {
         replayed.expired.len(),
         seconds(latest)
     );
+    finding.rests_on("leases", leases.len());
     finding
 }
 

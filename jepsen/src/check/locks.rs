@@ -66,6 +66,7 @@ pub fn check(history: &History) -> Finding {
         }
     }
     finding.summary = format!("locks={} held={held}", locks.len());
+    finding.rests_on("locks held", held);
     finding
 }
 

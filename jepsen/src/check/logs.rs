@@ -43,9 +43,10 @@ pub fn check(history: &History, logs: &Path) -> Finding {
             &[],
         );
     }
-    let excused = |member: usize| {
-        let mut faults = history.faults.iter();
-        faults.any(|f| f.members.contains(&member) && may_end(f))
+    // A fatal line is excused in the log of a process that such a fault ended.
+    let excused = |member: usize, start: usize| {
+        let mut exits = history.exits.iter().filter(|e| e.member == member);
+        exits.nth(start).is_some_and(explained)
     };
     let mut pardoned = 0;
     let members = history.meta.as_ref().map_or(0, |m| m.members);
@@ -55,17 +56,28 @@ pub fn check(history: &History, logs: &Path) -> Finding {
         match scan(&path) {
             Ok((count, fatal)) => {
                 lines += count;
-                if excused(member) {
-                    pardoned += fatal.len();
-                    continue;
-                }
-                for line in fatal {
-                    finding.violation(format!("m{member}.log: {line}"), &[]);
+                for (start, line) in fatal {
+                    if excused(member, start) {
+                        pardoned += 1;
+                    } else {
+                        finding.violation(format!("m{member}.log: {line}"), &[]);
+                    }
                 }
             }
             Err(e) => finding.incomplete(format!("{}: {e}", path.display())),
         }
     }
+    // Nothing may end a server of the resource API but SIGKILL.
+    for server in 0.. {
+        let Ok((count, fatal)) = scan(&logs.join(format!("a{server}.log"))) else {
+            break;
+        };
+        lines += count;
+        for (_, line) in fatal {
+            finding.violation(format!("a{server}.log: {line}"), &[]);
+        }
+    }
+    finding.rests_on("lines of logs", lines);
     finding.summary = format!(
         "lines={lines} exits={} unasked={} fatal-lines-of-damaged-members={pardoned}",
         history.exits.len(),
@@ -74,18 +86,26 @@ pub fn check(history: &History, logs: &Path) -> Finding {
     finding
 }
 
-fn scan(path: &Path) -> std::io::Result<(u64, Vec<String>)> {
+/// Before the output of each process.
+const START: &[u8] = b"=== start ";
+
+/// How many lines there are, and the fatal ones, each with the number of the
+/// process before it.
+fn scan(path: &Path) -> std::io::Result<(usize, Vec<(usize, String)>)> {
     let mut lines = 0;
+    let mut starts = 0_usize;
     let mut fatal = Vec::new();
     for (number, line) in BufReader::new(File::open(path)?).split(b'\n').enumerate() {
         let line = line?;
         lines += 1;
+        starts += usize::from(line.starts_with(START));
         if is_fatal(&String::from_utf8_lossy(&line)) {
             let text: String = String::from_utf8_lossy(&line)
                 .chars()
                 .take(LONGEST)
                 .collect();
-            fatal.push(format!("line {}: {text}", number + 1));
+            let line = format!("line {}: {text}", number + 1);
+            fatal.push((starts.saturating_sub(1), line));
         }
     }
     Ok((lines, fatal))

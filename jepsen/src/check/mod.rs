@@ -5,16 +5,21 @@
 //! a pass (evidence missing, fault not seen) is incomplete, and an incomplete
 //! run is not a pass.
 
+pub mod auth;
+pub mod availability;
 pub mod compaction;
 pub mod coverage;
 pub mod cycles;
+pub mod damage;
 pub mod finals;
 pub mod leases;
+pub mod least;
 pub mod locks;
 pub mod logs;
 pub mod member_ids;
 pub mod model;
 pub mod numbers;
+pub mod objects;
 pub mod realtime;
 pub mod register;
 pub mod replay;
@@ -70,6 +75,8 @@ pub struct Finding {
     pub total: usize,
     /// Why the check could not decide.
     pub gaps: Vec<String>,
+    /// What the verdict rests on; see [`least`].
+    pub evidence: Vec<(&'static str, usize)>,
 }
 
 impl Finding {
@@ -81,7 +88,13 @@ impl Finding {
             anomalies: Vec::new(),
             total: 0,
             gaps: Vec::new(),
+            evidence: Vec::new(),
         }
+    }
+
+    /// States how much of something the verdict rests on.
+    pub fn rests_on(&mut self, what: &'static str, seen: usize) {
+        self.evidence.push((what, seen));
     }
 
     pub fn violation(&mut self, why: String, ops: &[u64]) {
@@ -150,11 +163,18 @@ pub fn check(history: &History, logs: &Path) -> Vec<Finding> {
     findings.push(cycles::check(history));
     findings.push(locks::check(history));
     findings.extend(set::check_unsafe(history));
+    findings.push(auth::check(history));
+    if !history.objects.is_empty() {
+        findings.push(objects::check(history, &replayed.done));
+    }
     findings.push(compaction::check(history));
     findings.push(finals::check(history));
     findings.push(member_ids::check(history));
+    findings.push(damage::check(history));
     findings.push(coverage::check(history));
     findings.push(logs::check(history, logs));
+    findings.push(availability::check(history));
     findings.splice(1..1, replayed.findings);
+    least::demand(history, &mut findings);
     findings
 }

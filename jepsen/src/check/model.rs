@@ -177,6 +177,7 @@ impl Model {
             Request::Delete(r) => Reply::Delete(self.delete(r, rev, &mut events)),
             Request::Txn(t) => Reply::Txn(self.txn(t, rev, &mut events)),
             Request::Compact { .. } => Reply::Compact,
+            Request::Auth(_) => Reply::Auth,
             Request::Lease(LeaseReq::Revoke { id }) => {
                 self.revoke(*id, rev, &mut events);
                 Reply::Lease { ttl: 0 }
@@ -256,7 +257,7 @@ impl Model {
             }
             Request::Lock { name, lease } => take(&lock_key(name, *lease), ""),
             Request::Unlock { key } => take(key, ""),
-            Request::Lease(_) | Request::Compact { .. } => {}
+            Request::Lease(_) | Request::Compact { .. } | Request::Auth(_) => {}
         }
         part
     }

@@ -4,6 +4,7 @@
 use super::Finding;
 use crate::clock::{Nanos, seconds};
 use crate::history::History;
+use crate::history::object::{ObjectOp, ObjectOut, ObjectReq};
 use crate::history::op::{Load, Op, Outcome, Reply, Request};
 use crate::history::record::{Fault, Injected, Phase};
 
@@ -65,6 +66,8 @@ pub fn check(history: &History) -> Finding {
         seconds(gap),
         seconds(at),
     );
+    let acknowledged = ops.iter().filter(|op| op.revision().is_some()).count();
+    finding.rests_on("operations that succeeded", acknowledged);
     if history.phase(Phase::LoadEnd).is_none() {
         finding.incomplete("the run did not come to its end".into());
     }
@@ -72,6 +75,13 @@ pub fn check(history: &History) -> Finding {
         finding.incomplete("no write was acknowledged".into());
     }
     finding
+}
+
+/// When an object was written.
+fn written(op: &ObjectOp) -> Option<Nanos> {
+    let write = !matches!(op.req, ObjectReq::Get { .. } | ObjectReq::List { .. });
+    let done = matches!(op.out, ObjectOut::Object(_) | ObjectOut::Deleted);
+    (write && done).then_some(op.end)
 }
 
 /// The longest time under load without an acknowledged put, and when it began.
@@ -99,6 +109,7 @@ pub fn longest_gap(history: &History) -> (Nanos, Nanos) {
         .iter()
         .filter(is_put)
         .map(|op| op.end)
+        .chain(history.objects.iter().filter_map(written))
         .filter(|t| (from..=to).contains(t))
         .collect();
     times.extend([from, to]);

@@ -57,6 +57,7 @@ pub fn check(history: &History, placed: &[(usize, i64)]) -> Finding {
         .collect();
     claims.extend(placed.iter().map(|&(i, rev)| claim(&ops[i], rev, true)));
     finding.summary = format!("operations={}", claims.len());
+    finding.rests_on("ordered operations", claims.len());
     sweep(seen, claims, &mut finding);
     finding
 }
@@ -90,6 +91,7 @@ pub fn check_stale(history: &History) -> Finding {
         sweep(seen, claims, &mut finding);
     }
     finding.summary = format!("reads={reads} processes={count}");
+    finding.rests_on("serializable reads", reads);
     finding
 }
 

@@ -82,6 +82,7 @@ pub fn check(history: &History) -> Finding {
         "keys={} operations={operations} longest={longest}",
         keys.len()
     );
+    finding.rests_on("operations on registers", operations);
     if finding.verdict == Verdict::Pass
         && history.ops.iter().any(|o| o.load == Load::Register)
         && operations == 0

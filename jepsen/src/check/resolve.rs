@@ -111,7 +111,7 @@ impl<'a> Evidence<'a> {
     }
 
     fn index_unknown(&mut self, i: usize, req: &'a Request) {
-        self.open += usize::from(!matches!(req, Request::Compact { .. }));
+        self.open += usize::from(!matches!(req, Request::Compact { .. } | Request::Auth(_)));
         let mut deletes = false;
         let mut put = |r: &'a PutReq| self.writers.entry((&r.key, &r.value)).or_default().push(i);
         match req {
@@ -132,7 +132,8 @@ impl<'a> Evidence<'a> {
             | Request::Compact { .. }
             | Request::Lease(_)
             | Request::Lock { .. }
-            | Request::Unlock { .. } => {}
+            | Request::Unlock { .. }
+            | Request::Auth(_) => {}
         }
         if deletes {
             self.deleters.push(i);
@@ -331,6 +332,10 @@ fn pairs(reply: &Reply) -> Vec<&Kv> {
         }
         Reply::Put(p) => p.prev.iter().collect(),
         Reply::Delete(d) => d.prev.iter().collect(),
-        Reply::Compact | Reply::Lease { .. } | Reply::Locked { .. } | Reply::Unlocked => Vec::new(),
+        Reply::Compact
+        | Reply::Lease { .. }
+        | Reply::Locked { .. }
+        | Reply::Unlocked
+        | Reply::Auth => Vec::new(),
     }
 }

@@ -83,6 +83,8 @@ fn judge_all(history: &History, loads: &[Load], finding: &mut Finding) {
         "sets={} acknowledged-elements={elements} reads={reads}",
         sets.len()
     );
+    finding.rests_on("reads of sets", reads);
+    finding.rests_on("acknowledged elements", elements);
 }
 
 fn addition(req: &Request) -> Option<&PutReq> {

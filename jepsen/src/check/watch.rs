@@ -3,6 +3,7 @@
 //! pair included.
 
 use super::Finding;
+use crate::clock::Nanos;
 use crate::history::History;
 use crate::history::op::{Outcome, Request};
 use crate::history::record::{Event, WatchNote};
@@ -10,10 +11,9 @@ use std::collections::BTreeMap;
 
 pub struct Watches<'a> {
     finding: Finding,
-    /// Per revision, what each watch showed.
-    shown: BTreeMap<i64, Vec<(usize, &'a [Event])>>,
-    /// Events at or below this may lack the previous pair.
-    floor: i64,
+    /// Per revision, what each watch showed, and when.
+    shown: BTreeMap<i64, Vec<(usize, Nanos, &'a [Event])>>,
+    floors: Floors,
     events: usize,
     streams: usize,
 }
@@ -23,7 +23,7 @@ impl<'a> Watches<'a> {
         let mut w = Watches {
             finding: Finding::new("watch"),
             shown: BTreeMap::new(),
-            floor: floor(history),
+            floors: Floors::of(history),
             events: 0,
             streams: 0,
         };
@@ -36,7 +36,8 @@ impl<'a> Watches<'a> {
                 let rev = events[0].kv.modified;
                 w.order(batch.member, rev, *last, batch.rev);
                 *last = rev.max(*last);
-                w.shown.entry(rev).or_default().push((batch.member, events));
+                let shown = w.shown.entry(rev).or_default();
+                shown.push((batch.member, batch.at, events));
             }
         }
         w
@@ -94,8 +95,9 @@ impl<'a> Watches<'a> {
             return;
         };
         let wanted = sorted(did);
-        for (member, events) in shown {
-            if let Some(why) = difference(&sorted(events), &wanted, rev <= self.floor) {
+        for (member, at, events) in shown {
+            let may_lack = rev <= self.floors.at(at);
+            if let Some(why) = difference(&sorted(events), &wanted, may_lack) {
                 self.finding.violation(
                     format!("the watch on m{member} at revision {rev}: {why}"),
                     &[],
@@ -112,21 +114,43 @@ impl<'a> Watches<'a> {
             );
         }
         self.finding.summary = format!("streams={} events={}", self.streams, self.events);
+        self.finding.rests_on("events", self.events);
         self.finding
     }
 }
 
-/// The highest revision any compaction asked for.
-pub fn floor(history: &History) -> i64 {
-    let compacted = history
-        .ops
-        .iter()
-        .filter_map(|op| match (&op.req, &op.out) {
-            (Request::Compact { .. }, Outcome::Fail { .. }) => None,
-            (Request::Compact { rev }, _) => Some(*rev),
-            _ => None,
-        });
-    compacted.max().unwrap_or(0)
+/// How far revisions may have been compacted: what a watch shows at or below
+/// that may lack its previous pair.
+pub struct Floors {
+    /// When it was asked for, and the highest so far.
+    steps: Vec<(Nanos, i64)>,
+}
+
+impl Floors {
+    pub fn of(history: &History) -> Floors {
+        let asked = history
+            .ops
+            .iter()
+            .filter_map(|op| match (&op.req, &op.out) {
+                (Request::Compact { .. }, Outcome::Fail { .. }) => None,
+                (Request::Compact { rev }, _) => Some((op.start, *rev)),
+                _ => None,
+            });
+        let mut steps: Vec<(Nanos, i64)> = asked.collect();
+        steps.sort_unstable();
+        let mut highest = 0;
+        for (_, rev) in &mut steps {
+            highest = highest.max(*rev);
+            *rev = highest;
+        }
+        Floors { steps }
+    }
+
+    /// The highest revision whose compaction was asked for before.
+    pub fn at(&self, at: Nanos) -> i64 {
+        let before = self.steps.partition_point(|(asked, _)| *asked <= at);
+        before.checked_sub(1).map_or(0, |last| self.steps[last].1)
+    }
 }
 
 pub fn sorted(events: &[Event]) -> Vec<&Event> {

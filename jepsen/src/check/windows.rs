@@ -4,7 +4,9 @@
 //! included; filters, previous pairs and cancellations as asked.
 
 use super::Finding;
-use super::watch::{difference, floor, sorted};
+use super::numbers::Windows as Faults;
+use super::watch::{Floors, difference, sorted};
+use crate::clock::seconds;
 use crate::history::History;
 use crate::history::op::{Outcome, Request};
 use crate::history::record::{Event, Window};
@@ -14,13 +16,17 @@ type Done = BTreeMap<i64, Vec<Event>>;
 
 pub fn check(history: &History, done: &Done) -> Finding {
     let mut finding = Finding::new("watch-windows");
-    let floor = floor(history);
+    let floors = Floors::of(history);
+    let faults = Faults::of(&history.faults);
     let mut events = 0;
-    let mut progress = 0;
+    let (mut progress, mut answered, mut broken) = (0, 0, 0);
     for window in &history.windows {
         events += window.parts.iter().map(|p| p.events.len()).sum::<usize>();
         progress += window.parts.iter().filter(|p| p.events.is_empty()).count();
-        if let Some(why) = judge(window, done, floor, history) {
+        answered += usize::from(window.answered);
+        broken += usize::from(window.broken.is_some());
+        let why = judge(window, done, floors.at(window.end), history);
+        if let Some(why) = why.or_else(|| stalled(window, &faults)) {
             let from = window.from;
             finding.violation(
                 format!(
@@ -32,14 +38,36 @@ pub fn check(history: &History, done: &Done) -> Finding {
         }
     }
     finding.summary = format!(
-        "windows={} events={events} progress={progress}",
+        "windows={} answered={answered} broken={broken} events={events} progress={progress}",
         history.windows.len()
     );
+    finding.rests_on("windows with an answered last question", answered);
+    finding.rests_on("events in windows", events);
     finding
+}
+
+/// Whether a watch was refused, broke off or fell silent with no fault about.
+fn stalled(window: &Window, faults: &Faults) -> Option<String> {
+    if let Some(error) = &window.broken {
+        let about = faults.overlap(window.start, window.end);
+        return (!about).then(|| format!("it broke off without a fault: {error}"));
+    }
+    let silent = window.asked > 0 && !window.answered;
+    let about = faults.overlap(window.asked, window.end);
+    (silent && !about).then(|| {
+        format!(
+            "nobody answered when it was asked for its progress from {} s to {} s",
+            seconds(window.asked),
+            seconds(window.end)
+        )
+    })
 }
 
 /// The first thing that is wrong with a window.
 fn judge(window: &Window, done: &Done, floor: i64, history: &History) -> Option<String> {
+    if window.created == 0 {
+        return None;
+    }
     let begin = match window.from {
         0 => window.created + 1,
         from => from,

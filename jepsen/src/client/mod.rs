@@ -3,17 +3,22 @@
 //! A client never retries and never moves to another member, so one recorded
 //! operation is one request that the server saw at most once.
 
+pub mod auth;
 pub mod outcome;
+pub mod rest;
 pub mod stats;
 pub mod wire;
 
 use crate::clock::Clock;
 use crate::cluster::View;
+use crate::cluster::certificates::Certificates;
+pub use crate::cluster::certificates::Holder;
 use crate::history::file::Sink;
 use crate::history::op::{FailClass, LeaseReq, Load, Op, Outcome, Reply, Request};
 use crate::history::record::Record;
 use anyhow::{Context, Result};
 use mizzen_proto::etcdserverpb as pb;
+use mizzen_proto::etcdserverpb::auth_client::AuthClient;
 use mizzen_proto::etcdserverpb::kv_client::KvClient;
 use mizzen_proto::etcdserverpb::lease_client::LeaseClient;
 use mizzen_proto::v3lockpb;
@@ -38,6 +43,8 @@ pub struct Bench {
     pub stats: Arc<Stats>,
     /// How long a client waits for a reply.
     pub timeout: Duration,
+    /// Of a cluster that speaks TLS.
+    pub certificates: Option<Certificates>,
     next_op: AtomicU64,
 }
 
@@ -48,6 +55,7 @@ impl Bench {
         sink: Sink,
         stats: Arc<Stats>,
         timeout: Duration,
+        certificates: Option<Certificates>,
     ) -> Bench {
         Bench {
             clock,
@@ -55,22 +63,31 @@ impl Bench {
             sink,
             stats,
             timeout,
+            certificates,
             next_op: AtomicU64::new(0),
         }
     }
 
     /// A connection to a member, made when it is first used and again after
-    /// it broke.
+    /// it broke. Where there are users it is root's.
     pub fn channel(&self, member: usize) -> Result<Channel> {
+        self.channel_of(member, Holder::Root)
+    }
+
+    /// The same of whoever shows this certificate, if the members ask for one.
+    pub fn channel_of(&self, member: usize, holder: Holder) -> Result<Channel> {
         let url = self
             .view
             .urls
             .get(member)
             .with_context(|| format!("no member {member}"))?;
-        Ok(Endpoint::from_shared(url.clone())?
+        let endpoint = Endpoint::from_shared(url.clone())?
             .connect_timeout(CONNECT)
-            .tcp_nodelay(true)
-            .connect_lazy())
+            .tcp_nodelay(true);
+        Ok(match &self.certificates {
+            Some(certificates) => certificates.connect(&endpoint, holder),
+            None => endpoint.connect_lazy(),
+        })
     }
 }
 
@@ -80,19 +97,28 @@ pub struct Client {
     kv: KvClient<Channel>,
     lease: LeaseClient<Channel>,
     lock: LockClient<Channel>,
+    auth: AuthClient<Channel>,
+    session: Option<auth::Session>,
     bench: Arc<Bench>,
 }
 
 impl Client {
     pub fn new(bench: &Arc<Bench>, id: u32, member: usize) -> Result<Client> {
-        let channel = bench.channel(member)?;
+        Client::of(bench, id, member, Holder::Root)
+    }
+
+    /// A client that shows this certificate.
+    pub fn of(bench: &Arc<Bench>, id: u32, member: usize, holder: Holder) -> Result<Client> {
+        let channel = bench.channel_of(member, holder)?;
         let kv = KvClient::new(channel.clone()).max_decoding_message_size(MAX_REPLY);
         Ok(Client {
             id,
             member,
             kv,
             lease: LeaseClient::new(channel.clone()),
-            lock: LockClient::new(channel),
+            lock: LockClient::new(channel.clone()),
+            auth: AuthClient::new(channel),
+            session: None,
             bench: Arc::clone(bench),
         })
     }
@@ -120,6 +146,7 @@ impl Client {
         let bench = Arc::clone(&self.bench);
         let id = bench.next_op.fetch_add(1, Ordering::Relaxed);
         let incarnation = bench.view.incarnation(self.member);
+        let login = self.login().cloned();
         let start = bench.clock.now();
         let out = match tokio::time::timeout(patience, self.send(&req)).await {
             Ok(Ok((rev, reply))) => Outcome::Ok { rev, reply },
@@ -143,6 +170,7 @@ impl Client {
             end,
             req,
             out: out.clone(),
+            login,
         };
         bench.stats.count(&op);
         bench.sink.record(Record::Op(op)).await;
@@ -152,28 +180,39 @@ impl Client {
     async fn send(&mut self, req: &Request) -> Result<(i64, Reply), Status> {
         match req {
             Request::Range(r) => {
-                let (rev, reply) = open(self.kv.range(wire::range_request(r)).await?, |r| {
-                    r.header.as_ref()
-                });
+                let (rev, reply) = open(
+                    self.kv
+                        .range(auth::signed(&self.session, wire::range_request(r)))
+                        .await?,
+                    |r| r.header.as_ref(),
+                );
                 Ok((rev, Reply::Range(wire::range_reply(reply))))
             }
             Request::Put(r) => {
-                let (rev, reply) = open(self.kv.put(wire::put_request(r)).await?, |r| {
-                    r.header.as_ref()
-                });
+                let (rev, reply) = open(
+                    self.kv
+                        .put(auth::signed(&self.session, wire::put_request(r)))
+                        .await?,
+                    |r| r.header.as_ref(),
+                );
                 Ok((rev, Reply::Put(wire::put_reply(reply))))
             }
             Request::Delete(r) => {
-                let (rev, reply) =
-                    open(self.kv.delete_range(wire::delete_request(r)).await?, |r| {
-                        r.header.as_ref()
-                    });
+                let (rev, reply) = open(
+                    self.kv
+                        .delete_range(auth::signed(&self.session, wire::delete_request(r)))
+                        .await?,
+                    |r| r.header.as_ref(),
+                );
                 Ok((rev, Reply::Delete(wire::delete_reply(reply))))
             }
             Request::Txn(t) => {
-                let (rev, reply) = open(self.kv.txn(wire::txn_request(t)).await?, |r| {
-                    r.header.as_ref()
-                });
+                let (rev, reply) = open(
+                    self.kv
+                        .txn(auth::signed(&self.session, wire::txn_request(t)))
+                        .await?,
+                    |r| r.header.as_ref(),
+                );
                 Ok((rev, wire::txn_reply(reply)))
             }
             Request::Compact { rev } => {
@@ -185,6 +224,7 @@ impl Client {
                 Ok((rev, Reply::Compact))
             }
             Request::Lease(request) => self.lease(request).await,
+            Request::Auth(request) => self.change_users(request).await,
             Request::Lock { name, lease } => {
                 let request = v3lockpb::LockRequest {
                     name: name.clone().into_bytes().into(),

@@ -3,6 +3,8 @@
 //! Knows processes, ports, data directories and signals. Must not know
 //! workloads, checks or why a process is stopped.
 
+pub mod apiservers;
+pub mod certificates;
 pub mod disks;
 pub mod faketime;
 pub mod member;
@@ -12,6 +14,7 @@ use crate::clock::Clock;
 use crate::history::file::Sink;
 use crate::history::record::{Exit, Record};
 use anyhow::{Context, Result};
+use certificates::Certificates;
 use member::Member;
 use ports::Ports;
 use std::os::unix::process::ExitStatusExt;
@@ -74,6 +77,8 @@ pub struct Config {
     pub forgetful: bool,
     /// The library by which the members' clocks can be moved.
     pub faketime: Option<PathBuf>,
+    /// Members and clients speak mutual TLS.
+    pub certificates: Option<Certificates>,
     /// Further flags for every member.
     pub server_args: Vec<String>,
 }
@@ -101,6 +106,8 @@ impl Cluster {
         let mut members: Vec<Member> = (0..config.members)
             .map(|i| {
                 let data = data_dir(&config.dir, i);
+                // Of a connection that speaks TLS the scheme is not the
+                // client's business.
                 let url = format!("http://127.0.0.1:{}", ports.client(i));
                 let args = arguments(config, ports, i, &data);
                 Member::new(
@@ -360,11 +367,19 @@ fn peer_url(config: &Config, ports: &Ports, i: usize) -> String {
     } else {
         ports.peer(i)
     };
-    format!("http://127.0.0.1:{port}")
+    format!("{}://127.0.0.1:{port}", scheme(config))
+}
+
+fn scheme(config: &Config) -> &'static str {
+    match config.certificates {
+        Some(_) => "https",
+        None => "http",
+    }
 }
 
 fn arguments(config: &Config, ports: &Ports, i: usize, data: &Path) -> Vec<String> {
-    let client = format!("http://127.0.0.1:{}", ports.client(i));
+    let scheme = scheme(config);
+    let client = format!("{scheme}://127.0.0.1:{}", ports.client(i));
     let advertised = |j: usize| peer_url(config, ports, j);
     let initial: Vec<String> = (0..config.members)
         .map(|j| format!("m{j}={}", advertised(j)))
@@ -376,7 +391,7 @@ fn arguments(config: &Config, ports: &Ports, i: usize, data: &Path) -> Vec<Strin
         ("advertise-client-urls", client),
         (
             "listen-peer-urls",
-            format!("http://127.0.0.1:{}", ports.peer(i)),
+            format!("{scheme}://127.0.0.1:{}", ports.peer(i)),
         ),
         ("initial-advertise-peer-urls", advertised(i)),
         ("initial-cluster", initial.join(",")),
@@ -390,6 +405,7 @@ fn arguments(config: &Config, ports: &Ports, i: usize, data: &Path) -> Vec<Strin
         .into_iter()
         .map(|(flag, value)| format!("--{flag}={value}"))
         .collect();
+    args.extend(config.certificates.iter().flat_map(Certificates::flags));
     args.extend(config.server_args.iter().cloned());
     args
 }

@@ -11,8 +11,10 @@ use std::net::TcpListener;
 const FIRST: u16 = 23_000;
 const BLOCK: u16 = 20;
 const BLOCKS: u16 = 50;
-/// Five of each kind fit below the port that holds the claim.
+/// Five of each kind, and servers of the resource API, fit below the port that
+/// holds the claim.
 pub const MAX_MEMBERS: usize = 5;
+pub const MAX_APISERVERS: usize = 4;
 
 pub struct Ports {
     base: u16,
@@ -26,7 +28,7 @@ impl Ports {
             let Ok(claim) = TcpListener::bind(("127.0.0.1", base + BLOCK - 1)) else {
                 continue;
             };
-            let free = (base..base + 3 * MAX_MEMBERS as u16)
+            let free = (base..base + (3 * MAX_MEMBERS + MAX_APISERVERS) as u16)
                 .all(|p| TcpListener::bind(("127.0.0.1", p)).is_ok());
             if free {
                 return Ok(Ports {
@@ -44,6 +46,10 @@ impl Ports {
 
     pub fn peer(&self, member: usize) -> u16 {
         self.base + MAX_MEMBERS as u16 + member as u16
+    }
+
+    pub fn apiserver(&self, server: usize) -> u16 {
+        self.base + 3 * MAX_MEMBERS as u16 + server as u16
     }
 
     /// Where the link proxy in front of a member's peer port listens.

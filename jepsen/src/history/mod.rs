@@ -1,12 +1,16 @@
 //! Histories: the evidence a run leaves and the only input of the checkers.
 
 pub mod file;
+pub mod object;
 pub mod op;
 pub mod record;
 
 use crate::clock::Nanos;
+use object::{ObjectOp, ObjectWatch};
 use op::Op;
-use record::{Change, Exit, Fault, Hash, Meta, Phase, Record, WatchBatch, WatchNote, Window};
+use record::{
+    Change, Damage, Exit, Fault, Hash, Meta, Phase, Record, WatchBatch, WatchNote, Window,
+};
 
 /// A history sorted by kind of record; each list keeps the order of the file.
 #[derive(Clone, Debug, Default)]
@@ -21,6 +25,9 @@ pub struct History {
     pub hashes: Vec<Hash>,
     pub exits: Vec<Exit>,
     pub changes: Vec<Change>,
+    pub damages: Vec<Damage>,
+    pub objects: Vec<ObjectOp>,
+    pub object_watches: Vec<ObjectWatch>,
 }
 
 impl History {
@@ -36,6 +43,9 @@ impl History {
             Record::Hash(hash) => self.hashes.push(hash),
             Record::Exit(exit) => self.exits.push(exit),
             Record::Change(change) => self.changes.push(change),
+            Record::Damage(damage) => self.damages.push(damage),
+            Record::Object(op) => self.objects.push(op),
+            Record::ObjectWatch(watch) => self.object_watches.push(watch),
         }
     }
 

@@ -131,6 +131,69 @@ pub enum Request {
     Unlock {
         key: String,
     },
+    Auth(AuthReq),
+}
+
+/// What a permission is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Access {
+    Read,
+    Write,
+    ReadWrite,
+}
+
+impl Access {
+    pub fn includes(self, wanted: Access) -> bool {
+        self == wanted || self == Access::ReadWrite
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AuthReq {
+    Enable,
+    AddUser {
+        user: String,
+        password: String,
+    },
+    DeleteUser {
+        user: String,
+    },
+    Password {
+        user: String,
+        password: String,
+    },
+    AddRole {
+        role: String,
+    },
+    DeleteRole {
+        role: String,
+    },
+    GrantRole {
+        user: String,
+        role: String,
+    },
+    RevokeRole {
+        user: String,
+        role: String,
+    },
+    Grant {
+        role: String,
+        key: String,
+        end: String,
+        access: Access,
+    },
+    Revoke {
+        role: String,
+        key: String,
+        end: String,
+    },
+    /// Asks for a token.
+    Login {
+        user: String,
+        password: String,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -203,6 +266,7 @@ pub enum Reply {
         key: String,
     },
     Unlocked,
+    Auth,
 }
 
 /// Why an operation certainly had no effect.
@@ -256,6 +320,8 @@ pub enum Load {
     /// Sets under a lock and nothing else.
     LockUnsafe,
     Kubernetes,
+    /// Users and roles that change, and what users do meanwhile.
+    Auth,
     /// Scans that stand in for a watch when resolving unknown outcomes.
     Evidence,
     /// After healing: every operation must succeed.
@@ -276,6 +342,7 @@ impl Load {
             Load::Lock => "lock",
             Load::LockUnsafe => "lock-unsafe",
             Load::Kubernetes => "kubernetes",
+            Load::Auth => "auth",
             Load::Evidence => "evidence",
             Load::Final => "final",
         }
@@ -296,6 +363,16 @@ pub struct Op {
     pub end: Nanos,
     pub req: Request,
     pub out: Outcome,
+    /// Whose token was sent along.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub login: Option<Login>,
+}
+
+/// A user, and the password for which it was given its token.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Login {
+    pub user: String,
+    pub password: String,
 }
 
 impl Op {
@@ -324,7 +401,8 @@ impl Op {
             | Reply::Compact
             | Reply::Lease { .. }
             | Reply::Locked { .. }
-            | Reply::Unlocked => false,
+            | Reply::Unlocked
+            | Reply::Auth => false,
         }
     }
 
@@ -348,6 +426,8 @@ impl Request {
                 .iter()
                 .chain(&t.or_else)
                 .all(|o| matches!(o, TxnOp::Range(_))),
+            // A token that nobody learns of gives nobody anything.
+            Request::Auth(request) => matches!(request, AuthReq::Login { .. }),
             Request::Put(_)
             | Request::Delete(_)
             | Request::Compact { .. }

@@ -1,5 +1,6 @@
 //! Everything a history file holds beside operations, one record a line.
 
+use super::object::{ObjectOp, ObjectWatch};
 use super::op::{Kv, Op};
 use crate::clock::Nanos;
 use serde::{Deserialize, Serialize};
@@ -54,9 +55,18 @@ pub struct Window {
     pub no_put: bool,
     /// Deletions were filtered out.
     pub no_delete: bool,
-    /// Header revision of the answer to the request.
+    /// Header revision of the answer to the request; zero without one.
     pub created: i64,
     pub parts: Vec<Part>,
+    /// When progress was asked for a last time; zero if the watch had ended.
+    #[serde(default)]
+    pub asked: Nanos,
+    /// That was answered.
+    #[serde(default)]
+    pub answered: bool,
+    /// Why the stream broke, or was never there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub broken: Option<String>,
 }
 
 /// Watches run from revision 1 to the end of a run, one for each member.
@@ -127,6 +137,20 @@ pub struct Hash {
     pub unimplemented: bool,
 }
 
+/// Bytes of a stopped member's files were changed, and it was started.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Damage {
+    pub member: usize,
+    pub at: Nanos,
+    /// The file's name.
+    pub file: String,
+    /// What it said, if it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
+    /// It answered reads.
+    pub served: bool,
+}
+
 /// A member was added to the cluster, or removed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Change {
@@ -195,4 +219,7 @@ pub enum Record {
     Hash(Hash),
     Exit(Exit),
     Change(Change),
+    Damage(Damage),
+    Object(ObjectOp),
+    ObjectWatch(ObjectWatch),
 }

@@ -5,7 +5,9 @@
 
 use super::kind::Kind;
 use super::{Done, Nemesis, membership};
-use crate::history::record::Injected;
+use crate::client::Client;
+use crate::history::op::{Load, RangeReq, Request};
+use crate::history::record::{Damage, Injected, Record};
 use anyhow::{Context, Result};
 use rand::Rng;
 use rand::rngs::StdRng;
@@ -23,6 +25,11 @@ const POLL: Duration = Duration::from_millis(50);
 const FLIPS: std::ops::RangeInclusive<u32> = 1..=8;
 /// Bytes lost from the end at the most.
 const CUT: u64 = 1024;
+/// The id of the client that reads what is left.
+const CLIENT: u32 = 3_000_002;
+const PAST: i64 = 50;
+/// Letters that are kept of what a process says.
+const WORDS: usize = 300;
 
 /// Which files a kind of damage is for, by the names that etcd and Mizzen give.
 fn is_meant(kind: Kind, file: &Path) -> bool {
@@ -66,11 +73,14 @@ pub async fn inject(n: &mut Nemesis, kind: Kind) -> Result<Done> {
             detail: format!("m{m} was stopped and has no such file; {recovered}"),
         });
     };
-    let outcome = outcome(n, m).await?;
-    if outcome.starts_with("it serves") {
+    let outcome = outcome(n, m, &hurt.file).await?;
+    if outcome.served {
+        read(n, m).await?;
         let length = n.cut_time();
         n.hold(length).await;
     }
+    let words = words(&outcome);
+    n.bench.sink.record(Record::Damage(outcome)).await;
     membership::remove(n, m).await?;
     membership::add(n, m).await?;
     let recovered = n.recover(&[m], true).await;
@@ -79,42 +89,79 @@ pub async fn inject(n: &mut Nemesis, kind: Kind) -> Result<Done> {
         hit_leader: leader == Some(m),
         injected: Injected::Installed,
         kills: 1,
-        detail: format!("m{m}: {hurt}; {outcome}; replaced, {recovered}"),
+        detail: format!("m{m}: {}; {words}; replaced, {recovered}", hurt.what),
     })
 }
 
 /// What the damaged member does.
-async fn outcome(n: &mut Nemesis, m: usize) -> Result<String> {
+async fn outcome(n: &mut Nemesis, m: usize, file: &str) -> Result<Damage> {
     let from = Instant::now();
+    let mut damage = Damage {
+        member: m,
+        at: n.bench.clock.now(),
+        file: file.to_string(),
+        refused: None,
+        served: false,
+    };
     while from.elapsed() < START {
         let mut cluster = n.cluster.lock().await;
         cluster.watch_over().await?;
         if !cluster.running().contains(&m) {
             let log = cluster.member(m)?.log.clone();
-            let last = fs::read_to_string(log).unwrap_or_default();
-            let last: String = last
-                .lines()
-                .last()
-                .unwrap_or("")
-                .chars()
-                .take(300)
-                .collect();
-            return Ok(format!("it refused to start: {last}"));
+            let said = fs::read_to_string(log).unwrap_or_default();
+            damage.refused = Some(last_words(&said, file));
+            return Ok(damage);
         }
         drop(cluster);
-        if n.probe.healthy(m, Duration::ZERO).await {
-            return Ok(format!(
-                "it serves after {:.2} s",
-                from.elapsed().as_secs_f64()
-            ));
+        damage.served = n.probe.healthy(m, Duration::ZERO).await;
+        if damage.served {
+            return Ok(damage);
         }
         sleep(POLL).await;
     }
-    Ok(format!("it did not serve within {} s", START.as_secs()))
+    Ok(damage)
+}
+
+/// Of what a process said: where it names the file, or else its last line.
+fn last_words(log: &str, file: &str) -> String {
+    let begin = log.rfind("=== start").unwrap_or(0);
+    let said = || log[begin..].lines().skip(1);
+    let named = said().filter(|line| line.contains(file)).last();
+    let line = named.or(said().last()).unwrap_or("");
+    line.chars().take(WORDS).collect()
+}
+
+fn words(damage: &Damage) -> String {
+    match (&damage.refused, damage.served) {
+        (Some(said), _) => format!("it refused to start: {said}"),
+        (None, true) => "it serves".into(),
+        (None, false) => format!("it did not serve within {} s", START.as_secs()),
+    }
+}
+
+/// Reads everything that the member has, now and some revisions ago.
+async fn read(n: &Nemesis, m: usize) -> Result<()> {
+    let mut client = Client::new(&n.bench, CLIENT, m)?;
+    let head = n.bench.stats.head();
+    for rev in [0, (head - PAST).max(1)] {
+        if let Request::Range(scan) = Request::scan(rev) {
+            let scan = Request::Range(RangeReq {
+                serializable: true,
+                ..scan
+            });
+            client.call(Load::Evidence, scan).await;
+        }
+    }
+    Ok(())
+}
+
+struct Hurt {
+    file: String,
+    what: String,
 }
 
 /// Damages one file of the kind; `None` if there is none.
-fn hurt(kind: Kind, data: &Path, rng: &mut StdRng) -> Result<Option<String>> {
+fn hurt(kind: Kind, data: &Path, rng: &mut StdRng) -> Result<Option<Hurt>> {
     let mut files = Vec::new();
     list(data, &mut files)?;
     files.retain(|file| is_meant(kind, file));
@@ -141,12 +188,15 @@ fn hurt(kind: Kind, data: &Path, rng: &mut StdRng) -> Result<Option<String>> {
         .unwrap_or(path)
         .display()
         .to_string();
+    let base = path.file_name().and_then(OsStr::to_str).unwrap_or(&name);
+    let base = base.to_string();
     if kind == Kind::TruncateLog {
         let cut = rng.random_range(1..=CUT.min(*length));
         file.set_len(length - cut)?;
-        return Ok(Some(format!(
-            "{name} lost its last {cut} of {length} bytes"
-        )));
+        return Ok(Some(Hurt {
+            what: format!("{name} lost its last {cut} of {length} bytes"),
+            file: base,
+        }));
     }
     let flips = rng.random_range(FLIPS);
     for _ in 0..flips {
@@ -156,9 +206,10 @@ fn hurt(kind: Kind, data: &Path, rng: &mut StdRng) -> Result<Option<String>> {
         byte[0] ^= 1 << rng.random_range(0..8);
         file.write_all_at(&byte, at)?;
     }
-    Ok(Some(format!(
-        "{flips} bits flipped in {length} bytes of {name}"
-    )))
+    Ok(Some(Hurt {
+        what: format!("{flips} bits flipped in {length} bytes of {name}"),
+        file: base,
+    }))
 }
 
 fn list(dir: &Path, files: &mut Vec<PathBuf>) -> Result<()> {

@@ -9,6 +9,8 @@ pub enum Kind {
     /// Started again on a machine that has no processor free.
     KillBusy,
     KillAll,
+    /// Of the resource API, one of its servers.
+    KillApiserver,
     /// All members killed, and what they had not synced is lost: a build of the
     /// store whose log forgets it.
     PowerLoss,
@@ -52,11 +54,12 @@ pub enum Kind {
     TruncateLog,
 }
 
-const NAMES: [(Kind, &str); 31] = [
+const NAMES: [(Kind, &str); 32] = [
     (Kind::KillRandom, "kill-random"),
     (Kind::KillLeader, "kill-leader"),
     (Kind::KillBusy, "kill-busy"),
     (Kind::KillAll, "kill-all"),
+    (Kind::KillApiserver, "kill-apiserver"),
     (Kind::PowerLoss, "power-loss"),
     (Kind::PauseRandom, "pause-random"),
     (Kind::PauseLeader, "pause-leader"),
@@ -137,7 +140,11 @@ impl Kind {
         !self.needs_small_disks()
             && !matches!(
                 self,
-                Kind::Corrupt | Kind::PowerLoss | Kind::DiskSlow | Kind::Clock
+                Kind::Corrupt
+                    | Kind::PowerLoss
+                    | Kind::DiskSlow
+                    | Kind::Clock
+                    | Kind::KillApiserver
             )
             && (!self.may_end_it() || self.name().starts_with("member-"))
     }
@@ -216,7 +223,7 @@ mod tests {
         assert_eq!(parse("disk").unwrap().len(), 3);
         assert_eq!(parse("damage").unwrap().len(), 4);
         assert_eq!(
-            parse("all,disk,damage,corrupt,clock,power-loss")
+            parse("all,disk,damage,corrupt,clock,power-loss,kill-apiserver")
                 .unwrap()
                 .len(),
             NAMES.len()

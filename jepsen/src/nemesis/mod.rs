@@ -5,6 +5,7 @@
 //! leads at that moment does not, and is recorded.
 
 pub mod admin;
+pub mod apiserver;
 pub mod clock;
 pub mod damage;
 pub mod disk;
@@ -17,6 +18,7 @@ pub mod process;
 use crate::client::Bench;
 use crate::clock::Nanos;
 use crate::cluster::Cluster;
+use crate::cluster::apiservers::ApiServers;
 use crate::evidence::Collected;
 use crate::history::record::{Fault, Injected, Record};
 use crate::net::link::Links;
@@ -62,6 +64,7 @@ pub struct Nemesis {
     pub bench: Arc<Bench>,
     pub cluster: Arc<Mutex<Cluster>>,
     pub links: Option<Links>,
+    pub apis: Option<Arc<Mutex<ApiServers>>>,
     pub probe: Probe,
     pub collected: Arc<Collected>,
     pub rng: StdRng,
@@ -162,6 +165,7 @@ impl Nemesis {
                 process::kill(self, kind).await?
             }
             Kind::KillAll | Kind::PowerLoss => process::kill_all(self, kind).await?,
+            Kind::KillApiserver => apiserver::kill(self).await?,
             Kind::PauseRandom | Kind::PauseLeader => process::pause(self, kind).await?,
             Kind::RollingRestart => process::rolling_restart(self).await?,
             Kind::Compact | Kind::Defragment | Kind::MoveLeader => {

@@ -5,25 +5,28 @@
 //! Workloads choose requests; they judge nothing.
 
 pub mod append;
+pub mod auth;
 pub mod compaction;
 pub mod history_reads;
 pub mod kubernetes;
 pub mod leases;
 pub mod lock;
+pub mod objects;
 pub mod read_write;
 pub mod register;
 pub mod set;
 pub mod watching;
 
-use crate::client::{Bench, Client};
+use crate::client::{Bench, Client, Holder};
 use crate::history::op::{
     FailClass, Load, Outcome, RangeReq, Reply, Request, TxnOp, TxnOpReply, TxnReq,
 };
 use anyhow::Result;
+use parking_lot::Mutex;
 use rand::Rng;
 use rand::rngs::StdRng;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicI64, AtomicU64};
 use std::time::Duration;
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -43,11 +46,15 @@ pub enum Kind {
     LockUnsafe,
     Watch,
     Kubernetes,
-    /// All of them but the locks, and compactions.
+    /// Users, roles and permissions, with authentication.
+    Auth,
+    /// Objects of the resource API, through servers of their own.
+    Objects,
+    /// All of them but the locks, users and objects, and compactions.
     Mixed,
 }
 
-const NAMES: [(Kind, &str); 11] = [
+const NAMES: [(Kind, &str); 13] = [
     (Kind::Register, "register"),
     (Kind::Set, "set"),
     (Kind::Append, "append"),
@@ -58,6 +65,8 @@ const NAMES: [(Kind, &str); 11] = [
     (Kind::LockUnsafe, "lock-unsafe"),
     (Kind::Watch, "watch"),
     (Kind::Kubernetes, "kubernetes"),
+    (Kind::Auth, "auth"),
+    (Kind::Objects, "objects"),
     (Kind::Mixed, "mixed"),
 ];
 
@@ -81,6 +90,15 @@ impl Kind {
             .map_or("?", |(_, name)| name)
     }
 
+    /// Flags that the members take for this workload.
+    pub fn server_args(self) -> Vec<String> {
+        match self {
+            // Passwords change all the time.
+            Kind::Auth => vec!["--bcrypt-cost=4".into()],
+            _ => Vec::new(),
+        }
+    }
+
     /// True when revisions are compacted away during the run.
     pub fn compacts(self) -> bool {
         matches!(
@@ -90,6 +108,13 @@ impl Kind {
     }
 }
 
+/// Which of so many servers a client asks. Clients that do the same are every
+/// second or every third one: they ask different ones all the same.
+fn spread(id: u32, servers: usize) -> usize {
+    let id = id as usize;
+    (id + id / servers.max(1)) % servers.max(1)
+}
+
 /// Counters by which the clients of a run agree on the keys in use.
 pub struct Shared {
     pub seed: u64,
@@ -97,6 +122,9 @@ pub struct Shared {
     pub set_epoch: AtomicU64,
     pub append_epoch: AtomicU64,
     pub lock_epoch: AtomicU64,
+    pub tenants: Mutex<Vec<auth::Tenant>>,
+    /// The highest revision that was compacted.
+    pub floor: AtomicI64,
 }
 
 impl Shared {
@@ -107,6 +135,8 @@ impl Shared {
             set_epoch: AtomicU64::new(0),
             append_epoch: AtomicU64::new(0),
             lock_epoch: AtomicU64::new(0),
+            tenants: Mutex::default(),
+            floor: AtomicI64::new(0),
         }
     }
 }
@@ -121,19 +151,22 @@ pub struct Actor {
     /// The lease of this client's events.
     event_lease: Option<i64>,
     refused: bool,
+    /// Whose rights this client changes, or whose user it is.
+    tenant: Option<auth::Tenant>,
 }
 
 impl Actor {
-    pub fn new(bench: &Arc<Bench>, shared: &Arc<Shared>, id: u32) -> Result<Actor> {
-        let member = id as usize % bench.view.members();
+    pub fn new(bench: &Arc<Bench>, shared: &Arc<Shared>, id: u32, holder: Holder) -> Result<Actor> {
+        let member = spread(id, bench.view.members());
         Ok(Actor {
-            client: Client::new(bench, id, member)?,
+            client: Client::of(bench, id, member, holder)?,
             rng: crate::seed::stream(shared.seed, "client", u64::from(id)),
             shared: Arc::clone(shared),
             written: 0,
             leases: 0,
             event_lease: None,
             refused: false,
+            tenant: None,
         })
     }
 
@@ -205,6 +238,10 @@ impl Actor {
                 _ => register::step(self).await,
             },
             Kind::Kubernetes => kubernetes::step(self).await,
+            Kind::Auth if auth::administers(self.client.id) => auth::administer(self).await,
+            Kind::Auth => auth::step(self).await,
+            // Clients of another kind do that.
+            Kind::Objects => sleep(REFUSED).await,
             // Leases and watches take seconds: a few clients do nothing else.
             Kind::Mixed if self.client.id % 6 == 4 => leases::step(self).await,
             Kind::Mixed if self.client.id % 6 == 5 => match self.rng.random_range(0..8u8) {

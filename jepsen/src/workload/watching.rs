@@ -12,6 +12,7 @@ use mizzen_proto::etcdserverpb::watch_client::WatchClient;
 use mizzen_proto::etcdserverpb::watch_create_request::FilterType;
 use mizzen_proto::etcdserverpb::watch_request::RequestUnion;
 use rand::Rng;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
@@ -19,6 +20,8 @@ use tokio_stream::wrappers::ReceiverStream;
 
 const LONGEST: Duration = Duration::from_secs(5);
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long the last question about progress may take to be answered.
+const ANSWER: Duration = Duration::from_secs(15);
 /// Between two questions about progress.
 const PROGRESS: Duration = Duration::from_millis(400);
 const PAST: i64 = 500;
@@ -53,10 +56,18 @@ pub async fn step(a: &mut Actor) {
         prefix => prefix_end(prefix),
     };
     let head = a.client.head();
-    let from = match a.rng.random_range(0..4u8) {
+    let floor = a.shared.floor.load(Ordering::Relaxed);
+    let from = match a.rng.random_range(0..6u8) {
         0 => 0,
-        1 => head + a.rng.random_range(0..FUTURE),
+        // The first that can be told of at all.
+        1..3 => floor,
+        3 => head + a.rng.random_range(0..FUTURE),
         _ => (head - a.rng.random_range(0..PAST)).max(1),
+    };
+    // Whatever happened there.
+    let (prefix, range_end) = match from == floor && floor > 0 {
+        true => ("\0", "\0".to_string()),
+        false => (prefix, range_end),
     };
     let ask = Ask {
         key: prefix.into(),
@@ -85,27 +96,70 @@ pub async fn window(a: &mut Actor, ask: Ask) {
         no_delete: ask.no_delete,
         ..Window::default()
     };
-    if follow(a, ask, &mut window, Instant::now() + length)
+    window.broken = follow(a, ask, &mut window, Instant::now() + length)
         .await
-        .is_none()
-    {
-        a.refused = true;
-    }
+        .err();
+    a.refused |= window.broken.is_some();
     window.end = clock.now();
-    if window.created > 0 {
-        a.client.bench().sink.record(Record::Window(window)).await;
+    a.client.bench().sink.record(Record::Window(window)).await;
+}
+
+/// An error when the stream broke.
+async fn follow(a: &Actor, ask: Ask, window: &mut Window, until: Instant) -> Result<(), String> {
+    let (requests, outgoing) = mpsc::channel(1);
+    let create = wrap(RequestUnion::CreateRequest(create(ask)));
+    requests.try_send(create).map_err(|e| e.to_string())?;
+    let channel = a.client.bench().channel(window.member);
+    let channel = channel.map_err(|e| e.to_string())?;
+    let mut client = WatchClient::new(channel).max_decoding_message_size(MAX_REPLY);
+    let opened = client.watch(ReceiverStream::new(outgoing));
+    let opened = tokio::time::timeout(PATIENCE, opened).await;
+    let opened = opened.map_err(|_| "not opened in time".to_string())?;
+    let mut replies = opened.map_err(|status| status.to_string())?.into_inner();
+    let mut question = Instant::now() + PROGRESS;
+    let mut last = until + ANSWER;
+    loop {
+        match timeout_at(question.min(last), replies.message()).await {
+            Ok(Ok(Some(reply))) => {
+                if !take(reply, window) {
+                    return Ok(());
+                }
+            }
+            Ok(Ok(None)) => return Err("the stream ended".into()),
+            Ok(Err(status)) => return Err(status.to_string()),
+            Err(_) => {}
+        }
+        let now = Instant::now();
+        if window.answered || now >= last {
+            return Ok(());
+        }
+        // A watch that has stalled does not answer.
+        let over = now >= until || window.parts.len() >= MOST;
+        let first = over && window.asked == 0;
+        if first {
+            window.asked = a.client.bench().clock.now();
+            last = now + ANSWER;
+        }
+        if first || now >= question {
+            let progress = pb::WatchProgressRequest::default();
+            let _full = requests.try_send(wrap(RequestUnion::ProgressRequest(progress)));
+            question = now + PROGRESS;
+        }
     }
 }
 
-/// `None` when the stream broke.
-async fn follow(a: &Actor, ask: Ask, window: &mut Window, until: Instant) -> Option<()> {
-    let channel = a.client.bench().channel(window.member).ok()?;
-    let (requests, outgoing) = mpsc::channel(1);
+fn wrap(request: RequestUnion) -> pb::WatchRequest {
+    pb::WatchRequest {
+        request_union: Some(request),
+    }
+}
+
+fn create(ask: Ask) -> pb::WatchCreateRequest {
     let filters = [
         (ask.no_put, FilterType::Noput),
         (ask.no_delete, FilterType::Nodelete),
     ];
-    let create = pb::WatchCreateRequest {
+    pb::WatchCreateRequest {
         key: ask.key.into_bytes().into(),
         range_end: ask.range_end.into_bytes().into(),
         start_revision: ask.from,
@@ -116,36 +170,7 @@ async fn follow(a: &Actor, ask: Ask, window: &mut Window, until: Instant) -> Opt
             .map(|(_, filter)| filter as i32)
             .collect(),
         ..pb::WatchCreateRequest::default()
-    };
-    let wrap = |request| pb::WatchRequest {
-        request_union: Some(request),
-    };
-    requests
-        .send(wrap(RequestUnion::CreateRequest(create)))
-        .await
-        .ok()?;
-    let mut client = WatchClient::new(channel).max_decoding_message_size(MAX_REPLY);
-    let opened = client.watch(ReceiverStream::new(outgoing));
-    let opened = tokio::time::timeout(PATIENCE, opened).await.ok()?.ok()?;
-    let mut replies = opened.into_inner();
-    let mut ask_next = Instant::now() + PROGRESS;
-    while window.parts.len() < MOST {
-        match timeout_at(ask_next.min(until), replies.message()).await {
-            Ok(Ok(Some(reply))) => {
-                if !take(reply, window) {
-                    return Some(());
-                }
-            }
-            Ok(_) => return None,
-            Err(_) if Instant::now() >= until => return Some(()),
-            Err(_) => {
-                let progress = pb::WatchProgressRequest::default();
-                let _full = requests.try_send(wrap(RequestUnion::ProgressRequest(progress)));
-                ask_next += PROGRESS;
-            }
-        }
     }
-    Some(())
 }
 
 /// Notes one response; false when it is the last one.
@@ -158,6 +183,7 @@ fn take(reply: pb::WatchResponse, window: &mut Window) -> bool {
         }
     }
     let canceled = reply.canceled.then_some(reply.compact_revision);
+    window.answered |= window.asked > 0 && reply.events.is_empty();
     window.parts.push(Part {
         rev,
         events: reply.events.into_iter().map(wire::event).collect(),

@@ -10,6 +10,9 @@ use std::{
 
 use mizzen_certs::{Authority, Subject, write};
 
+/// The option that names who signs.
+const AUTHORITY: &str = "--authority=";
+
 const USAGE: &str = "usage:
   mizzen-certs DIR authority             makes ca.crt and ca.key, unless they are there
   mizzen-certs DIR sign NAME [OPTION...] makes NAME.crt and NAME.key, unless they are there
@@ -18,6 +21,7 @@ const USAGE: &str = "usage:
     --host=HOST         a name or an address that it is for; may be repeated
     --days=N            that it lasts; by default ten years
     --serial=N          its serial number; by default by lot
+    --authority=NAME    whose files are NAME.crt and NAME.key; by default ca
   mizzen-certs DIR revoke [SERIAL...]    writes crl.der, which revokes these";
 
 fn main() -> ExitCode {
@@ -51,12 +55,15 @@ fn run(arguments: &[String]) -> io::Result<bool> {
             Ok(true)
         }
         ("sign", [name, options @ ..]) => {
+            let is_authority = |option: &&String| option.starts_with(AUTHORITY);
+            let by = options.iter().find(is_authority);
+            let by = by.map_or("ca", |option| &option[AUTHORITY.len()..]);
             let Some(subject) = subject(name, options) else {
                 return Ok(false);
             };
             let there = |end: &str| dir.join(format!("{name}.{end}")).exists();
             if !there("crt") || !there("key") {
-                authority(&dir)?.sign(&subject)?.write(&dir, name)?;
+                authority(&dir, by)?.sign(&subject)?.write(&dir, name)?;
             }
             Ok(true)
         }
@@ -65,20 +72,25 @@ fn run(arguments: &[String]) -> io::Result<bool> {
             let Ok(serials) = serials else {
                 return Ok(false);
             };
-            write(&dir.join("crl.der"), &authority(&dir)?.revoke(&serials)?)?;
+            write(
+                &dir.join("crl.der"),
+                &authority(&dir, "ca")?.revoke(&serials)?,
+            )?;
             Ok(true)
         }
         _ => Ok(false),
     }
 }
 
-fn authority(dir: &Path) -> io::Result<Authority> {
+/// The authority of this name.
+fn authority(dir: &Path, name: &str) -> io::Result<Authority> {
     let read = |name: &str| {
         let path = dir.join(name);
         fs::read_to_string(&path)
             .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
     };
-    Authority::from_pem(&read("ca.crt")?, &read("ca.key")?)
+    let (certificate, key) = (format!("{name}.crt"), format!("{name}.key"));
+    Authority::from_pem(&read(&certificate)?, &read(&key)?)
 }
 
 /// What the options after the name say.
@@ -94,6 +106,8 @@ fn subject(name: &str, options: &[String]) -> Option<Subject> {
             ("--host", host) => subject.hosts.push(host.to_owned()),
             ("--days", days) => subject.days = Some(days.parse().ok()?),
             ("--serial", serial) => subject.serial = Some(serial.parse().ok()?),
+            // Read before.
+            ("--authority", _) => {}
             _ => return None,
         }
     }

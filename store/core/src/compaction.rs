@@ -9,7 +9,7 @@
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
-use mizzen_planted::bug;
+use mizzen_planted::{bug, sometimes};
 
 use crate::{
     error::{Error, Stop},
@@ -38,6 +38,7 @@ pub(crate) fn compact<V: View + ?Sized>(
     if revision > writer.before.revision {
         return Err(Error::FutureRevision.into());
     }
+    sometimes!("compacted-to-the-head", revision == writer.before.revision);
     writer.before.previous_compact_revision = writer.before.compact_revision;
     writer.before.compact_revision =
         bug!("compacts-one-more", revision => writer.before.revision.min(revision + 1));
@@ -158,6 +159,7 @@ impl Step {
         let version = required(LogRow::decode(own, row), "log")?;
         // A deletion goes by itself, whether or not something follows it.
         if version.change == Change::Delete {
+            sometimes!("deletion-at-the-floor", own.main == self.floor);
             self.found
                 .tombstones
                 .push((Bytes::copy_from_slice(version.key), own.main));

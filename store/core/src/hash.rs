@@ -2,12 +2,14 @@
 
 use std::ops::ControlFlow;
 
+use bytes::BytesMut;
+
 use crate::{
     error::{Error, Stop, answered},
     kept::{Kept, kept_changes},
-    rows::log,
     state::State,
     view::{View, ViewError},
+    wire::put_varint,
 };
 
 /// Equal revisions and compact revisions give equal hashes on every replica.
@@ -45,7 +47,7 @@ fn run<V: View + ?Sized>(state: &State, view: &V, revision: i64) -> Result<KvHas
         revision
     };
     let floor = state.compact_revision;
-    let mut hash = 0;
+    let mut hash = crc32c::crc32c(BUCKET);
     kept_changes(state, view, hash_revision, |change| {
         hash = append(hash, change);
         ControlFlow::Continue(())
@@ -65,14 +67,26 @@ fn run<V: View + ?Sized>(state: &State, view: &V, revision: i64) -> Result<KvHas
     })
 }
 
-/// What a change is, without the pointers of its row. The lengths keep key and
-/// value apart.
+/// What etcd's hash begins with: the name of its bucket.
+const BUCKET: &[u8] = b"key";
+
+/// A change as it stands in etcd's database file, so that `etcdutl hashkv` of a
+/// backup tells what the server tells: the revision as key, marked if it is a
+/// deletion, and a mvccpb.KeyValue.
 fn append(hash: u32, change: &Kept<'_>) -> u32 {
-    let kind = [u8::from(change.rest.is_none())];
-    let key_len = (change.key.len() as u64).to_be_bytes();
+    let mut key_len = BytesMut::with_capacity(10);
+    put_varint(&mut key_len, change.key.len() as u64);
+    let deletion: &[u8] = match change.rest {
+        Some(_) => &[],
+        None => b"t",
+    };
     [
-        &log::encode_key(change.revision)[..],
-        &kind,
+        &change.revision.main.to_be_bytes()[..],
+        b"_",
+        &u64::from(change.revision.sub).to_be_bytes(),
+        deletion,
+        // The tag of the field `key`.
+        &[0x0a],
         &key_len,
         change.key,
         change.rest.unwrap_or_default(),

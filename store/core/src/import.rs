@@ -54,6 +54,11 @@ impl Import {
         overlay.put(Family::Meta, meta::lease_key(id), row);
     }
 
+    /// A lease has ended, and its keys have been deleted.
+    pub fn end_lease<V: View + ?Sized>(overlay: &mut Overlay<'_, V>, id: i64) {
+        overlay.delete(Family::Meta, meta::lease_key(id));
+    }
+
     pub fn alarm<V: View + ?Sized>(overlay: &mut Overlay<'_, V>, alarm: &Alarm) {
         overlay.put(Family::Meta, meta::alarm_key(alarm), meta::mark());
     }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use mizzen_planted::bug;
+use mizzen_planted::{bug, sometimes};
 
 use crate::{
     command::{LeaseCheckpoint, LeaseGrant},
@@ -264,6 +264,8 @@ fn end<'k, V: View + ?Sized>(
     keys: usize,
     attached: &mut Attached<'k, impl Iterator<Item = &'k Bytes>>,
 ) -> Result<(), ViewError> {
+    sometimes!("lease-ended-without-keys", keys == 0);
+    sometimes!("lease-ended-with-keys", keys > 1);
     for number in 0..keys {
         if let Some((key, Some(row))) = attached.next(writer.overlay)?
             && bug!("revoke-leaves-key", true => number != 0)

@@ -50,7 +50,7 @@ pub(crate) fn run<V: View + ?Sized>(
     } else {
         in_key_order(&reader, span, request, room)?
     };
-    reply.revision = state.revision;
+    reply.revision = bug!("reply-of-newer-rows", state.revision => state.revision - 1);
     Ok(reply)
 }
 
@@ -201,8 +201,8 @@ fn in_key_order<V: View + ?Sized>(
     Ok(RangeReply {
         revision: 0,
         more: bug!("no-more", count > kvs.len as i64 => count > kvs.len as i64 && count % 3 != 0),
+        count: bug!("limit-counted", count => count.min(kvs.len as i64)),
         kvs,
-        count,
     })
 }
 

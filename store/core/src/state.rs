@@ -1,6 +1,7 @@
 //! What the state machine keeps in memory: a few numbers.
 
 use bytes::Bytes;
+use mizzen_planted::{bug, sometimes};
 
 use crate::{
     alarm::Alarms,
@@ -91,6 +92,7 @@ impl State {
 
     /// The revision that a read asking for `revision` sees.
     pub(crate) fn readable(&self, revision: i64) -> Result<i64, Error> {
+        sometimes!("read-of-the-future", revision > self.revision);
         if revision > self.revision {
             return Err(Error::FutureRevision);
         }
@@ -99,7 +101,9 @@ impl State {
         } else {
             revision
         };
-        if at < self.compact_revision {
+        sometimes!("read-at-the-floor", at == self.compact_revision);
+        sometimes!("read-below-the-floor", at < self.compact_revision);
+        if bug!("compacted-read", at < self.compact_revision => false) {
             Err(Error::Compacted)
         } else {
             Ok(at)

@@ -4,7 +4,7 @@
 //! Compares and checks of all levels see the state before the transaction.
 //! Operations see what earlier ones of the transaction did.
 
-use mizzen_planted::bug;
+use mizzen_planted::{bug, sometimes};
 use std::{cmp::Ordering, ops::ControlFlow};
 
 use crate::{
@@ -183,6 +183,7 @@ fn choose<'t, V: View + ?Sized>(
         }
         bug!("only-first-compare" => break);
     }
+    sometimes!("other-branch-taken", !succeeded);
     let operations = if succeeded {
         &txn.success
     } else {
@@ -332,7 +333,9 @@ fn holds_with(compare: &Compare, fields: &kv::Fields<'_>) -> bool {
     let ordering = match &compare.target {
         CompareTarget::Version(operand) => fields.version.cmp(operand),
         CompareTarget::Create(operand) => fields.create_revision.cmp(operand),
-        CompareTarget::Mod(operand) => fields.mod_revision.cmp(operand),
+        CompareTarget::Mod(operand) => {
+            bug!("compares-creation", fields.mod_revision => fields.create_revision).cmp(operand)
+        }
         CompareTarget::Value(operand) => fields.value.cmp(operand),
         CompareTarget::Lease(operand) => fields.lease.cmp(operand),
         CompareTarget::Undefined(_) => Ordering::Equal,

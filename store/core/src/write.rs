@@ -327,7 +327,7 @@ impl<'w, 'a, V: View + ?Sized> Writer<'w, 'a, V> {
             self.overlay
                 .delete(Family::Meta, meta::attachment_key(old, key));
         }
-        if new != 0 {
+        if new != 0 && bug!("lease-not-moved", true => old == 0) {
             self.overlay.put(
                 Family::Meta,
                 meta::attachment_key(new, key),

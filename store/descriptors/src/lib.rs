@@ -18,6 +18,11 @@ use std::io;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+/// How many files this process may have open; `None`: there is no limit.
+pub fn limit() -> Option<u64> {
+    getrlimit(Resource::Nofile).current
+}
+
 /// Raises this process's own limit of open files to the highest one that it may
 /// set, as programs in Go do, and gives that.
 ///

@@ -53,6 +53,10 @@ pub trait Engine: Send + Sync + 'static {
 
     fn size(&self) -> Result<EngineSize, EngineError>;
 
+    /// About how many rows a family has: one that was written again and again may be
+    /// counted several times until the engine has compacted it.
+    fn estimated_rows(&self, family: Family) -> Result<u64, EngineError>;
+
     fn health(&self) -> Result<EngineHealth, EngineError>;
 }
 

@@ -1,4 +1,5 @@
-//! Bugs planted on purpose, so that the tests can be shown to find them.
+//! Bugs planted on purpose, so that the tests can be shown to find them, and
+//! marks at states that tests must reach, [`sometimes!`].
 //!
 //! Each is one line beside what is right, [`bug!`]. In a build with the feature
 //! `planted` one of them at most exists in a process, by its name; in any other
@@ -13,6 +14,14 @@ static BUG: std::sync::OnceLock<String> = std::sync::OnceLock::new();
 #[cfg(feature = "planted")]
 pub fn plant(bug: String) {
     let _first = BUG.set(bug);
+}
+
+/// Plants the bug that `MIZZEN_PLANTED` names, in a build that has them.
+pub fn plant_by_environment() {
+    #[cfg(feature = "planted")]
+    if let Ok(bug) = std::env::var("MIZZEN_PLANTED") {
+        plant(bug);
+    }
 }
 
 /// Whether this bug is planted.
@@ -39,6 +48,42 @@ macro_rules! bug {
     };
     ($name:literal, $right:expr => $wrong:expr) => {
         if $crate::has($name) { $wrong } else { $right }
+    };
+}
+
+/// Whether this build looks for states.
+pub const LOOKS: bool = cfg!(feature = "planted");
+
+#[cfg(feature = "planted")]
+static REACHED: std::sync::Mutex<std::collections::BTreeSet<&str>> =
+    std::sync::Mutex::new(std::collections::BTreeSet::new());
+
+/// Says so in the log when a state is reached for the first time.
+#[cfg(feature = "planted")]
+pub fn reached(state: &'static str) {
+    let first = REACHED.lock().is_ok_and(|mut states| states.insert(state));
+    if first {
+        eprintln!("reached: {state}");
+    }
+}
+
+/// Says so in the log when a state is reached for the first time.
+#[cfg(not(feature = "planted"))]
+#[inline(always)]
+pub const fn reached(_state: &'static str) {}
+
+/// `sometimes!("name")` stands where something rare happens, and
+/// `sometimes!("name", condition)` where it does if that holds. Tests that never
+/// come there have not looked at it.
+#[macro_export]
+macro_rules! sometimes {
+    ($name:literal) => {
+        $crate::reached($name)
+    };
+    ($name:literal, $when:expr) => {
+        if $crate::LOOKS && $when {
+            $crate::reached($name);
+        }
     };
 }
 

@@ -243,6 +243,11 @@ impl Engine for MemEngine {
         })
     }
 
+    fn estimated_rows(&self, family: Family) -> Result<u64, EngineError> {
+        let state = self.shared.state.lock();
+        Ok(state.rows.families[family as usize].size() as u64)
+    }
+
     fn health(&self) -> Result<EngineHealth, EngineError> {
         Ok(EngineHealth::default())
     }

@@ -13,10 +13,12 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use mizzen_core::auth::{Auth, By, Name, PasswordHash, TokenDigest};
 
+#[cfg(feature = "fuzzing")]
+pub(crate) use options::JwtOptions;
 pub use options::{OptionsError, TokenOptions};
 pub use passwords::{PasswordError, Passwords, bcrypt_cost};
 
-use jwt::Jwt;
+pub(crate) use jwt::Jwt;
 use simple::SimpleTokens;
 
 /// Something that nobody may read in a log. Its own text is for comparing and

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use mizzen_core::{Command, DeleteRange, Operation, Reply};
 use mizzen_engine::Engine;
-use mizzen_planted::bug;
+use mizzen_planted::{bug, sometimes};
 
 use super::{Error, Session, key_range, oldest, prefix};
 use crate::server::{Caller, Server};
@@ -52,6 +52,7 @@ pub async fn lock<E: Engine>(
         let revision = decided.revision;
         return Ok(Some(Locked { revision, key }));
     }
+    sometimes!("lock-waited-for");
     let waited = tokio::select! {
         waited = wait(session, &prefix, &key, created) => waited,
         () = gone => Ok(None),

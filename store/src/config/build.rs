@@ -32,6 +32,7 @@ pub(super) fn config(settings: &Settings, mut notices: Vec<Notice>) -> Result<Co
     note_without_effect(settings, &mut notices);
     check_urls(settings)?;
     check_timing(settings)?;
+    check_split(settings)?;
     let advertise_client_urls = advertised_to_clients(settings)?;
     let auto_compaction = auto_compaction::read(settings)?;
     let compact_hash_check = settings.int("compact-hash-check-time");
@@ -70,6 +71,7 @@ pub(super) fn config(settings: &Settings, mut notices: Vec<Notice>) -> Result<Co
         wal_dir,
         listen_peer_urls: settings.urls("listen-peer-urls").to_vec(),
         listen_client_urls: settings.urls("listen-client-urls").to_vec(),
+        listen_client_http_urls: settings.urls("listen-client-http-urls").to_vec(),
         listen_metrics_urls: settings.urls("listen-metrics-urls").to_vec(),
         client_tls,
         peer_tls,
@@ -87,6 +89,10 @@ pub(super) fn config(settings: &Settings, mut notices: Vec<Notice>) -> Result<Co
         max_request_bytes: request_bytes(settings)?,
         max_txn_ops: size(settings, "max-txn-ops")?,
         max_concurrent_streams: streams(settings),
+        keepalive_interval: never_if_zero(settings, "grpc-keepalive-interval")
+            .max(limits::KEEPALIVE_INTERVAL_MIN),
+        keepalive_timeout: never_if_zero(settings, "grpc-keepalive-timeout"),
+        slow_call: duration(settings, "warning-unary-request-duration"),
         watch_progress_interval: progress_interval(settings),
         cors: settings.words("cors").to_vec(),
         host_whitelist: settings.words("host-whitelist").to_vec(),
@@ -94,6 +100,8 @@ pub(super) fn config(settings: &Settings, mut notices: Vec<Notice>) -> Result<Co
         extensive_metrics: settings.text("metrics") == "extensive",
         auto_compaction,
         initial_corrupt_check: settings.gate("InitialCorruptCheck"),
+        corrupt_check_interval: Some(duration(settings, "corrupt-check-time"))
+            .filter(|interval| !interval.is_zero()),
         auth_token: settings.text("auth-token").to_owned(),
         auth_token_ttl: Duration::from_secs(settings.uint("auth-token-ttl")),
         bcrypt_cost: settings.uint("bcrypt-cost"),
@@ -198,6 +206,7 @@ fn check_urls(settings: &Settings) -> Result<(), Error> {
     for name in [
         "listen-peer-urls",
         "listen-client-urls",
+        "listen-client-http-urls",
         "listen-metrics-urls",
     ] {
         let urls = settings.urls(name);
@@ -347,6 +356,34 @@ fn streams(settings: &Settings) -> u32 {
     match settings.is_set("max-concurrent-streams") {
         false => limits::STREAMS_PER_CONNECTION,
         true => u32::try_from(settings.uint("max-concurrent-streams")).unwrap_or(u32::MAX),
+    }
+}
+
+/// Nothing if it is negative, as in etcd.
+fn duration(settings: &Settings, name: &str) -> Duration {
+    u64::try_from(settings.int(name)).map_or(Duration::ZERO, Duration::from_nanos)
+}
+
+/// A time after which something happens, which is never if it is 0.
+fn never_if_zero(settings: &Settings, name: &str) -> Duration {
+    match duration(settings, name) {
+        Duration::ZERO => limits::NEVER,
+        time => time,
+    }
+}
+
+/// Addresses for gRPC alone and for HTTP alone are different ones.
+fn check_split(settings: &Settings) -> Result<(), Error> {
+    let grpc = settings.urls("listen-client-urls");
+    let taken = |url: &&Url| {
+        grpc.iter()
+            .any(|other| other.host_and_port() == url.host_and_port())
+    };
+    match settings.urls("listen-client-http-urls").iter().find(taken) {
+        Some(url) => Err(Error::invalid(format!(
+            "cannot bind both --listen-client-urls and --listen-client-http-urls on the same url {url}"
+        ))),
+        None => Ok(()),
     }
 }
 

@@ -38,11 +38,12 @@ pub fn check_wal_dir(wal_dir: &Path) -> Result<(), Error> {
 
 fn refusal(dir: &Path, found: &Path) -> Error {
     Error::invalid(format!(
-        "{} holds the data of an etcd member (found {}), which cannot be read here; nothing was changed. \
-         Start with an empty --data-dir as a new cluster, keep the etcd cluster running, \
-         and copy its keys through the API, for example with etcdctl make-mirror",
+        "{} holds the data of an etcd member (found {}), which no member here goes on with; nothing was changed. \
+         Make new data of it: mizzen snapshot restore --from-data-dir {} --data-dir NEW \
+         (mizzen snapshot --help), or use an empty --data-dir",
         dir.display(),
         found.display(),
+        dir.display(),
     ))
 }
 

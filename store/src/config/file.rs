@@ -7,6 +7,7 @@ use saphyr::{LoadableYamlNode, Scalar, Yaml};
 
 use super::{
     error::Error,
+    experimental::Renamed,
     notice::Notice,
     settings::{Settings, Source},
     support::Support,
@@ -115,6 +116,12 @@ fn set(
         flag.file
             .is_some_and(|known| known.eq_ignore_ascii_case(path))
     }) else {
+        if let Some(renamed) = Renamed::find(path) {
+            let text = old_text(renamed, path, value, settings)?;
+            return settings
+                .set_old(path, renamed, &text, Source::File)
+                .map_err(|reason| Error::invalid(format!("configuration file: {path}: {reason}")));
+        }
         if STRICT_SECTIONS
             .iter()
             .any(|section| path.starts_with(section))
@@ -154,6 +161,20 @@ fn set(
     setting.value = convert(path, kind, value)?;
     setting.source = Source::File;
     Ok(())
+}
+
+/// The value of a flag under its old name, as it would stand on the command line.
+fn old_text(
+    renamed: Renamed,
+    path: &str,
+    value: &Yaml<'_>,
+    settings: &Settings,
+) -> Result<String, Error> {
+    let text = scalar_text(value).ok_or_else(|| mismatch(path, "a text"))?;
+    Ok(match settings.kind_of(renamed) {
+        Kind::Duration => format!("{text}ns"),
+        _ => text,
+    })
 }
 
 fn convert(path: &str, kind: Kind, value: &Yaml<'_>) -> Result<Value, Error> {

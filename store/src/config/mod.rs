@@ -10,6 +10,7 @@ mod auto_compaction;
 mod build;
 mod data_dir;
 mod error;
+mod experimental;
 mod file;
 mod first_start;
 mod gates;
@@ -66,6 +67,9 @@ pub struct Config {
     pub listen_peer_urls: Vec<Url>,
     /// At least one; a Unix socket, or an IP address or `localhost`.
     pub listen_client_urls: Vec<Url>,
+    /// Where only HTTP is served; may be none, and then it is served beside gRPC. The
+    /// addresses are others than those of `listen_client_urls`.
+    pub listen_client_http_urls: Vec<Url>,
     /// Where only probes and metrics are served; may be none.
     pub listen_metrics_urls: Vec<Url>,
     /// TLS for clients; enough for every secure URL to listen on.
@@ -99,7 +103,13 @@ pub struct Config {
     pub max_txn_ops: usize,
     /// Streams of one client connection.
     pub max_concurrent_streams: u32,
+    /// A connection on which nothing happens is pinged after this time,
+    pub keepalive_interval: Duration,
+    /// and closed when no answer comes in this time.
+    pub keepalive_timeout: Duration,
     pub watch_progress_interval: Duration,
+    /// Unary calls that take longer are logged.
+    pub slow_call: Duration,
     /// Origins whose pages may show what this member answers; `*` is all.
     pub cors: Vec<String>,
     /// Names under which clients without TLS may ask; `*` is all.
@@ -112,6 +122,8 @@ pub struct Config {
     pub auto_compaction: Option<AutoCompaction>,
     /// Compare rows with those of the peers before clients are served.
     pub initial_corrupt_check: bool,
+    /// How often a leader compares them, if at all.
+    pub corrupt_check_interval: Option<Duration>,
     /// The kind of tokens, in etcd's words.
     pub auth_token: String,
     pub auth_token_ttl: Duration,
@@ -156,6 +168,7 @@ pub fn parse(
         }
         None => settings.read_environment(&environment, &mut notices)?,
     }
+    settings.take_old_names(&mut notices)?;
     Ok(Parsed::Run(Box::new(build::config(&settings, notices)?)))
 }
 

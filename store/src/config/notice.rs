@@ -20,6 +20,11 @@ pub enum Notice {
         key: String,
     },
     Deprecated(&'static str),
+    /// A flag under a name that etcd does not know any more.
+    Renamed {
+        old: String,
+        now: String,
+    },
     NoEffect {
         flag: &'static str,
         reason: &'static str,
@@ -78,6 +83,16 @@ impl Notice {
                 tracing::warn!(key, "unrecognized key in the configuration file")
             }
             Notice::Deprecated(text) | Notice::Ignored(text) => tracing::warn!("{text}"),
+            Notice::Renamed { old, now } => tracing::warn!(
+                flag = old,
+                instead = now,
+                "this name of a flag is gone since etcd 3.7; use the one of today"
+            ),
+            // etcd's line, which its operators look for.
+            Notice::NoEffect {
+                flag: "bootstrap-defrag-threshold-megabytes",
+                reason,
+            } => tracing::info!(reason, "Skipping defragmentation"),
             Notice::NoEffect { flag, reason } => {
                 tracing::warn!(flag, reason, "flag accepted without effect")
             }

@@ -92,7 +92,10 @@ fn path(settings: &Settings, name: &str) -> Option<PathBuf> {
         .map(PathBuf::from)
 }
 
-fn auto(settings: &Settings, flag: &str, listen: &str) -> Result<Option<AutoTls>, Error> {
+/// Where clients connect to.
+const CLIENT_URLS: [&str; 2] = ["listen-client-urls", "listen-client-http-urls"];
+
+fn auto(settings: &Settings, flag: &str, listen: &[&str]) -> Result<Option<AutoTls>, Error> {
     if !settings.bool(flag) {
         return Ok(None);
     }
@@ -102,7 +105,8 @@ fn auto(settings: &Settings, flag: &str, listen: &str) -> Result<Option<AutoTls>
             "selfSignedCertValidity is invalid,it should be greater than 0",
         ));
     }
-    let hosts = settings.urls(listen).iter().filter(|url| !url.is_unix());
+    let urls = listen.iter().flat_map(|name| settings.urls(name));
+    let hosts = urls.filter(|url| !url.is_unix());
     Ok(Some(AutoTls {
         years,
         hosts: hosts.map(|url| url.host().to_owned()).collect(),
@@ -156,7 +160,7 @@ pub(super) fn read(
         allowed_hostnames: settings.words("client-cert-allowed-hostname").to_vec(),
         // etcd holds addresses against certificates on the peers' port only.
         skip_client_san_verification: true,
-        auto: auto(settings, "auto-tls", "listen-client-urls")?,
+        auto: auto(settings, "auto-tls", &CLIENT_URLS)?,
         cipher_suites: cipher_suites.clone(),
         versions,
     };
@@ -171,7 +175,7 @@ pub(super) fn read(
         allowed_common_names: settings.words("peer-cert-allowed-cn").to_vec(),
         allowed_hostnames: settings.words("peer-cert-allowed-hostname").to_vec(),
         skip_client_san_verification: settings.bool("peer-skip-client-san-verification"),
-        auto: auto(settings, "peer-auto-tls", "listen-peer-urls")?,
+        auto: auto(settings, "peer-auto-tls", &["listen-peer-urls"])?,
         cipher_suites,
         versions,
     };
@@ -214,7 +218,8 @@ fn check_listeners(settings: &Settings, client: &TlsInfo, peer: &TlsInfo) -> Res
             url.host_and_port()
         )));
     }
-    if let Some(url) = secure("listen-client-urls").filter(|_| client.is_empty()) {
+    let secure_client = CLIENT_URLS.into_iter().find_map(secure);
+    if let Some(url) = secure_client.filter(|_| client.is_empty()) {
         return Err(Error::invalid(format!(
             "TLS key/cert (--cert-file, --key-file) must be provided for client url {url} with HTTPS scheme"
         )));
@@ -257,11 +262,8 @@ fn note_plain(settings: &Settings, client: &TlsInfo, peer: &TlsInfo, notices: &m
             );
         }
     }
-    for url in settings
-        .urls("listen-client-urls")
-        .iter()
-        .filter(|url| !url.is_secure())
-    {
+    let to_clients = CLIENT_URLS.into_iter().flat_map(|name| settings.urls(name));
+    for url in to_clients.filter(|url| !url.is_secure()) {
         if !client.is_empty() {
             note(
                 "scheme is http or unix while key and cert files are present; ignoring key and cert files",

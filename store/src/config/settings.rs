@@ -5,6 +5,7 @@ use std::{collections::HashSet, ffi::OsString};
 
 use super::{
     error::Error,
+    experimental::Renamed,
     notice::Notice,
     table::{FLAGS, Flag},
     url::Url,
@@ -27,6 +28,15 @@ pub(super) struct Setting {
     pub source: Source,
 }
 
+/// A flag that was given under the name of an earlier release.
+#[derive(Debug)]
+struct Given {
+    name: String,
+    renamed: Renamed,
+    value: Value,
+    source: Source,
+}
+
 /// What the command line asks for.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Request {
@@ -38,6 +48,8 @@ pub(super) enum Request {
 #[derive(Debug)]
 pub(super) struct Settings {
     settings: Vec<Setting>,
+    /// Under names of earlier releases.
+    old: Vec<Given>,
 }
 
 impl Settings {
@@ -54,7 +66,10 @@ impl Settings {
                 source: Source::Default,
             })
             .collect();
-        Self { settings }
+        Self {
+            settings,
+            old: Vec::new(),
+        }
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &Setting> {
@@ -72,6 +87,82 @@ impl Settings {
             .iter()
             .find(|setting| setting.flag.name == name)
             .expect("the flag is in the table")
+    }
+
+    /// Sets a flag to a value of its kind.
+    fn put(&mut self, name: &str, value: Value, source: Source) {
+        let setting = self.find_mut(|flag| flag.name == name);
+        let setting = setting.expect("the flag is in the table");
+        (setting.value, setting.source) = (value, source);
+    }
+
+    /// Sets one feature gate.
+    fn put_gate(&mut self, gate: &'static str, on: bool, source: Source) {
+        let setting = self.find_mut(|flag| flag.name == "feature-gates");
+        let setting = setting.expect("the flag is in the table");
+        if let Value::Gates(gates) = &mut setting.value {
+            gates.insert(gate, on);
+        }
+        setting.source = source;
+    }
+
+    /// Gives flags the values that they have under old names, with a warning each.
+    ///
+    /// # Errors
+    /// One is given under both of its names.
+    pub fn take_old_names(&mut self, notices: &mut Vec<Notice>) -> Result<(), Error> {
+        for old in std::mem::take(&mut self.old) {
+            let now = match old.renamed {
+                Renamed::Flag(name) => {
+                    if self.is_set(name) {
+                        return Err(Error::invalid(format!(
+                            "cannot specify both flags: --{} and --{name}, please just use --{name}",
+                            old.name
+                        )));
+                    }
+                    self.put(name, old.value, old.source);
+                    format!("--{name}")
+                }
+                Renamed::Gate(gate) => {
+                    let on = old.value == Value::Bool(true);
+                    self.put_gate(gate, on, old.source);
+                    format!("--feature-gates={gate}={on}")
+                }
+            };
+            notices.push(Notice::Renamed { old: old.name, now });
+        }
+        Ok(())
+    }
+
+    /// Of the flag that has another name today.
+    pub fn kind_of(&self, renamed: Renamed) -> Kind {
+        match renamed {
+            Renamed::Flag(name) => self.get(name).flag.kind,
+            Renamed::Gate(_) => Kind::Bool,
+        }
+    }
+
+    /// Sets a flag under its old name.
+    ///
+    /// # Errors
+    /// The value is none of this flag; the reason alone.
+    pub fn set_old(
+        &mut self,
+        name: &str,
+        renamed: Renamed,
+        text: &str,
+        source: Source,
+    ) -> Result<(), String> {
+        let value = self.kind_of(renamed).parse(text)?;
+        // As with names of today, the last one on a command line holds.
+        self.old.retain(|before| before.name != name);
+        self.old.push(Given {
+            name: name.to_owned(),
+            renamed,
+            value,
+            source,
+        });
+        Ok(())
     }
 
     pub fn is_set(&self, name: &str) -> bool {
@@ -159,6 +250,20 @@ impl Settings {
                 Some((name, value)) => (name, Some(value.to_owned())),
                 None => (name, None),
             };
+            if let Some(renamed) = Renamed::find(name) {
+                let value = match value {
+                    Some(value) => value,
+                    None if self.kind_of(renamed).needs_no_value() => "true".to_owned(),
+                    None => required(name, arguments.next())?,
+                };
+                self.set_old(name, renamed, &value, Source::CommandLine)
+                    .map_err(|reason| {
+                        Error::Usage(format!(
+                            "invalid value {value:?} for flag -{name}: {reason}"
+                        ))
+                    })?;
+                continue;
+            }
             let Some(setting) = self.find_mut(|flag| flag.name == name) else {
                 return match name {
                     "h" | "help" => Ok(Request::Help),
@@ -170,10 +275,7 @@ impl Settings {
             let value = match value {
                 Some(value) => value,
                 None if setting.flag.kind.needs_no_value() => "true".to_owned(),
-                None => arguments
-                    .next()
-                    .transpose()?
-                    .ok_or_else(|| Error::Usage(format!("flag needs an argument: -{name}")))?,
+                None => required(name, arguments.next())?,
             };
             setting.set(&value, Source::CommandLine).map_err(|reason| {
                 Error::Usage(match setting.flag.kind {
@@ -223,6 +325,20 @@ impl Settings {
             });
             used.insert(key);
         }
+        for (key, name) in Renamed::variables() {
+            let Some(value) = variable(environment, &key) else {
+                continue;
+            };
+            let renamed = Renamed::find(&name).expect("it is one of them");
+            // As with names of today, the command line holds.
+            if !self.old.iter().any(|given| given.name == name) {
+                self.set_old(&name, renamed, value, Source::Environment)
+                    .map_err(|reason| {
+                        Error::invalid(format!("invalid value {value:?} for {key}: {reason}"))
+                    })?;
+            }
+            used.insert(key);
+        }
         for (key, value) in environment
             .iter()
             .filter(|(key, _)| key.starts_with("ETCD_") && !used.contains(key))
@@ -236,6 +352,12 @@ impl Settings {
         }
         Ok(())
     }
+}
+
+/// The value that follows the name of a flag.
+fn required(name: &str, value: Option<Result<String, Error>>) -> Result<String, Error> {
+    let missing = || Error::Usage(format!("flag needs an argument: -{name}"));
+    value.transpose()?.ok_or_else(missing)
 }
 
 impl Setting {

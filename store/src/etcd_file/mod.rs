@@ -25,7 +25,7 @@ use crate::{
     version,
 };
 
-pub use read::{key_of, read, revision};
+pub use read::{key_of, lease_ids, position, read, revision};
 
 /// Why a file was not written.
 pub type Failure = Refused<Error>;

@@ -1,6 +1,6 @@
 //! etcd's database file taken over: what stands in its buckets becomes rows.
 
-use std::{fmt::Display, io, ops::ControlFlow, sync::Arc};
+use std::{collections::BTreeSet, fmt::Display, io, ops::ControlFlow, sync::Arc};
 
 use bytes::Bytes;
 use mizzen_bolt::{File, ReadAt};
@@ -176,7 +176,18 @@ fn change<E: Engine>(key: &[u8], row: &[u8], into: &mut Restore<E>) -> io::Resul
     }
 }
 
-fn position<R: ReadAt + ?Sized>(file: &File<'_, R>) -> io::Result<Position> {
+/// The ids of all leases.
+pub fn lease_ids<R: ReadAt + ?Sized>(file: &File<'_, R>) -> io::Result<BTreeSet<i64>> {
+    let mut ids = BTreeSet::new();
+    scan(file, "lease", |key, _| {
+        ids.insert(number(key, key)?.cast_signed());
+        Ok(())
+    })?;
+    Ok(ids)
+}
+
+/// How far the other store had come.
+pub fn position<R: ReadAt + ?Sized>(file: &File<'_, R>) -> io::Result<Position> {
     let mut position = Position::default();
     scan(file, "meta", |key, value| {
         match key {

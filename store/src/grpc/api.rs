@@ -89,6 +89,7 @@ impl<E: Engine> Api<E> {
             Unary::HashKv => self.hash_kv(caller, body).await,
             Unary::Defragment => self.defragment(body),
             Unary::MoveLeader => self.move_leader(body).await,
+            Unary::Downgrade => self.downgrade(caller, body).await,
             Unary::AuthEnable => self.change_users(caller, body, change::enable).await,
             Unary::AuthDisable => self.change_users(caller, body, change::disable).await,
             Unary::AuthStatus => self.auth_status(caller, body).await,

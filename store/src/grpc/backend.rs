@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderMap, Response, header};
+use http::{HeaderMap, Response};
 use mizzen_engine::Engine;
 use mizzen_h2::{Account, Budget};
 use tonic::Status;
@@ -74,23 +74,31 @@ impl Drop for HeldBytes {
     }
 }
 
-/// What a call's metadata and its connection say of the caller.
+/// What a call's metadata and its connection say of the caller. Calls have few
+/// headers: one look at each costs less than asking for those that matter.
 pub(super) fn caller(metadata: &HeaderMap, common_name: Option<&Arc<str>>) -> Caller {
-    let token = metadata
-        .get("token")
-        .or_else(|| metadata.get(header::AUTHORIZATION));
+    let (mut token, mut authorization, mut has_leader) = (None, None, None);
+    let mut gateway = false;
+    for (name, value) in metadata {
+        // Of a header that comes twice the first counts.
+        match name.as_str() {
+            "token" => _ = token.get_or_insert(value),
+            "authorization" => _ = authorization.get_or_insert(value),
+            "hasleader" => _ = has_leader.get_or_insert(value),
+            GATEWAY => gateway = true,
+            _ => {}
+        }
+    }
     Caller {
-        require_leader: metadata
-            .get("hasleader")
-            .is_some_and(|value| value == "true"),
+        require_leader: has_leader.is_some_and(|value| value == "true"),
         credentials: CallCredentials {
             // What is no text is nobody's token.
-            token: token.map(|value| {
+            token: token.or(authorization).map(|value| {
                 let text = value.to_str().unwrap_or_default();
                 Secret::new(text.strip_prefix("Bearer ").unwrap_or(text))
             }),
             // A gateway's certificate says nothing of whom it calls for.
-            certificate: match metadata.contains_key(GATEWAY) {
+            certificate: match gateway {
                 true => None,
                 false => common_name.cloned(),
             },

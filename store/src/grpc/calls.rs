@@ -2,10 +2,13 @@
 
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
+
 use mizzen_counters::{Counter, Distribution, Histogram, Sharded};
 use tonic::Code;
 
-use super::methods::{CallKind, METHODS};
+use super::methods::{CallKind, METHODS, Method};
+use crate::limits;
 
 /// In the order of their numbers, as Go writes them.
 pub const CODES: [&str; 17] = [
@@ -50,6 +53,43 @@ struct Shard {
 pub struct Calls {
     shards: Sharded<Shard>,
     extensive: bool,
+    slow: SlowCalls,
+}
+
+/// Logs calls that took long, so many in a second.
+#[derive(Debug)]
+struct SlowCalls {
+    over: Duration,
+    /// When the second began, and calls logged and left out since.
+    second: Mutex<(Instant, u32, u64)>,
+}
+
+impl SlowCalls {
+    fn note(&self, method: &Method, took: Duration, code: Code) {
+        if took <= self.over {
+            return;
+        }
+        let left_out = {
+            let mut second = self.second.lock();
+            if second.0.elapsed() >= Duration::from_secs(1) {
+                (second.0, second.1) = (Instant::now(), 0);
+            }
+            if second.1 >= limits::SLOW_CALLS_LOGGED {
+                second.2 += 1;
+                return;
+            }
+            second.1 += 1;
+            std::mem::take(&mut second.2)
+        };
+        // etcd's line, without what it says of requests: keys are nobody's business.
+        tracing::warn!(
+            "time spent" = ?took,
+            "response type" = method.path,
+            code = ?code,
+            left_out,
+            "request stats"
+        );
+    }
 }
 
 /// What became of the calls of one method.
@@ -67,10 +107,11 @@ pub struct CallFigures {
 }
 
 impl Calls {
-    /// With `extensive`, how long calls take is counted as well. A process has
+    /// With `extensive`, how long calls take is counted as well; unary ones that take
+    /// longer than `slow` are logged. A process has
     /// one, as long as it lives: a count of who uses it would be written by every
     /// call on every thread.
-    pub fn for_the_process(extensive: bool) -> &'static Self {
+    pub fn for_the_process(extensive: bool, slow: Duration) -> &'static Self {
         // grpc-prometheus' buckets, milliseconds.
         const BOUNDS: [u64; 11] = [5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000];
         let counted = || Counted {
@@ -88,6 +129,10 @@ impl Calls {
                 methods: METHODS.iter().map(|_| counted()).collect(),
             }),
             extensive,
+            slow: SlowCalls {
+                over: slow,
+                second: Mutex::new((Instant::now(), 0, 0)),
+            },
         }))
     }
 
@@ -99,7 +144,7 @@ impl Calls {
                 calls: self,
                 method,
             },
-            begun: self.extensive.then(Instant::now),
+            begun: Instant::now(),
             ended: false,
         }
     }
@@ -169,7 +214,7 @@ impl Count {
 #[derive(Debug)]
 pub struct Call {
     count: Count,
-    begun: Option<Instant>,
+    begun: Instant,
     ended: bool,
 }
 
@@ -194,8 +239,14 @@ impl Call {
         {
             handled.add(1);
         }
-        if let (Some(handling), Some(begun)) = (&method.handling, self.begun) {
-            handling.observe(begun.elapsed());
+        let took = self.begun.elapsed();
+        if let Some(handling) = &method.handling {
+            handling.observe(took);
+        }
+        let calls = self.count.calls;
+        let method = &METHODS[self.count.method];
+        if method.kind() == CallKind::Unary {
+            calls.slow.note(method, took, code);
         }
     }
 
@@ -228,7 +279,7 @@ mod tests {
 
     #[test]
     fn calls_are_counted_once_each() {
-        let calls = Calls::for_the_process(true);
+        let calls = Calls::for_the_process(true, Duration::from_secs(1));
         assert!(number_of("/etcdserverpb.KV/Nothing").is_none());
         let begin = |path| calls.begin(number_of(path).expect("known"));
         let mut range = begin("/etcdserverpb.KV/Range");

@@ -64,6 +64,7 @@ pub enum Unary {
     Hash,
     HashKv,
     MoveLeader,
+    Downgrade,
     AuthEnable,
     AuthDisable,
     AuthStatus,
@@ -103,8 +104,6 @@ pub enum Streaming {
 pub enum Handler {
     Unary(Unary),
     Stream(Streaming),
-    /// Clients are told that there is no such method.
-    NotServed,
 }
 
 #[derive(Debug)]
@@ -122,7 +121,7 @@ impl Method {
         match self.handler {
             Handler::Stream(Streaming::Watch | Streaming::LeaseKeepAlive) => CallKind::BidiStream,
             Handler::Stream(_) => CallKind::ServerStream,
-            Handler::Unary(_) | Handler::NotServed => CallKind::Unary,
+            Handler::Unary(_) => CallKind::Unary,
         }
     }
 
@@ -182,12 +181,7 @@ pub static METHODS: [Method; 49] = [
     unary("/etcdserverpb.Maintenance/HashKV", U::HashKv, NoLearner, Root),
     stream("/etcdserverpb.Maintenance/Snapshot", S::Snapshot, All, Root),
     unary("/etcdserverpb.Maintenance/MoveLeader", U::MoveLeader, NoLearner, Root),
-    Method {
-        path: "/etcdserverpb.Maintenance/Downgrade",
-        handler: Handler::NotServed,
-        learners: NoLearner,
-        right: Root,
-    },
+    unary("/etcdserverpb.Maintenance/Downgrade", U::Downgrade, NoLearner, Root),
     unary("/etcdserverpb.Auth/AuthEnable", U::AuthEnable, NoLearner, Root),
     unary("/etcdserverpb.Auth/AuthDisable", U::AuthDisable, NoLearner, Root),
     unary("/etcdserverpb.Auth/AuthStatus", U::AuthStatus, NoLearner, Anybody),
@@ -298,8 +292,7 @@ mod tests {
             let (_, name) = method.names();
             let handler = format!("{:?}", method.handler).to_lowercase();
             let told = handler.contains(&format!("({})", name.to_lowercase()));
-            let expected = told || method.handler == Handler::NotServed;
-            assert!(expected, "{} has {handler}", method.path);
+            assert!(told, "{} has {handler}", method.path);
         }
     }
 

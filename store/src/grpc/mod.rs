@@ -7,11 +7,12 @@
 mod alarm;
 mod api;
 mod auth;
-mod auth_change;
+pub(crate) mod auth_change;
 mod backend;
 mod calls;
 mod cluster;
 mod concurrency;
+mod downgrade;
 mod frame;
 mod framed;
 mod lease;
@@ -37,7 +38,7 @@ use tower::Service as _;
 pub use backend::{Backend, GATEWAY, HeldBytes};
 pub use calls::{CODES, CallFigures, Calls};
 pub use frame::{PREFIX, Source, framed, messages, too_large, too_many};
-pub use pages::{OnlyPages, Pages, RequestBody, page};
+pub use pages::{NoPages, OnlyPages, Pages, RequestBody, page};
 pub use reply::Reply;
 
 use crate::{

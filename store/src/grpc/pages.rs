@@ -2,6 +2,7 @@
 //! becomes a response of the connection.
 
 use std::{
+    borrow::Cow,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -9,12 +10,15 @@ use std::{
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use http::{HeaderValue, Method, Request, Response, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body::{Body, Frame};
 use mizzen_h2::{Block, Head, Incoming, Service};
 use tonic::Status;
 
-use super::reply::{self, Reply};
+use super::{
+    Remote,
+    reply::{self, Reply},
+};
 
 /// The body of a request, read as it comes.
 pub type RequestBody = Pin<Box<dyn Body<Data = Bytes, Error = Status> + Send>>;
@@ -64,7 +68,34 @@ where
 
 /// A connection on which there are only pages.
 #[derive(Clone)]
-pub struct OnlyPages(pub Arc<dyn Pages>);
+pub struct OnlyPages {
+    pages: Arc<dyn Pages>,
+    remote: Remote,
+}
+
+impl OnlyPages {
+    pub fn of(pages: Arc<dyn Pages>, remote: Remote) -> Self {
+        Self { pages, remote }
+    }
+}
+
+/// A port for gRPC alone: whatever else is asked is told so.
+pub struct NoPages;
+
+impl Pages for NoPages {
+    fn answer(&self, request: Request<RequestBody>) -> BoxFuture<'static, Response<Reply>> {
+        let kind = request.headers().get(header::CONTENT_TYPE);
+        let kind = kind.map_or(Cow::default(), |kind| {
+            String::from_utf8_lossy(kind.as_bytes())
+        });
+        let text = format!("invalid gRPC request content-type {kind:?}\n");
+        Box::pin(async move {
+            let mut response = Response::new(Reply::whole(text.into()));
+            *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+            response
+        })
+    }
+}
 
 impl Service for OnlyPages {
     type Body = Reply;
@@ -81,8 +112,9 @@ impl Service for OnlyPages {
         reply::no_memory()
     }
 
-    fn call(&self, request: Request<Incoming>) -> BoxFuture<'static, Response<Reply>> {
-        let pages = self.0.clone();
+    fn call(&self, mut request: Request<Incoming>) -> BoxFuture<'static, Response<Reply>> {
+        let pages = self.pages.clone();
+        request.extensions_mut().insert(self.remote.clone());
         Box::pin(async move { page(&*pages, request).await })
     }
 }

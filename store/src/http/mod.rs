@@ -6,11 +6,13 @@
 //! kubelets, load balancers and scripts go by them.
 
 mod access;
+mod debug;
 mod gateway;
 mod health;
 mod metrics;
 mod probes;
 mod respond;
+mod status;
 
 use std::{future::poll_fn, sync::Arc};
 
@@ -26,26 +28,36 @@ use crate::{
     version,
 };
 pub use access::BrowserAccess;
+#[cfg(feature = "fuzzing")]
+pub(crate) use gateway::there_and_back;
 use health::Registry;
 use probes::Probes;
 use respond::{content, error, not_allowed, not_found};
+use status::Rates;
 
 /// When certificates expire, in seconds since 1970, each with what it is for.
 pub type Expiries = Box<dyn Fn() -> Vec<(&'static str, i64)> + Send + Sync>;
+
+/// How often clients' connections were stopped or refused, by reason.
+pub type Stopped = Box<dyn Fn() -> Vec<(&'static str, u64)> + Send + Sync>;
 
 /// What the pages of all ports tell of.
 pub struct Shared {
     calls: &'static Calls,
     certificates: Expiries,
+    stopped: Stopped,
     probes: Probes,
+    rates: Rates,
 }
 
 impl Shared {
-    pub fn new(calls: &'static Calls, certificates: Expiries) -> Arc<Self> {
+    pub fn new(calls: &'static Calls, certificates: Expiries, stopped: Stopped) -> Arc<Self> {
         Arc::new(Self {
             calls,
             certificates,
+            stopped,
             probes: Probes::default(),
+            rates: Rates::default(),
         })
     }
 }
@@ -174,10 +186,12 @@ impl<E: Engine> Site<E> {
         match path {
             // As Go's handler, which does not ask for the method.
             "/metrics" => metrics::page(&self.server, &self.shared).await,
+            "/status" if get => status::page(&self.server, &self.shared),
             "/health" if get => health::whole(server, probes, query).await,
             "/version" if get && clients => version(server),
-            "/health" => not_allowed(),
-            "/version" if clients => not_allowed(),
+            "/debug/vars" if get && clients => debug::vars(server),
+            "/health" | "/status" => not_allowed(),
+            "/version" | "/debug/vars" if clients => not_allowed(),
             _ => not_found(),
         }
     }

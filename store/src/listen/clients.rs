@@ -42,6 +42,15 @@ pub fn transport(streams: u32, bytes: usize) -> mizzen_h2::Config {
     }
 }
 
+/// How often connections of this configuration were stopped or refused, by reason.
+pub fn stopped(
+    config: &mizzen_h2::Config,
+) -> impl Fn() -> Vec<(&'static str, u64)> + Send + Sync + use<> {
+    let counters = config.counters.clone();
+    let count = move |excess: Excess| (excess.reason(), counters.count(excess));
+    move || Excess::ALL.into_iter().map(&count).collect()
+}
+
 /// Serves clients with the `service` that each gets, and HTTP/1.1 with `pages`,
 /// each knowing whom `remote` says a client to be, until `stop` says true; then lets
 /// requests under way finish, for a moment.

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 
 use crate::tls::{Bound, Door, PeerCertificates, Socket};
 
-pub use clients::{serve_clients, transport};
+pub use clients::{serve_clients, stopped, transport};
 pub use peers::serve_peers;
 
 /// How long requests under way may take to finish at the end.
@@ -47,6 +47,21 @@ impl Listener {
             inner,
             door,
             places: places.clone(),
+        }
+    }
+
+    /// Logs what is served here from now on, in etcd's words.
+    pub fn tell(&self, traffic: &str) {
+        let address = self.inner.address();
+        if self.door.is_plain() {
+            tracing::info!(
+                traffic,
+                address,
+                "serving client traffic insecurely; this is strongly discouraged!"
+            );
+        }
+        if self.door.is_secure() {
+            tracing::info!(traffic, address, "serving client traffic securely");
         }
     }
 

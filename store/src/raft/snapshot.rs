@@ -9,6 +9,7 @@ use std::{io, sync::Arc, time::Duration};
 use bytes::Bytes;
 use futures::{Stream, StreamExt, stream};
 use mizzen_engine::{CopiedFile, Incoming, Outgoing};
+use mizzen_planted::sometimes;
 use mizzen_proto::peer as wire;
 use openraft::async_runtime::watch::WatchReceiver as _;
 use parking_lot::Mutex;
@@ -133,13 +134,19 @@ pub async fn send(
     let answer = tokio::select! {
         biased;
         answer = call => answer,
-        () = progress.stalled() => Err(Status::deadline_exceeded("the receiver of a snapshot has stalled")),
+        () = progress.stalled() => {
+            sometimes!("receiver-of-rows-stalled");
+            Err(Status::deadline_exceeded("the receiver of a snapshot has stalled"))
+        }
     };
     match progress.0.lock().1.take() {
         Some(error) => Err(Status::internal(format!(
             "a snapshot could not be read: {error}"
         ))),
-        None => answer.map(tonic::Response::into_inner),
+        None => {
+            sometimes!("rows-sent", answer.is_ok());
+            answer.map(tonic::Response::into_inner)
+        }
     }
 }
 

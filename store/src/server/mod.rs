@@ -24,7 +24,7 @@ mod tests;
 use std::{collections::BTreeMap, future::Future, io, sync::Arc, time::Duration};
 
 use mizzen_core::{
-    Alarm, Command, Compaction, KvHash, Limits, Range, RangeReply, Reply, SetAlarm,
+    Alarm, Command, Compaction, Family, KvHash, Limits, Range, RangeReply, Reply, SetAlarm,
     auth::{AuthChange, By, Name, Permission},
 };
 use mizzen_engine::{Engine, Transfer};
@@ -32,6 +32,7 @@ use mizzen_proto::peer::{leases_server::LeasesServer, membership_server::Members
 use tokio::sync::watch;
 
 pub use cluster::{
+    Rules,
     force_new::force_new_cluster,
     join::{Description, describe},
     peer_service::MembershipService,
@@ -39,9 +40,11 @@ pub use cluster::{
 pub use compaction::Kept;
 pub use error::Error;
 pub use lease::{LeaseService, TimeToLive};
+#[cfg(feature = "fuzzing")]
+pub(crate) use model::proposal::Proposal;
 pub use model::{
     caller::Caller,
-    figures::Figures,
+    figures::{Figures, MemberFigures},
     level::{NEWEST as NEWEST_LEVEL, cluster_version, limit as use_level, own as own_level},
     members::{Attributes, Member, Refusal},
     published::Published,
@@ -84,8 +87,7 @@ pub struct ServerConfig {
     pub request_bytes: usize,
     /// For what clients make this member hold.
     pub budget: Budget,
-    /// Refuse changes of the membership that would endanger the quorum.
-    pub strict_reconfig: bool,
+    pub rules: Rules,
     /// Bytes of versions the store may keep, if there is a limit.
     pub quota: Option<u64>,
     pub disk: LookAtDisk,
@@ -221,7 +223,7 @@ impl<E: Transfer> Server<E> {
         }
         .start(&reads);
         compaction::start(&proposer, config.auto_compaction);
-        let cluster = Cluster::start(&reads, &proposer, applied.clone(), config.strict_reconfig);
+        let cluster = Cluster::start(&reads, &proposer, applied.clone(), config.rules);
         let reclaimed = apply::reclaim::start(applier, cluster_changed, fail.clone());
         let leases = lease::Setup {
             group: group.clone(),
@@ -485,6 +487,7 @@ impl<E: Engine> Server<E> {
             quota: self.quota(),
             db_bytes,
             db_bytes_in_use,
+            keys: self.engine.estimated_rows(Family::Head).unwrap_or(0),
             revision: published.state.revision(),
             compact_revision: published.state.compact_revision(),
             auth_revision: published.auth.revision(),
@@ -500,6 +503,11 @@ impl<E: Engine> Server<E> {
             commits: counted.commits.read(),
             peers: self.group.traffic().read(),
         }
+    }
+
+    /// All members, as this one sees them.
+    pub fn member_figures(&self) -> Vec<MemberFigures> {
+        self.cluster.figures()
     }
 
     /// Members by id, as this member has them.

@@ -24,6 +24,7 @@ use crate::{
 
 enum Item {
     Lease(i64, Lease),
+    LeaseEnded(i64),
     Alarm(Alarm),
     Users {
         switch: (bool, u64),
@@ -41,7 +42,11 @@ impl Item {
             + match self {
                 Item::Put(_, kv) => kv.key.len() + kv.value.len(),
                 Item::Delete(_, key) => key.len(),
-                Item::Lease(..) | Item::Alarm(_) | Item::Users { .. } | Item::Reach(_) => 0,
+                Item::Lease(..)
+                | Item::LeaseEnded(_)
+                | Item::Alarm(_)
+                | Item::Users { .. }
+                | Item::Reach(_) => 0,
             }
     }
 }
@@ -80,6 +85,11 @@ impl<E: Engine> Restore<E> {
 
     pub fn lease(&mut self, id: i64, lease: Lease) -> io::Result<()> {
         self.add(Item::Lease(id, lease))
+    }
+
+    /// A lease has ended, and its keys have been deleted.
+    pub fn end_lease(&mut self, id: i64) -> io::Result<()> {
+        self.add(Item::LeaseEnded(id))
     }
 
     pub fn alarm(&mut self, alarm: Alarm) -> io::Result<()> {
@@ -130,6 +140,7 @@ impl<E: Engine> Restore<E> {
         for item in self.items.drain(..) {
             match item {
                 Item::Lease(id, lease) => Import::lease(&mut overlay, id, &lease),
+                Item::LeaseEnded(id) => Import::end_lease(&mut overlay, id),
                 Item::Alarm(alarm) => Import::alarm(&mut overlay, &alarm),
                 Item::Users {
                     switch,

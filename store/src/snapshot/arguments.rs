@@ -2,7 +2,7 @@
 
 use std::{ffi::OsString, path::PathBuf};
 
-use super::Failure;
+use super::{Failure, data_dir};
 
 /// How `status` prints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,10 +22,26 @@ pub enum Command {
 
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct RestoreFlags {
+    /// A backup, or the database of `from_data_dir`.
     pub file: PathBuf,
+    /// An etcd's data directory.
+    pub from_data_dir: Option<PathBuf>,
+    /// Where its log is, if elsewhere.
+    pub from_wal_dir: Option<PathBuf>,
     pub skip_hash_check: bool,
     pub bump_revision: u64,
     /// What says where the member is and in which cluster, as a member's own flags.
+    pub member: Vec<String>,
+}
+
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct MigrateFlags {
+    /// A client URL.
+    pub from: String,
+    /// Name and password.
+    pub user: Option<(String, String)>,
+    pub skip_hash_check: bool,
+    /// As of [`RestoreFlags`], and with which certificates to connect.
     pub member: Vec<String>,
 }
 
@@ -56,7 +72,19 @@ fn is_switch(name: &str) -> bool {
 }
 
 fn has_value(name: &str) -> bool {
-    let of_the_file = ["bump-revision", "initial-memory-map-size", "w", "write-out"];
+    let of_the_file = [
+        "bump-revision",
+        "cacert",
+        "cert",
+        "from",
+        "from-data-dir",
+        "from-wal-dir",
+        "initial-memory-map-size",
+        "key",
+        "user",
+        "w",
+        "write-out",
+    ];
     OF_A_MEMBER.contains(&name) || of_the_file.contains(&name)
 }
 
@@ -105,9 +133,14 @@ pub fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Command, Failu
             "unknown command {command:?} for \"mizzen snapshot\""
         )));
     }
+    let from_dir = flags.iter().find(|(name, _)| name == "from-data-dir");
+    let from_dir = from_dir.and_then(|(_, dir)| dir.as_deref());
+    if let (Some(dir), [], "restore") = (from_dir, &files[..], &*command) {
+        return restore(data_dir::database(dir.as_ref()), flags);
+    }
     let file = match <[String; 1]>::try_from(files) {
-        Ok([file]) => PathBuf::from(file),
-        Err(_) => {
+        Ok([file]) if from_dir.is_none() || command != "restore" => PathBuf::from(file),
+        _ => {
             return Err(wrong(format!(
                 "snapshot {command} requires exactly one argument"
             )));
@@ -146,6 +179,7 @@ fn status(file: PathBuf, flags: Vec<(String, Option<String>)>) -> Result<Command
 
 fn restore(file: PathBuf, flags: Vec<(String, Option<String>)>) -> Result<Command, Failure> {
     let (mut skip, mut bump, mut mark) = (false, 0, false);
+    let (mut from_data_dir, mut from_wal_dir) = (None, None);
     let mut member = vec![format!("--initial-cluster={INITIAL_CLUSTER}")];
     for (name, value) in flags {
         let invalid = || wrong(format!("invalid argument for \"--{name}\" flag"));
@@ -158,6 +192,8 @@ fn restore(file: PathBuf, flags: Vec<(String, Option<String>)>) -> Result<Comman
         match name.as_str() {
             "skip-hash-check" => skip = on()?,
             "mark-compacted" => mark = on()?,
+            "from-data-dir" => from_data_dir = Some(PathBuf::from(text)),
+            "from-wal-dir" => from_wal_dir = Some(PathBuf::from(text)),
             "bump-revision" => bump = text.parse().map_err(|_| invalid())?,
             // There is no map of memory here.
             "initial-memory-map-size" => {}
@@ -168,12 +204,63 @@ fn restore(file: PathBuf, flags: Vec<(String, Option<String>)>) -> Result<Comman
     if (bump > 0) != mark {
         return Err(wrong("--mark-compacted required if --revision-bump > 0"));
     }
+    if from_wal_dir.is_some() && from_data_dir.is_none() {
+        return Err(wrong(
+            "--from-wal-dir means nothing without --from-data-dir",
+        ));
+    }
     Ok(Command::Restore(RestoreFlags {
         file,
+        from_data_dir,
+        from_wal_dir,
         skip_hash_check: skip,
         bump_revision: bump,
         member,
     }))
+}
+
+/// The command line of `mizzen migrate`; `None`: its help.
+pub fn parse_migrate(
+    arguments: impl Iterator<Item = OsString>,
+) -> Result<Option<MigrateFlags>, Failure> {
+    let Words { flags, files } = words(arguments)?;
+    if flags.is_empty() || flags.iter().any(|(name, _)| is_help(name)) {
+        return Ok(None);
+    }
+    if let Some(word) = files.first() {
+        return Err(wrong(format!(
+            "unknown command {word:?} for \"mizzen migrate\""
+        )));
+    }
+    let mut migrate = MigrateFlags {
+        member: vec![format!("--initial-cluster={INITIAL_CLUSTER}")],
+        ..MigrateFlags::default()
+    };
+    for (name, value) in flags {
+        let text = value.unwrap_or_default();
+        // A member connects to others with these, and here nobody to it.
+        let of_peers = match name.as_str() {
+            "cacert" => Some("peer-trusted-ca-file"),
+            "cert" => Some("peer-cert-file"),
+            "key" => Some("peer-key-file"),
+            name => OF_A_MEMBER.into_iter().find(|flag| *flag == name),
+        };
+        match (name.as_str(), of_peers) {
+            (_, Some(flag)) => migrate.member.push(format!("--{flag}={text}")),
+            ("from", _) => migrate.from = text,
+            ("user", _) => {
+                let user = text.split_once(':');
+                let (name, password) = user.ok_or_else(|| wrong("--user is name:password"))?;
+                migrate.user = Some((name.to_owned(), password.to_owned()));
+            }
+            ("skip-hash-check", _) => migrate.skip_hash_check = true,
+            (name, _) => return Err(unknown(name)),
+        }
+    }
+    match migrate.from.is_empty() {
+        true => Err(wrong("--from is required")),
+        false => Ok(Some(migrate)),
+    }
 }
 
 #[cfg(test)]
@@ -191,6 +278,8 @@ mod tests {
     fn flags_stand_anywhere() {
         let expected = RestoreFlags {
             file: "a.db".into(),
+            from_data_dir: None,
+            from_wal_dir: None,
             skip_hash_check: true,
             bump_revision: 7,
             member: vec![
@@ -207,6 +296,46 @@ mod tests {
         };
         assert_eq!(parsed("status a.db -w json"), Ok(status));
         assert_eq!(parsed("restore --help"), Ok(Command::Help));
+        let expected = RestoreFlags {
+            file: "old/member/snap/db".into(),
+            from_data_dir: Some("old".into()),
+            from_wal_dir: Some("w".into()),
+            member: vec![format!("--initial-cluster={INITIAL_CLUSTER}")],
+            ..RestoreFlags::default()
+        };
+        let line = "restore --from-data-dir old --from-wal-dir=w";
+        assert_eq!(parsed(line), Ok(Command::Restore(expected)));
+    }
+
+    #[test]
+    fn a_migration_connects_as_etcdctl_does() {
+        let line =
+            "--from https://a:2379 --cacert=ca --cert=c --key=k --user=root:a:b --data-dir d";
+        let flags = parse_migrate(line.split(' ').map(OsString::from));
+        let expected = MigrateFlags {
+            from: "https://a:2379".to_owned(),
+            user: Some(("root".to_owned(), "a:b".to_owned())),
+            skip_hash_check: false,
+            member: [
+                format!("--initial-cluster={INITIAL_CLUSTER}").as_str(),
+                "--peer-trusted-ca-file=ca",
+                "--peer-cert-file=c",
+                "--peer-key-file=k",
+                "--data-dir=d",
+            ]
+            .map(str::to_owned)
+            .to_vec(),
+        };
+        assert!(matches!(flags, Ok(Some(flags)) if flags == expected));
+        for line in [
+            "--data-dir=d",
+            "x --from=y",
+            "--from=y --user=z",
+            "--bump-revision=1",
+        ] {
+            let refused = parse_migrate(line.split(' ').map(OsString::from));
+            assert!(matches!(refused, Err(Failure::Arguments(_))), "{line}");
+        }
     }
 
     #[test]
@@ -222,6 +351,14 @@ mod tests {
             ("restore a --mark-compacted", bump),
             ("restore a --nothing 7", "unknown flag: --nothing"),
             ("restore --nothing", "unknown flag: --nothing"),
+            (
+                "restore a --from-data-dir b",
+                "snapshot restore requires exactly one argument",
+            ),
+            (
+                "restore a --from-wal-dir b",
+                "--from-wal-dir means nothing without --from-data-dir",
+            ),
             ("restore a --name", "flag needs an argument: --name"),
             (
                 "restore a --bump-revision=-1",

@@ -30,7 +30,7 @@ pub(super) struct Pair {
 }
 
 #[derive(Clone, PartialEq, Eq)]
-pub(super) struct File {
+pub(crate) struct File {
     path: PathBuf,
     bytes: Vec<u8>,
 }
@@ -50,6 +50,15 @@ impl File {
             path: path.to_owned(),
             bytes: fs::read(path).map_err(named)?,
         })
+    }
+
+    /// One that is on no disk.
+    #[cfg(feature = "fuzzing")]
+    pub(crate) fn of(bytes: &[u8]) -> Self {
+        Self {
+            path: PathBuf::new(),
+            bytes: bytes.to_vec(),
+        }
     }
 
     pub fn error(&self, text: impl std::fmt::Display) -> io::Error {

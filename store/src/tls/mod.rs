@@ -24,3 +24,5 @@ pub use credentials::{CLIENT, Credentials, PEER};
 pub use dial::PeerDial;
 pub use ports::{Connection, Door, PeerCertificates};
 pub use socket::{Bound, Socket};
+#[cfg(feature = "fuzzing")]
+pub(crate) use {certificate::Certificate, files::File};

@@ -38,6 +38,16 @@ struct Secure {
 }
 
 impl Door {
+    /// Whether it lets in what does not use TLS.
+    pub fn is_plain(&self) -> bool {
+        self.plain
+    }
+
+    /// Whether it lets in what uses TLS.
+    pub fn is_secure(&self) -> bool {
+        self.secure.is_some()
+    }
+
     /// Lets in what does not use TLS, if `plain`, and what does, if there are
     /// credentials for it.
     pub fn new(plain: bool, credentials: Option<Arc<Credentials>>, worker: Option<Handle>) -> Self {

@@ -54,6 +54,16 @@ impl Bound {
         Ok(Self::Unix(listener, path.to_owned()))
     }
 
+    /// Where it listens, for the log.
+    pub fn address(&self) -> String {
+        match self {
+            Self::Tcp(listener) => listener
+                .local_addr()
+                .map_or_else(|error| error.to_string(), |address| address.to_string()),
+            Self::Unix(_, path) => path.display().to_string(),
+        }
+    }
+
     /// The next connection.
     pub async fn accept(&self) -> io::Result<Socket> {
         loop {

@@ -9,7 +9,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use mizzen_core::{Interest, Wanted};
-use mizzen_planted::bug;
+use mizzen_planted::{bug, sometimes};
 
 use super::{
     event::Revision,
@@ -54,6 +54,11 @@ fn read(hub: &Hub, stream: &Arc<Stream>) -> Result<Step, String> {
     };
     let (compacted, behind): (Vec<Behind>, Vec<Behind>) =
         behind.into_iter().partition(|(_, lag)| lag.next < floor);
+    sometimes!("watch-below-the-floor", !compacted.is_empty());
+    sometimes!(
+        "watch-from-the-floor",
+        behind.iter().any(|(_, lag)| lag.next == floor)
+    );
     for (place, _) in compacted {
         hub.end_lagging(stream, place, |id| Message::Compacted { id, floor });
     }
@@ -138,6 +143,8 @@ fn join(hub: &Hub, stream: &Arc<Stream>, reader: &Reader<'_>) -> bool {
                 None => return false,
             }
         };
+        sometimes!("watch-joins-at-once", missing == 0);
+        sometimes!("watch-joins-from-the-ring", missing > 0);
         let mut state = stream.state.lock();
         let gap = bug!("watch-gap", 0 => 1);
         let again = bug!("watch-repeats", None => news.last());
@@ -147,7 +154,10 @@ fn join(hub: &Hub, stream: &Arc<Stream>, reader: &Reader<'_>) -> bool {
         for (place, lag) in behind {
             if same(&mut state, *place, lag).is_some() {
                 state.lagging.remove(place);
-                index.go_live(*place, lag.next.max(live_from));
+                let from = lag.next.max(live_from);
+                let from =
+                    bug!("watch-stalls", from => if place % 3 == 2 { i64::MAX } else { from });
+                index.go_live(*place, from);
             }
         }
         after.wake(&mut state);

@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use mizzen_core::{Event, EventKind, kv};
+use mizzen_planted::bug;
 
 /// Field 11, `events`, of `WatchResponse`.
 const EVENTS: u8 = 0x5a;
@@ -93,7 +94,8 @@ impl Change {
             .event
             .prev
             .as_ref()
-            .filter(|_| with_previous && !self.event.is_creation());
+            .filter(|_| with_previous && !self.event.is_creation())
+            .filter(|_| bug!("no-prev-kv", true => self.event.kind == EventKind::Put || self.event.key.iter().map(|byte| usize::from(*byte)).sum::<usize>() % 7 != 0));
         match previous {
             // Without a previous key-value the two forms are the same.
             None => self.plain.get_or_init(|| encode(&self.event, None)),

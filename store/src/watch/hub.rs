@@ -13,7 +13,7 @@ use std::{
 };
 
 use mizzen_core::{History, Interest};
-use mizzen_planted::bug;
+use mizzen_planted::{bug, sometimes};
 use parking_lot::Mutex;
 use slab::Slab;
 use tokio::sync::{Notify, Semaphore, mpsc};
@@ -189,6 +189,7 @@ impl Hub {
             match ring.from(index.dispatched + 1, self.bounds.dispatch_revisions) {
                 Some(news) => news,
                 None => {
+                    sometimes!("live-watches-read-the-rows");
                     index.skip_to(ring.oldest() - 1, &mut after);
                     Vec::new()
                 }
@@ -282,6 +283,7 @@ impl Hub {
             match self.admit(create, &index, &mut state) {
                 Ok(id) => {
                     let live = create.start == 0 || create.start > now;
+                    sometimes!("watch-from-the-future", create.start > now + 1);
                     let start = if create.start == 0 {
                         now + 1
                     } else {

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc, task::Waker};
 
-use mizzen_planted::bug;
+use mizzen_planted::{bug, sometimes};
 use slab::Slab;
 
 use super::{
@@ -185,7 +185,8 @@ impl Index {
         let Group { span, members } = &self.groups[group];
         for place in members {
             let watcher = &mut self.watchers[*place];
-            if revision.number < watcher.next {
+            if bug!("future-watch-told-early", revision.number < watcher.next => watcher.next == NOT_LIVE)
+            {
                 continue;
             }
             let Some(changes) = Changes::new(&watcher.watch, revision, picked) else {
@@ -233,6 +234,11 @@ impl Index {
     pub fn report_progress(&mut self, after: &mut DeferredWakes) {
         let dispatched = self.dispatched;
         self.progress.retain(|stream| {
+            sometimes!(
+                "progress-waits-for-the-past",
+                !stream.state.lock().lagging.is_empty()
+            );
+            bug!("progress-unanswered" => if Arc::as_ptr(stream).addr() / 64 % 2 == 0 { return true });
             let mut state = stream.state.lock();
             match state.progress_due {
                 Some(due) if state.lagging.is_empty() && due <= dispatched => {

@@ -5,12 +5,12 @@
 //! kind. Knows both command lines and HTTP. Must not know what is right:
 //! upstream says so.
 
-mod case;
-mod compare;
+pub mod case;
+pub mod compare;
 mod fields;
 mod generate;
 mod known;
-mod mask;
+pub mod mask;
 mod runner;
 mod samples;
 mod side;

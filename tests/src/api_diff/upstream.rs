@@ -10,6 +10,7 @@ use anyhow::{Context as _, Result, bail};
 use http::{HeaderMap, HeaderValue, Method};
 use tempfile::TempDir;
 
+use crate::apiserver;
 use crate::cluster;
 use crate::https::Https;
 
@@ -24,35 +25,6 @@ const OPEN: &[&str] = &[
 ];
 const DEADLINE: Duration = Duration::from_secs(120);
 const POLL: Duration = Duration::from_millis(50);
-
-/// Admission that the resource API does not have yet: each line goes when it
-/// gets one.
-const WITHOUT: &[&str] = &[
-    "CertificateApproval",
-    "CertificateSigning",
-    "CertificateSubjectRestriction",
-    "ClusterTrustBundleAttest",
-    "DefaultIngressClass",
-    "DefaultStorageClass",
-    "DefaultTolerationSeconds",
-    "LimitRanger",
-    "MutatingAdmissionPolicy",
-    "MutatingAdmissionWebhook",
-    "NodeDeclaredFeatureValidator",
-    "PersistentVolumeClaimResize",
-    "PodGroupProtection",
-    "PodResizeValidator",
-    "PodSecurity",
-    "PodTopologyLabels",
-    "Priority",
-    "ResourceQuota",
-    "RuntimeClass",
-    "ServiceAccount",
-    "StorageObjectInUseProtection",
-    "TaintNodesByCondition",
-    "ValidatingAdmissionPolicy",
-    "ValidatingAdmissionWebhook",
-];
 
 /// One server. Dropping it kills it and removes its directory.
 #[derive(Debug)]
@@ -127,7 +99,7 @@ impl Upstream {
                 "--allow-privileged=true",
                 "--service-cluster-ip-range=10.96.0.0/12",
             ])
-            .arg(format!("--disable-admission-plugins={}", WITHOUT.join(",")))
+            .args(apiserver::without_plugins(flags))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)

@@ -1,6 +1,7 @@
 //! The commands of etcdctl against each member of a three-replica cluster, with
 //! every etcdctl that is there: an old client (3.4) and the current one (3.7).
 
+mod every_command;
 mod sessions;
 mod users;
 

@@ -24,7 +24,7 @@ enum Moves {
 
 /// What the rules and the dashboard ask for: name as it is queried, type of its
 /// family.
-const WANTED: [(&str, &str, Moves); 31] = [
+const WANTED: [(&str, &str, Moves); 32] = [
     ("etcd_server_has_leader", "gauge", Moves::Not),
     ("etcd_server_is_leader", "gauge", Moves::Not),
     ("etcd_server_is_learner", "gauge", Moves::Not),
@@ -53,6 +53,7 @@ const WANTED: [(&str, &str, Moves); 31] = [
         Moves::Load,
     ),
     ("etcd_mvcc_put_total", "counter", Moves::Load),
+    ("etcd_debugging_mvcc_keys_total", "gauge", Moves::Load),
     (
         "etcd_disk_wal_fsync_duration_seconds_bucket",
         "histogram",

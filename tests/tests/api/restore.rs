@@ -15,8 +15,8 @@ use tokio::time::timeout;
 use super::snapshot::{Seen, ask_users, fill, raise_alarm, run, save, save_as, see, tool, users};
 use mizzen_tests::auth::call::Asked;
 
-/// A cluster of three that is stopped, each member restored from the file.
-async fn restored(file: &str, more: &[&str]) -> Result<Cluster> {
+/// A cluster of three, each member restored from the file, or what flags name.
+pub async fn restored(file: &str, more: &[&str]) -> Result<Cluster> {
     let mizzen = cluster::mizzen()?;
     let mut cluster = Cluster::prepare(Options::new(&mizzen)).await?;
     let members: Vec<String> = (0..cluster.len())
@@ -26,7 +26,8 @@ async fn restored(file: &str, more: &[&str]) -> Result<Cluster> {
     for index in 0..cluster.len() {
         let dir = cluster.data_dir(index).display().to_string();
         let arguments = [
-            &["snapshot", "restore", file, &members][..],
+            &["snapshot", "restore"][..],
+            &[file, &members],
             &["--data-dir", &dir, "--name", &cluster.name(index)],
             &["--initial-advertise-peer-urls", &cluster.peer_url(index)],
             &["--initial-cluster-token", "restored"],
@@ -44,7 +45,7 @@ async fn restored(file: &str, more: &[&str]) -> Result<Cluster> {
 }
 
 /// Each member by itself, the leader among them.
-async fn same_everywhere(cluster: &Cluster, compacted: i64, expected: &Seen) -> Result<()> {
+pub async fn same_everywhere(cluster: &Cluster, compacted: i64, expected: &Seen) -> Result<()> {
     for endpoint in cluster.endpoints() {
         let mut client = Client::connect([&endpoint], None).await?;
         let seen = see(&mut client, compacted).await?;
@@ -218,7 +219,7 @@ async fn revisions_go_on_after_those_that_were_lost() -> Result<()> {
 }
 
 /// Exit code, and what is printed.
-fn said(program: &Path, arguments: &[&str]) -> Result<(Option<i32>, String)> {
+pub fn said(program: &Path, arguments: &[&str]) -> Result<(Option<i32>, String)> {
     let output = Command::new(program).args(arguments).output()?;
     let text = [output.stdout, output.stderr].concat();
     let text = String::from_utf8(text)?;

@@ -113,6 +113,14 @@ pub struct Seen {
     events: Vec<(bool, Vec<u8>, i64)>,
 }
 
+impl Seen {
+    /// As it was before what happened later, which left no key behind.
+    pub fn forget_after(&mut self, revision: i64) {
+        self.revision = revision;
+        self.events.retain(|(_, _, at)| *at <= revision);
+    }
+}
+
 async fn range(client: &mut Client, revision: i64) -> Result<Vec<Row>> {
     let all = GetOptions::new().with_all_keys().with_revision(revision);
     let found = client.get("", Some(all)).await?;

@@ -3,6 +3,7 @@
 
 mod budgets;
 mod degraded;
+mod demo;
 mod descriptors;
 mod first_start;
 mod informers;

@@ -159,7 +159,12 @@ fn every_planted_bug_has_its_place() {
         .collect();
     assert!(planted.len() > 20, "the table was not read: {planted:?}");
     let mut places: BTreeMap<String, usize> = BTreeMap::new();
-    let store = ["store/core/src", "store/wal/src", "store/src"];
+    let store = [
+        "store/core/src",
+        "store/wal/src",
+        "store/src",
+        "apiserver/src",
+    ];
     for file in store.iter().flat_map(|src| product(&root().join(src))) {
         for (_, line) in code_lines(&file) {
             for mark in ["bug!(\"", "planted::has(\""] {
@@ -171,10 +176,48 @@ fn every_planted_bug_has_its_place() {
         }
     }
     // Found by tests of the store, not by the harness.
-    let own = ["applied-before-durable", "dispatch-panics"];
+    let own = [
+        "applied-before-durable",
+        "auth-revision-unchecked",
+        "dispatch-panics",
+    ];
     let expected: BTreeSet<&str> = planted.into_iter().chain(own).collect();
     let found: BTreeSet<&str> = places.keys().map(String::as_str).collect();
     assert_eq!(found, expected);
+}
+
+/// The states that runs are asked for are marked in the code, and all of them are
+/// asked for.
+#[test]
+fn every_state_to_be_reached_has_its_place() {
+    let table = read(&root().join("jepsen/src/states.rs"));
+    let (_, table) = table.split_once("pub const STATES").expect("a table");
+    let table = table.split("];").next().expect("its rows");
+    let wanted: BTreeSet<&str> = table
+        .lines()
+        .filter_map(|row| row.trim().strip_prefix('"')?.strip_suffix("\","))
+        .collect();
+    assert!(wanted.len() > 20, "the table was not read: {wanted:?}");
+    let mut marked = BTreeSet::new();
+    let store = [
+        "store/core/src",
+        "store/wal/src",
+        "store/src",
+        "apiserver/src",
+    ];
+    for file in store.iter().flat_map(|src| product(&root().join(src))) {
+        let text: String = code_lines(&file)
+            .into_iter()
+            .map(|(_, line)| line)
+            .collect();
+        for found in text.split("sometimes!(").skip(1) {
+            let name = found.trim_start().trim_start_matches('"');
+            let name = name.split('"').next().unwrap_or_default();
+            marked.insert(name.to_owned());
+        }
+    }
+    let marked: BTreeSet<&str> = marked.iter().map(String::as_str).collect();
+    assert_eq!(marked, wanted);
 }
 
 /// The features of `package` in a build of the server with `arguments`.
@@ -246,6 +289,11 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
         ),
         ("concurrency", &["limits", "server", "watch"]),
         ("etcd_file", &["server", "version"]),
+        // Whatever reads bytes; nobody knows it.
+        (
+            "fuzzing",
+            &["auth", "etcd_file", "grpc", "http", "server", "tls"],
+        ),
         (
             "grpc",
             &[
@@ -271,9 +319,12 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
                 "config",
                 "etcd_file",
                 "first_start",
+                "limits",
                 "logging",
                 "member_dir",
+                "raft",
                 "server",
+                "tls",
             ],
         ),
         // Puts the parts together.
@@ -304,7 +355,7 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
 }
 
 /// The same for the resource API: apiserver/ARCHITECTURE.md.
-const ALLOWED_IN_THE_RESOURCE_API: [(&str, &[&str]); 28] = [
+const ALLOWED_IN_THE_RESOURCE_API: [(&str, &[&str]); 29] = [
     ("limits", &[]),
     ("schema", &[]),
     ("codec", &["limits", "schema"]),
@@ -376,6 +427,13 @@ const ALLOWED_IN_THE_RESOURCE_API: [(&str, &[&str]); 28] = [
         ],
     ),
     (
+        "admission",
+        &[
+            "authn", "authz", "cache", "catalog", "codec", "error", "kind", "limits", "object",
+            "registry",
+        ],
+    ),
+    (
         "bootstrap",
         &[
             "authz", "codec", "defaults", "error", "limits", "object", "registry",
@@ -388,6 +446,7 @@ const ALLOWED_IN_THE_RESOURCE_API: [(&str, &[&str]); 28] = [
     (
         "http",
         &[
+            "admission",
             "authn",
             "authz",
             "cache",
@@ -451,6 +510,7 @@ fn allowed_in_the_harness() -> BTreeMap<&'static str, &'static [&'static str]> {
         // The names of a run's files.
         ("report", &["check", "clock", "history", "run"]),
         ("planted", &["check", "cli", "nemesis", "workload"]),
+        ("states", &["check", "run"]),
     ])
 }
 
@@ -586,10 +646,19 @@ fn outside_crates_stay_where_they_belong() {
         ),
         (
             "mizzen_proto",
-            &["raft", "server", "concurrency", "etcd_file", "grpc", "http"],
+            &[
+                "raft",
+                "server",
+                "concurrency",
+                "etcd_file",
+                "fuzzing",
+                "grpc",
+                "http",
+                "snapshot",
+            ],
         ),
         ("prost_reflect", &["http"]),
-        ("mizzen_bolt", &["etcd_file", "grpc", "snapshot"]),
+        ("mizzen_bolt", &["etcd_file", "fuzzing", "grpc", "snapshot"]),
         ("prometheus", &["http"]),
         ("procfs", &["http"]),
         ("hyper", &["listen"]),
@@ -604,9 +673,9 @@ fn outside_crates_stay_where_they_belong() {
             "mizzen_wal",
             &["descriptors", "raft", "server", "member", "snapshot"],
         ),
-        // In builds with planted bugs.
-        ("mizzen_sim", &["member"]),
-        ("mizzen_descriptors", &["listen", "member"]),
+        // In builds with planted bugs, and for the fuzzer.
+        ("mizzen_sim", &["member", "fuzzing"]),
+        ("mizzen_descriptors", &["http", "listen", "member"]),
         ("mizzen_counters", &["raft", "server", "grpc", "http"]),
     ];
     let src = root().join("store/src");

@@ -2,175 +2,121 @@
 //! its own.
 
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 use mizzen_tests::cluster;
+use mizzen_tests::make_run::Script;
 use mizzen_tests::skip::{self, Why};
 
-struct Script {
-    run: PathBuf,
-    ports: Vec<u16>,
+const RUN: &str = "store/run.sh";
+
+/// The etcdctl line that was printed, by every etcdctl that is there.
+fn etcdctl(printed: &str) -> Result<()> {
+    let line = printed
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("etcdctl --cacert"))
+        .with_context(|| format!("no line for etcdctl: {printed}"))?;
+    for program in cluster::find_tool("etcdctl") {
+        let output = Command::new("sh")
+            .arg("-c")
+            .arg(format!("{} --cacert{line}", program.display()))
+            .env("ETCDCTL_API", "3")
+            .output()?;
+        ensure!(
+            output.status.success(),
+            "{}{line}: {}",
+            program.display(),
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+    Ok(())
 }
 
-impl Script {
-    fn call(&self, argument: &str) -> Result<Output> {
-        let ports = |range: std::ops::Range<usize>| {
-            let ports = self.ports[range].iter().map(u16::to_string);
-            ports.collect::<Vec<_>>().join(" ")
+/// No key is for others to read.
+fn keys_are_private(script: &Script) -> Result<()> {
+    let mut keys = 0;
+    for entry in std::fs::read_dir(script.run().join("pki"))? {
+        let path = entry?.path();
+        let files = if path.is_dir() {
+            std::fs::read_dir(&path)?
+                .map(|file| Ok(file?.path()))
+                .collect::<Result<Vec<_>>>()?
+        } else {
+            vec![path]
         };
-        Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("../store/run.sh"))
-            .arg(argument)
-            .env("MIZZEN", cluster::mizzen()?)
-            .env("MIZZEN_CERTS", cluster::certs()?)
-            .env("MIZZEN_APISERVER", cluster::apiserver()?)
-            .env("RUN", &self.run)
-            .env("CLIENTS", ports(0..3))
-            .env("PEERS", ports(3..6))
-            .env("APIS", ports(6..9))
-            .output()
-            .context("run store/run.sh")
-    }
-
-    fn ok(&self, argument: &str) -> Result<String> {
-        let output = self.call(argument)?;
-        let printed =
-            String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
-        ensure!(
-            output.status.success(),
-            "store/run.sh {argument}: {printed}"
-        );
-        Ok(printed.into_owned())
-    }
-
-    fn kubectl(&self, kubeconfig: &str, arguments: &[&str]) -> Result<String> {
-        let output = Command::new("kubectl")
-            .env("KUBECONFIG", self.run.join(kubeconfig))
-            .env("KUBECACHEDIR", self.run.join("cache"))
-            .args(arguments)
-            .output()?;
-        let printed =
-            String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
-        ensure!(
-            output.status.success(),
-            "kubectl {arguments:?} with {kubeconfig}: {printed}"
-        );
-        Ok(printed.into_owned())
-    }
-
-    /// The etcdctl line that was printed, by every etcdctl that is there.
-    fn etcdctl(&self, printed: &str) -> Result<()> {
-        let line = printed
-            .lines()
-            .find_map(|line| line.trim().strip_prefix("etcdctl --cacert"))
-            .with_context(|| format!("no line for etcdctl: {printed}"))?;
-        for program in cluster::find_tool("etcdctl") {
-            let output = Command::new("sh")
-                .arg("-c")
-                .arg(format!("{} --cacert{line}", program.display()))
-                .env("ETCDCTL_API", "3")
-                .output()?;
-            ensure!(
-                output.status.success(),
-                "{}{line}: {}",
-                program.display(),
-                String::from_utf8_lossy(&output.stderr)
-            );
+        for file in files
+            .iter()
+            .filter(|file| file.extension().is_some_and(|extension| extension == "key"))
+        {
+            let mode = std::fs::metadata(file)?.permissions().mode() & 0o777;
+            ensure!(mode == 0o600, "{} is open: {mode:o}", file.display());
+            keys += 1;
         }
-        Ok(())
     }
+    ensure!(keys >= 10, "only {keys} keys");
+    Ok(())
+}
 
-    /// No key is for others to read.
-    fn keys_are_private(&self) -> Result<()> {
-        let mut keys = 0;
-        for entry in std::fs::read_dir(self.run.join("pki"))? {
-            let path = entry?.path();
-            let files = if path.is_dir() {
-                std::fs::read_dir(&path)?
-                    .map(|file| Ok(file?.path()))
-                    .collect::<Result<Vec<_>>>()?
-            } else {
-                vec![path]
-            };
-            for file in files
-                .iter()
-                .filter(|file| file.extension().is_some_and(|extension| extension == "key"))
-            {
-                let mode = std::fs::metadata(file)?.permissions().mode() & 0o777;
-                ensure!(mode == 0o600, "{} is open: {mode:o}", file.display());
-                keys += 1;
-            }
+/// Who shows a token of nobody gets 401, and an account what its role says and
+/// no more, at every server.
+fn only_who_may(script: &Script) -> Result<()> {
+    let who = script.kubectl("kubeconfig", &["get", "--raw=/api/v1/namespaces/default"])?;
+    ensure!(who.contains("\"default\""), "{who}");
+    let admin = |arguments: &[&str]| script.kubectl("kubeconfig", arguments);
+    admin(&["create", "serviceaccount", "reader"])?;
+    let role = "--role=reader";
+    admin(&[
+        "create",
+        "role",
+        "reader",
+        "--verb=get",
+        "--resource=configmaps",
+    ])?;
+    admin(&[
+        "create",
+        "rolebinding",
+        "reader",
+        role,
+        "--serviceaccount=default:reader",
+    ])?;
+    let token = admin(&["create", "token", "reader"])?;
+    for (token, path, expected) in [
+        ("nobody", "configmaps/kept", "Unauthorized"),
+        (token.trim(), "configmaps/kept", "\"kept\""),
+        (token.trim(), "secrets", "cannot list resource \"secrets\""),
+    ] {
+        for port in script.apis() {
+            let told = raw(
+                script,
+                *port,
+                token,
+                &format!("/api/v1/namespaces/default/{path}"),
+            )?;
+            ensure!(told.contains(expected), "{path} at {port}: {told}");
         }
-        ensure!(keys >= 10, "only {keys} keys");
-        Ok(())
     }
+    Ok(())
+}
 
-    /// Who shows a token of nobody gets 401, and an account what its role says and
-    /// no more, at every server.
-    fn only_who_may(&self) -> Result<()> {
-        let who = self.kubectl("kubeconfig", &["get", "--raw=/api/v1/namespaces/default"])?;
-        ensure!(who.contains("\"default\""), "{who}");
-        let admin = |arguments: &[&str]| self.kubectl("kubeconfig", arguments);
-        admin(&["create", "serviceaccount", "reader"])?;
-        let role = "--role=reader";
-        admin(&[
-            "create",
-            "role",
-            "reader",
-            "--verb=get",
-            "--resource=configmaps",
-        ])?;
-        admin(&[
-            "create",
-            "rolebinding",
-            "reader",
-            role,
-            "--serviceaccount=default:reader",
-        ])?;
-        let token = admin(&["create", "token", "reader"])?;
-        for (token, path, expected) in [
-            ("nobody", "configmaps/kept", "Unauthorized"),
-            (token.trim(), "configmaps/kept", "\"kept\""),
-            (token.trim(), "secrets", "cannot list resource \"secrets\""),
-        ] {
-            for port in &self.ports[6..9] {
-                let told = self.raw(*port, token, &format!("/api/v1/namespaces/default/{path}"))?;
-                ensure!(told.contains(expected), "{path} at {port}: {told}");
-            }
-        }
-        Ok(())
-    }
-
-    /// What a server says to a token alone.
-    fn raw(&self, port: u16, token: &str, path: &str) -> Result<String> {
-        let output = Command::new("kubectl")
-            .env("KUBECONFIG", "/dev/null")
-            .arg(format!("--server=https://127.0.0.1:{port}"))
-            .arg(format!(
-                "--certificate-authority={}",
-                self.run.join("pki/ca.crt").display()
-            ))
-            .arg(format!("--token={token}"))
-            .args(["get", &format!("--raw={path}")])
-            .output()?;
-        let printed =
-            String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
-        Ok(printed.into_owned())
-    }
-
-    fn pids(&self) -> Result<Vec<PathBuf>> {
-        let files = std::fs::read_dir(&self.run)?.map(|entry| Ok(entry?.path()));
-        let files: Result<Vec<PathBuf>> = files.collect();
-        Ok(files?
-            .into_iter()
-            .filter(|path| path.extension().is_some_and(|one| one == "pid"))
-            .collect())
-    }
+/// What a server says to a token alone.
+fn raw(script: &Script, port: u16, token: &str, path: &str) -> Result<String> {
+    let output = Command::new("kubectl")
+        .env("KUBECONFIG", "/dev/null")
+        .arg(format!("--server=https://127.0.0.1:{port}"))
+        .arg(format!(
+            "--certificate-authority={}",
+            script.run().join("pki/ca.crt").display()
+        ))
+        .arg(format!("--token={token}"))
+        .args(["get", &format!("--raw={path}")])
+        .output()?;
+    let printed = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    Ok(printed.into_owned())
 }
 
 fn exercise(script: &Script) -> Result<()> {
-    let printed = script.ok("start")?;
+    let printed = script.ok(RUN, "start")?;
     for expected in ["three replicas", "administrator", "kubeconfig"] {
         ensure!(
             printed.to_lowercase().contains(expected),
@@ -178,22 +124,22 @@ fn exercise(script: &Script) -> Result<()> {
         );
     }
     ensure!(script.pids()?.len() == 6, "six processes: {printed}");
-    script.etcdctl(&printed)?;
-    script.keys_are_private()?;
-    let again = script.ok("start")?;
+    etcdctl(&printed)?;
+    keys_are_private(script)?;
+    let again = script.ok(RUN, "start")?;
     ensure!(again.matches("runs already").count() == 6, "{again}");
     if cluster::find_tool("kubectl").is_empty() {
         skip::part("kubectl on what it started", &Why::program("kubectl"))?;
     } else {
         script.kubectl("kubeconfig", &["create", "configmap", "kept"])?;
-        for kubeconfig in ["kubeconfig", "kubeconfig-2", "kubeconfig-3"] {
+        for kubeconfig in ["kubeconfig", "kubeconfig-1", "kubeconfig-2", "kubeconfig-3"] {
             script.kubectl(kubeconfig, &["get", "configmap", "kept"])?;
         }
-        script.only_who_may()?;
+        only_who_may(script)?;
     }
-    script.ok("stop")?;
+    script.ok(RUN, "stop")?;
     ensure!(script.pids()?.is_empty(), "some are still there");
-    script.ok("start")?;
+    script.ok(RUN, "start")?;
     if !cluster::find_tool("kubectl").is_empty() {
         script.kubectl("kubeconfig", &["get", "configmap", "kept"])?;
     }
@@ -202,14 +148,7 @@ fn exercise(script: &Script) -> Result<()> {
 
 #[test]
 fn what_runs_by_make_run() -> Result<()> {
-    let folder = tempfile::Builder::new().prefix("run-").tempdir()?;
-    let script = Script {
-        run: folder.path().to_owned(),
-        ports: cluster::free_ports(9)?,
-    };
-    let result = exercise(&script);
-    let stopped = script.ok("stop").map(|_| ());
-    result.and(stopped).context(
+    exercise(&Script::new()?).context(
         "reproduce: cargo test --release -p mizzen-tests --test store what_runs_by_make_run",
     )
 }

@@ -18,7 +18,7 @@ pub const PACKAGES: [&str; 16] = [
     "store/descriptors",
     "store/engine",
     "store/h2",
-    "store/h2/fuzz",
+    "store/fuzz",
     "store/planted",
     "store/sim",
     "store/wal",

@@ -200,7 +200,20 @@ fn logs_are_read() {
     rejected(&logs::check(&s.history, &dir), "m1.log: line 2");
     // A member whose files were damaged may say so.
     s.history.faults[0].kind = "flip-log".into();
+    rejected(&logs::check(&s.history, &dir), "m1.log: line 2");
+    // As long as it is the process that the fault ended.
+    let exit = |at| Exit {
+        member: 1,
+        at,
+        asked: true,
+        status: "exit status: 1".into(),
+    };
+    s.history.exits = vec![exit(15), exit(30)];
     accepted(&logs::check(&s.history, &dir));
+    let later = format!("=== start 1\n=== start 2\n{fatal}");
+    std::fs::write(dir.join("m1.log"), later).unwrap();
+    rejected(&logs::check(&s.history, &dir), "m1.log: line 4");
+    std::fs::write(dir.join("m1.log"), fatal).unwrap();
     std::fs::remove_file(dir.join("m2.log")).unwrap();
     undecided(&logs::check(&s.history, &dir), "m2.log");
     std::fs::remove_dir_all(&dir).unwrap();

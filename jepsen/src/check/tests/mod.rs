@@ -6,11 +6,15 @@
 
 mod borders;
 mod cycles;
+mod damages;
 mod ending;
+mod evidence;
 mod leases;
+mod objects;
 mod orders;
 mod registers;
 mod replays;
+mod rights;
 mod script;
 mod sets;
 mod watches;

@@ -47,6 +47,7 @@ impl Script {
             end,
             req,
             out,
+            login: None,
         };
         self.history.ops.push(op);
         id

@@ -108,7 +108,11 @@ fn a_compacted_previous_pair_may_lack() {
     let mut s = valid();
     s.ok(8, 9, crate::history::op::Request::Compact { rev: 3 });
     s.history.watches[1].events[0].prev = None;
+    rejected(&watch(&s), "revision 3: previous pair");
+    // It was told only after the compaction was asked for.
+    s.history.watches[1].at = 8;
     accepted(&watch(&s));
+    s.history.watches[2].at = 8;
     s.history.watches[2].events[0].prev = None;
     rejected(&watch(&s), "revision 4: previous pair");
 }

@@ -5,6 +5,7 @@ use super::{Finding, accepted, rejected};
 use crate::check::replay::replay;
 use crate::check::windows::check;
 use crate::history::op::Request;
+use crate::history::record::{Fault, Injected};
 use crate::history::record::{Part, Window};
 
 fn written() -> Script {
@@ -166,4 +167,74 @@ fn cancellations_need_a_compaction() {
     let mut w = window(&s);
     w.parts.push(cancel(4));
     rejected(&judged(s, w), "it needed nothing below revision 7");
+}
+
+fn about(start: u64, end: u64) -> Fault {
+    Fault {
+        kind: "pause-random".into(),
+        members: vec![0],
+        hit_leader: false,
+        start,
+        end,
+        injected: Injected::Installed,
+        kills: 0,
+        detail: String::new(),
+    }
+}
+
+#[test]
+fn the_last_question_must_be_answered() {
+    let silent = |s: &Script| Window {
+        asked: 80,
+        answered: false,
+        ..window(s)
+    };
+    let s = written();
+    let w = silent(&s);
+    rejected(&judged(s, w), "nobody answered when it was asked");
+    let s = written();
+    let w = Window {
+        answered: true,
+        ..silent(&s)
+    };
+    accepted(&judged(s, w));
+    let mut s = written();
+    let w = silent(&s);
+    s.history.faults = vec![about(90, 200)];
+    accepted(&judged(s, w));
+    let mut s = written();
+    let w = silent(&s);
+    s.history.faults = vec![about(10, 20)];
+    rejected(&judged(s, w), "nobody answered when it was asked");
+}
+
+#[test]
+fn a_watch_breaks_off_by_a_fault_alone() {
+    let broken = |s: &Script| Window {
+        created: 0,
+        parts: Vec::new(),
+        broken: Some("not opened in time".into()),
+        ..window(s)
+    };
+    let s = written();
+    let w = broken(&s);
+    rejected(&judged(s, w), "it broke off without a fault: not opened");
+    let mut s = written();
+    let w = broken(&s);
+    s.history.faults = vec![about(90, 200)];
+    accepted(&judged(s, w));
+}
+
+#[test]
+fn a_previous_pair_may_lack_once_it_may_be_compacted() {
+    let mut s = written();
+    let mut w = window(&s);
+    w.parts[1].events[0].prev = None;
+    s.ok(200, 201, Request::Compact { rev: 4 });
+    rejected(&judged(s, w), "at revision 3: previous pair");
+    let mut s = written();
+    let mut w = window(&s);
+    w.parts[1].events[0].prev = None;
+    s.ok(50, 51, Request::Compact { rev: 4 });
+    accepted(&judged(s, w));
 }

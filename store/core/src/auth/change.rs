@@ -12,6 +12,7 @@ use crate::{
     overlay::Overlay,
     view::{Family, View},
 };
+use mizzen_planted::{bug, sometimes};
 
 /// What makes a token known to all members.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -111,7 +112,8 @@ impl Auth {
         if !self.enabled {
             return Err(Refusal::NotEnabled);
         }
-        if grant.revision != self.revision {
+        if bug!("login-unconfirmed", grant.revision != self.revision => false) {
+            sometimes!("users-changed-during-a-login");
             return Err(Refusal::OldRevision);
         }
         match self.user(&grant.user) {
@@ -184,7 +186,8 @@ impl Auth {
         if !user.has_role(role) {
             return Err(Refusal::RoleNotGranted);
         }
-        user.roles.retain(|own| own != role);
+        user.roles
+            .retain(|own| bug!("revoked-role-kept", own != role => true));
         self.put_user(overlay, name, user)?;
         self.changed(overlay);
         Ok(())

@@ -16,6 +16,7 @@ use crate::{
     state::State,
     view::{View, ViewError},
 };
+use mizzen_planted::{bug, sometimes};
 
 /// Whether `command` may be applied for `by`, given users and rows as they are
 /// before it. What is wrong with its form, or forbidden by an alarm, is said
@@ -140,7 +141,8 @@ impl<'a> Check<'a> {
         let By::User { revision, .. } = self.by else {
             return Err(Refusal::UserEmpty);
         };
-        if *revision < self.auth.revision {
+        if bug!("auth-revision-unchecked", *revision < self.auth.revision => false) {
+            sometimes!("users-changed-since-the-proposal");
             return Err(Refusal::OldRevision);
         }
         self.range_now(key, range_end, access)
@@ -166,6 +168,7 @@ impl<'a> Check<'a> {
             .iter()
             .filter_map(|name| self.auth.role(name))
             .map(|role| access.of(role));
+        let range_end = bug!("range-end-unchecked", range_end => &[][..]);
         let to = spans::end_of(key, range_end);
         match spans::cover(roles, key, to.as_deref()) {
             true => Ok(()),
@@ -195,7 +198,7 @@ impl<'a> Check<'a> {
         // Whoever may not write all its keys may not end the lease either, and
         // would have its own key tied to it.
         self.lease_keys(view, put.lease, Access::Write)?;
-        if put.prev_kv {
+        if bug!("prev-kv-unchecked", put.prev_kv => false) {
             self.read(&put.key, &[])?;
         }
         Ok(())
@@ -211,10 +214,11 @@ impl<'a> Check<'a> {
 
     /// A transaction whose form has been checked, on all its levels.
     pub(crate) fn txn<V: View + ?Sized>(&self, view: &V, txn: &Txn) -> Result<(), Stop> {
-        for compare in &txn.compare {
+        for compare in bug!("compares-unchecked", &txn.compare[..] => &[][..]) {
             self.read(&compare.key, &compare.range_end)?;
         }
-        for operation in txn.success.iter().chain(&txn.failure) {
+        let failure = bug!("else-branch-unchecked", &txn.failure[..] => &[][..]);
+        for operation in txn.success.iter().chain(failure) {
             match operation {
                 Operation::Range(range) => self.read(&range.key, &range.range_end)?,
                 Operation::Put(put) => self.put(view, put)?,

@@ -274,6 +274,14 @@ impl Engine for RocksEngine {
         })
     }
 
+    fn estimated_rows(&self, family: Family) -> Result<u64, EngineError> {
+        let rows = self.database.properties(property::ESTIMATE_NUM_KEYS)?;
+        let mut of = rows.into_iter().zip(Family::ALL);
+        Ok(of
+            .find_map(|(rows, one)| (one == family).then_some(rows))
+            .unwrap_or(0))
+    }
+
     fn health(&self) -> Result<EngineHealth, EngineError> {
         let max = |name: &property::PropName| {
             Ok(self

@@ -207,6 +207,10 @@ impl Engine for RocksRows {
         self.current().engine.size()
     }
 
+    fn estimated_rows(&self, family: Family) -> Result<u64, EngineError> {
+        self.current().engine.estimated_rows(family)
+    }
+
     fn health(&self) -> Result<EngineHealth, EngineError> {
         self.current().engine.health()
     }

@@ -187,7 +187,7 @@ fn the_data_of_an_etcd_is_not_taken_for_nothing() {
         fs::write(data.join(file), "x").expect("written");
         let text = check_data_dir(&data).expect_err(file).to_string();
         assert!(
-            text.contains(file) && text.contains("make-mirror"),
+            text.contains(file) && text.contains("mizzen snapshot restore"),
             "{text}"
         );
         assert_eq!(fs::read(data.join(file)).expect("still there"), b"x");

@@ -442,3 +442,66 @@ fn where_the_log_goes() {
 fn urls(urls: &[Url]) -> String {
     urls.iter().map(Url::as_str).collect::<Vec<_>>().join(" ")
 }
+
+#[test]
+fn names_of_flags_up_to_3_6_hold_with_a_warning() {
+    let hour = Some(Duration::from_secs(3_600));
+    let config = run(&[
+        "--experimental-initial-corrupt-check",
+        "--experimental-corrupt-check-time=1s",
+        "--experimental-corrupt-check-time",
+        "1h",
+    ]);
+    assert!(config.initial_corrupt_check);
+    assert_eq!(config.corrupt_check_interval, hour);
+    let renamed = config.notices.iter();
+    let renamed = renamed.filter(|notice| matches!(notice, Notice::Renamed { .. }));
+    assert_eq!(renamed.count(), 2);
+    let variables = [
+        ("ETCD_EXPERIMENTAL_CORRUPT_CHECK_TIME", "1h"),
+        ("ETCD_EXPERIMENTAL_INITIAL_CORRUPT_CHECK", "false"),
+    ];
+    let config = read(&[], &variables).expect("accepted");
+    assert_eq!(config.corrupt_check_interval, hour);
+    assert!(!config.initial_corrupt_check);
+    let unknown = config.notices.iter();
+    let unknown = unknown.filter(|notice| matches!(notice, Notice::UnknownVariable(_)));
+    assert_eq!(unknown.count(), 0);
+    for (arguments, text) in [
+        (
+            &[
+                "--corrupt-check-time=1s",
+                "--experimental-corrupt-check-time=1s",
+            ][..],
+            "cannot specify both flags: --experimental-corrupt-check-time and --corrupt-check-time, please just use --corrupt-check-time",
+        ),
+        (
+            &["--experimental-corrupt-check-time=x"],
+            "invalid value \"x\" for flag -experimental-corrupt-check-time: parse error",
+        ),
+        (
+            &["--experimental-nothing=x"],
+            "flag provided but not defined: -experimental-nothing",
+        ),
+        (
+            &["--experimental-enable-distributed-tracing=true"],
+            "--enable-distributed-tracing is not supported: distributed tracing is not implemented",
+        ),
+    ] {
+        assert_eq!(refusal(arguments, &[]).0, text);
+    }
+}
+
+#[test]
+fn addresses_for_http_alone_are_others() {
+    let listen = "--listen-client-urls=http://127.0.0.1:2379";
+    let advertise = "--advertise-client-urls=http://127.0.0.1:2379";
+    let http = |url: &str| format!("--listen-client-http-urls={url}");
+    let config = run(&[listen, advertise, &http("http://127.0.0.1:2378")]);
+    assert_eq!(config.listen_client_http_urls.len(), 1);
+    let same = http("https://127.0.0.1:2379");
+    let tls = ["--cert-file=c", "--key-file=k"];
+    let refused = refusal(&[listen, advertise, &same, tls[0], tls[1]], &[]);
+    let text = "cannot bind both --listen-client-urls and --listen-client-http-urls on the same url https://127.0.0.1:2379";
+    assert_eq!(refused.0, text);
+}

@@ -43,6 +43,32 @@ use scan::{Found, Scanner};
 /// What `%q` of Go's makes of a text.
 pub use go::quoted;
 
+/// A request's message out of JSON as it is written, and the same of that.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn there_and_back(call: usize, text: &[u8]) -> Result<(String, String), String> {
+    let (path, _) = paths::PATHS[call % paths::PATHS.len()];
+    let of = CALLS.get(path).ok_or("no such call")?.method.input();
+    let written = |value: &[u8]| -> Result<String, String> {
+        let message = read::message(&of, value)?;
+        let mut written = "{".to_owned();
+        let mut writer = write::Writer::new(of.clone(), message.into());
+        while !writer.write(&mut written, usize::MAX)? {}
+        Ok(written)
+    };
+    let mut scanner = Scanner::new();
+    let found = match scanner.look(text)? {
+        Found::Part => scanner.end()?,
+        found => found,
+    };
+    let Found::Value(begin, end) = found else {
+        return Err("nothing".to_owned());
+    };
+    let first = written(&text[begin..end])?;
+    let again = written(first.as_bytes());
+    let again = again.map_err(|error| format!("written as {first}: {error}"))?;
+    Ok((first, again))
+}
+
 /// What was wrong with a request among many, if one was.
 type Malformed = Arc<OnceLock<Status>>;
 

@@ -169,6 +169,11 @@ fn store(families: &mut Families, figures: &Figures) {
         figures.db_bytes_in_use as f64,
     );
     families.gauge(
+        "etcd_debugging_mvcc_keys_total",
+        "About how many keys there are: one that was written again and again may be counted several times for a while.",
+        figures.keys as f64,
+    );
+    families.gauge(
         "etcd_debugging_mvcc_current_revision",
         "The store's revision.",
         figures.revision as f64,

@@ -10,7 +10,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use mizzen_core::{Batch, Command, Event, Family, Overlay, Reply, Room, State, View, auth::Auth};
 use mizzen_engine::{Engine, Incoming, Outgoing, Transfer};
-use mizzen_planted::bug;
+use mizzen_planted::{bug, sometimes};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::users;
@@ -269,6 +269,7 @@ impl<E: Transfer> Thread<E> {
             .map(Proposal::decode)
             .collect::<Result<Vec<_>, _>>()
             .map_err(io::Error::other)?;
+        sometimes!("many-commands-in-one-run", proposals.len() > 15);
         let keys = keys(&proposals);
         if run
             .applied
@@ -294,9 +295,11 @@ impl<E: Transfer> Thread<E> {
             let revoke = Command::LeaseRevoke(mizzen_core::LeaseRevoke { id });
             let _ = pass.carry_out(&revoke, None)?;
         }
-        for proposal in &proposals {
+        for (place, proposal) in proposals.iter().enumerate() {
+            bug!("compaction-differs" => if matches!(proposal.body, Body::Command(Command::Compact(_))) && std::env::args().any(|flag| flag == "--name=m1") { continue });
             bug!("write-lost-on-one-member" => if pass.state.revision() % 101 == 0 && std::env::args().any(|flag| flag == "--name=m1") { continue });
             let waiting = self.waiters.take(proposal.id);
+            bug!("apply-depends-on-cut" => if place == 3 && waiting.is_none() { continue });
             let room = waiting.as_ref().map(|waiting| &waiting.room);
             let answer = pass.apply(proposal, room)?;
             if answer.is_ok() {
@@ -326,6 +329,7 @@ impl<E: Transfer> Thread<E> {
             .map_err(io::Error::other)?;
         let index = run.applied.index();
         let replayed = index <= self.replayed;
+        sometimes!("log-replayed", replayed);
         let cluster_changed = !Arc::ptr_eq(&members, &before.members)
             || !Arc::ptr_eq(&users, &before.auth)
             || run.applied.membership != before.applied.membership
@@ -362,9 +366,12 @@ impl<E: Transfer> Thread<E> {
         let state = State::load(&rows).map_err(io::Error::other)?;
         let members = Members::load(&rows).map_err(io::Error::other)?;
         let users = Auth::load(&rows).map_err(io::Error::other)?;
+        let users =
+            bug!("users-not-reloaded", users => self.published.load().auth.as_ref().clone());
         check_level(&members)?;
         // Whom they were given to may be somebody else now.
         self.auth.forget_all();
+        sometimes!("rows-received");
         let replaced = self.published.load().replaced + 1;
         let revision = state.revision();
         tracing::info!(revision, "the rows are those of another member now");

@@ -6,6 +6,7 @@ use mizzen_core::{
     Overlay, State, View, ViewError,
     auth::{self, Auth, AuthChange, By, Check, Refusal},
 };
+use mizzen_planted::bug;
 
 use crate::{
     auth::Authentication,
@@ -58,7 +59,7 @@ pub fn tell(tokens: &Authentication, changes: &[AuthChange], replayed: bool) {
                 tokens.assign(grant.digest, grant.user.clone())
             }
             AuthChange::UserDelete { name } | AuthChange::UserChangePassword { name, .. } => {
-                tokens.forget(name);
+                bug!("tokens-outlive-passwords", tokens.forget(name) => ());
             }
             AuthChange::Disable => tokens.forget_all(),
             _ => {}

@@ -7,6 +7,7 @@ use std::{
 };
 
 use mizzen_engine::Engine;
+use mizzen_planted::sometimes;
 use tokio::time::Instant;
 
 use super::liveness::Liveness;
@@ -62,7 +63,10 @@ impl<E: Engine> Handover<E> {
         }
         let deadline = Instant::now() + self.limit;
         match self.group.transfer(to, Drain::Wait, deadline).await {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                sometimes!("leadership-transferred");
+                Ok(())
+            }
             Err(TransferError::NotLeader) => Err(Error::NotLeader),
             Err(error) => {
                 tracing::warn!(%error, to = %format_args!("{to:x}"), "leadership was not transferred");

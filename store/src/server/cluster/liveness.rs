@@ -139,10 +139,7 @@ fn tell(before: &BTreeMap<u64, Contact>, now: &BTreeMap<u64, Contact>) {
 }
 
 async fn watch_peers(group: Arc<Group>, liveness: Arc<Liveness>, space: Arc<Space>) {
-    let mut ticks = tokio::time::interval(limits::PING_INTERVAL);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
-        ticks.tick().await;
         let sent = Instant::now();
         let configuration = group.configuration();
         let others: Vec<u64> = configuration
@@ -154,10 +151,23 @@ async fn watch_peers(group: Arc<Group>, liveness: Arc<Liveness>, space: Arc<Spac
         let pings = others
             .into_iter()
             .map(async |id| (id, ping(group, id).await));
-        let pings = future::join_all(pings).await.into_iter().collect();
+        let pings: BTreeMap<u64, Ping> = future::join_all(pings).await.into_iter().collect();
+        let all = in_touch(&pings);
         space.see_others(liveness.record(sent, &pings));
         liveness.count(sent, group.id(), &configuration.voters);
+        // Since when a member is there decides over changes of the membership:
+        // that it has come is to be known soon.
+        let pause = match all {
+            true => limits::PING_INTERVAL,
+            false => limits::PING_INTERVAL_MISSING,
+        };
+        tokio::time::sleep_until(sent + pause).await;
     }
+}
+
+/// Whether nobody is missing.
+fn in_touch(pings: &BTreeMap<u64, Ping>) -> bool {
+    !pings.values().any(|ping| matches!(ping, Ping::Failed))
 }
 
 async fn ping(group: &Group, member: u64) -> Ping {

@@ -79,6 +79,7 @@ impl<E: Engine> membership_server::Membership for MembershipService<E> {
             hash: hash.hash,
             compact_revision: hash.compact_revision,
             hash_revision: hash.hash_revision,
+            form: corruption::HASH_FORM,
         }))
     }
 

@@ -13,6 +13,7 @@ use std::{
 
 use mizzen_core::auth::By;
 use mizzen_engine::Engine;
+use mizzen_planted::sometimes;
 use tokio::{
     sync::watch,
     time::{Instant, timeout},
@@ -177,7 +178,10 @@ impl<E: Engine> Reconciler<E> {
                 .map_err(|error| error.to_string()),
         };
         match taken {
-            Ok(()) => true,
+            Ok(()) => {
+                sometimes!("configuration-changed");
+                true
+            }
             Err(reason) => {
                 tracing::warn!(%reason, "the raft configuration is not changed yet");
                 false

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use mizzen_core::{Command, Reply};
 
+use mizzen_planted::bug;
+
 use crate::lease::Lessor;
 
 /// A lease came or went.
@@ -26,7 +28,7 @@ impl Change {
     pub(super) fn make(self, lessor: &mut Lessor, now: Duration) {
         match self {
             Self::Granted { id, ttl } => lessor.grant(now, id, ttl),
-            Self::Revoked { id } => lessor.revoked(id),
+            Self::Revoked { id } => bug!("revoked-lease-renewed", lessor.revoked(id) => ()),
         }
     }
 }

@@ -9,6 +9,7 @@ use std::{io, sync::Arc, time::Duration};
 use futures::future;
 use mizzen_core::{Command, LeaseCheckpoint, ViewError, auth::By};
 use mizzen_engine::Engine;
+use mizzen_planted::sometimes;
 use tokio::{sync::watch, time::sleep};
 
 use super::primary_lessor::PrimaryLessor;
@@ -146,6 +147,7 @@ impl<E: Engine> Expiry<E> {
                 sleep(rest.clamp(Duration::from_millis(1), Duration::from_secs(1))).await;
                 continue;
             }
+            sometimes!("leases-end-together", ids.len() > 1);
             let began = tokio::time::Instant::now();
             let share = pace.share(ids.len());
             let expiry = Body::Expiry(ids.clone());
@@ -153,6 +155,7 @@ impl<E: Engine> Expiry<E> {
             if self.checkpoints.propose(term, expiry).await == Submitted::Done {
                 sleep(share.saturating_sub(began.elapsed())).await;
             } else {
+                sometimes!("end-of-a-lease-refused");
                 undone = ids;
                 sleep(began.elapsed().max(PAUSE)).await;
             }

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use mizzen_core::Lease;
-use mizzen_planted::bug;
+use mizzen_planted::{bug, sometimes};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
@@ -111,6 +111,7 @@ impl PrimaryLessor {
         let Phase::Loading(Some(seen)) = &mut *phase else {
             return false;
         };
+        sometimes!("leases-changed-during-an-election", !seen.is_empty());
         for (changed_at, change) in seen {
             if *changed_at > index {
                 change.make(&mut lessor, now);

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use mizzen_planted::bug;
+use mizzen_planted::{bug, sometimes};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{expiry::Checkpoints, primary_lessor::PrimaryLessor};
@@ -106,7 +106,10 @@ impl Round {
         bug!("unconfirmed-renewal" => if known { return self.finish(term, asked, looked); });
         let index = match self.group.confirm_leadership().await {
             Ok(confirmed) if confirmed.term == term => confirmed.index,
-            Ok(_) | Err(_) => return,
+            Ok(_) | Err(_) => {
+                sometimes!("renewal-without-a-leader");
+                return;
+            }
         };
         if *self.applied.borrow() >= index {
             self.finish(term, asked, looked);

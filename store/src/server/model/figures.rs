@@ -1,9 +1,10 @@
 //! What a replica says of itself in numbers.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use mizzen_counters::Distribution;
 
+use super::members::Member;
 use crate::raft::PeerFigures;
 
 /// A replica in numbers.
@@ -24,6 +25,8 @@ pub struct Figures {
     pub quota: Option<u64>,
     pub db_bytes: i64,
     pub db_bytes_in_use: i64,
+    /// About so many keys live.
+    pub keys: u64,
     pub revision: i64,
     pub compact_revision: i64,
     /// Of users and roles.
@@ -40,4 +43,23 @@ pub struct Figures {
     pub commits: Distribution,
     /// By id.
     pub peers: BTreeMap<u64, PeerFigures>,
+}
+
+/// A member as another one sees it.
+#[derive(Clone, Debug)]
+pub struct MemberFigures {
+    pub member: Member,
+    /// The one that looks.
+    pub own: bool,
+    pub leads: bool,
+    /// How long it has answered; nobody asks itself.
+    pub up_for: Option<Duration>,
+    /// Entries of the log that it is not known to have; known on the leader.
+    pub behind: Option<u64>,
+}
+
+impl MemberFigures {
+    pub fn is_up(&self) -> bool {
+        self.own || self.up_for.is_some()
+    }
 }

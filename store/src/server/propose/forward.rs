@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use mizzen_planted::bug;
+use mizzen_planted::{bug, sometimes};
 use mizzen_proto::peer::{ProposeOutcome, ProposeRequest};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
@@ -87,7 +87,10 @@ async fn send(group: &Group, batch: Vec<Item>) {
         .map(|leader| group.peer(leader));
     let outcomes = match client {
         // Nobody was asked, so nobody appended.
-        None | Some(Err(_)) => vec![Submitted::Refused; batch.len()],
+        None | Some(Err(_)) => {
+            sometimes!("nobody-to-forward-to");
+            vec![Submitted::Refused; batch.len()]
+        }
         Some(Ok(mut client)) => match client.propose(ProposeRequest { payloads }).await {
             Ok(answer) => answer
                 .into_inner()
@@ -97,7 +100,10 @@ async fn send(group: &Group, batch: Vec<Item>) {
                 .collect(),
             Err(status) if never_sent(&status) => vec![Submitted::Refused; batch.len()],
             // The leader may have received it.
-            Err(_) => bug!("write-sent-again", Vec::new() => vec![Submitted::Refused; batch.len()]),
+            Err(_) => {
+                sometimes!("forwarded-and-not-answered");
+                bug!("write-sent-again", Vec::new() => vec![Submitted::Refused; batch.len()])
+            }
         },
     };
     let outcomes = outcomes

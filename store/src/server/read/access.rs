@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use mizzen_core::auth::{By, Check, Refusal};
 use mizzen_engine::Engine;
+use mizzen_planted::sometimes;
 
 use super::read_index::ReadIndex;
 use crate::{
@@ -61,7 +62,10 @@ impl<E: Engine> Access<E> {
         match known(&published) {
             Identified::As(by) => return Ok((published, by)),
             Identified::Invalid => return Err(refused(Refusal::InvalidToken)),
-            Identified::NotYet => self.index.wait().await?,
+            Identified::NotYet => {
+                sometimes!("token-not-known-yet");
+                self.index.wait().await?;
+            }
         }
         let published = self.published.load_full();
         match known(&published) {

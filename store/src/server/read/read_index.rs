@@ -8,7 +8,7 @@ use tokio::{
     time::{Instant, timeout, timeout_at},
 };
 
-use mizzen_planted::bug;
+use mizzen_planted::{bug, sometimes};
 
 use crate::server::{admission::Admission, error::Error, leader};
 use crate::{limits, raft::Group, workers};
@@ -72,6 +72,7 @@ async fn rounds(
         let index = leader::ask(&group, deadline, |leader| attempt(&group, leader)).await;
         bug!("read-joins-sent-round" => while let Ok(one) = queue.try_recv() { readers.push(one); });
         let readers = std::mem::take(&mut readers);
+        sometimes!("readers-share-a-round", readers.len() > 1);
         match index {
             Ok(index) if *applied.borrow() >= index => finish(readers, Ok(())),
             // The next round need not wait until this one is applied.
@@ -99,6 +100,7 @@ async fn finish_when(
     deadline: Instant,
     readers: Vec<Waiting>,
 ) {
+    sometimes!("read-waits-for-rows");
     let result = match timeout_at(deadline, applied.wait_for(|applied| *applied >= index)).await {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(_)) => Err(Error::Stopped),

@@ -248,7 +248,10 @@ impl Birth {
                 proposals: 64 << 20,
                 transport: 64 << 20,
             },
-            strict_reconfig: true,
+            rules: crate::server::Rules {
+                strict: true,
+                check_rows: None,
+            },
             quota: None,
             disk: Arc::new(|| {
                 Ok(DiskSpace {

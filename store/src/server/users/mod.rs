@@ -13,6 +13,7 @@ use mizzen_core::{
     },
 };
 use mizzen_engine::Engine;
+use mizzen_planted::bug;
 use tokio::sync::watch;
 
 use super::{
@@ -116,7 +117,7 @@ impl<E: Engine> Users<E> {
 
     /// A token for a name and its password.
     pub async fn authenticate(&self, name: &str, password: Secret) -> Result<(String, i64), Error> {
-        self.reads.index.wait().await?;
+        bug!("login-unconfirmed", self.reads.index.wait().await? => ());
         for _ in 0..limits::AUTH_ATTEMPTS {
             let (hash, revision) = self.known_password(name)?;
             let right = self.tokens.passwords.is_right(password.clone(), hash);

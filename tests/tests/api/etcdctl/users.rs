@@ -97,22 +97,31 @@ const SCRIPT: &[Line] = &[
     ("auth status", ""),
 ];
 
-/// What a line prints, and whether it succeeds.
-fn printed(program: &Path, cluster: &Cluster, index: usize, line: Line) -> Result<String> {
-    use std::io::Write as _;
+/// The words of a line, and before them where to ask and what to show.
+pub fn arguments(cluster: &Cluster, index: usize, text: &str) -> Result<Vec<String>> {
     let pki = cluster.pki().context("it has certificates")?;
-    let (text, typed) = line;
-    let mut command = Command::new(program);
-    command
+    let mut all = vec![
+        format!("--endpoints=https://{}", cluster.endpoint(index)),
+        format!("--cacert={}", pki.path("ca.crt").display()),
+        format!("--cert={}", pki.path("client.crt").display()),
+        format!("--key={}", pki.path("client.key").display()),
+    ];
+    let words = text.split(' ');
+    all.extend(words.map(|word| if word == "@" { "--user=root:p" } else { word }.to_owned()));
+    Ok(all)
+}
+
+/// What a line prints, and whether it succeeds.
+pub fn printed(
+    program: &Path,
+    cluster: &Cluster,
+    index: usize,
+    (text, typed): (&str, &str),
+) -> Result<String> {
+    use std::io::Write as _;
+    let mut child = Command::new(program)
         .env("ETCDCTL_API", "3")
-        .arg(format!("--endpoints=https://{}", cluster.endpoint(index)))
-        .arg(format!("--cacert={}", pki.path("ca.crt").display()))
-        .arg(format!("--cert={}", pki.path("client.crt").display()))
-        .arg(format!("--key={}", pki.path("client.key").display()));
-    for word in text.split(' ') {
-        command.arg(if word == "@" { "--user=root:p" } else { word });
-    }
-    let mut child = command
+        .args(arguments(cluster, index, text)?)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
