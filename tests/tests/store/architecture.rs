@@ -355,7 +355,7 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
 }
 
 /// The same for the resource API: apiserver/ARCHITECTURE.md.
-const ALLOWED_IN_THE_RESOURCE_API: [(&str, &[&str]); 29] = [
+const ALLOWED_IN_THE_RESOURCE_API: [(&str, &[&str]); 30] = [
     ("limits", &[]),
     ("schema", &[]),
     ("codec", &["limits", "schema"]),
