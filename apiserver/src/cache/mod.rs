@@ -505,7 +505,7 @@ impl Cache {
         let value = self.index.and_then(|index| {
             let field = match index {
                 Index::Name => NAME,
-                Index::Field(at) => &*self.resource.selectable.get(at)?.name,
+                Index::Field(at) => self.resource.selectable.get(at)?.name,
             };
             Some((index, selector.fields.value(field)?))
         });

@@ -64,11 +64,11 @@ pub fn secret(value: &Json, errors: &mut Errors) {
     let given = |key: &str| data.as_ref().and_then(|data| data.value.get(key));
     let missing = |key: &str| FieldError::required(format!("data[{key}]"), "");
     match whole.text("type") {
-        "kubernetes.io/service-account-token" => {
-            if object::str_at(value, &["metadata", "annotations", ACCOUNT]).is_empty() {
-                let path = format!("metadata.annotations[{ACCOUNT}]");
-                errors.push(FieldError::required(path, ""));
-            }
+        "kubernetes.io/service-account-token"
+            if object::str_at(value, &["metadata", "annotations", ACCOUNT]).is_empty() =>
+        {
+            let path = format!("metadata.annotations[{ACCOUNT}]");
+            errors.push(FieldError::required(path, ""));
         }
         "kubernetes.io/dockercfg" => registries(given(".dockercfg"), ".dockercfg", errors),
         "kubernetes.io/dockerconfigjson" => {
@@ -80,10 +80,10 @@ pub fn secret(value: &Json, errors: &mut Errors) {
                 errors.extend(fields.map(missing));
             }
         }
-        "kubernetes.io/ssh-auth" => {
-            if given("ssh-privatekey").is_none_or(|key| bytes(key).is_empty()) {
-                errors.push(missing("ssh-privatekey"));
-            }
+        "kubernetes.io/ssh-auth"
+            if given("ssh-privatekey").is_none_or(|key| bytes(key).is_empty()) =>
+        {
+            errors.push(missing("ssh-privatekey"));
         }
         "kubernetes.io/tls" => {
             let fields = ["tls.crt", "tls.key"].into_iter();

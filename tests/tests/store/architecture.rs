@@ -355,7 +355,7 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
 }
 
 /// The same for the resource API: apiserver/ARCHITECTURE.md.
-const ALLOWED_IN_THE_RESOURCE_API: [(&str, &[&str]); 29] = [
+const ALLOWED_IN_THE_RESOURCE_API: [(&str, &[&str]); 30] = [
     ("limits", &[]),
     ("schema", &[]),
     ("codec", &["limits", "schema"]),
@@ -367,10 +367,13 @@ const ALLOWED_IN_THE_RESOURCE_API: [(&str, &[&str]); 29] = [
     ("object", &["catalog", "codec", "schema", "store"]),
     ("select", &["catalog"]),
     ("patch", &["codec", "limits", "schema"]),
-    ("defaults", &["catalog", "object"]),
+    ("service", &["object"]),
+    ("defaults", &["catalog", "object", "service"]),
     (
         "validate",
-        &["catalog", "codec", "field", "kind", "limits", "object"],
+        &[
+            "catalog", "codec", "field", "kind", "limits", "object", "service",
+        ],
     ),
     ("table", &["catalog", "codec", "kind", "object"]),
     ("versions", &["catalog", "codec", "object"]),
@@ -383,7 +386,8 @@ const ALLOWED_IN_THE_RESOURCE_API: [(&str, &[&str]); 29] = [
     (
         "kinds",
         &[
-            "catalog", "codec", "defaults", "kind", "object", "table", "validate", "versions",
+            "catalog", "codec", "defaults", "kind", "object", "service", "table", "validate",
+            "versions",
         ],
     ),
     (
@@ -409,6 +413,7 @@ const ALLOWED_IN_THE_RESOURCE_API: [(&str, &[&str]); 29] = [
             "patch",
             "schema",
             "select",
+            "service",
             "store",
             "validate",
             "versions",
