@@ -9,10 +9,17 @@ use crate::history::op::{Outcome, Request};
 use crate::history::record::{Event, WatchNote};
 use std::collections::BTreeMap;
 
+/// What a member's watch showed of a revision, and when.
+struct Shown<'a> {
+    member: usize,
+    at: Nanos,
+    events: &'a [Event],
+}
+
 pub struct Watches<'a> {
     finding: Finding,
-    /// Per revision, what each watch showed, and when.
-    shown: BTreeMap<i64, Vec<(usize, Nanos, &'a [Event])>>,
+    /// By revision.
+    shown: BTreeMap<i64, Vec<Shown<'a>>>,
     floors: Floors,
     events: usize,
     streams: usize,
@@ -37,7 +44,11 @@ impl<'a> Watches<'a> {
                 w.order(batch.member, rev, *last, batch.rev);
                 *last = rev.max(*last);
                 let shown = w.shown.entry(rev).or_default();
-                shown.push((batch.member, batch.at, events));
+                shown.push(Shown {
+                    member: batch.member,
+                    at: batch.at,
+                    events,
+                });
             }
         }
         w
@@ -95,7 +106,7 @@ impl<'a> Watches<'a> {
             return;
         };
         let wanted = sorted(did);
-        for (member, at, events) in shown {
+        for Shown { member, at, events } in shown {
             let may_lack = rev <= self.floors.at(at);
             if let Some(why) = difference(&sorted(events), &wanted, may_lack) {
                 self.finding.violation(

@@ -77,17 +77,16 @@ fn stored() -> History {
         put(4, 2, "a", "v3"),
         gone(5, "b"),
     ];
-    let mut history = History::default();
-    history.watches = events
-        .into_iter()
-        .map(|event| WatchBatch {
-            member: 0,
-            at: 10 * event.kv.modified as u64,
-            rev: event.kv.modified,
-            events: vec![event],
-        })
-        .collect();
-    history
+    let watches = events.into_iter().map(|event| WatchBatch {
+        member: 0,
+        at: 10 * event.kv.modified as u64,
+        rev: event.kv.modified,
+        events: vec![event],
+    });
+    History {
+        watches: watches.collect(),
+        ..History::default()
+    }
 }
 
 fn judged(mut history: History, ops: Vec<ObjectOp>, watches: Vec<ObjectWatch>) -> Finding {
