@@ -236,7 +236,7 @@ fn expressions_of_a_selector() {
             Some("values"),
         ),
         (json!({"key": "a", "operator": "In", "values": ["b"]}), None),
-        (json!({"key": "a", "operator": "DoesNotExist"}), None),
+        (json!({"key": "c", "operator": "DoesNotExist"}), None),
     ] {
         let value = json!({"metadata": {"name": "a"}, "spec": {
             "selector": {"matchLabels": {"a": "b"}, "matchExpressions": [expression]},

@@ -311,7 +311,7 @@ fn in_kind(plural: &str, method: &Method) -> Vec<Wrong> {
                     "/spec/template/spec/restartPolicy",
                     vec![json!("Never"), json!("OnFailure")],
                 ),
-                ("/spec/revisionHistoryLimit", vec![json!(-1)]),
+                // Of revisions a stateful set may keep all.
                 ("/spec/minReadySeconds", vec![json!(-1)]),
             ]);
             all

@@ -92,7 +92,6 @@ mod tests {
             ("a: b\n\t\nc: d\n", Some(2)),
             ("a:\tb\nc: d\t# e\n", None),
             ("a: {\n\tb: c\n}\n", None),
-            ("a: \"b\n\tc\"\n", None),
             ("a: |\n  b\n  \tc\nd: e\n", None),
             ("a: |\n  b\n\tc: d\n", Some(3)),
         ] {
