@@ -18,7 +18,7 @@ BIN := $(CARGO_TARGET_DIR)/release
 # Where tests note what this machine cannot run.
 export MIZZEN_SKIPPED := $(BIN)/skipped.txt
 
-.PHONY: run demo stop test test-long build packages browser tools reference h2spec kubectl lint
+.PHONY: run demo stop test test-long build packages browser tools reference h2spec kubectl etcd-3.4 lint
 
 ## Builds and starts three replicas on this machine, the resource API beside
 ## each, and says how to use them.
@@ -39,11 +39,11 @@ build: packages
 	cargo build --release --locked -p mizzen-store -p mizzen-certs -p mizzen-apiserver
 
 ## Everything that must hold before a change lands: what CI runs.
-test: packages browser tools reference h2spec kubectl lint build
+test: packages browser tools reference h2spec kubectl etcd-3.4 lint build
 	@tests/run.sh
 
 ## The same suites for hours: more seeds, more kills, longer runs.
-test-long: packages browser tools reference h2spec kubectl build $(DEMO:%=$(REFERENCE)/%)
+test-long: packages browser tools reference h2spec kubectl etcd-3.4 build $(DEMO:%=$(REFERENCE)/%)
 	@tests/run.sh long
 
 lint: packages tools
@@ -97,3 +97,7 @@ $(UPSTREAM:%=$(REFERENCE)/%): $(REFERENCE)/%: tests/kubernetes/components/go.mod
 # The newest kubectl, beside the one that may be installed.
 kubectl:
 	@tests/kubectl.sh $(REFERENCE)
+
+# Debian's etcd 3.4, whose data is taken over.
+etcd-3.4:
+	@tests/etcd-3.4.sh $(REFERENCE)

@@ -41,7 +41,7 @@ const RAFT: &str = "openraft";
 
 /// Where that library logs as errors what whoever calls it is told, too, and decides
 /// about: most often that this member is stopping.
-const RAFT_CALLS: &str = "openraft::raft::raft_inner";
+const RAFT_CALLS: &str = concat!("openraft", "::raft::raft_inner");
 
 /// The prefix that the targets of this project's crates share.
 const OWN: &str = "mizzen";

@@ -7,6 +7,7 @@ use bytes::BytesMut;
 use crate::{
     error::{Error, Stop, answered},
     kept::{Kept, kept_changes},
+    read::{Reader, Span},
     state::State,
     view::{View, ViewError},
     wire::put_varint,
@@ -25,7 +26,8 @@ pub struct KvHash {
 
 /// Hashes all changes up to `revision` (0: all there are) that compaction has
 /// left: of those up to the compaction floor, the newest version of each key
-/// that lived there. How far they have been reclaimed makes no difference.
+/// that lived there and has it at the revision, as etcd does. How far they have been
+/// reclaimed makes no difference.
 ///
 /// Reads the whole log up to the revision. Takes memory for every revision
 /// that is compacted and not reclaimed.
@@ -47,11 +49,32 @@ fn run<V: View + ?Sized>(state: &State, view: &V, revision: i64) -> Result<KvHas
         revision
     };
     let floor = state.compact_revision;
+    let reader = Reader::new(view, state, hash_revision);
+    let mut any_lives = false;
+    reader.scan(EVERYTHING, |_| {
+        any_lives = true;
+        Ok(ControlFlow::Break(()))
+    })?;
     let mut hash = crc32c::crc32c(BUCKET);
+    let mut failure = None;
     kept_changes(state, view, hash_revision, |change| {
-        hash = append(hash, change);
+        let counts = match change.revision.main <= floor && any_lives {
+            true => lives(&reader, change),
+            false => Ok(true),
+        };
+        match counts {
+            Ok(true) => hash = append(hash, change),
+            Ok(false) => {}
+            Err(error) => {
+                failure = Some(error);
+                return ControlFlow::Break(());
+            }
+        }
         ControlFlow::Continue(())
     })?;
+    if let Some(error) = failure {
+        return Err(error.into());
+    }
     // A hash asked for up to the floor is the one of what was compacted there:
     // etcd names the floor before it.
     let compact_revision = if revision == floor {
@@ -65,6 +88,21 @@ fn run<V: View + ?Sized>(state: &State, view: &V, revision: i64) -> Result<KvHas
         compact_revision,
         revision: state.revision,
     })
+}
+
+const EVERYTHING: Span<'_> = Span::Keys {
+    from: b"",
+    to: None,
+};
+
+/// Whether a key still has this version at the revision that is hashed. Of what was
+/// compacted etcd hashes nothing else, unless no key lives there at all
+/// (`unsafeHashByRev`, which is given what the hashed revision keeps and not what the
+/// floor did).
+fn lives<V: View + ?Sized>(reader: &Reader<'_, V>, change: &Kept<'_>) -> Result<bool, ViewError> {
+    let own = change.revision.main;
+    let same = reader.get(change.key, |live| Ok(live.fields()?.mod_revision == own))?;
+    Ok(same == Some(true))
 }
 
 /// What etcd's hash begins with: the name of its bucket.

@@ -18,7 +18,7 @@ use super::{
     arguments::MigrateFlags,
     file::Backup,
     new_member::{Begun, NewMember},
-    source::{Changes, Moment, Source, failed},
+    source::{History, Moment, RunningEtcd, failed},
 };
 use crate::{etcd_file, raft::Dial as _, server::Restore, tls};
 
@@ -40,7 +40,7 @@ async fn run(flags: &MigrateFlags) -> Result<(), Failure> {
     let credentials =
         tls::Credentials::load(tls::PEER, new.config.peer_tls.clone(), &new.config.data_dir)?;
     let channel = tls::PeerDial { credentials }.dial(&flags.from)?;
-    let source = Source::connect(channel, flags.user.as_ref()).await?;
+    let source = RunningEtcd::connect(channel, flags.user.as_ref()).await?;
     let auth = source.auth_revision().await?;
     let backup = new.config.data_dir.with_extension("snapshot");
     source.snapshot(&backup).await?;
@@ -110,7 +110,7 @@ impl Copy {
     }
 
     /// Takes changes until a signal comes.
-    async fn follow(&mut self, changes: &mut Changes) -> Result<(), Failure> {
+    async fn follow(&mut self, changes: &mut History) -> Result<(), Failure> {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
         println!("following; when writes have ended there, end this with SIGTERM or Ctrl-C");
@@ -127,8 +127,8 @@ impl Copy {
     /// Takes what the other store has beyond, until it goes on no more.
     async fn take_rest(
         &mut self,
-        source: &Source,
-        changes: &mut Changes,
+        source: &RunningEtcd,
+        changes: &mut History,
     ) -> Result<Moment, Failure> {
         let mut moment = source.now().await?;
         for _ in 0..TRIES {
@@ -187,7 +187,7 @@ impl Copy {
     }
 
     /// Leases as they are now. Each has its whole time again, as after an election.
-    async fn settle_leases(&mut self, source: &Source) -> Result<(), Failure> {
+    async fn settle_leases(&mut self, source: &RunningEtcd) -> Result<(), Failure> {
         let mut gone = std::mem::take(&mut self.leases);
         for (id, ttl) in source.leases().await? {
             gone.remove(&id);
@@ -218,7 +218,7 @@ fn lease(ttl: i64) -> Lease {
     Lease { ttl, remaining: 0 }
 }
 
-async fn next(changes: &mut Changes) -> Result<WatchResponse, Failure> {
+async fn next(changes: &mut History) -> Result<WatchResponse, Failure> {
     let response = changes.message().await;
     let response = response.map_err(|status| failed("watch", &status))?;
     response.ok_or_else(|| Failure::Failed("the other store ended the watch".to_owned()))

@@ -23,7 +23,7 @@ use crate::limits;
 /// and of what is larger nothing could be kept here. Lists of leases are shorter.
 const MESSAGE_BYTES: usize = 2 * limits::REQUEST_BYTES_MAX;
 
-pub struct Source {
+pub struct RunningEtcd {
     channel: Channel,
     token: Option<MetadataValue<Ascii>>,
 }
@@ -35,14 +35,14 @@ pub struct Moment {
     pub term: u64,
 }
 
-/// Changes from a revision on.
-pub type Changes = Streaming<WatchResponse>;
+/// History from a revision on.
+pub type History = Streaming<WatchResponse>;
 
 pub fn failed(what: &str, status: &Status) -> io::Error {
     io::Error::other(format!("{what}: {}", status.message()))
 }
 
-impl Source {
+impl RunningEtcd {
     /// `user` is a name and a password.
     pub async fn connect(channel: Channel, user: Option<&(String, String)>) -> io::Result<Self> {
         let mut source = Self {
@@ -113,7 +113,7 @@ impl Source {
     }
 
     /// All changes from a revision on.
-    pub async fn changes(&self, from: i64) -> io::Result<Changes> {
+    pub async fn changes(&self, from: i64) -> io::Result<History> {
         let create = WatchCreateRequest {
             key: vec![0].into(),
             range_end: vec![0].into(),

@@ -16,7 +16,7 @@ fn folder() -> PathBuf {
 }
 
 /// What a client asks must go to the members, by their own authority.
-const OF_THE_ENVIRONMENT: [&str; 8] = [
+const OF_THE_ENVIRONMENT: [&str; 9] = [
     "HTTP_PROXY",
     "HTTPS_PROXY",
     "ALL_PROXY",
@@ -25,6 +25,7 @@ const OF_THE_ENVIRONMENT: [&str; 8] = [
     "all_proxy",
     "grpc_proxy",
     "REQUESTS_CA_BUNDLE",
+    "CURL_CA_BUNDLE",
 ];
 
 fn said(output: &Output) -> String {

@@ -81,10 +81,10 @@ async fn a_data_directory_of_etcd_becomes_a_cluster() -> Result<()> {
     taken_over(&cluster::reference()?).await
 }
 
-/// Debian's etcd, or the one that `MIZZEN_ETCD_3_4` names.
+/// Debian's etcd, which `tests/etcd-3.4.sh` puts beside the reference.
 fn etcd_3_4() -> Result<Option<PathBuf>> {
-    let named = std::env::var_os("MIZZEN_ETCD_3_4").map(PathBuf::from);
-    for program in named.into_iter().chain(cluster::find_tool("etcd")) {
+    let names = ["etcd-3.4", "etcd"];
+    for program in names.iter().flat_map(|name| cluster::find_tool(name)) {
         let version = Command::new(&program).arg("--version").output()?;
         if String::from_utf8_lossy(&version.stdout).starts_with("etcd Version: 3.4.") {
             return Ok(Some(program));
@@ -126,7 +126,6 @@ async fn what_cannot_be_taken_over_whole_is_refused() -> Result<()> {
     let running = refusal(&dir, &new)?;
     ensure!(running.contains("is in use: stop the etcd"), "{running}");
     etcd.kill(0)?;
-    etcd.wait_end(0).await?;
     let killed = refusal(&dir, &new)?;
     ensure!(
         killed.contains("entries of the log") && killed.contains("stop it cleanly"),

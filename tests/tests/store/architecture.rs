@@ -256,6 +256,7 @@ fn the_resource_api_reaches_the_store_by_its_api_alone() {
             "mizzen-certs",
             "mizzen-descriptors",
             "mizzen-h2",
+            "mizzen-planted",
             "mizzen-proto"
         ]
     );

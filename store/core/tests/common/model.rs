@@ -392,21 +392,35 @@ impl Model {
     }
 
     /// CRC-32C of every change up to `revision` that compaction leaves.
+    /// As etcd computes it over the rows of its file.
     pub fn hash(&self, revision: i64) -> u32 {
-        let mut bytes = Vec::new();
+        let newest = |index: usize, at: i64| {
+            let key = &self.history[index].key;
+            let later = self.history[index + 1..].iter();
+            !later
+                .into_iter()
+                .any(|later| later.key == *key && later.revision <= at)
+        };
+        let lives = |index: usize, change: &Change| {
+            change.revision <= revision && change.kv.is_some() && newest(index, revision)
+        };
+        let changes = || self.history.iter().enumerate();
+        let any = changes().any(|(index, change)| lives(index, change));
         let retained = |index: usize, change: &Change| {
             change.revision > self.compacted
                 || (change.kv.is_some()
-                    && !self.history[index + 1..]
-                        .iter()
-                        .any(|later| later.key == change.key && later.revision <= self.compacted))
+                    && newest(index, self.compacted)
+                    && (!any || lives(index, change)))
         };
-        for (index, change) in self.history.iter().enumerate() {
+        let mut bytes = b"key".to_vec();
+        for (index, change) in changes() {
             if change.revision <= revision && retained(index, change) {
                 bytes.extend(change.revision.to_be_bytes());
-                bytes.extend(change.sub.to_be_bytes());
-                bytes.push(u8::from(change.kv.is_none()));
-                bytes.extend((change.key.len() as u64).to_be_bytes());
+                bytes.push(b'_');
+                bytes.extend(i64::from(change.sub).to_be_bytes());
+                bytes.extend(change.kv.is_none().then_some(b't'));
+                let key_len = u8::try_from(change.key.len()).expect("keys of the model are short");
+                bytes.extend([0x0a, key_len]);
                 bytes.extend(&change.key);
                 bytes.extend(change.kv.iter().flat_map(|kv| encode(None, kv)));
             }

@@ -95,7 +95,7 @@ const SCRIPT: &[(&str, &str, Like)] = &[
         "@ downgrade enable 3.6",
         "",
         Ours(
-            "false Error: mizzen: data cannot become etcd 3.6's in place; save a snapshot and restore it with that version's etcdutl",
+            "false Error: rpc error: code = FailedPrecondition desc = mizzen: data cannot become etcd 3.6's in place; save a snapshot and restore it with that version's etcdutl",
         ),
     ),
     ("@ downgrade cancel", "", Same),
