@@ -166,7 +166,8 @@ fn commands(program: &Path) -> Result<BTreeSet<String>> {
     Ok(all)
 }
 
-/// With ids, addresses and numbers that differ from cluster to cluster left out.
+/// With ids, addresses and numbers that differ from cluster to cluster left out; members
+/// come by their ids.
 fn shape(text: &str) -> String {
     let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | ':' | '/' | '%');
     let mut shape = String::new();
@@ -182,7 +183,15 @@ fn shape(text: &str) -> String {
         }
         rest = after;
     }
-    shape
+    let lines = shape.split('\n').map(|line| {
+        let Some(members) = line.strip_prefix("ETCD_INITIAL_CLUSTER=") else {
+            return line.to_owned();
+        };
+        let mut members: Vec<&str> = members.trim_matches('"').split(',').collect();
+        members.sort_unstable();
+        format!("ETCD_INITIAL_CLUSTER={}", members.join(","))
+    });
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 /// The second word, an id, of what was printed after `true `.
