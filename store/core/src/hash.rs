@@ -51,10 +51,13 @@ fn run<V: View + ?Sized>(state: &State, view: &V, revision: i64) -> Result<KvHas
     let floor = state.compact_revision;
     let reader = Reader::new(view, state, hash_revision);
     let mut any_lives = false;
-    reader.scan(EVERYTHING, |_| {
-        any_lives = true;
-        Ok(ControlFlow::Break(()))
-    })?;
+    // Below zero, which etcd takes too, there is nothing.
+    if hash_revision > 0 {
+        reader.scan(EVERYTHING, |_| {
+            any_lives = true;
+            Ok(ControlFlow::Break(()))
+        })?;
+    }
     let mut hash = crc32c::crc32c(BUCKET);
     let mut failure = None;
     kept_changes(state, view, hash_revision, |change| {
