@@ -252,11 +252,9 @@ async fn serve(config: Config, descriptors: Descriptors, clients: &Handle) -> io
         listening_to_peers.push(owner.spawn_on(&Handle::current(), "listening to peers", serving));
     }
     let calls = Calls::for_the_process(config.extensive_metrics, config.slow_call);
-    let transport = mizzen_h2::Config {
-        keepalive_interval: config.keepalive_interval,
-        keepalive_timeout: config.keepalive_timeout,
-        ..listen::transport(config.max_concurrent_streams, budget.transport)
-    };
+    let mut transport = listen::transport(config.max_concurrent_streams, budget.transport);
+    transport.keepalive_interval = config.keepalive_interval;
+    transport.keepalive_timeout = config.keepalive_timeout;
     let shared = Shared::new(calls, expiries, Box::new(listen::stopped(&transport)));
     // What clients use up is not the probes'.
     let probing = listen::transport(limits::STREAMS_PER_CONNECTION, limits::PROBES_BYTES);
