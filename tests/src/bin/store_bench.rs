@@ -4,6 +4,9 @@
 //!
 //! `cargo run --release -p mizzen-tests --bin store_bench -- --tls`
 //!
+//! `MIZZEN_BIN` should name what `make build` makes: in a build of the whole workspace
+//! tokio's clock is the one for tests, which costs a tenth of a cheap call.
+//!
 //! Needs h2load (Debian's nghttp2-client). Clients and members share the machine:
 //! ratios of one run count, and processor time before rates.
 
