@@ -35,43 +35,23 @@ fn judged(verdict: Verdict) -> Result<Outcome> {
     verdict.map(Outcome).map_err(anyhow::Error::msg)
 }
 
+/// The name is that of the folder with its corpus.
+const fn target(name: &'static str, run: fn(&[u8]) -> Result<Outcome>) -> Target {
+    Target { name, run }
+}
+
 pub const TARGETS: [Target; 9] = [
-    Target {
-        name: "connection",
-        run: connection,
-    },
-    Target {
-        name: "headers",
-        run: headers,
-    },
-    Target {
-        name: "log",
-        run: log,
-    },
-    Target {
-        name: "proposal",
-        run: |input| judged(fuzzing::proposal(input)),
-    },
-    Target {
-        name: "token",
-        run: |input| judged(fuzzing::token(input)),
-    },
-    Target {
-        name: "certificate",
-        run: |input| judged(fuzzing::certificate(input)),
-    },
-    Target {
-        name: "change-of-users",
-        run: |input| judged(fuzzing::change_of_users(input)),
-    },
-    Target {
-        name: "json",
-        run: |input| judged(fuzzing::json(input)),
-    },
-    Target {
-        name: "etcd-file",
-        run: |input| judged(fuzzing::etcd_file(input)),
-    },
+    target("connection", connection),
+    target("headers", headers),
+    target("log", log),
+    target("proposal", |input| judged(fuzzing::proposal(input))),
+    target("token", |input| judged(fuzzing::token(input))),
+    target("certificate", |input| judged(fuzzing::certificate(input))),
+    target("change-of-users", |input| {
+        judged(fuzzing::change_of_users(input))
+    }),
+    target("json", |input| judged(fuzzing::json(input))),
+    target("etcd-file", |input| judged(fuzzing::etcd_file(input))),
 ];
 
 impl Target {

@@ -17,13 +17,15 @@ use http::{HeaderMap, HeaderValue, Method};
 use mizzen_tests::api_diff::case::Compared;
 use mizzen_tests::api_diff::compare::{Answered, Mismatch, differences};
 use mizzen_tests::api_diff::mask::{self, Literal};
-use mizzen_tests::api_diff::upstream::{ADMIN, TOKEN, Upstream, program};
+use mizzen_tests::api_diff::upstream::{TOKEN, Upstream, program};
 use mizzen_tests::apiserver::{self, ApiServer};
 use mizzen_tests::cluster::{self, Cluster, Options};
 use mizzen_tests::https::Https;
 use mizzen_tests::skip::{self, Why};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+
+use super::authorization::identities;
 
 /// How long both sides may take until they know what was written.
 const DEADLINE: Duration = Duration::from_secs(15);
@@ -50,24 +52,15 @@ pub struct Pair {
 
 impl Pair {
     async fn start() -> Result<Self> {
-        let keys = tempfile::Builder::new().prefix("admission-").tempdir()?;
-        let flag =
-            |name: &str, file: &str| format!("--{name}={}", keys.path().join(file).display());
-        std::fs::write(keys.path().join("tokens"), format!("{ADMIN}{TOKENS}"))?;
-        let key = rcgen::KeyPair::generate()?;
-        std::fs::write(keys.path().join("sa.key"), key.serialize_pem())?;
-        std::fs::write(keys.path().join("sa.pub"), key.public_key_pem())?;
-        let flags = [
-            flag("token-auth-file", "tokens"),
-            flag("service-account-signing-key-file", "sa.key"),
-            flag("service-account-key-file", "sa.pub"),
+        let (keys, mut flags) = identities("admission-", TOKENS)?;
+        flags.extend([
             "--authorization-mode=Node,RBAC".to_owned(),
             "--enable-admission-plugins=NodeRestriction".to_owned(),
             format!(
                 "--disable-admission-plugins={}",
                 apiserver::MISSING_PLUGINS.join(",")
             ),
-        ];
+        ]);
         let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
         let reference = Cluster::start(Options::new(cluster::reference()?).members(1)).await?;
         let store = Cluster::start(Options::new(cluster::mizzen()?).members(1)).await?;

@@ -114,25 +114,31 @@ struct Pair {
     _stores: (Cluster, Cluster),
 }
 
+/// A folder with tokens, the administrator's and those given, and the key of service
+/// accounts' tokens; and the flags that name them.
+pub fn identities(prefix: &str, tokens: &str) -> Result<(TempDir, Vec<String>)> {
+    let keys = tempfile::Builder::new().prefix(prefix).tempdir()?;
+    std::fs::write(keys.path().join("tokens"), format!("{ADMIN}{tokens}"))?;
+    let key = rcgen::KeyPair::generate()?;
+    std::fs::write(keys.path().join("sa.key"), key.serialize_pem())?;
+    std::fs::write(keys.path().join("sa.pub"), key.public_key_pem())?;
+    let flag = |name: &str, file: &str| format!("--{name}={}", keys.path().join(file).display());
+    let flags = vec![
+        flag("token-auth-file", "tokens"),
+        flag("service-account-signing-key-file", "sa.key"),
+        flag("service-account-key-file", "sa.pub"),
+    ];
+    Ok((keys, flags))
+}
+
 impl Pair {
     async fn start() -> Result<Self> {
-        let keys = tempfile::Builder::new()
-            .prefix("authorization-")
-            .tempdir()?;
-        let flag =
-            |name: &str, file: &str| format!("--{name}={}", keys.path().join(file).display());
-        std::fs::write(keys.path().join("tokens"), format!("{ADMIN}{TOKENS}"))?;
-        let key = rcgen::KeyPair::generate()?;
-        std::fs::write(keys.path().join("sa.key"), key.serialize_pem())?;
-        std::fs::write(keys.path().join("sa.pub"), key.public_key_pem())?;
-        let flags = [
-            flag("token-auth-file", "tokens"),
-            flag("service-account-signing-key-file", "sa.key"),
-            flag("service-account-key-file", "sa.pub"),
+        let (keys, mut flags) = identities("authorization-", TOKENS)?;
+        flags.extend([
             "--authorization-mode=RBAC".to_owned(),
             "--anonymous-auth=true".to_owned(),
             "--enable-bootstrap-token-auth".to_owned(),
-        ];
+        ]);
         let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
         let reference = Cluster::start(Options::new(cluster::reference()?).members(1)).await?;
         let store = Cluster::start(Options::new(cluster::mizzen()?).members(1)).await?;

@@ -10,7 +10,7 @@ use mizzen_tests::cluster::{self, Cluster, Options};
 use mizzen_tests::skip::{self, Why};
 use serde_json::Value;
 
-use super::restore::{restored, said, same_everywhere};
+use super::restore::{goes_back, restored, said, same_everywhere};
 use super::snapshot::{Seen, fill, run, save, see, tool};
 
 /// An etcd of one member.
@@ -49,16 +49,7 @@ async fn taken_over(program: &Path) -> Result<()> {
             hashes_agree(ours.endpoint(0), &file)
         })
         .await?;
-    // And back: stock etcdutl restores what was saved here.
-    super::snapshot::restored(&file)
-        .await?
-        .attend(async |etcd| {
-            let mut client = Client::connect(etcd.endpoints(), None).await?;
-            let seen = see(&mut client, compacted).await?;
-            ensure!(seen == theirs, "they differ after the way there and back");
-            Ok(())
-        })
-        .await
+    goes_back(&file, compacted, &theirs).await
 }
 
 /// The hash of a backup, by stock etcdutl, is the one that the member tells.
