@@ -171,7 +171,7 @@ fn commands(program: &Path) -> Result<BTreeSet<String>> {
 /// With ids, addresses and numbers that differ from cluster to cluster left out; members
 /// come by their ids.
 fn shape(text: &str) -> String {
-    let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | ':' | '/' | '%');
+    let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | ':' | '/' | '%' | 'µ');
     let mut shape = String::new();
     let mut rest = text;
     while let Some(first) = rest.chars().next() {
@@ -429,6 +429,7 @@ fn ids_and_addresses_have_no_shape() {
             "https://127.0.0.1:2379 is healthy: took = 1.2ms",
             "# is healthy: took = #",
         ),
+        ("took = 912.5µs", "took = #"),
         ("a, b", "a, b"),
         ("ä", "ä"),
     ] {
