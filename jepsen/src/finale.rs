@@ -76,6 +76,10 @@ fn requests(member: usize) -> Vec<Request> {
         or_else: Vec::new(),
     };
     vec![
+        // A member that was paused may not have heard of the newest users, and what
+        // it proposes for a user of before is refused, by etcd too. A read waits
+        // until it has.
+        Request::Range(get.clone()),
         Request::Put(put("a")),
         Request::Range(get.clone()),
         Request::Txn(guarded),
