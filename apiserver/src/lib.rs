@@ -9,6 +9,7 @@ pub mod catalog;
 pub mod codec;
 pub mod defaults;
 pub mod discovery;
+pub mod encryption;
 pub mod error;
 pub mod field;
 pub mod http;

@@ -43,6 +43,8 @@ pub const HANDSHAKE: Duration = Duration::from_secs(30);
 pub const CERTIFICATE_BELIEVED: Duration = Duration::from_secs(10);
 /// How often files of certificates are looked at.
 pub const CERTIFICATES: Duration = Duration::from_secs(1);
+/// How often the configuration of encryption is looked at, if it is to be.
+pub const ENCRYPTION_CONFIG: Duration = Duration::from_secs(1);
 /// Tokens whose signatures are remembered as checked, some hundred bytes each.
 pub const TOKENS_KNOWN: usize = 20_000;
 /// Time for requests to end when the server stops.
@@ -60,6 +62,14 @@ pub const FRESH: Duration = Duration::from_secs(3);
 /// How often what must be there is looked after, upstream's interval for the
 /// Service `kubernetes`.
 pub const BOOTSTRAP: Duration = Duration::from_secs(10);
+/// Upstream's interval between two renewals of a server's key, by which it is an
+/// endpoint of the Service `kubernetes`.
+pub const ENDPOINT_RENEWAL: Duration = Duration::from_secs(10);
+/// Seconds that such a key lives without, upstream's.
+pub const ENDPOINT_LIFETIME: i64 = 15;
+/// Upstream waits so long for a store that does not answer when it takes its key
+/// away.
+pub const ENDPOINT_LEAVE: Duration = Duration::from_secs(20);
 /// Roles and bindings reconciled at once at the start: enough that the store takes
 /// several in a batch.
 pub const POLICY_TOGETHER: usize = 16;

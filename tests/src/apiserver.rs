@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use crate::cluster;
@@ -168,6 +169,23 @@ impl ApiServer {
         child.kill()?;
         child.wait()?;
         Ok(())
+    }
+
+    /// Asks the server to stop with SIGTERM and waits for its end.
+    ///
+    /// # Errors
+    /// It is not running, or does not end well.
+    pub fn terminate(&mut self) -> Result<()> {
+        let mut child = self.child.take().context("the apiserver is not running")?;
+        kill_process(Pid::from_child(&child), Signal::TERM)?;
+        let status = child.wait()?;
+        ensure!(status.success(), "the apiserver ended with {status}");
+        Ok(())
+    }
+
+    /// Where it listens.
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     /// The file that tells clients how to reach it.

@@ -41,7 +41,7 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-pub use self::tls::{Credentials, Files, TlsError, make_clients, make_key, make_server};
+pub use self::tls::{Contents, Credentials, Files, TlsError, make_clients, make_key, make_server};
 use crate::{
     admission::Admission,
     authn::{Authenticators, Identity, Peer},

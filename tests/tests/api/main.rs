@@ -10,6 +10,8 @@ mod clients;
 mod compaction;
 mod concurrency;
 mod conformance;
+mod encryption;
+mod endpoints;
 mod etcd_suite;
 mod etcdctl;
 mod flags;

@@ -356,11 +356,12 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
 }
 
 /// The same for the resource API: apiserver/ARCHITECTURE.md.
-const ALLOWED_IN_THE_RESOURCE_API: [(&str, &[&str]); 30] = [
+const ALLOWED_IN_THE_RESOURCE_API: [(&str, &[&str]); 31] = [
     ("limits", &[]),
     ("schema", &[]),
     ("codec", &["limits", "schema"]),
-    ("store", &["limits", "tasks"]),
+    ("encryption", &["codec", "limits"]),
+    ("store", &["encryption", "limits", "tasks"]),
     ("field", &[]),
     ("kind", &["field"]),
     ("catalog", &["kind", "schema"]),
@@ -405,6 +406,7 @@ const ALLOWED_IN_THE_RESOURCE_API: [(&str, &[&str]); 30] = [
             "catalog",
             "codec",
             "defaults",
+            "encryption",
             "error",
             "kind",
             "kinds",
@@ -437,7 +439,7 @@ const ALLOWED_IN_THE_RESOURCE_API: [(&str, &[&str]); 30] = [
     (
         "bootstrap",
         &[
-            "authz", "codec", "defaults", "error", "limits", "object", "registry",
+            "authz", "codec", "defaults", "error", "limits", "object", "registry", "store",
         ],
     ),
     ("discovery", &["catalog", "kind"]),

@@ -1,9 +1,8 @@
 //! What must be there whenever clients come: the system's namespaces, its priority
 //! classes, its roles and bindings, and the Service `kubernetes`, by which programs inside a cluster
-//! name its API.
-//!
-//! The Service has no endpoints yet: an address of theirs must not be a
-//! loopback one, and no other is served.
+//! name its API, with the servers that live as its [`endpoints`].
+
+pub mod endpoints;
 
 use futures::{StreamExt as _, TryStreamExt as _};
 use serde_json::{Value, json};
@@ -34,11 +33,12 @@ const CLASSES: [(&str, i64, &str); 2] = [
     ),
 ];
 
-/// Creates what is missing. Any number of servers may do so at once.
+/// Creates what is missing. Any number of servers may do so at once. `port` is
+/// where servers listen.
 ///
 /// # Errors
 /// The store does not answer.
-pub async fn run(registry: &Registry) -> Result<(), ApiError> {
+pub async fn run(registry: &Registry, port: u16) -> Result<(), ApiError> {
     for name in NAMESPACES {
         let object = json!({"kind": "Namespace", "apiVersion": "v1", "metadata": {"name": name}});
         ensure(registry, ("", "namespaces"), "", name, &object).await?;
@@ -50,14 +50,14 @@ pub async fn run(registry: &Registry) -> Result<(), ApiError> {
         ensure(registry, of, "", name, &object).await?;
     }
     let of = ("", "services");
-    ensure(registry, of, "default", "kubernetes", &service()).await
+    ensure(registry, of, "default", "kubernetes", &service(port)).await
 }
 
 /// Does so again and again, as what is deleted comes back.
-pub async fn keep(registry: &Registry) {
+pub async fn keep(registry: &Registry, port: u16) {
     loop {
         tokio::time::sleep(limits::BOOTSTRAP).await;
-        if let Err(error) = run(registry).await {
+        if let Err(error) = run(registry, port).await {
             tracing::warn!(%error.message, "what must be there could not be looked after");
         }
     }
@@ -142,12 +142,12 @@ fn decoded(target: &Target, object: &Json) -> Result<Decoded, ApiError> {
 }
 
 /// As upstream's, with the first address of the range for services.
-fn service() -> Value {
+fn service(port: u16) -> Value {
     json!({"kind": "Service", "apiVersion": "v1",
         "metadata": {"name": "kubernetes", "namespace": "default",
             "labels": {"component": "apiserver", "provider": "kubernetes"}},
         "spec": {"type": "ClusterIP", "clusterIP": API_ADDRESS.to_string(), "sessionAffinity": "None",
-            "ports": [{"name": "https", "protocol": "TCP", "port": 443, "targetPort": 6443}]}})
+            "ports": [{"name": "https", "protocol": "TCP", "port": 443, "targetPort": port}]}})
 }
 
 async fn ensure(
