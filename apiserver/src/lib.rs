@@ -1,6 +1,7 @@
 //! Kubernetes REST conventions over the etcd v3 API: see ARCHITECTURE.md.
 
 pub mod admission;
+pub mod audit;
 pub mod authn;
 pub mod authz;
 pub mod bootstrap;

@@ -45,6 +45,20 @@ pub const CERTIFICATE_BELIEVED: Duration = Duration::from_secs(10);
 pub const CERTIFICATES: Duration = Duration::from_secs(1);
 /// How often the configuration of encryption is looked at, if it is to be.
 pub const ENCRYPTION_CONFIG: Duration = Duration::from_secs(1);
+/// Events that wait for the audit log, upstream's buffer, and their bytes: what
+/// finds no room is dropped and counted.
+pub const AUDIT_EVENTS_WAITING: usize = 10_000;
+pub const AUDIT_BYTES_WAITING: usize = 64 << 20;
+/// Events that are written at once.
+pub const AUDIT_TURN: usize = 256;
+/// Larger answers are not recorded, upstream's bound on what it sends at once.
+pub const AUDIT_BODY_BYTES_MAX: usize = 10 << 20;
+/// Answers that are looked at for their status alone are no larger.
+pub const AUDIT_STATUS_BYTES_MAX: usize = 16 << 10;
+/// Upstream's bound on what a client calls itself in an event.
+pub const AUDIT_AGENT_BYTES_MAX: usize = 1_024;
+/// Time for events that wait to be written when the server stops.
+pub const AUDIT_STOP: Duration = Duration::from_secs(5);
 /// Tokens whose signatures are remembered as checked, some hundred bytes each.
 pub const TOKENS_KNOWN: usize = 20_000;
 /// Time for requests to end when the server stops.

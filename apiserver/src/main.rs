@@ -12,6 +12,7 @@ use clap::Parser;
 use futures::FutureExt as _;
 use mizzen_apiserver::{
     admission::{Admission, Name as Plugin},
+    audit::{self, Audit},
     authn::{Accounts, Anonymous, Authenticators, Tokens},
     authz::{Authorizer, Mode},
     bootstrap::{self, endpoints::Reconciler},
@@ -134,6 +135,22 @@ struct Flags {
     #[arg(long, action = clap::ArgAction::Set, default_value_t = false,
         num_args = 0..=1, default_missing_value = "true", requires = "encryption_provider_config")]
     encryption_provider_config_automatic_reload: bool,
+    /// How much of which requests goes into the audit log: upstream's Policy.
+    #[arg(long, requires = "audit_log_path")]
+    audit_policy_file: Option<PathBuf>,
+    /// The file of the audit log, a line of JSON for each event; - is the standard
+    /// output.
+    #[arg(long, requires = "audit_policy_file")]
+    audit_log_path: Option<PathBuf>,
+    /// Megabytes of the audit log's file before a new one is begun; 0 is 100.
+    #[arg(long, default_value_t = 0)]
+    audit_log_maxsize: u64,
+    /// Files of the audit log that were before and are kept; 0 keeps all.
+    #[arg(long, default_value_t = 0)]
+    audit_log_maxbackup: usize,
+    /// Days for which they are kept; 0 is for ever.
+    #[arg(long, default_value_t = 0)]
+    audit_log_maxage: u64,
     /// Writes a kubeconfig for this server, with the administrator's certificate
     /// unless --client-ca-file is given.
     #[arg(long)]
@@ -189,6 +206,7 @@ async fn run(flags: Flags) -> anyhow::Result<()> {
         let listener = shared(address).with_context(|| format!("listening on {address}"))?;
         listeners.push(listener);
     }
+    let (audit, written) = audit(&flags).await?.unzip();
     let api = Api::new(
         Registry::new(store),
         address.to_string(),
@@ -197,7 +215,7 @@ async fn run(flags: Flags) -> anyhow::Result<()> {
         Authorizer::new(flags.authorization_mode.clone()),
         admission,
     );
-    let api = Arc::new(api);
+    let api = Arc::new(api.audited(audit));
     let reconciler = reconciler(&flags, address)?;
     prepare(&api, address.port(), reconciler.as_ref()).await;
     if let Some(path) = &flags.kubeconfig {
@@ -230,6 +248,11 @@ async fn run(flags: Flags) -> anyhow::Result<()> {
         living
     );
     kept.iter().for_each(JoinHandle::abort);
+    // What was recorded is written, now that nobody records any more.
+    drop(api);
+    if let Some(written) = written {
+        let _ = tokio::time::timeout(limits::AUDIT_STOP, written).await;
+    }
     Ok(())
 }
 
@@ -363,6 +386,30 @@ fn files(flags: &Flags) -> anyhow::Result<Files> {
         key: dir.join("apiserver.key"),
         client_ca,
     })
+}
+
+/// The audit log, and the task that writes it.
+async fn audit(flags: &Flags) -> anyhow::Result<Option<(Arc<Audit>, JoinHandle<()>)>> {
+    let (Some(policy), Some(path)) = (&flags.audit_policy_file, &flags.audit_log_path) else {
+        return Ok(None);
+    };
+    let megabytes = match flags.audit_log_maxsize {
+        0 => 100,
+        given => given,
+    };
+    let files = audit::Files {
+        path: path.clone(),
+        size: megabytes.saturating_mul(1 << 20),
+        backups: flags.audit_log_maxbackup,
+        age: Duration::from_secs(flags.audit_log_maxage.saturating_mul(24 * 3_600)),
+    };
+    let (audit, mut writer) = Audit::new(policy, files)?;
+    let opened = writer.prepare().await;
+    opened.with_context(|| format!("opening {}", path.display()))?;
+    Ok(Some((
+        Arc::new(audit),
+        tasks::spawn("audit log", writer.run()),
+    )))
 }
 
 /// How what is stored is encrypted, and what the file says.

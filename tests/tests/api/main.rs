@@ -3,6 +3,7 @@
 
 mod admission;
 mod api_diff;
+mod audit;
 mod authorization;
 mod auto_compaction;
 mod client_users;

@@ -356,7 +356,7 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
 }
 
 /// The same for the resource API: apiserver/ARCHITECTURE.md.
-const ALLOWED_IN_THE_RESOURCE_API: [(&str, &[&str]); 31] = [
+const ALLOWED_IN_THE_RESOURCE_API: [(&str, &[&str]); 32] = [
     ("limits", &[]),
     ("schema", &[]),
     ("codec", &["limits", "schema"]),
@@ -436,6 +436,7 @@ const ALLOWED_IN_THE_RESOURCE_API: [(&str, &[&str]); 31] = [
             "registry",
         ],
     ),
+    ("audit", &["authn", "authz", "codec", "limits", "object"]),
     (
         "bootstrap",
         &[
@@ -450,6 +451,7 @@ const ALLOWED_IN_THE_RESOURCE_API: [(&str, &[&str]); 31] = [
         "http",
         &[
             "admission",
+            "audit",
             "authn",
             "authz",
             "cache",
