@@ -12,6 +12,7 @@ pub mod defaults;
 pub mod discovery;
 pub mod encryption;
 pub mod error;
+pub mod fairness;
 pub mod field;
 pub mod http;
 pub mod kind;

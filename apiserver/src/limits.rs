@@ -18,6 +18,12 @@ pub const DATA_BYTES_MAX: usize = 1 << 20;
 /// Requests served at once, upstream's 400 reads and 200 writes; watches are
 /// counted apart. Beyond them a client gets 429.
 pub const REQUESTS_MAX: usize = 600;
+/// How long a request waits for a seat, a quarter of its time as with upstream.
+pub const QUEUED: Duration = Duration::from_secs(15);
+/// Requests that wait for a seat, of all levels together.
+pub const QUEUED_MAX: usize = 10_000;
+/// Queues of one priority level: more would tell no more flows apart.
+pub const QUEUES_MAX: usize = 4_096;
 /// Watches served at once: each holds a task and a few chunks.
 pub const WATCHES_MAX: usize = 20_000;
 /// Connections served at once, fewer where the process may not have so many files

@@ -18,6 +18,7 @@ use mizzen_apiserver::{
     bootstrap::{self, endpoints::Reconciler},
     encryption::Encryption,
     error::ApiError,
+    fairness::Fairness,
     http::{self, Api, Contents, Credentials, Files},
     kinds, limits,
     registry::{self, Registry},
@@ -101,6 +102,17 @@ struct Flags {
     /// Who decides what somebody may do: Node, RBAC, or AlwaysAllow.
     #[arg(long, value_delimiter = ',', default_value = "RBAC")]
     authorization_mode: Vec<Mode>,
+    /// Whether requests are served by priority levels and flow schemas; otherwise as
+    /// many at once as the two flags below say, whoever asks.
+    #[arg(long, action = clap::ArgAction::Set, default_value_t = true,
+        num_args = 0..=1, default_missing_value = "true")]
+    enable_priority_and_fairness: bool,
+    /// Requests that read and are served at once.
+    #[arg(long, default_value_t = 400)]
+    max_requests_inflight: usize,
+    /// Requests that write and are served at once; what counts is the sum of both.
+    #[arg(long, default_value_t = 200)]
+    max_mutating_requests_inflight: usize,
     /// Plugins of admission that are on besides those that are by default.
     #[arg(long, value_delimiter = ',')]
     enable_admission_plugins: Vec<Plugin>,
@@ -206,6 +218,7 @@ async fn run(flags: Flags) -> anyhow::Result<()> {
         let listener = shared(address).with_context(|| format!("listening on {address}"))?;
         listeners.push(listener);
     }
+    let fairness = fairness(&flags)?;
     let (audit, written) = audit(&flags).await?.unzip();
     let api = Api::new(
         Registry::new(store),
@@ -215,16 +228,17 @@ async fn run(flags: Flags) -> anyhow::Result<()> {
         Authorizer::new(flags.authorization_mode.clone()),
         admission,
     );
-    let api = Arc::new(api.audited(audit));
+    let api = Arc::new(api.audited(audit).fair(fairness.clone()));
     let reconciler = reconciler(&flags, address)?;
-    prepare(&api, address.port(), reconciler.as_ref()).await;
+    prepare(&api, address.port(), reconciler.as_ref(), fairness.as_ref()).await;
     if let Some(path) = &flags.kubeconfig {
         std::fs::write(path, kubeconfig(&flags, address)?)
             .with_context(|| format!("writing {}", path.display()))?;
     }
     tracing::info!(%address, "serving");
     let stop = stop()?.shared();
-    let mut kept = keepers(&api, address.port(), &credentials, contents);
+    let fair = fairness.is_some();
+    let mut kept = keepers(&api, address.port(), fair, &credentials, contents);
     let interval = flags.etcd_compaction_interval;
     if !interval.is_zero() {
         kept.push(tasks::spawn(
@@ -274,13 +288,14 @@ fn stop() -> std::io::Result<impl Future<Output = ()>> {
 fn keepers(
     api: &Arc<Api>,
     port: u16,
+    fair: bool,
     credentials: &Arc<Credentials>,
     contents: Contents,
 ) -> Vec<JoinHandle<()>> {
     let (kept, renewed) = (api.clone(), credentials.clone());
     vec![
         tasks::spawn("bootstrap", async move {
-            bootstrap::keep(kept.registry(), port).await;
+            bootstrap::keep(kept.registry(), port, fair).await;
         }),
         tasks::spawn("certificates", async move {
             renewed.keep(contents).await;
@@ -334,9 +349,15 @@ fn shared(address: SocketAddr) -> std::io::Result<TcpListener> {
 }
 
 /// What must be there before the first client is served.
-async fn prepare(api: &Api, port: u16, reconciler: Option<&Reconciler>) {
+async fn prepare(
+    api: &Api,
+    port: u16,
+    reconciler: Option<&Reconciler>,
+    fairness: Option<&Arc<Fairness>>,
+) {
     let mut waited = false;
-    while let Err(error) = bootstrapped(api.registry(), port).await {
+    let fair = fairness.is_some();
+    while let Err(error) = bootstrapped(api.registry(), port, fair).await {
         if !std::mem::replace(&mut waited, true) {
             tracing::warn!(%error.message, "the store is not ready: waiting for it");
         }
@@ -349,10 +370,19 @@ async fn prepare(api: &Api, port: u16, reconciler: Option<&Reconciler>) {
     while let Err(error) = api.authorizer().start(api.registry()).await {
         tracing::warn!(%error.message, "roles and bindings are not there yet: waiting for them");
     }
+    let Some(fairness) = fairness else {
+        return;
+    };
+    while let Err(error) = fairness.clone().start(api.registry()).await {
+        tracing::warn!(%error.message, "priority levels are not there yet: waiting for them");
+    }
 }
 
-async fn bootstrapped(registry: &Registry, port: u16) -> Result<(), ApiError> {
+async fn bootstrapped(registry: &Registry, port: u16, fair: bool) -> Result<(), ApiError> {
     bootstrap::run(registry, port).await?;
+    if fair {
+        bootstrap::flows(registry, None).await?;
+    }
     bootstrap::policy(registry).await
 }
 
@@ -388,6 +418,18 @@ fn files(flags: &Flags) -> anyhow::Result<Files> {
     })
 }
 
+/// Who is served when.
+fn fairness(flags: &Flags) -> anyhow::Result<Option<Arc<Fairness>>> {
+    let (reads, writes) = (
+        flags.max_requests_inflight,
+        flags.max_mutating_requests_inflight,
+    );
+    let total = reads.saturating_add(writes);
+    anyhow::ensure!(total > 0, "no request is to be served at any time");
+    let fair = flags.enable_priority_and_fairness;
+    Ok(fair.then(|| Arc::new(Fairness::new(total))))
+}
+
 /// The audit log, and the task that writes it.
 async fn audit(flags: &Flags) -> anyhow::Result<Option<(Arc<Audit>, JoinHandle<()>)>> {
     let (Some(policy), Some(path)) = (&flags.audit_policy_file, &flags.audit_log_path) else {
@@ -397,7 +439,7 @@ async fn audit(flags: &Flags) -> anyhow::Result<Option<(Arc<Audit>, JoinHandle<(
         0 => 100,
         given => given,
     };
-    let files = audit::Files {
+    let files = audit::LogFiles {
         path: path.clone(),
         size: megabytes.saturating_mul(1 << 20),
         backups: flags.audit_log_maxbackup,

@@ -17,8 +17,13 @@ use crate::cluster;
 const DEADLINE: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(20);
 
-/// Everybody may do everything, without a word about who he is.
-const OPEN: &[&str] = &["--authorization-mode=AlwaysAllow", "--anonymous-auth=true"];
+/// Everybody may do everything, without a word about who he is, and as much at once
+/// as he likes.
+const OPEN: &[&str] = &[
+    "--authorization-mode=AlwaysAllow",
+    "--anonymous-auth=true",
+    "--enable-priority-and-fairness=false",
+];
 
 /// Plugins of admission that are on by default in both servers.
 const PLUGINS: &[&str] = &[

@@ -26,6 +26,8 @@ pub(super) struct Event {
     pub user: User,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub impersonated_user: Option<User>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub authentication_metadata: Option<Metadata>,
     #[serde(rename = "sourceIPs", skip_serializing_if = "Vec::is_empty")]
     pub source_ips: Vec<String>,
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -42,6 +44,12 @@ pub(super) struct Event {
     pub stage_timestamp: String,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<&'static str, String>,
+}
+
+#[derive(Serialize, Debug)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Metadata {
+    pub impersonation_constraint: &'static str,
 }
 
 #[derive(Serialize, Debug, Default)]

@@ -4,7 +4,8 @@
 //! counted. Must not know what is in a line.
 
 use std::{
-    io::{self, Write as _},
+    io,
+    os::fd::AsFd as _,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -24,14 +25,17 @@ use crate::{
     limits,
 };
 
+/// The standard output.
+const OUTPUT: &str = "-";
+
 /// Where lines go and when a new file begins; 0 is no bound.
 #[derive(Clone, Debug)]
-pub struct Files {
+pub struct LogFiles {
     /// `-` is the standard output.
     pub path: PathBuf,
     /// Bytes of one file.
     pub size: u64,
-    /// Files that were before.
+    /// LogFiles that were before.
     pub backups: usize,
     /// How long these are kept.
     pub age: Duration,
@@ -66,22 +70,22 @@ impl Sink {
 
 /// Writes what is handed in.
 #[derive(Debug)]
-pub struct Writer {
+pub struct LogWriter {
     lines: mpsc::Receiver<Vec<u8>>,
     waiting: Arc<AtomicUsize>,
     counts: Arc<Counts>,
-    files: Files,
+    files: LogFiles,
     open: Option<(File, u64)>,
 }
 
-pub(super) fn new(files: Files) -> (Sink, Writer) {
+pub(super) fn new(files: LogFiles) -> (Sink, LogWriter) {
     let (sender, receiver) = mpsc::channel(limits::AUDIT_EVENTS_WAITING);
     let sink = Sink {
         lines: sender,
         waiting: Arc::default(),
         counts: Arc::default(),
     };
-    let writer = Writer {
+    let writer = LogWriter {
         lines: receiver,
         waiting: sink.waiting.clone(),
         counts: sink.counts.clone(),
@@ -91,20 +95,14 @@ pub(super) fn new(files: Files) -> (Sink, Writer) {
     (sink, writer)
 }
 
-impl Writer {
+impl LogWriter {
     /// Opens the file, so that a wrong path is known at the start.
     ///
     /// # Errors
     /// It cannot be opened.
     pub async fn prepare(&mut self) -> io::Result<()> {
-        if !self.is_output() {
-            self.open = Some(open(&self.files.path).await?);
-        }
+        self.open = Some(open(&self.files.path).await?);
         Ok(())
-    }
-
-    fn is_output(&self) -> bool {
-        self.files.path == Path::new("-")
     }
 
     /// Writes until nobody can hand in any more.
@@ -134,15 +132,6 @@ impl Writer {
     }
 
     async fn write(&mut self, lines: &[Vec<u8>]) -> io::Result<()> {
-        if self.is_output() {
-            let text = lines.concat();
-            let written = tokio::task::spawn_blocking(move || {
-                let mut output = io::stdout().lock();
-                output.write_all(&text)?;
-                output.flush()
-            });
-            return written.await.map_err(io::Error::other)?;
-        }
         let mut rest = lines;
         while !rest.is_empty() {
             let (mut file, mut size) = match self.open.take() {
@@ -153,7 +142,8 @@ impl Writer {
             let mut text = Vec::new();
             while let Some((line, others)) = rest.split_first() {
                 let length = line.len() as u64;
-                if self.files.size > 0 && size > 0 && size + length > self.files.size {
+                let full = size > 0 && size + length > self.files.size;
+                if self.files.size > 0 && full && self.files.path != Path::new(OUTPUT) {
                     break;
                 }
                 text.extend_from_slice(line);
@@ -201,6 +191,10 @@ impl Writer {
 }
 
 async fn open(path: &Path) -> io::Result<(File, u64)> {
+    if path == Path::new(OUTPUT) {
+        let output = io::stdout().as_fd().try_clone_to_owned()?;
+        return Ok((File::from_std(output.into()), 0));
+    }
     let mut options = OpenOptions::new();
     options.create(true).append(true).mode(0o600);
     let file = options.open(path).await?;
@@ -254,8 +248,8 @@ fn is_time(text: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn files(path: PathBuf, size: u64, backups: usize) -> Files {
-        Files {
+    fn files(path: PathBuf, size: u64, backups: usize) -> LogFiles {
+        LogFiles {
             path,
             size,
             backups,

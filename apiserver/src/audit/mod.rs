@@ -19,11 +19,11 @@ use serde_json::{Value, json};
 use self::{
     event::{Event, Reference, User, now},
     log::Sink,
-    policy::{Policy, Verdict},
+    policy::{Extent, Policy},
 };
 pub use self::{
-    log::{Files, Writer},
-    policy::{Level, Stage},
+    log::{LogFiles, LogWriter},
+    policy::{AuditLevel, Stage},
 };
 use crate::{
     authn::Identity,
@@ -62,11 +62,11 @@ pub struct Origin {
 }
 
 impl Audit {
-    /// Reads the policy. The writer must [`run`](Writer::run).
+    /// Reads the policy. The writer must [`run`](LogWriter::run).
     ///
     /// # Errors
     /// The policy cannot be read or used.
-    pub fn new(policy: &Path, files: Files) -> Result<(Self, Writer), AuditError> {
+    pub fn new(policy: &Path, files: LogFiles) -> Result<(Self, LogWriter), AuditError> {
         let shown = policy.display().to_string();
         let text = std::fs::read_to_string(policy)
             .map_err(|error| AuditError::File(shown.clone(), error))?;
@@ -84,11 +84,11 @@ impl Audit {
         origin: impl FnOnce() -> Origin,
     ) -> Option<Record> {
         let mut verdict = self.policy.of(identity, asked);
-        if verdict.level == Level::None {
+        if verdict.level == AuditLevel::None {
             return None;
         }
         if carries_tokens(asked) {
-            verdict.level = Level::Metadata;
+            verdict.level = AuditLevel::Metadata;
         }
         let origin = origin();
         let received = now();
@@ -106,6 +106,7 @@ impl Audit {
             verb: asked.verb.to_owned(),
             user: identity.map(User::from).unwrap_or_default(),
             impersonated_user: None,
+            authentication_metadata: None,
             source_ips: origin.addresses,
             user_agent: cut(origin.user_agent),
             object_ref: Reference::of(asked),
@@ -157,6 +158,17 @@ impl Audit {
     }
 }
 
+/// The right by which upstream lets who may do everything take a name.
+fn constraint(user: &str) -> &'static str {
+    if user.starts_with("system:node:") {
+        "impersonate:arbitrary-node"
+    } else if user.starts_with("system:serviceaccount:") {
+        "impersonate:serviceaccount"
+    } else {
+        "impersonate:user-info"
+    }
+}
+
 /// Whether tokens are in the body or in the answer: neither is recorded, whatever
 /// the policy says.
 fn carries_tokens(asked: &Attributes<'_>) -> bool {
@@ -169,7 +181,10 @@ fn carries_tokens(asked: &Attributes<'_>) -> bool {
 /// Upstream's bound on what a client calls itself.
 fn cut(mut agent: String) -> String {
     if agent.len() > limits::AUDIT_AGENT_BYTES_MAX {
-        let end = agent.floor_char_boundary(limits::AUDIT_AGENT_BYTES_MAX);
+        let mut end = limits::AUDIT_AGENT_BYTES_MAX;
+        while !agent.is_char_boundary(end) {
+            end -= 1;
+        }
         agent.truncate(end);
         agent.push_str("...TRUNCATED");
     }
@@ -180,7 +195,7 @@ fn cut(mut agent: String) -> String {
 #[derive(Debug)]
 pub struct Record {
     audit: Arc<Audit>,
-    verdict: Verdict,
+    verdict: Extent,
     event: Mutex<Event>,
     /// The stage of the last event.
     last: Stage,
@@ -191,12 +206,16 @@ impl Record {
         self.event.lock().audit_id.clone()
     }
 
-    pub fn level(&self) -> Level {
+    pub fn level(&self) -> AuditLevel {
         self.verdict.level
     }
 
     pub fn impersonated(&self, identity: &Identity) {
-        self.event.lock().impersonated_user = Some(identity.into());
+        let mut event = self.event.lock();
+        event.impersonated_user = Some(identity.into());
+        event.authentication_metadata = Some(event::Metadata {
+            impersonation_constraint: constraint(&identity.user),
+        });
     }
 
     pub fn decided(&self, allowed: bool, reason: &str) {
@@ -212,7 +231,7 @@ impl Record {
 
     /// The object of a request's body; `whole` makes what is recorded of it.
     pub fn asked(&self, object: &Json, whole: impl FnOnce() -> Option<Value>) {
-        let whole = (self.verdict.level >= Level::Request)
+        let whole = (self.verdict.level >= AuditLevel::Request)
             .then(whole)
             .flatten()
             .map(|object| self.bare(object));
@@ -236,7 +255,7 @@ impl Record {
 
     /// A request's patch, as it came.
     pub fn patched(&self, patch: &[u8]) {
-        if self.verdict.level >= Level::Request
+        if self.verdict.level >= AuditLevel::Request
             && let Ok(patch) = serde_json::from_slice(patch)
         {
             self.event.lock().request_object = Some(patch);
@@ -256,7 +275,7 @@ impl Record {
             }
         }
         let object = body
-            .filter(|_| self.verdict.level >= Level::RequestResponse)
+            .filter(|_| self.verdict.level >= AuditLevel::RequestResponse)
             .map(|object| self.bare(object));
         let mut event = self.event.lock();
         event.response_status = Some(status);
@@ -269,12 +288,10 @@ impl Record {
         event.annotations.insert(TRUNCATED, "true".to_owned());
     }
 
-    /// Nobody was let in: it ends here, and begins nowhere.
-    pub fn failed_authentication(mut self, message: String) {
+    /// Nobody was let in: it ends with this answer, and begins nowhere.
+    pub fn failed_authentication(mut self, code: u16, body: Value) {
         self.last = Stage::ResponseStarted;
-        let status = json!({"metadata": {}, "status": "Failure", "message": message,
-            "reason": "Unauthorized", "code": 401});
-        self.event.lock().response_status = Some(status);
+        self.answered(code, Some(body));
     }
 
     /// The events of a watch are to follow.

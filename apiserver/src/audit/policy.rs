@@ -9,7 +9,7 @@ use crate::{authn::Identity, authz::Attributes, codec::yaml};
 
 /// How much of a request is recorded.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Deserialize)]
-pub enum Level {
+pub enum AuditLevel {
     #[default]
     None,
     Metadata,
@@ -17,7 +17,7 @@ pub enum Level {
     RequestResponse,
 }
 
-impl Level {
+impl AuditLevel {
     pub fn name(self) -> &'static str {
         match self {
             Self::None => "None",
@@ -51,14 +51,14 @@ impl Stage {
 
 /// What the policy says of a request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Verdict {
-    pub level: Level,
+pub struct Extent {
+    pub level: AuditLevel,
     /// One bit for each stage of which nothing is recorded.
     omitted: u8,
     pub omit_managed_fields: bool,
 }
 
-impl Verdict {
+impl Extent {
     pub fn omits(self, stage: Stage) -> bool {
         self.omitted & bit(stage) != 0
     }
@@ -77,12 +77,12 @@ fn bits(stages: &[Stage]) -> u8 {
 pub struct Policy {
     rules: Vec<Rule>,
     /// Where no rule fits, nothing is recorded.
-    otherwise: Verdict,
+    otherwise: Extent,
 }
 
 #[derive(Debug)]
 struct Rule {
-    verdict: Verdict,
+    verdict: Extent,
     when: RuleFile,
 }
 
@@ -104,7 +104,7 @@ struct PolicyFile {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct RuleFile {
-    level: Level,
+    level: AuditLevel,
     #[serde(default)]
     users: Vec<String>,
     #[serde(default)]
@@ -158,7 +158,7 @@ impl Policy {
         let omitted = bits(&file.omit_stages);
         let managed = file.omit_managed_fields;
         let rules = file.rules.into_iter().map(|rule| Rule {
-            verdict: Verdict {
+            verdict: Extent {
                 level: rule.level,
                 omitted: omitted | bits(&rule.omit_stages),
                 omit_managed_fields: rule.omit_managed_fields.unwrap_or(managed),
@@ -167,8 +167,8 @@ impl Policy {
         });
         Ok(Self {
             rules: rules.collect(),
-            otherwise: Verdict {
-                level: Level::None,
+            otherwise: Extent {
+                level: AuditLevel::None,
                 omitted,
                 omit_managed_fields: managed,
             },
@@ -177,7 +177,7 @@ impl Policy {
 
     /// What is to be recorded of a request. `identity` is nobody's for one that
     /// shows nothing that holds.
-    pub fn of(&self, identity: Option<&Identity>, asked: &Attributes<'_>) -> Verdict {
+    pub fn of(&self, identity: Option<&Identity>, asked: &Attributes<'_>) -> Extent {
         let rule = self
             .rules
             .iter()
@@ -357,30 +357,30 @@ mod tests {
         );
         let level = |identity, asked: &Attributes<'_>| policy.of(Some(identity), asked).level;
         let secrets = asked("watch", "", "secrets", "", "");
-        assert_eq!(level(&proxy, &secrets), Level::None);
-        assert_eq!(level(&other, &secrets), Level::Metadata);
-        assert_eq!(policy.of(None, &secrets).level, Level::Metadata);
+        assert_eq!(level(&proxy, &secrets), AuditLevel::None);
+        assert_eq!(level(&other, &secrets), AuditLevel::Metadata);
+        assert_eq!(policy.of(None, &secrets).level, AuditLevel::Metadata);
         assert_eq!(
             level(&other, &asked("get", "", "secrets", "status", "")),
-            Level::None
+            AuditLevel::None
         );
         assert_eq!(
             level(
                 &other,
                 &asked("update", "apps", "deployments", "scale", "web")
             ),
-            Level::Metadata
+            AuditLevel::Metadata
         );
         assert_eq!(
             level(&other, &asked("get", "", "pods", "log", "p")),
-            Level::Metadata
+            AuditLevel::Metadata
         );
         assert_eq!(
             level(&other, &asked("get", "", "pods", "", "p")),
-            Level::Metadata
+            AuditLevel::Metadata
         );
         let pods = asked("get", "", "services", "", "p");
-        assert_eq!(level(&node, &pods), Level::Request);
+        assert_eq!(level(&node, &pods), AuditLevel::Request);
         let node = policy.of(Some(&node), &pods);
         assert!(node.omits(Stage::RequestReceived) && node.omits(Stage::ResponseStarted));
         assert!(!node.omits(Stage::ResponseComplete) && node.omit_managed_fields);
@@ -390,18 +390,18 @@ mod tests {
         );
         assert_eq!(
             (web.level, web.omit_managed_fields),
-            (Level::RequestResponse, false)
+            (AuditLevel::RequestResponse, false)
         );
         assert_eq!(
             level(&other, &asked("get", "apps", "deployments", "", "db")),
-            Level::None
+            AuditLevel::None
         );
         let path = |path| Attributes {
             verb: "get",
             path,
             ..Attributes::default()
         };
-        assert_eq!(level(&other, &path("/healthz/etcd")), Level::None);
+        assert_eq!(level(&other, &path("/healthz/etcd")), AuditLevel::None);
     }
 
     #[test]
@@ -428,7 +428,7 @@ mod tests {
             ),
             ("[]\n", "0 rules"),
         ] {
-            let said = policy(rules).err().expect("it is refused");
+            let said = policy(rules).expect_err("it is refused");
             assert!(said.contains(why), "{said}");
         }
         assert!(

@@ -9,7 +9,7 @@ async fn lines(test: impl FnOnce(&Arc<Audit>)) -> Vec<Value> {
     let policy = folder.join("policy.yaml");
     let text = "apiVersion: audit.k8s.io/v1\nkind: Policy\nomitManagedFields: true\nrules:\n- {level: None, verbs: [list]}\n- {level: Metadata, resources: [{group: \"\", resources: [secrets]}]}\n- {level: RequestResponse}\n";
     std::fs::write(&policy, text).expect("written");
-    let files = Files {
+    let files = LogFiles {
         path: folder.join("log"),
         size: 0,
         backups: 0,
@@ -128,7 +128,8 @@ async fn every_request_ends_in_the_log() {
         record.expect("a record").answered(403, Some(refused));
         // Nobody knows who asked.
         let record = audit.begin(None, &asked("get", "pods", ""), origin);
-        record.expect("a record").failed_authentication("who?".to_owned());
+        let refused = json!({"kind": "Status", "status": "Failure", "reason": "Unauthorized", "message": "who?", "code": 401});
+        record.expect("a record").failed_authentication(401, refused);
         // A fault of ours.
         let panics = std::panic::AssertUnwindSafe(|| {
             let _record = audit.begin(Some(&somebody()), &asked("get", "pods", ""), origin);
@@ -157,7 +158,7 @@ async fn every_request_ends_in_the_log() {
 
 #[test]
 fn a_policy_that_is_not_there_is_an_error() {
-    let files = Files {
+    let files = LogFiles {
         path: PathBuf::from("-"),
         size: 0,
         backups: 0,

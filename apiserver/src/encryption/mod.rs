@@ -23,13 +23,13 @@ use crate::limits;
 
 /// Objects of one resource, and below which prefix of the store they are.
 #[derive(Clone, Debug)]
-pub struct Place {
+pub struct Location {
     pub group: String,
     pub plural: String,
     pub prefix: String,
 }
 
-impl Place {
+impl Location {
     pub fn new(group: &str, plural: &str, prefix: &str) -> Self {
         Self {
             group: group.to_owned(),
@@ -54,7 +54,7 @@ type Current = BTreeMap<String, Arc<Providers>>;
 /// How values are sealed and opened at the moment.
 pub struct Encryption {
     path: PathBuf,
-    places: Vec<Place>,
+    places: Vec<Location>,
     current: ArcSwap<Current>,
 }
 
@@ -64,7 +64,7 @@ impl Encryption {
     ///
     /// # Errors
     /// It cannot be read or used.
-    pub fn load(path: PathBuf, places: Vec<Place>) -> Result<(Self, Vec<u8>), ConfigError> {
+    pub fn load(path: PathBuf, places: Vec<Location>) -> Result<(Self, Vec<u8>), ConfigError> {
         let text = std::fs::read(&path).map_err(|error| ConfigError::File(path.clone(), error))?;
         let current = built(&text, &places).map_err(|why| ConfigError::Wrong(path.clone(), why))?;
         let encryption = Self {
@@ -150,7 +150,7 @@ pub fn plain(value: Bytes) -> Result<Opened, String> {
 
 /// The providers of every place, by upstream's order of rules: those of the
 /// resource, or else of its group, or else of all.
-fn built(text: &[u8], places: &[Place]) -> Result<Current, String> {
+fn built(text: &[u8], places: &[Location]) -> Result<Current, String> {
     let rules = config::parse(text)?;
     masked(&rules)?;
     let mut current = Current::new();

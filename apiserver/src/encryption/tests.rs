@@ -2,12 +2,12 @@ use super::*;
 
 const KEY: &[u8] = b"/registry/secrets/default/one";
 
-fn places() -> Vec<Place> {
+fn places() -> Vec<Location> {
     vec![
-        Place::new("", "secrets", "/registry/secrets/"),
-        Place::new("", "configmaps", "/registry/configmaps/"),
-        Place::new("apps", "deployments", "/registry/deployments/"),
-        Place::new("", "services", "/registry/services/specs/"),
+        Location::new("", "secrets", "/registry/secrets/"),
+        Location::new("", "configmaps", "/registry/configmaps/"),
+        Location::new("apps", "deployments", "/registry/deployments/"),
+        Location::new("", "services", "/registry/services/specs/"),
     ]
 }
 
@@ -133,7 +133,9 @@ fn keys_are_changed_one_after_the_other() {
         provider("secretbox", "new", 32, 2),
     );
     let value = Bytes::from_static(b"value");
-    let sealed = secrets(&[old.clone()]).seal(KEY, &value).expect("sealed");
+    let sealed = secrets(std::slice::from_ref(&old))
+        .seal(KEY, &value)
+        .expect("sealed");
     let both = secrets(&[new.clone(), old]);
     let opened = both
         .open(KEY, sealed.clone())

@@ -11,15 +11,16 @@ use serde_json::Value;
 
 use super::{
     Api, Remote,
-    chain::Context,
     request::header_text,
     respond::{self, Answer, InJson, Length},
     route::{self, Query},
 };
 use crate::{
-    audit::{Level, Origin, Record},
+    audit::{AuditLevel, Origin, Record},
+    authn::Identity,
     authz::Attributes,
     codec::yaml,
+    error::ApiError,
     limits,
 };
 
@@ -28,16 +29,22 @@ const FORWARDED: HeaderName = HeaderName::from_static("x-forwarded-for");
 const REAL: HeaderName = HeaderName::from_static("x-real-ip");
 
 /// Begins to record a request of somebody.
-pub fn begin(api: &Api, remote: &Remote, parts: &Parts, context: &Context) -> Option<Record> {
+pub fn begin(
+    api: &Api,
+    remote: &Remote,
+    parts: &Parts,
+    query: &Query,
+    identity: &Identity,
+) -> Option<Record> {
     let audit = api.audit.as_ref()?;
     let path = route::decoded(parts.uri.path());
-    let parameter = |name: &str| context.query.first(name);
+    let parameter = |name: &str| query.first(name);
     let asked = Attributes::of(&parts.method, &path, &parameter);
-    audit.begin(Some(&context.identity), &asked, || origin(remote, parts))
+    audit.begin(Some(identity), &asked, || origin(remote, parts))
 }
 
 /// Records a request of nobody who is known.
-pub fn unknown(api: &Api, remote: &Remote, parts: &Parts, query: &Query) {
+pub fn unknown(api: &Api, remote: &Remote, parts: &Parts, query: &Query, error: &ApiError) {
     let Some(audit) = &api.audit else {
         return;
     };
@@ -45,22 +52,7 @@ pub fn unknown(api: &Api, remote: &Remote, parts: &Parts, query: &Query) {
     let parameter = |name: &str| query.first(name);
     let asked = Attributes::of(&parts.method, &path, &parameter);
     if let Some(record) = audit.begin(None, &asked, || origin(remote, parts)) {
-        let mut shown = Vec::new();
-        let header = header_text(&parts.headers, header::AUTHORIZATION).trim();
-        if let Some((scheme, _)) = header.split_once(' ') {
-            for known in ["basic", "bearer"] {
-                if scheme.eq_ignore_ascii_case(known) {
-                    shown.push(known);
-                }
-            }
-        }
-        if remote.shown.is_some() {
-            shown.push("x509");
-        }
-        record.failed_authentication(match &shown[..] {
-            [] => "Authentication failed, no credentials provided".to_owned(),
-            shown => format!("Authentication failed, attempted: {}", shown.join(", ")),
-        });
+        record.failed_authentication(error.code, error.status());
     }
 }
 
@@ -122,7 +114,7 @@ async fn read(
     body: respond::Body,
     code: StatusCode,
 ) -> (Option<Value>, respond::Body) {
-    let all = record.level() >= Level::RequestResponse;
+    let all = record.level() >= AuditLevel::RequestResponse;
     let most = match all {
         true => limits::AUDIT_BODY_BYTES_MAX,
         false => limits::AUDIT_STATUS_BYTES_MAX,

@@ -12,7 +12,7 @@
 use std::{any::Any, panic::AssertUnwindSafe, sync::Arc, time::Instant};
 
 use futures::FutureExt as _;
-use http::{Method, StatusCode, header, request::Parts};
+use http::{HeaderName, Method, StatusCode, header, request::Parts};
 use hyper::body::Incoming;
 use tokio::sync::SemaphorePermit;
 
@@ -23,16 +23,20 @@ use super::{
     route::{self, Query, Route},
 };
 use crate::{
-    audit::{Level, Record},
+    audit::{AuditLevel, Record},
     authn::Identity,
     authz::{Attributes, Decision, refusal},
     error::ApiError,
+    fairness::Turn,
     limits,
     metrics::Labels,
 };
 
+/// The schema and the level of a request, as upstream tells them.
+const SCHEMA: HeaderName = HeaderName::from_static("x-kubernetes-pf-flowschema-uid");
+const LEVEL: HeaderName = HeaderName::from_static("x-kubernetes-pf-prioritylevel-uid");
+
 /// What the steps before found out about a request.
-#[derive(Debug)]
 pub struct Context {
     /// How it is counted: verb, resource, scope.
     pub labels: Labels,
@@ -40,6 +44,8 @@ pub struct Context {
     pub query: Query,
     pub malformed: bool,
     pub identity: Arc<Identity>,
+    /// Whose turn it was by priority and fairness.
+    pub turn: Option<Turn>,
     /// What goes into the audit log, if anything does.
     pub record: Option<Record>,
     /// When the client is told that it took too long; a watch that began goes
@@ -51,7 +57,7 @@ impl Context {
     /// Whether what is answered is recorded as a whole.
     pub fn records_answers(&self) -> bool {
         let level = self.record.as_ref().map(Record::level);
-        level.is_some_and(|level| level >= Level::RequestResponse)
+        level.is_some_and(|level| level >= AuditLevel::RequestResponse)
     }
 }
 
@@ -98,13 +104,13 @@ async fn steps(api: &Api, remote: &Remote, parts: &Parts, body: Incoming) -> Ans
         match authenticate(api, remote, parts).await {
             Ok(identity) => context.identity = identity,
             Err(error) => {
-                audited::unknown(api, remote, parts, &context.query);
+                audited::unknown(api, remote, parts, &context.query, &error);
                 return Err(error);
             }
         }
-        context.record = audited::begin(api, remote, parts, &context);
+        context.record = audited::begin(api, remote, parts, &context.query, &context.identity);
         impersonate(parts, &mut context)?;
-        let _seat = fairness(api, route.as_ref())?;
+        let _place = fairness(api, route.as_ref(), parts, &mut context).await?;
         if let Err(denied) = authorize(api, parts, &context) {
             return Ok(denied_answer(&denied));
         }
@@ -119,6 +125,10 @@ async fn steps(api: &Api, remote: &Remote, parts: &Parts, body: Incoming) -> Ans
     };
     drop(under_way);
     let mut answer = answer.unwrap_or_else(|error| respond::failure(&error));
+    if let Some((schema, level)) = context.turn.take().and_then(|turn| turn.uids) {
+        answer.headers_mut().insert(SCHEMA, schema);
+        answer.headers_mut().insert(LEVEL, level);
+    }
     if let Some(record) = context.record.take() {
         answer = audited::end(record, answer, watch).await;
     }
@@ -140,6 +150,7 @@ fn request_info(api: &Api, parts: &Parts) -> (Option<Route>, Context) {
         malformed: query.is_none(),
         query: query.unwrap_or_default(),
         identity: api.nobody.clone(),
+        turn: None,
         record: None,
         deadline: tokio::time::Instant::now() + limits::REQUEST,
     };
@@ -171,13 +182,23 @@ fn impersonate(parts: &Parts, context: &mut Context) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// Fairness: so many requests at once, whoever asks. Whether the server is
+/// Fairness: so many requests at once, and whose turn it is. Whether the server is
 /// healthy is answered beyond it, or an overload would have it killed.
-fn fairness<'a>(
+async fn fairness<'a>(
     api: &'a Api,
     route: Option<&Route>,
+    parts: &Parts,
+    context: &mut Context,
 ) -> Result<Option<SemaphorePermit<'a>>, ApiError> {
     if matches!(route, Some(Route::Health)) {
+        return Ok(None);
+    }
+    if let Some(fairness) = &api.fairness {
+        let path = route::decoded(parts.uri.path());
+        let parameter = |name: &str| context.query.first(name);
+        let asked = Attributes::of(&parts.method, &path, &parameter);
+        let turn = fairness.turn(&context.identity, &asked).await?;
+        context.turn = Some(turn);
         return Ok(None);
     }
     match api.requests.try_acquire() {

@@ -49,6 +49,7 @@ use crate::{
     authn::{Authenticators, Identity, Peer},
     authz::Authorizer,
     catalog::Catalog,
+    fairness::Fairness,
     limits,
     metrics::Metrics,
     openapi,
@@ -77,6 +78,8 @@ pub struct Api {
     authorizer: Authorizer,
     admission: Admission,
     audit: Option<Arc<Audit>>,
+    /// Who is served when; without it as many at once as there are permits.
+    fairness: Option<Arc<Fairness>>,
     /// It is about to stop: no new work is to come here.
     stopping: AtomicBool,
     /// Who asks, until it was found out.
@@ -105,6 +108,7 @@ impl Api {
             authorizer,
             admission,
             audit: None,
+            fairness: None,
             stopping: AtomicBool::new(false),
             nobody: Arc::new(Identity::anonymous()),
             documents: Mutex::new(None),
@@ -115,6 +119,13 @@ impl Api {
     #[must_use]
     pub fn audited(mut self, audit: Option<Arc<Audit>>) -> Self {
         self.audit = audit;
+        self
+    }
+
+    /// Has requests served by priority and fairness.
+    #[must_use]
+    pub fn fair(mut self, fairness: Option<Arc<Fairness>>) -> Self {
+        self.fairness = fairness;
         self
     }
 

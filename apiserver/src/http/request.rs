@@ -220,7 +220,12 @@ impl Request<'_> {
             record.asked(&body.value, || {
                 let mut whole = body.value.clone();
                 whole.insert("kind".to_owned(), body.kind.to_string().into());
-                whole.insert("apiVersion".to_owned(), body.api_version.to_string().into());
+                // Upstream records the options of a deletion in its own version.
+                let version = match &*body.kind {
+                    "DeleteOptions" => "meta.k8s.io/__internal".to_owned(),
+                    _ => body.api_version.to_string(),
+                };
+                whole.insert("apiVersion".to_owned(), version.into());
                 Some(Value::Object(whole))
             });
         }

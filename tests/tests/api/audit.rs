@@ -17,7 +17,6 @@ use mizzen_tests::cluster::{self, Cluster, Options};
 use mizzen_tests::https::Https;
 use mizzen_tests::skip::{self, Why};
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
 use super::admission::ADMINISTRATOR;
 use super::authorization::identities;

@@ -14,7 +14,7 @@ use http::{HeaderMap, HeaderValue, Method};
 use mizzen_proto::etcdserverpb::kv_client::KvClient;
 use mizzen_proto::etcdserverpb::maintenance_client::MaintenanceClient;
 use mizzen_proto::etcdserverpb::{PutRequest, RangeRequest, SnapshotRequest};
-use mizzen_tests::api_diff::upstream::{TOKEN, Upstream, program};
+use mizzen_tests::api_diff::upstream::{ADMIN, TOKEN, Upstream, program};
 use mizzen_tests::apiserver::ApiServer;
 use mizzen_tests::cluster::{self, Cluster, Options};
 use mizzen_tests::https::{Answer, Https};
@@ -55,6 +55,13 @@ fn write(path: &Path, rules: &[Value]) -> Result<()> {
     let beside = path.with_extension("new");
     std::fs::write(&beside, configuration.to_string())?;
     Ok(std::fs::rename(beside, path)?)
+}
+
+/// A token that both servers take.
+fn tokens(folder: &Path) -> Result<String> {
+    let path = folder.join("tokens");
+    std::fs::write(&path, ADMIN)?;
+    Ok(format!("--token-auth-file={}", path.display()))
 }
 
 fn flag(path: &Path) -> String {
@@ -162,9 +169,11 @@ async fn a_store_can_be_shared_with_upstream() -> Result<()> {
         Options::new(cluster::mizzen()?).members(1),
         async |cluster| {
             let endpoints = cluster.endpoints();
-            let flag = flag(&path);
-            let server =
-                ApiServer::start_with(&endpoints, &[&flag, "--advertise-address=192.0.2.1"])?;
+            let (flag, tokens) = (flag(&path), tokens(folder.path())?);
+            let server = ApiServer::start_with(
+                &endpoints,
+                &[&flag, &tokens, "--advertise-address=192.0.2.1"],
+            )?;
             let ours = Https::connect(&server).await?;
             let open = "--authorization-mode=AlwaysAllow";
             let flags = [
@@ -315,6 +324,7 @@ async fn keys_change_while_clients_write_and_nothing_of_a_secret_is_in_any_file(
     Cluster::run(Options::new(cluster::mizzen()?), async |cluster| {
         let flags = [
             &*flag(&path),
+            &*tokens(folder.path())?,
             "--encryption-provider-config-automatic-reload=true",
         ];
         let endpoints = cluster.endpoints();

@@ -15,6 +15,7 @@ mod encryption;
 mod endpoints;
 mod etcd_suite;
 mod etcdctl;
+mod fairness;
 mod flags;
 mod gateway;
 mod go_conformance;

@@ -356,7 +356,7 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
 }
 
 /// The same for the resource API: apiserver/ARCHITECTURE.md.
-const ALLOWED_IN_THE_RESOURCE_API: [(&str, &[&str]); 32] = [
+const ALLOWED_IN_THE_RESOURCE_API: [(&str, &[&str]); 33] = [
     ("limits", &[]),
     ("schema", &[]),
     ("codec", &["limits", "schema"]),
@@ -438,9 +438,16 @@ const ALLOWED_IN_THE_RESOURCE_API: [(&str, &[&str]); 32] = [
     ),
     ("audit", &["authn", "authz", "codec", "limits", "object"]),
     (
+        "fairness",
+        &[
+            "authn", "authz", "cache", "error", "limits", "object", "registry", "tasks",
+        ],
+    ),
+    (
         "bootstrap",
         &[
-            "authz", "codec", "defaults", "error", "limits", "object", "registry", "store",
+            "authz", "codec", "defaults", "error", "fairness", "limits", "object", "registry",
+            "store",
         ],
     ),
     ("discovery", &["catalog", "kind"]),
@@ -460,6 +467,7 @@ const ALLOWED_IN_THE_RESOURCE_API: [(&str, &[&str]); 32] = [
             "defaults",
             "discovery",
             "error",
+            "fairness",
             "kind",
             "limits",
             "metrics",
