@@ -426,7 +426,7 @@ mod tests {
                 "- {level: None, resources: [{resourceNames: [a]}]}\n",
                 "requires at least one resource",
             ),
-            ("[]\n", "0 rules"),
+            (" []\n", "0 rules"),
         ] {
             let said = policy(rules).expect_err("it is refused");
             assert!(said.contains(why), "{said}");

@@ -112,9 +112,7 @@ fn a_wrong_key_another_place_and_damage_are_errors() {
 }
 
 #[test]
-fn what_upstream_sealed_is_opened() {
-    // By upstream's transformers, the key 0, 1, 2 ... of 32 bytes: see the test
-    // with its server for the same in both directions.
+fn what_was_stored_before_is_read_where_identity_is_named() {
     let encryption = secrets(&[
         provider("aesgcm", "k", 32, 7),
         r#"{"identity": {}}"#.to_owned(),

@@ -11,7 +11,6 @@ use serde_json::Value;
 
 use super::{
     Api, Remote,
-    request::header_text,
     respond::{self, Answer, InJson, Length},
     route::{self, Query},
 };
@@ -57,7 +56,10 @@ pub fn unknown(api: &Api, remote: &Remote, parts: &Parts, query: &Query, error: 
 }
 
 fn origin(remote: &Remote, parts: &Parts) -> Origin {
-    let text = |name: HeaderName| header_text(&parts.headers, name);
+    let text = |name: HeaderName| {
+        let value = parts.headers.get(name);
+        value.and_then(|value| value.to_str().ok()).unwrap_or("")
+    };
     let mut addresses: Vec<IpAddr> = Vec::new();
     let forwarded = text(FORWARDED).split(',');
     addresses.extend(forwarded.filter_map(|one| one.trim().parse::<IpAddr>().ok()));
