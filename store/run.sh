@@ -55,6 +55,27 @@ make_certificates() {
     "$MIZZEN_CERTS" "$CLIENT_PKI" sign apiserver --common-name=mizzen-apiserver
 }
 
+# The key that secrets are encrypted with in the store. Those of a start before there
+# was one stay readable, and are encrypted when they are written next.
+make_encryption() {
+    local file=$RUN/pki/encryption.yaml
+    [ -f "$file" ] && return
+    mkdir -p "$RUN/pki"
+    (umask 077 && cat >"$file.new") <<TEXT
+apiVersion: apiserver.config.k8s.io/v1
+kind: EncryptionConfiguration
+resources:
+- resources: [secrets]
+  providers:
+  - aesgcm:
+      keys:
+      - name: first
+        secret: $(head -c 32 /dev/urandom | base64)
+  - identity: {}
+TEXT
+    mv "$file.new" "$file"
+}
+
 # A start before there were certificates has left data whose members know each
 # other by http: they would not find each other.
 refuse_old() {
@@ -100,6 +121,8 @@ start_apis() {
             --listen "127.0.0.1:${APIS[i - 1]}" --listen-shared "127.0.0.1:$SHARED" --cert-dir "$RUN/pki" \
             --authorization-mode Node,RBAC --enable-admission-plugins NodeRestriction \
             --enable-bootstrap-token-auth \
+            --encryption-provider-config "$RUN/pki/encryption.yaml" \
+            --encryption-provider-config-automatic-reload \
             --kubeconfig "$RUN/kubeconfig-$i" \
             </dev/null >>"$RUN/apiserver$i.log" 2>&1 &
         echo $! >"$RUN/apiserver$i.pid"
@@ -114,6 +137,7 @@ start() {
     mkdir -p "$RUN"
     refuse_old
     make_certificates
+    make_encryption
     start_store
     start_apis
     pki=$(realpath "$CLIENT_PKI")
@@ -145,6 +169,8 @@ The kubeconfig is an administrator's (kubernetes-admin of system:masters): who h
 it may do everything. Who shows nothing gets 401, and everybody else what roles and
 bindings say: kubectl create role, rolebinding, token.
 It is for the shared address; $RUN/kubeconfig-1 to -3 are for one server each.
+Secrets are encrypted in the store with the key in $RUN/pki/encryption.yaml, which is
+read again when it changes.
 
 Data and logs are in $RUN/. \`make stop\` stops them, \`make run\` starts them again.
 TEXT

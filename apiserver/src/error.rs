@@ -397,6 +397,17 @@ impl From<StoreError> for ApiError {
             StoreError::Unavailable(message) => Self::unavailable(message),
             StoreError::Timeout => Self::timeout("the store did not answer in time"),
             StoreError::Other(message) => Self::internal(message),
+            StoreError::Sealed { key, why } => {
+                // Upstream's words, with its keys below the store's prefix.
+                let key = key.strip_prefix("/registry").unwrap_or(&key);
+                let text = format!(
+                    "StorageError: corrupt object, Code: 7, Key: {key}, ResourceVersion: 0, AdditionalErrorMsg: data from the storage is not transformable revision=0: {why}"
+                );
+                let mut error = Self::internal(&*text);
+                let causes = json!([{"message": text}]);
+                error.details().insert("causes".to_owned(), causes);
+                error
+            }
         }
     }
 }

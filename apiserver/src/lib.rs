@@ -1,6 +1,7 @@
 //! Kubernetes REST conventions over the etcd v3 API: see ARCHITECTURE.md.
 
 pub mod admission;
+pub mod audit;
 pub mod authn;
 pub mod authz;
 pub mod bootstrap;
@@ -9,7 +10,9 @@ pub mod catalog;
 pub mod codec;
 pub mod defaults;
 pub mod discovery;
+pub mod encryption;
 pub mod error;
+pub mod fairness;
 pub mod field;
 pub mod http;
 pub mod kind;

@@ -18,6 +18,12 @@ pub const DATA_BYTES_MAX: usize = 1 << 20;
 /// Requests served at once, upstream's 400 reads and 200 writes; watches are
 /// counted apart. Beyond them a client gets 429.
 pub const REQUESTS_MAX: usize = 600;
+/// How long a request waits for a seat, a quarter of its time as with upstream.
+pub const QUEUED: Duration = Duration::from_secs(15);
+/// Requests that wait for a seat, of all levels together.
+pub const QUEUED_MAX: usize = 10_000;
+/// Queues of one priority level: more would tell no more flows apart.
+pub const QUEUES_MAX: usize = 4_096;
 /// Watches served at once: each holds a task and a few chunks.
 pub const WATCHES_MAX: usize = 20_000;
 /// Connections served at once, fewer where the process may not have so many files
@@ -43,6 +49,22 @@ pub const HANDSHAKE: Duration = Duration::from_secs(30);
 pub const CERTIFICATE_BELIEVED: Duration = Duration::from_secs(10);
 /// How often files of certificates are looked at.
 pub const CERTIFICATES: Duration = Duration::from_secs(1);
+/// How often the configuration of encryption is looked at, if it is to be.
+pub const ENCRYPTION_CONFIG: Duration = Duration::from_secs(1);
+/// Events that wait for the audit log, upstream's buffer, and their bytes: what
+/// finds no room is dropped and counted.
+pub const AUDIT_EVENTS_WAITING: usize = 10_000;
+pub const AUDIT_BYTES_WAITING: usize = 64 << 20;
+/// Events that are written at once.
+pub const AUDIT_TURN: usize = 256;
+/// Larger answers are not recorded, upstream's bound on what it sends at once.
+pub const AUDIT_BODY_BYTES_MAX: usize = 10 << 20;
+/// Answers that are looked at for their status alone are no larger.
+pub const AUDIT_STATUS_BYTES_MAX: usize = 16 << 10;
+/// Upstream's bound on what a client calls itself in an event.
+pub const AUDIT_AGENT_BYTES_MAX: usize = 1_024;
+/// Time for events that wait to be written when the server stops.
+pub const AUDIT_STOP: Duration = Duration::from_secs(5);
 /// Tokens whose signatures are remembered as checked, some hundred bytes each.
 pub const TOKENS_KNOWN: usize = 20_000;
 /// Time for requests to end when the server stops.
@@ -60,6 +82,14 @@ pub const FRESH: Duration = Duration::from_secs(3);
 /// How often what must be there is looked after, upstream's interval for the
 /// Service `kubernetes`.
 pub const BOOTSTRAP: Duration = Duration::from_secs(10);
+/// Upstream's interval between two renewals of a server's key, by which it is an
+/// endpoint of the Service `kubernetes`.
+pub const ENDPOINT_RENEWAL: Duration = Duration::from_secs(10);
+/// Seconds that such a key lives without, upstream's.
+pub const ENDPOINT_LIFETIME: i64 = 15;
+/// Upstream waits so long for a store that does not answer when it takes its key
+/// away.
+pub const ENDPOINT_LEAVE: Duration = Duration::from_secs(20);
 /// Roles and bindings reconciled at once at the start: enough that the store takes
 /// several in a batch.
 pub const POLICY_TOGETHER: usize = 16;

@@ -1,18 +1,27 @@
 //! The executable: flags, certificates, the listener.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use clap::Parser;
+use futures::FutureExt as _;
 use mizzen_apiserver::{
     admission::{Admission, Name as Plugin},
+    audit::{self, Audit},
     authn::{Accounts, Anonymous, Authenticators, Tokens},
     authz::{Authorizer, Mode},
-    bootstrap,
+    bootstrap::{self, endpoints::Reconciler},
+    encryption::Encryption,
     error::ApiError,
-    http::{self, Api, Credentials, Files},
-    limits,
-    registry::Registry,
+    fairness::Fairness,
+    http::{self, Api, Contents, Credentials, Files},
+    kinds, limits,
+    registry::{self, Registry},
     store::{Store, Tls, compact},
     tasks,
     token::{Keys, Signer},
@@ -21,6 +30,7 @@ use mizzen_descriptors::Places;
 use tokio::{
     net::{TcpListener, TcpSocket},
     signal::unix::{SignalKind, signal},
+    task::JoinHandle,
 };
 use tracing_subscriber::EnvFilter;
 
@@ -53,6 +63,16 @@ struct Flags {
     /// to it goes to one of those that live.
     #[arg(long)]
     listen_shared: Option<SocketAddr>,
+    /// The address at which this server is kept among the endpoints of the Service
+    /// `kubernetes` while it lives. By default that of --listen, or that of this
+    /// machine's route to elsewhere if it listens on all addresses; a server that
+    /// listens on a loopback address alone is kept nowhere.
+    #[arg(long)]
+    advertise_address: Option<IpAddr>,
+    /// How the endpoints of the Service `kubernetes` are kept: by keys of the
+    /// servers that live (lease), or not at all (none).
+    #[arg(long, default_value = "lease", value_parser = ["lease", "none"])]
+    endpoint_reconciler_type: String,
     /// Directory of what is made at the first start where no file is given: the
     /// server's certificate and its authority, the authority of clients and an
     /// administrator's certificate.
@@ -82,6 +102,17 @@ struct Flags {
     /// Who decides what somebody may do: Node, RBAC, or AlwaysAllow.
     #[arg(long, value_delimiter = ',', default_value = "RBAC")]
     authorization_mode: Vec<Mode>,
+    /// Whether requests are served by priority levels and flow schemas; otherwise as
+    /// many at once as the two flags below say, whoever asks.
+    #[arg(long, action = clap::ArgAction::Set, default_value_t = true,
+        num_args = 0..=1, default_missing_value = "true")]
+    enable_priority_and_fairness: bool,
+    /// Requests that read and are served at once.
+    #[arg(long, default_value_t = 400)]
+    max_requests_inflight: usize,
+    /// Requests that write and are served at once; what counts is the sum of both.
+    #[arg(long, default_value_t = 200)]
+    max_mutating_requests_inflight: usize,
     /// Plugins of admission that are on besides those that are by default.
     #[arg(long, value_delimiter = ',')]
     enable_admission_plugins: Vec<Plugin>,
@@ -107,6 +138,31 @@ struct Flags {
     /// elsewhere.
     #[arg(long, default_value = "0s", value_parser = duration)]
     shutdown_delay_duration: Duration,
+    /// How what is stored is encrypted: upstream's EncryptionConfiguration, with
+    /// the providers identity, aesgcm, aescbc and secretbox.
+    #[arg(long)]
+    encryption_provider_config: Option<PathBuf>,
+    /// Looks at --encryption-provider-config once a second and takes what is new;
+    /// what cannot be used is logged, and what was before stays.
+    #[arg(long, action = clap::ArgAction::Set, default_value_t = false,
+        num_args = 0..=1, default_missing_value = "true", requires = "encryption_provider_config")]
+    encryption_provider_config_automatic_reload: bool,
+    /// How much of which requests goes into the audit log: upstream's Policy.
+    #[arg(long, requires = "audit_log_path")]
+    audit_policy_file: Option<PathBuf>,
+    /// The file of the audit log, a line of JSON for each event; - is the standard
+    /// output.
+    #[arg(long, requires = "audit_policy_file")]
+    audit_log_path: Option<PathBuf>,
+    /// Megabytes of the audit log's file before a new one is begun; 0 is 100.
+    #[arg(long, default_value_t = 0)]
+    audit_log_maxsize: u64,
+    /// Files of the audit log that were before and are kept; 0 keeps all.
+    #[arg(long, default_value_t = 0)]
+    audit_log_maxbackup: usize,
+    /// Days for which they are kept; 0 is for ever.
+    #[arg(long, default_value_t = 0)]
+    audit_log_maxage: u64,
     /// Writes a kubeconfig for this server, with the administrator's certificate
     /// unless --client-ca-file is given.
     #[arg(long)]
@@ -149,7 +205,9 @@ async fn run(flags: Flags) -> anyhow::Result<()> {
         authority,
         own: flags.etcd_certfile.clone().zip(flags.etcd_keyfile.clone()),
     });
-    let store = Arc::new(Store::new(&flags.etcd_servers, tls.as_ref())?);
+    let (encryption, rules) = encryption(&flags)?.unzip();
+    let store = Store::new(&flags.etcd_servers, tls.as_ref())?.sealed_by(encryption.clone());
+    let store = Arc::new(store);
     let compacted = store.clone();
     let listener = TcpListener::bind(flags.listen)
         .await
@@ -160,60 +218,122 @@ async fn run(flags: Flags) -> anyhow::Result<()> {
         let listener = shared(address).with_context(|| format!("listening on {address}"))?;
         listeners.push(listener);
     }
-    let registry = Registry::new(store);
-    let api = Arc::new(Api::new(
-        registry,
+    let fairness = fairness(&flags)?;
+    let (audit, written) = audit(&flags).await?.unzip();
+    let api = Api::new(
+        Registry::new(store),
         address.to_string(),
         signer,
         authenticators,
         Authorizer::new(flags.authorization_mode.clone()),
         admission,
-    ));
-    let mut waited = false;
-    while let Err(error) = prepare(api.registry()).await {
-        if !std::mem::replace(&mut waited, true) {
-            tracing::warn!(%error.message, "the store is not ready: waiting for it");
-        }
-        tokio::time::sleep(Duration::from_millis(200)).await;
-    }
-    api.registry().fill_caches().await;
-    while let Err(error) = api.authorizer().start(api.registry()).await {
-        tracing::warn!(%error.message, "roles and bindings are not there yet: waiting for them");
-    }
+    );
+    let api = Arc::new(api.audited(audit).fair(fairness.clone()));
+    let reconciler = reconciler(&flags, address)?;
+    prepare(&api, address.port(), reconciler.as_ref(), fairness.as_ref()).await;
     if let Some(path) = &flags.kubeconfig {
         std::fs::write(path, kubeconfig(&flags, address)?)
             .with_context(|| format!("writing {}", path.display()))?;
     }
     tracing::info!(%address, "serving");
+    let stop = stop()?.shared();
+    let fair = fairness.is_some();
+    let mut kept = keepers(&api, address.port(), fair, &credentials, contents);
+    let interval = flags.etcd_compaction_interval;
+    if !interval.is_zero() {
+        kept.push(tasks::spawn(
+            "compaction",
+            compact::run(compacted, interval),
+        ));
+    }
+    if let (true, Some(encryption), Some(rules)) = (
+        flags.encryption_provider_config_automatic_reload,
+        encryption,
+        rules,
+    ) {
+        kept.push(tasks::spawn("encryption", async move {
+            encryption.keep(rules).await;
+        }));
+    }
+    let living = living(&api, reconciler, stop.clone());
+    let delay = flags.shutdown_delay_duration;
+    tokio::join!(
+        http::serve(listeners, credentials, api.clone(), places, stop, delay),
+        living
+    );
+    kept.iter().for_each(JoinHandle::abort);
+    // What was recorded is written, now that nobody records any more.
+    drop(api);
+    if let Some(written) = written {
+        let _ = tokio::time::timeout(limits::AUDIT_STOP, written).await;
+    }
+    Ok(())
+}
+
+/// Done when the process is told to stop.
+fn stop() -> std::io::Result<impl Future<Output = ()>> {
     let (mut term, mut int) = (
         signal(SignalKind::terminate())?,
         signal(SignalKind::interrupt())?,
     );
-    let stop = async move {
+    Ok(async move {
         tokio::select! {
             _ = term.recv() => {}
             _ = int.recv() => {}
         }
+    })
+}
+
+/// What goes on as long as the server.
+fn keepers(
+    api: &Arc<Api>,
+    port: u16,
+    fair: bool,
+    credentials: &Arc<Credentials>,
+    contents: Contents,
+) -> Vec<JoinHandle<()>> {
+    let (kept, renewed) = (api.clone(), credentials.clone());
+    vec![
+        tasks::spawn("bootstrap", async move {
+            bootstrap::keep(kept.registry(), port, fair).await;
+        }),
+        tasks::spawn("certificates", async move {
+            renewed.keep(contents).await;
+        }),
+    ]
+}
+
+/// Keeps this server among the endpoints until it is told to stop, and takes it
+/// from them at once then.
+async fn living(api: &Arc<Api>, reconciler: Option<Reconciler>, stop: impl Future<Output = ()>) {
+    let Some(reconciler) = reconciler else {
+        return;
     };
-    let kept = api.clone();
-    let keeper = tasks::spawn("bootstrap", async move {
-        bootstrap::keep(kept.registry()).await;
+    let (keeper, kept) = (reconciler.clone(), api.clone());
+    let task = tasks::spawn("endpoints", async move {
+        keeper.keep(kept.registry()).await;
     });
-    let interval = flags.etcd_compaction_interval;
-    let compactor = (!interval.is_zero())
-        .then(|| tasks::spawn("compaction", compact::run(compacted, interval)));
-    let renewed = credentials.clone();
-    let renewer = tasks::spawn("certificates", async move {
-        renewed.keep(contents).await;
-    });
-    let delay = flags.shutdown_delay_duration;
-    http::serve(listeners, credentials, api, places, stop, delay).await;
-    keeper.abort();
-    renewer.abort();
-    if let Some(task) = compactor {
-        task.abort();
+    stop.await;
+    task.abort();
+    // What it has begun to write is not to come after what follows.
+    let _ = task.await;
+    reconciler.leave(api.registry()).await;
+}
+
+/// What keeps this server among the endpoints of the Service `kubernetes`.
+fn reconciler(flags: &Flags, address: SocketAddr) -> anyhow::Result<Option<Reconciler>> {
+    if flags.endpoint_reconciler_type == "none" {
+        return Ok(None);
     }
-    Ok(())
+    let listening = match address.ip() {
+        ip if ip.is_unspecified() => bootstrap::endpoints::routed(),
+        ip => Some(ip).filter(|ip| !ip.is_loopback()),
+    };
+    let Some(ip) = flags.advertise_address.or(listening) else {
+        return Ok(None);
+    };
+    let reconciler = Reconciler::new(ip, address.port()).map_err(anyhow::Error::msg)?;
+    Ok(Some(reconciler))
 }
 
 /// Listens beside others.
@@ -228,8 +348,41 @@ fn shared(address: SocketAddr) -> std::io::Result<TcpListener> {
     socket.listen(limits::BACKLOG)
 }
 
-async fn prepare(registry: &Registry) -> Result<(), ApiError> {
-    bootstrap::run(registry).await?;
+/// What must be there before the first client is served.
+async fn prepare(
+    api: &Api,
+    port: u16,
+    reconciler: Option<&Reconciler>,
+    fairness: Option<&Arc<Fairness>>,
+) {
+    let mut waited = false;
+    let fair = fairness.is_some();
+    while let Err(error) = bootstrapped(api.registry(), port, fair).await {
+        if !std::mem::replace(&mut waited, true) {
+            tracing::warn!(%error.message, "the store is not ready: waiting for it");
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    if let Some(reconciler) = reconciler {
+        reconciler.leave(api.registry()).await;
+    }
+    api.registry().fill_caches().await;
+    while let Err(error) = api.authorizer().start(api.registry()).await {
+        tracing::warn!(%error.message, "roles and bindings are not there yet: waiting for them");
+    }
+    let Some(fairness) = fairness else {
+        return;
+    };
+    while let Err(error) = fairness.clone().start(api.registry()).await {
+        tracing::warn!(%error.message, "priority levels are not there yet: waiting for them");
+    }
+}
+
+async fn bootstrapped(registry: &Registry, port: u16, fair: bool) -> Result<(), ApiError> {
+    bootstrap::run(registry, port).await?;
+    if fair {
+        bootstrap::flows(registry, None).await?;
+    }
     bootstrap::policy(registry).await
 }
 
@@ -263,6 +416,52 @@ fn files(flags: &Flags) -> anyhow::Result<Files> {
         key: dir.join("apiserver.key"),
         client_ca,
     })
+}
+
+/// Who is served when.
+fn fairness(flags: &Flags) -> anyhow::Result<Option<Arc<Fairness>>> {
+    let (reads, writes) = (
+        flags.max_requests_inflight,
+        flags.max_mutating_requests_inflight,
+    );
+    let total = reads.saturating_add(writes);
+    anyhow::ensure!(total > 0, "no request is to be served at any time");
+    let fair = flags.enable_priority_and_fairness;
+    Ok(fair.then(|| Arc::new(Fairness::new(total))))
+}
+
+/// The audit log, and the task that writes it.
+async fn audit(flags: &Flags) -> anyhow::Result<Option<(Arc<Audit>, JoinHandle<()>)>> {
+    let (Some(policy), Some(path)) = (&flags.audit_policy_file, &flags.audit_log_path) else {
+        return Ok(None);
+    };
+    let megabytes = match flags.audit_log_maxsize {
+        0 => 100,
+        given => given,
+    };
+    let files = audit::LogFiles {
+        path: path.clone(),
+        size: megabytes.saturating_mul(1 << 20),
+        backups: flags.audit_log_maxbackup,
+        age: Duration::from_secs(flags.audit_log_maxage.saturating_mul(24 * 3_600)),
+    };
+    let (audit, mut writer) = Audit::new(policy, files)?;
+    let opened = writer.prepare().await;
+    opened.with_context(|| format!("opening {}", path.display()))?;
+    Ok(Some((
+        Arc::new(audit),
+        tasks::spawn("audit log", writer.run()),
+    )))
+}
+
+/// How what is stored is encrypted, and what the file says.
+fn encryption(flags: &Flags) -> anyhow::Result<Option<(Arc<Encryption>, Vec<u8>)>> {
+    let Some(path) = &flags.encryption_provider_config else {
+        return Ok(None);
+    };
+    let places = registry::places(&kinds::built_in());
+    let (encryption, text) = Encryption::load(path.clone(), places)?;
+    Ok(Some((Arc::new(encryption), text)))
 }
 
 fn signer(flags: &Flags) -> anyhow::Result<Signer> {

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use crate::cluster;
@@ -16,8 +17,13 @@ use crate::cluster;
 const DEADLINE: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(20);
 
-/// Everybody may do everything, without a word about who he is.
-const OPEN: &[&str] = &["--authorization-mode=AlwaysAllow", "--anonymous-auth=true"];
+/// Everybody may do everything, without a word about who he is, and as much at once
+/// as he likes.
+const OPEN: &[&str] = &[
+    "--authorization-mode=AlwaysAllow",
+    "--anonymous-auth=true",
+    "--enable-priority-and-fairness=false",
+];
 
 /// Plugins of admission that are on by default in both servers.
 const PLUGINS: &[&str] = &[
@@ -168,6 +174,23 @@ impl ApiServer {
         child.kill()?;
         child.wait()?;
         Ok(())
+    }
+
+    /// Asks the server to stop with SIGTERM and waits for its end.
+    ///
+    /// # Errors
+    /// It is not running, or does not end well.
+    pub fn terminate(&mut self) -> Result<()> {
+        let mut child = self.child.take().context("the apiserver is not running")?;
+        kill_process(Pid::from_child(&child), Signal::TERM)?;
+        let status = child.wait()?;
+        ensure!(status.success(), "the apiserver ended with {status}");
+        Ok(())
+    }
+
+    /// Where it listens.
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     /// The file that tells clients how to reach it.

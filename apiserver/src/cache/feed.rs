@@ -48,13 +48,16 @@ pub(super) async fn run(cache: Weak<Cache>, store: Arc<Store>, mut begin: i64) {
         }
         match result {
             Ok(()) => {}
-            Err(FeedError::Unreadable { key, error }) => {
+            Err(
+                error
+                @ (FeedError::Unreadable { .. } | FeedError::Store(StoreError::Sealed { .. })),
+            ) => {
                 at = None;
                 if let Some(cache) = cache.upgrade() {
                     cache.fail();
                 }
-                tracing::error!(resource = %resource.plural, key, %error,
-                    "a stored value cannot be decoded: this resource is not served from its cache until it is mended or deleted");
+                tracing::error!(resource = %resource.plural, %error,
+                    "this resource is not served from its cache until that is mended or deleted");
                 tokio::time::sleep(limits::UNREADABLE).await;
             }
             Err(FeedError::Store(error)) => {

@@ -12,26 +12,31 @@
 use std::{any::Any, panic::AssertUnwindSafe, sync::Arc, time::Instant};
 
 use futures::FutureExt as _;
-use http::{Method, StatusCode, header, request::Parts};
+use http::{HeaderName, Method, StatusCode, header, request::Parts};
 use hyper::body::Incoming;
 use tokio::sync::SemaphorePermit;
 
 use super::{
-    Api, compress, endpoint, impersonate, labels,
+    Api, Remote, audited, compress, endpoint, impersonate, labels,
     request::header_text,
     respond::{self, Answer},
     route::{self, Query, Route},
 };
 use crate::{
-    authn::{Identity, Peer},
+    audit::{AuditLevel, Record},
+    authn::Identity,
     authz::{Attributes, Decision, refusal},
     error::ApiError,
+    fairness::Turn,
     limits,
     metrics::Labels,
 };
 
+/// The schema and the level of a request, as upstream tells them.
+const SCHEMA: HeaderName = HeaderName::from_static("x-kubernetes-pf-flowschema-uid");
+const LEVEL: HeaderName = HeaderName::from_static("x-kubernetes-pf-prioritylevel-uid");
+
 /// What the steps before found out about a request.
-#[derive(Debug)]
 pub struct Context {
     /// How it is counted: verb, resource, scope.
     pub labels: Labels,
@@ -39,17 +44,29 @@ pub struct Context {
     pub query: Query,
     pub malformed: bool,
     pub identity: Arc<Identity>,
+    /// Whose turn it was by priority and fairness.
+    pub turn: Option<Turn>,
+    /// What goes into the audit log, if anything does.
+    pub record: Option<Record>,
     /// When the client is told that it took too long; a watch that began goes
     /// on.
     pub deadline: tokio::time::Instant,
 }
 
+impl Context {
+    /// Whether what is answered is recorded as a whole.
+    pub fn records_answers(&self) -> bool {
+        let level = self.record.as_ref().map(Record::level);
+        level.is_some_and(|level| level >= AuditLevel::RequestResponse)
+    }
+}
+
 /// Answers a request.
-pub async fn serve(api: &Api, peer: Option<&Peer>, request: http::Request<Incoming>) -> Answer {
+pub async fn serve(api: &Api, remote: &Remote, request: http::Request<Incoming>) -> Answer {
     let (parts, body) = request.into_parts();
     // In a box: the future of a request is moved several times before it runs,
     // and when it ends.
-    let steps = Box::pin(steps(api, peer, &parts, body));
+    let steps = Box::pin(steps(api, remote, &parts, body));
     let answer = recovered(steps, &parts).await;
     leave(answer, &parts)
 }
@@ -77,17 +94,23 @@ fn panic_text(panic: &(dyn Any + Send)) -> &str {
 }
 
 /// Every step after panic recovery, each with what it needs of those before.
-async fn steps(api: &Api, peer: Option<&Peer>, parts: &Parts, body: Incoming) -> Answer {
+async fn steps(api: &Api, remote: &Remote, parts: &Parts, body: Incoming) -> Answer {
     let started = Instant::now();
     let (route, mut context) = request_info(api, parts);
     let watch = context.labels.verb == "WATCH";
     let under_way = (!watch).then(|| api.metrics.flying(&context.labels));
     let deadline = context.deadline;
     let rest = async {
-        context.identity = authenticate(api, peer, parts).await?;
-        audit(&context);
+        match authenticate(api, remote, parts).await {
+            Ok(identity) => context.identity = identity,
+            Err(error) => {
+                audited::unknown(api, remote, parts, &context.query, &error);
+                return Err(error);
+            }
+        }
+        context.record = audited::begin(api, remote, parts, &context.query, &context.identity);
         impersonate(parts, &mut context)?;
-        let _seat = fairness(api, route.as_ref())?;
+        let _place = fairness(api, route.as_ref(), parts, &mut context).await?;
         if let Err(denied) = authorize(api, parts, &context) {
             return Ok(denied_answer(&denied));
         }
@@ -101,7 +124,14 @@ async fn steps(api: &Api, peer: Option<&Peer>, parts: &Parts, body: Incoming) ->
         Err(_) => Err(ApiError::timeout("the request did not end in time")),
     };
     drop(under_way);
-    let answer = answer.unwrap_or_else(|error| respond::failure(&error));
+    let mut answer = answer.unwrap_or_else(|error| respond::failure(&error));
+    if let Some((schema, level)) = context.turn.take().and_then(|turn| turn.uids) {
+        answer.headers_mut().insert(SCHEMA, schema);
+        answer.headers_mut().insert(LEVEL, level);
+    }
+    if let Some(record) = context.record.take() {
+        answer = audited::end(record, answer, watch).await;
+    }
     // A watch that began is counted at its end.
     if !watch || !answer.status().is_success() {
         let code = answer.status().as_u16();
@@ -120,6 +150,8 @@ fn request_info(api: &Api, parts: &Parts) -> (Option<Route>, Context) {
         malformed: query.is_none(),
         query: query.unwrap_or_default(),
         identity: api.nobody.clone(),
+        turn: None,
+        record: None,
         deadline: tokio::time::Instant::now() + limits::REQUEST,
     };
     (route, context)
@@ -128,34 +160,45 @@ fn request_info(api: &Api, parts: &Parts) -> (Option<Route>, Context) {
 /// Authentication: who asks.
 async fn authenticate(
     api: &Api,
-    peer: Option<&Peer>,
+    remote: &Remote,
     parts: &Parts,
 ) -> Result<Arc<Identity>, ApiError> {
     let authorization = header_text(&parts.headers, header::AUTHORIZATION);
+    let shown = remote.shown.as_ref();
     let identity =
         api.authenticators
-            .identify(&api.registry, peer, authorization, parts.uri.path());
+            .identify(&api.registry, shown, authorization, parts.uri.path());
     identity.await.ok_or_else(ApiError::unauthorized)
 }
-
-/// Audit: not built. Nothing is recorded.
-fn audit(_: &Context) {}
 
 /// Impersonation: whom who asks wants to be taken for.
 fn impersonate(parts: &Parts, context: &mut Context) -> Result<(), ApiError> {
     if let Some(identity) = impersonate::wanted(&parts.headers, &context.identity)? {
+        if let Some(record) = &context.record {
+            record.impersonated(&identity);
+        }
         context.identity = Arc::new(identity);
     }
     Ok(())
 }
 
-/// Fairness: so many requests at once, whoever asks. Whether the server is
+/// Fairness: so many requests at once, and whose turn it is. Whether the server is
 /// healthy is answered beyond it, or an overload would have it killed.
-fn fairness<'a>(
+async fn fairness<'a>(
     api: &'a Api,
     route: Option<&Route>,
+    parts: &Parts,
+    context: &mut Context,
 ) -> Result<Option<SemaphorePermit<'a>>, ApiError> {
     if matches!(route, Some(Route::Health)) {
+        return Ok(None);
+    }
+    if let Some(fairness) = &api.fairness {
+        let path = route::decoded(parts.uri.path());
+        let parameter = |name: &str| context.query.first(name);
+        let asked = Attributes::of(&parts.method, &path, &parameter);
+        let turn = fairness.turn(&context.identity, &asked).await?;
+        context.turn = Some(turn);
         return Ok(None);
     }
     match api.requests.try_acquire() {
@@ -169,7 +212,11 @@ fn authorize(api: &Api, parts: &Parts, context: &Context) -> Result<(), ApiError
     let path = route::decoded(parts.uri.path());
     let parameter = |name: &str| context.query.first(name);
     let asked = Attributes::of(&parts.method, &path, &parameter);
-    match api.authorizer.decide(&context.identity, &asked) {
+    let decision = api.authorizer.decide(&context.identity, &asked);
+    if let Some(record) = &context.record {
+        record.decided(decision.is_allowed(), decision.reason());
+    }
+    match decision {
         Decision::Allowed(_) => Ok(()),
         Decision::Refused(reason) => Err(refusal(&context.identity, &asked, &reason)),
     }

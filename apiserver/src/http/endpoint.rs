@@ -122,11 +122,17 @@ async fn about(api: &Api, route: Route, parts: &Parts) -> Result<Answer, ApiErro
         Route::OpenId => found(Some(tokens::openid_configuration())),
         Route::Keys => found(Some(api.authenticators.accounts.keys().jwks())),
         Route::Health => health(api, parts.uri.path()).await,
-        Route::Metrics => Ok(respond::bytes(
-            StatusCode::OK,
-            "text/plain; version=0.0.4; charset=utf-8",
-            api.metrics.text(),
-        )),
+        Route::Metrics => {
+            let mut text = api.metrics.text();
+            if let Some(audit) = &api.audit {
+                audit.metrics(&mut text);
+            }
+            Ok(respond::bytes(
+                StatusCode::OK,
+                "text/plain; version=0.0.4; charset=utf-8",
+                text,
+            ))
+        }
         Route::CoreVersions => Ok(groups(api, catalog, true, accept)),
         Route::Groups => Ok(groups(api, catalog, false, accept)),
         Route::Group(name) => found(discovery::group(catalog, &name)),

@@ -2,6 +2,7 @@
 //! else to `registry`, `discovery` and `openapi`.
 
 mod accept;
+mod audited;
 mod chain;
 mod compress;
 mod endpoint;
@@ -41,18 +42,27 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-pub use self::tls::{Credentials, Files, TlsError, make_clients, make_key, make_server};
+pub use self::tls::{Contents, Credentials, Files, TlsError, make_clients, make_key, make_server};
 use crate::{
     admission::Admission,
+    audit::Audit,
     authn::{Authenticators, Identity, Peer},
     authz::Authorizer,
     catalog::Catalog,
+    fairness::Fairness,
     limits,
     metrics::Metrics,
     openapi,
     registry::Registry,
     token::Signer,
 };
+
+/// Who is at the other end of a connection.
+pub struct Remote {
+    pub address: SocketAddr,
+    /// The certificate that was shown.
+    pub shown: Option<Peer>,
+}
 
 /// What serves requests.
 pub struct Api {
@@ -67,6 +77,9 @@ pub struct Api {
     authenticators: Authenticators,
     authorizer: Authorizer,
     admission: Admission,
+    audit: Option<Arc<Audit>>,
+    /// Who is served when; without it as many at once as there are permits.
+    fairness: Option<Arc<Fairness>>,
     /// It is about to stop: no new work is to come here.
     stopping: AtomicBool,
     /// Who asks, until it was found out.
@@ -94,10 +107,26 @@ impl Api {
             authenticators,
             authorizer,
             admission,
+            audit: None,
+            fairness: None,
             stopping: AtomicBool::new(false),
             nobody: Arc::new(Identity::anonymous()),
             documents: Mutex::new(None),
         }
+    }
+
+    /// Has requests recorded.
+    #[must_use]
+    pub fn audited(mut self, audit: Option<Arc<Audit>>) -> Self {
+        self.audit = audit;
+        self
+    }
+
+    /// Has requests served by priority and fairness.
+    #[must_use]
+    pub fn fair(mut self, fairness: Option<Arc<Fairness>>) -> Self {
+        self.fairness = fairness;
+        self
     }
 
     pub fn registry(&self) -> &Registry {
@@ -218,10 +247,13 @@ async fn connection(
         .keep_alive_interval(Some(limits::HANDSHAKE))
         .max_concurrent_streams(limits::STREAMS_MAX)
         .max_header_list_size(u32::try_from(limits::HEADER_BYTES_MAX).unwrap_or(u32::MAX));
-    let shown = Peer::new(stream.get_ref().1.peer_certificates()).map(Arc::new);
+    let remote = Arc::new(Remote {
+        address: peer,
+        shown: Peer::new(stream.get_ref().1.peer_certificates()),
+    });
     let service = service_fn(move |request| {
-        let (api, shown) = (api.clone(), shown.clone());
-        async move { Ok::<_, Infallible>(chain::serve(&api, shown.as_deref(), request).await) }
+        let (api, remote) = (api.clone(), remote.clone());
+        async move { Ok::<_, Infallible>(chain::serve(&api, &remote, request).await) }
     });
     let ended = if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
         let stream = TokioIo::new(Coalesce::new(stream, limits::CHUNK_BYTES));

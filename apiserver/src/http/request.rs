@@ -213,8 +213,26 @@ impl Request<'_> {
         })
     }
 
-    /// Decodes the body as message `id`.
+    /// Decodes the body as message `id`, and has it recorded as it came.
     pub fn decode(&self, id: MessageId) -> Result<Decoded, ApiError> {
+        let body = self.decoded(id)?;
+        if let Some(record) = &self.context.record {
+            record.asked(&body.value, || {
+                let mut whole = body.value.clone();
+                whole.insert("kind".to_owned(), body.kind.to_string().into());
+                // Upstream records the options of a deletion in its own version.
+                let version = match &*body.kind {
+                    "DeleteOptions" => "meta.k8s.io/__internal".to_owned(),
+                    _ => body.api_version.to_string(),
+                };
+                whole.insert("apiVersion".to_owned(), version.into());
+                Some(Value::Object(whole))
+            });
+        }
+        Ok(body)
+    }
+
+    fn decoded(&self, id: MessageId) -> Result<Decoded, ApiError> {
         let name = schema().message(id).name;
         let kind = name.rsplit('.').next().unwrap_or(name);
         let media = accept::media_type(self.header(header::CONTENT_TYPE));
@@ -278,11 +296,14 @@ impl Request<'_> {
     /// stored one, with its kind's defaults: admission and validation see whole
     /// objects.
     pub fn object(&self, view: &View) -> Result<Decoded, ApiError> {
-        let mut body = self.decode(view.served.message)?;
+        let mut body = self.decoded(view.served.message)?;
         if !view.is_plain() {
             self.to_stored(view, &mut body)?;
         }
         defaults::apply(&view.stored, &mut body.value);
+        if let Some(record) = &self.context.record {
+            record.asked(&body.value, || as_sent(view, &body.value));
+        }
         Ok(body)
     }
 
@@ -305,6 +326,9 @@ impl Request<'_> {
     }
 
     pub fn patch(&self) -> Result<Patch, ApiError> {
+        if let Some(record) = &self.context.record {
+            record.patched(&self.body);
+        }
         let media = accept::media_type(self.header(header::CONTENT_TYPE));
         match Patch::read(&media, &self.body) {
             Some(patch) => patch.map_err(ApiError::from),
@@ -342,6 +366,17 @@ impl Request<'_> {
         given.insert("dryRun".to_owned(), dry.into());
         deletion(&given)
     }
+}
+
+/// An object of a body as it would be answered, for the audit log.
+fn as_sent(view: &View, object: &Json) -> Option<Value> {
+    let mut object = object.clone();
+    let version = object::meta(&object).and_then(|meta| meta.get("resourceVersion").cloned());
+    let bytes = object::to_store(&view.stored, &mut object);
+    let json = object::to_client(&view.stored, &bytes, 0).ok()?.json;
+    let mut shown = serde_json::from_slice::<Json>(&view.shown(&json.into()).ok()?).ok()?;
+    object::set_meta(&mut shown, "resourceVersion", version);
+    Some(Value::Object(shown))
 }
 
 fn malformed(error: &dyn std::fmt::Display) -> ApiError {

@@ -7,7 +7,7 @@ use super::{
     Api,
     accept::Form,
     request::{Request, deletion, valid_options},
-    respond::{self, Answer},
+    respond::{self, Answer, InJson},
     watch::{self, Hold, Start, WatchOptions},
 };
 use crate::{
@@ -42,7 +42,11 @@ fn answer_object(
     let form = request.form_of(&view.served, false)?;
     let view = leaving(view, form);
     object.json = shown(&view, &object.json)?;
-    respond::object(code, form, &view.served, &object, request.include()?)
+    let mut answer = respond::object(code, form, &view.served, &object, request.include()?)?;
+    if form == Form::Protobuf && request.context.records_answers() {
+        answer.extensions_mut().insert(InJson(object.json));
+    }
+    Ok(answer)
 }
 
 fn answer_list(view: &View, mut listed: Listed, request: &Request<'_>) -> Result<Answer, ApiError> {
@@ -52,7 +56,13 @@ fn answer_list(view: &View, mut listed: Listed, request: &Request<'_>) -> Result
         let items = listed.items.iter().map(|item| shown(&view, item));
         listed.items = items.collect::<Result<_, _>>()?;
     }
-    respond::list(form, &view.served, listed, request.include()?)
+    let recorded = form == Form::Protobuf && request.context.records_answers();
+    let recorded = recorded.then(|| respond::list_in_json(&view.served, &listed));
+    let mut answer = respond::list(form, &view.served, listed, request.include()?)?;
+    if let Some(json) = recorded {
+        answer.extensions_mut().insert(InJson(json));
+    }
+    Ok(answer)
 }
 
 /// Answers a request about stored objects, and warns of what clients should not

@@ -35,7 +35,21 @@ const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
 const JSON: &str = "application/json";
 const YAML: &str = "application/yaml";
 
-fn whole(bytes: Bytes) -> Body {
+/// The same in JSON, as an extension of an answer in protobuf that is recorded.
+#[derive(Clone, Debug)]
+pub struct InJson(pub Bytes);
+
+/// A body that holds something until it has been sent, or nobody wants it.
+pub fn holding(body: Body, held: impl Send + 'static) -> Body {
+    body.map_frame(move |frame| {
+        let _ = &held;
+        frame
+    })
+    .boxed_unsync()
+}
+
+/// A body of one piece.
+pub fn whole(bytes: Bytes) -> Body {
     Full::new(bytes).boxed_unsync()
 }
 
@@ -187,6 +201,38 @@ pub fn partial(json: &[u8]) -> Result<Value, ApiError> {
     }))
 }
 
+/// The metadata of a list.
+fn list_meta(listed: &Listed) -> Value {
+    let mut meta = json!({"resourceVersion": listed.revision.to_string()});
+    if !listed.token.is_empty() {
+        meta["continue"] = listed.token.clone().into();
+    }
+    if let Some(remaining) = listed.remaining {
+        meta["remainingItemCount"] = remaining.into();
+    }
+    meta
+}
+
+/// What stands before the items of a list in JSON.
+fn list_head(resource: &Resource, meta: &Value) -> String {
+    format!(
+        "{{\"kind\":\"{}List\",\"apiVersion\":\"{}\",\"metadata\":{meta},\"items\":[",
+        resource.kind,
+        resource.api_version()
+    )
+}
+
+/// A list in JSON, in one piece.
+pub fn list_in_json(resource: &Resource, listed: &Listed) -> Bytes {
+    let mut text = list_head(resource, &list_meta(listed)).into_bytes();
+    for (index, item) in listed.items.iter().enumerate() {
+        text.extend_from_slice(if index > 0 { b",{" } else { b"{" });
+        text.extend_from_slice(&untyped(item.clone()));
+    }
+    text.extend_from_slice(b"]}");
+    text.into()
+}
+
 /// A list in the form asked for.
 pub fn list(
     form: Form,
@@ -194,20 +240,10 @@ pub fn list(
     listed: Listed,
     include: table::Include,
 ) -> Result<Answer, ApiError> {
-    let mut meta = json!({"resourceVersion": listed.revision.to_string()});
-    if !listed.token.is_empty() {
-        meta["continue"] = listed.token.into();
-    }
-    if let Some(remaining) = listed.remaining {
-        meta["remainingItemCount"] = remaining.into();
-    }
+    let meta = list_meta(&listed);
     match form {
         Form::Json => {
-            let head = format!(
-                "{{\"kind\":\"{}List\",\"apiVersion\":\"{}\",\"metadata\":{meta},\"items\":[",
-                resource.kind,
-                resource.api_version()
-            );
+            let head = list_head(resource, &meta);
             let bare = listed.items.into_iter().map(untyped).collect();
             Ok(items(JSON, Around::json(head, "{"), bare))
         }

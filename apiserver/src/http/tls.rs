@@ -102,7 +102,7 @@ pub fn make_clients(dir: &Path) -> Result<(), TlsError> {
 }
 
 /// What the files hold.
-type Contents = [Vec<u8>; 3];
+pub type Contents = [Vec<u8>; 3];
 
 /// The files as they are now.
 pub struct Credentials {

@@ -30,11 +30,22 @@ pub use self::{
 use crate::{
     cache::Cache,
     catalog::{Catalog, Resource, ResourceId},
+    encryption::Location,
     error::ApiError,
     kind::Sub,
     object::{self, Json, StoredError},
     store::{Pair, Store, Write},
 };
+
+/// Where objects are stored, by what they are called where their encryption is
+/// configured. What is of no resource is never encrypted, as with upstream: node
+/// ports that are given, servers that live.
+pub fn places(catalog: &Catalog) -> Vec<Location> {
+    let stored = catalog.resources().iter();
+    let stored = stored.filter(|one| one.stored_as.is_none());
+    let places = stored.map(|one| Location::new(&one.group, &one.plural, &one.prefix));
+    places.collect()
+}
 
 /// What a request is about.
 #[derive(Clone, Debug)]

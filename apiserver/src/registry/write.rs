@@ -339,7 +339,7 @@ impl Registry {
             };
             with.extend(claims);
             let bytes = encoded(resource, &mut wanted, &current, &pair.value);
-            if options.dry_run || (bytes == pair.value && !ends) {
+            if options.dry_run || (bytes == pair.value && !pair.stale && !ends) {
                 return Ok(shown(resource, &bytes, pair.revision)?.warned(warnings));
             }
             let write = if ends {

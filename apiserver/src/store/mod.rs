@@ -1,7 +1,8 @@
 //! The store, through the etcd v3 API: reads, conditional writes, watches,
 //! over several endpoints.
 //!
-//! Knows keys, bytes and revisions. Knows no object, no kind, no request.
+//! Knows keys, bytes and revisions, and what they are sealed with on the way. Knows
+//! no object, no kind, no request.
 //!
 //! A write whose outcome is unknown (the connection broke) is sent again: each
 //! names the revision it replaces, so it takes effect at most once, and when
@@ -10,6 +11,7 @@
 pub mod compact;
 mod endpoints;
 mod reads;
+mod sealed;
 mod tls;
 mod watch;
 
@@ -28,8 +30,8 @@ use tonic::{Code, Status};
 
 pub use self::tls::Tls;
 pub use self::watch::{Batch, Change, Watch};
-use self::{endpoints::Endpoints, reads::Reads};
-use crate::limits;
+use self::{endpoints::Endpoints, reads::Reads, sealed::Sealing};
+use crate::{encryption::Encryption, limits};
 
 /// A stored pair.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +40,8 @@ pub struct Pair {
     pub value: Bytes,
     /// The revision of its last change.
     pub revision: i64,
+    /// It is sealed otherwise than it would be today.
+    pub stale: bool,
 }
 
 /// Part of a range.
@@ -156,6 +160,8 @@ pub enum StoreError {
     Unavailable(String),
     #[error("the store did not answer in time")]
     Timeout,
+    #[error("the value of {key} cannot be opened: {why}")]
+    Sealed { key: String, why: String },
     #[error("{0}")]
     Other(String),
 }
@@ -205,6 +211,7 @@ pub fn prefix_end(prefix: &str) -> Bytes {
 pub struct Store {
     endpoints: Arc<Endpoints>,
     reads: Reads,
+    sealing: Sealing,
 }
 
 impl Store {
@@ -215,7 +222,15 @@ impl Store {
         Ok(Self {
             reads: Reads::new(endpoints.clone()),
             endpoints,
+            sealing: Sealing::default(),
         })
+    }
+
+    /// Seals what it writes, and opens what it reads.
+    #[must_use]
+    pub fn sealed_by(mut self, encryption: Option<Arc<Encryption>>) -> Self {
+        self.sealing = Sealing(encryption);
+        self
     }
 
     async fn range(&self, request: RangeRequest) -> Result<Page, StoreError> {
@@ -234,13 +249,20 @@ impl Store {
         Ok(Page {
             count: reply.count,
             revision: reply.header.map_or(0, |header| header.revision),
-            pairs: reply.kvs.into_iter().map(pair).collect(),
+            pairs: reply
+                .kvs
+                .into_iter()
+                .map(|kv| self.sealing.pair(pair(kv)))
+                .collect::<Result<_, _>>()?,
         })
     }
 
     /// Reads one key, linearizably; also the store's revision.
     pub async fn get(&self, key: &str) -> Result<(Option<Pair>, i64), StoreError> {
-        self.reads.get(Bytes::copy_from_slice(key.as_bytes())).await
+        let found = self.reads.get(Bytes::copy_from_slice(key.as_bytes()));
+        let (pair, revision) = found.await?;
+        let pair = pair.map(|pair| self.sealing.pair(pair)).transpose()?;
+        Ok((pair, revision))
     }
 
     /// Reads up to `limit` pairs from `start` to the end of `prefix`, at
@@ -291,7 +313,10 @@ impl Store {
     /// Does `write`, and those that go with it, if every key was last changed
     /// at the revision its write names; all of them or none.
     pub async fn commit(&self, write: &Write, with: &[Write]) -> Result<Outcome, StoreError> {
-        let (outcome, again) = self.conditional(write, with).await?;
+        let write = &self.sealing.write(write.clone())?;
+        let with = with.iter().map(|one| self.sealing.write(one.clone()));
+        let with: Vec<Write> = with.collect::<Result<_, _>>()?;
+        let (outcome, again) = self.conditional(write, &with).await?;
         match (outcome, &write.action) {
             // An earlier try did it.
             (Outcome::Differs(Some(pair)), Action::Put(value))
@@ -302,6 +327,9 @@ impl Store {
             // At the latest now.
             (Outcome::Differs(None), Action::Delete) if again => {
                 Ok(Outcome::Done(self.revision().await?))
+            }
+            (Outcome::Differs(Some(pair)), _) => {
+                Ok(Outcome::Differs(Some(self.sealing.pair(pair)?)))
             }
             (outcome, _) => Ok(outcome),
         }
@@ -364,8 +392,8 @@ impl Store {
     /// Watches every key that begins with `prefix`, from revision `start` on.
     pub async fn watch(&self, prefix: &str, start: i64) -> Result<Watch, StoreError> {
         let (index, channel) = self.endpoints.channel();
-        let opened =
-            tokio::time::timeout(limits::STORE_CALL, Watch::open(channel, prefix, start)).await;
+        let opened = Watch::open(channel, prefix, start, self.sealing.clone());
+        let opened = tokio::time::timeout(limits::STORE_CALL, opened).await;
         let result = opened.unwrap_or(Err(StoreError::Timeout));
         if matches!(
             result,
@@ -388,6 +416,7 @@ fn pair(kv: mizzen_proto::mvccpb::KeyValue) -> Pair {
         key: kv.key,
         value: kv.value,
         revision: kv.mod_revision,
+        stale: false,
     }
 }
 

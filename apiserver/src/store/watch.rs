@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Streaming, metadata::MetadataValue, transport::Channel};
 
-use super::{StoreError, prefix_end};
+use super::{StoreError, prefix_end, sealed::Sealing};
 use crate::limits;
 
 /// One change of a key.
@@ -35,6 +35,7 @@ pub struct Batch {
 pub struct Watch {
     requests: mpsc::Sender<WatchRequest>,
     replies: Streaming<WatchResponse>,
+    sealing: Sealing,
 }
 
 impl Watch {
@@ -42,6 +43,7 @@ impl Watch {
         channel: Channel,
         prefix: &str,
         start: i64,
+        sealing: Sealing,
     ) -> Result<Self, StoreError> {
         // The one creation, and asks for progress: one that finds no room is
         // covered by the one waiting.
@@ -72,6 +74,7 @@ impl Watch {
         Ok(Self {
             requests,
             replies: reply.into_inner(),
+            sealing,
         })
     }
 
@@ -81,6 +84,13 @@ impl Watch {
         let _ = self.requests.try_send(WatchRequest {
             request_union: Some(ask),
         });
+    }
+
+    fn opened(&self, mut change: Change) -> Result<Change, StoreError> {
+        if let Some(value) = change.value.take() {
+            change.value = Some(self.sealing.open(&change.key, value)?.value);
+        }
+        Ok(change)
     }
 
     /// The next changes. Dropping the future loses nothing.
@@ -110,7 +120,12 @@ impl Watch {
             let revision = reply.header.map_or(0, |header| header.revision);
             return Ok(Batch {
                 revision: batch_revision(&reply.events, revision),
-                changes: reply.events.into_iter().filter_map(change).collect(),
+                changes: reply
+                    .events
+                    .into_iter()
+                    .filter_map(change)
+                    .map(|change| self.opened(change))
+                    .collect::<Result<_, _>>()?,
             });
         }
     }

@@ -81,21 +81,24 @@ impl Upstream {
             ("service-account-key-file", "sa.pub"),
         ];
         let own = own.map(|(flag, name)| format!("--{flag}={}", file(name)));
+        let own = own.into_iter().chain([
+            "--advertise-address=127.0.0.1".to_owned(),
+            "--endpoint-reconciler-type=none".to_owned(),
+        ]);
         // What is given stands in the place of what is made here.
-        let own = own.iter().filter(|own| {
+        let own = own.filter(|own| {
             let name = own.split('=').next().unwrap_or(own);
             !flags.iter().any(|flag| flag.starts_with(name))
         });
         let child = Command::new(program()?)
             .arg(format!("--etcd-servers=http://{endpoint}"))
-            .args(["--bind-address=127.0.0.1", "--advertise-address=127.0.0.1"])
+            .arg("--bind-address=127.0.0.1")
             .arg(format!("--secure-port={port}"))
             .arg(format!("--cert-dir={}", file("pki")))
             .arg("--service-account-issuer=https://kubernetes.default.svc.cluster.local")
             .args(own)
             .args(flags)
             .args([
-                "--endpoint-reconciler-type=none",
                 "--allow-privileged=true",
                 "--service-cluster-ip-range=10.96.0.0/12",
             ])

@@ -3,6 +3,7 @@
 
 mod admission;
 mod api_diff;
+mod audit;
 mod authorization;
 mod auto_compaction;
 mod client_users;
@@ -10,8 +11,11 @@ mod clients;
 mod compaction;
 mod concurrency;
 mod conformance;
+mod encryption;
+mod endpoints;
 mod etcd_suite;
 mod etcdctl;
+mod fairness;
 mod flags;
 mod gateway;
 mod go_conformance;

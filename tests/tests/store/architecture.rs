@@ -356,11 +356,12 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
 }
 
 /// The same for the resource API: apiserver/ARCHITECTURE.md.
-const ALLOWED_IN_THE_RESOURCE_API: [(&str, &[&str]); 30] = [
+const ALLOWED_IN_THE_RESOURCE_API: [(&str, &[&str]); 33] = [
     ("limits", &[]),
     ("schema", &[]),
     ("codec", &["limits", "schema"]),
-    ("store", &["limits", "tasks"]),
+    ("encryption", &["codec", "limits"]),
+    ("store", &["encryption", "limits", "tasks"]),
     ("field", &[]),
     ("kind", &["field"]),
     ("catalog", &["kind", "schema"]),
@@ -405,6 +406,7 @@ const ALLOWED_IN_THE_RESOURCE_API: [(&str, &[&str]); 30] = [
             "catalog",
             "codec",
             "defaults",
+            "encryption",
             "error",
             "kind",
             "kinds",
@@ -434,10 +436,18 @@ const ALLOWED_IN_THE_RESOURCE_API: [(&str, &[&str]); 30] = [
             "registry",
         ],
     ),
+    ("audit", &["authn", "authz", "codec", "limits", "object"]),
+    (
+        "fairness",
+        &[
+            "authn", "authz", "cache", "error", "limits", "object", "registry", "tasks",
+        ],
+    ),
     (
         "bootstrap",
         &[
-            "authz", "codec", "defaults", "error", "limits", "object", "registry",
+            "authz", "codec", "defaults", "error", "fairness", "limits", "object", "registry",
+            "store",
         ],
     ),
     ("discovery", &["catalog", "kind"]),
@@ -448,6 +458,7 @@ const ALLOWED_IN_THE_RESOURCE_API: [(&str, &[&str]); 30] = [
         "http",
         &[
             "admission",
+            "audit",
             "authn",
             "authz",
             "cache",
@@ -456,6 +467,7 @@ const ALLOWED_IN_THE_RESOURCE_API: [(&str, &[&str]); 30] = [
             "defaults",
             "discovery",
             "error",
+            "fairness",
             "kind",
             "limits",
             "metrics",

@@ -45,10 +45,10 @@ fn keys_are_private(script: &Script) -> Result<()> {
         } else {
             vec![path]
         };
-        for file in files
-            .iter()
-            .filter(|file| file.extension().is_some_and(|extension| extension == "key"))
-        {
+        for file in files.iter().filter(|file| {
+            file.extension().is_some_and(|extension| extension == "key")
+                || file.ends_with("encryption.yaml")
+        }) {
             let mode = std::fs::metadata(file)?.permissions().mode() & 0o777;
             ensure!(mode == 0o600, "{} is open: {mode:o}", file.display());
             keys += 1;

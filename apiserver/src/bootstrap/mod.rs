@@ -1,9 +1,8 @@
 //! What must be there whenever clients come: the system's namespaces, its priority
-//! classes, its roles and bindings, and the Service `kubernetes`, by which programs inside a cluster
-//! name its API.
-//!
-//! The Service has no endpoints yet: an address of theirs must not be a
-//! loopback one, and no other is served.
+//! classes, its roles and bindings, its priority levels and flow schemas, and the Service `kubernetes`, by which programs inside a cluster
+//! name its API, with the servers that live as its [`endpoints`].
+
+pub mod endpoints;
 
 use futures::{StreamExt as _, TryStreamExt as _};
 use serde_json::{Value, json};
@@ -13,7 +12,7 @@ use crate::{
     codec::json::{self, Decoded, Source},
     defaults,
     error::ApiError,
-    limits,
+    fairness, limits,
     object::{self, Json},
     registry::{API_ADDRESS, DeleteOptions, Registry, Target, WriteOptions},
 };
@@ -34,11 +33,12 @@ const CLASSES: [(&str, i64, &str); 2] = [
     ),
 ];
 
-/// Creates what is missing. Any number of servers may do so at once.
+/// Creates what is missing. Any number of servers may do so at once. `port` is
+/// where servers listen.
 ///
 /// # Errors
 /// The store does not answer.
-pub async fn run(registry: &Registry) -> Result<(), ApiError> {
+pub async fn run(registry: &Registry, port: u16) -> Result<(), ApiError> {
     for name in NAMESPACES {
         let object = json!({"kind": "Namespace", "apiVersion": "v1", "metadata": {"name": name}});
         ensure(registry, ("", "namespaces"), "", name, &object).await?;
@@ -50,14 +50,19 @@ pub async fn run(registry: &Registry) -> Result<(), ApiError> {
         ensure(registry, of, "", name, &object).await?;
     }
     let of = ("", "services");
-    ensure(registry, of, "default", "kubernetes", &service()).await
+    ensure(registry, of, "default", "kubernetes", &service(port)).await
 }
 
-/// Does so again and again, as what is deleted comes back.
-pub async fn keep(registry: &Registry) {
+/// Does so again and again, as what is deleted comes back. `fair`: priority levels
+/// and flow schemas, too.
+pub async fn keep(registry: &Registry, port: u16, fair: bool) {
     loop {
         tokio::time::sleep(limits::BOOTSTRAP).await;
-        if let Err(error) = run(registry).await {
+        let mut done = run(registry, port).await;
+        if fair && done.is_ok() {
+            done = flows(registry, Some(0)).await;
+        }
+        if let Err(error) = done {
             tracing::warn!(%error.message, "what must be there could not be looked after");
         }
     }
@@ -74,6 +79,57 @@ pub async fn policy(registry: &Registry) -> Result<(), ApiError> {
     done.buffer_unordered(limits::POLICY_TOGETHER)
         .try_collect()
         .await
+}
+
+/// Puts upstream's priority levels and flow schemas where they are missing, and back
+/// where they were changed by somebody who does not look after them himself.
+/// `version`: what is there is asked of the cache, not of the store.
+///
+/// # Errors
+/// The store does not answer.
+pub async fn flows(registry: &Registry, version: Option<i64>) -> Result<(), ApiError> {
+    let objects = futures::stream::iter(fairness::objects());
+    let done = objects.map(|object| async move { flow(registry, &object, version).await });
+    done.buffer_unordered(limits::POLICY_TOGETHER)
+        .try_collect()
+        .await
+}
+
+async fn flow(registry: &Registry, expected: &Json, version: Option<i64>) -> Result<(), ApiError> {
+    let kind = object::str_at(expected, &["kind"]);
+    let plural = format!("{}s", kind.to_ascii_lowercase());
+    let catalog = registry.catalog();
+    let target = Target {
+        resource: catalog
+            .own("flowcontrol.apiserver.k8s.io", "v1", &plural)
+            .clone(),
+        namespace: String::new(),
+        name: object::meta_str(expected, "name").to_owned(),
+        sub: None,
+    };
+    drop(catalog);
+    let done = match registry.get(&target, version).await {
+        Err(error) if error.code == 404 => create(registry, &target, expected).await,
+        Err(error) => return Err(error),
+        Ok(present) => {
+            let present: Json = serde_json::from_slice(&present.json)
+                .map_err(|error| ApiError::internal(error.to_string()))?;
+            let Some(wanted) = fairness::reconciled(expected, &present) else {
+                return Ok(());
+            };
+            let body = decoded(&target, &wanted)?;
+            let options = WriteOptions::default();
+            registry.update(&target, body, options).await.map(|_| ())
+        }
+    };
+    match done {
+        // Another server was faster, or somebody was: it is looked at again.
+        Err(error) if error.code < 500 => {
+            tracing::debug!(kind, name = target.name, %error.message, "is not reconciled");
+            Ok(())
+        }
+        done => done,
+    }
 }
 
 async fn reconcile(registry: &Registry, expected: &Json) -> Result<(), ApiError> {
@@ -142,12 +198,12 @@ fn decoded(target: &Target, object: &Json) -> Result<Decoded, ApiError> {
 }
 
 /// As upstream's, with the first address of the range for services.
-fn service() -> Value {
+fn service(port: u16) -> Value {
     json!({"kind": "Service", "apiVersion": "v1",
         "metadata": {"name": "kubernetes", "namespace": "default",
             "labels": {"component": "apiserver", "provider": "kubernetes"}},
         "spec": {"type": "ClusterIP", "clusterIP": API_ADDRESS.to_string(), "sessionAffinity": "None",
-            "ports": [{"name": "https", "protocol": "TCP", "port": 443, "targetPort": 6443}]}})
+            "ports": [{"name": "https", "protocol": "TCP", "port": 443, "targetPort": port}]}})
 }
 
 async fn ensure(
