@@ -245,6 +245,17 @@ impl ApiError {
         )
     }
 
+    /// Others own what a client applies: what it conflicts with, and where.
+    pub fn not_applied<'a>(
+        message: &str,
+        conflicts: impl Iterator<Item = (String, &'a str)>,
+    ) -> Self {
+        let error = Self::new(409, "Conflict", message);
+        conflicts.fold(error, |all, (with, field)| {
+            all.cause("FieldManagerConflict", field, &with)
+        })
+    }
+
     pub fn expired(message: impl Into<String>) -> Self {
         Self::new(410, "Expired", message)
     }

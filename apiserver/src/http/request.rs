@@ -23,8 +23,8 @@ use crate::{
     error::{ApiError, FieldError},
     limits,
     object::{self, Json},
-    ownership::Writer,
-    patch::Patch,
+    ownership::{Configuration, Writer},
+    patch::{self, Patch},
     registry::{
         DeleteOptions, Gate, ListOptions, Match, Propagation, Validation, WriteOptions,
         expect_kind, not_registered, parse_version, sub,
@@ -99,7 +99,12 @@ impl Request<'_> {
     pub fn write(&self, view: &View) -> Result<WriteOptions<'_>, ApiError> {
         let query = &self.context.query;
         let mut errors = Vec::new();
-        if *self.method == Method::PATCH && !query.get("force").is_empty() {
+        if self.applies() {
+            if query.get("fieldManager").is_empty() {
+                let why = "is required for apply patch";
+                errors.push(FieldError::required("fieldManager", why));
+            }
+        } else if *self.method == Method::PATCH && !query.get("force").is_empty() {
             let why = "may not be specified for non-apply patch";
             errors.push(FieldError::forbidden("force", why));
         }
@@ -302,6 +307,28 @@ impl Request<'_> {
         body.kind = view.stored.kind.clone().into_owned();
         body.api_version = view.stored.api_version();
         Ok(())
+    }
+
+    /// Whether the request is a server-side apply.
+    pub fn applies(&self) -> bool {
+        let media = accept::media_type(self.header(header::CONTENT_TYPE));
+        *self.method == Method::PATCH && media == "application/apply-patch+yaml"
+    }
+
+    /// What a server-side apply applies, and what is to be said of its text.
+    pub fn configuration(
+        &self,
+        validation: Validation,
+    ) -> Result<(Configuration, Option<String>), ApiError> {
+        let (object, twice) = patch::configuration(&self.body)?;
+        let twice = twice.map(|why| format!("error converting YAML to JSON: {why}"));
+        let twice = twice.filter(|_| validation != Validation::Ignore);
+        if let Some(why) = twice.as_ref().filter(|_| validation == Validation::Strict) {
+            let why = format!("error strict decoding patch: {why}");
+            return Err(ApiError::bad_request(why));
+        }
+        let force = self.context.query.flag("force");
+        Ok((Configuration { object, force }, twice))
     }
 
     pub fn patch(&self) -> Result<Patch, ApiError> {

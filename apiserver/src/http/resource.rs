@@ -14,7 +14,9 @@ use crate::{
     error::{ApiError, FieldError},
     kind::{Requester, Sub},
     object::Json,
-    registry::{Attempt, DeleteOptions, Deleted, Doing, Listed, Match, Object, Target, sub},
+    registry::{
+        Attempt, DeleteOptions, Deleted, Doing, Listed, Match, Object, Registry, Target, sub,
+    },
     select::{Fields, Selector},
     versions::View,
 };
@@ -225,6 +227,9 @@ async fn one(
             let body = request.object(view)?;
             registry.update(target, body, request.write(view)?).await?
         }
+        (&Method::PATCH, _) if request.applies() => {
+            applied(registry, target, view, request).await?
+        }
         (&Method::PATCH, _) => {
             registry
                 .patch(target, &request.patch()?, view, request.write(view)?)
@@ -249,6 +254,20 @@ async fn one(
         StatusCode::OK
     };
     answer_object(code, view, object, request)
+}
+
+/// Applies a body to an object, or to a part of it.
+async fn applied(
+    registry: &Registry,
+    target: &Target,
+    view: &View,
+    request: &Request<'_>,
+) -> Result<Object, ApiError> {
+    let options = request.write(view)?;
+    let (configuration, told) = request.configuration(options.validation)?;
+    let mut object = registry.apply(target, &configuration, options).await?;
+    object.warnings.extend(told);
+    Ok(object)
 }
 
 /// Asks who has a say in a part of an object that is written as an object of its

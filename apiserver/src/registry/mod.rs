@@ -10,6 +10,7 @@ mod evict;
 mod gate;
 mod gated;
 mod list;
+mod made;
 mod strategy;
 pub mod sub;
 mod write;
@@ -73,7 +74,7 @@ pub struct Object {
     pub revision: i64,
     /// What the client should know of its request.
     pub warnings: Vec<String>,
-    /// A PUT made it.
+    /// A PUT or an apply made it.
     pub created: bool,
 }
 

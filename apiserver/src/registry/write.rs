@@ -13,18 +13,19 @@ use serde_json::Value;
 use super::{
     Object, Registry, Target,
     gate::{Gate, Say},
+    made::{self, Change, Made, made},
     opened, shown, strategy,
 };
 use crate::{
     catalog::Resource,
-    codec::json::{self, DecodeError, Decoded, Source},
+    codec::json::Decoded,
     defaults,
     error::{ApiError, FieldError},
     kind::Sub,
     limits,
     object::{self, Json},
-    ownership::{self, Writer},
-    patch::{self, Patch, PatchError},
+    ownership::{self, Configuration, Writer},
+    patch::Patch,
     schema::schema,
     store::{Outcome, Write},
     validate,
@@ -55,7 +56,7 @@ pub enum Validation {
 }
 
 /// Refuses or reports what was left out of an object.
-fn left_out(
+pub(super) fn left_out(
     resource: &Resource,
     body: &Decoded,
     validation: Validation,
@@ -64,7 +65,7 @@ fn left_out(
 }
 
 /// What was left out of an object; an error when nothing may be.
-fn unknown(body: &Decoded, validation: Validation) -> Result<Vec<String>, String> {
+pub(super) fn unknown(body: &Decoded, validation: Validation) -> Result<Vec<String>, String> {
     let unknown = body
         .unknown
         .iter()
@@ -105,14 +106,6 @@ const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
 const GENERATED_BASE: usize = 58;
 /// Tries to find a generated name that is free.
 const GENERATED_TRIES: usize = 8;
-
-/// What an update makes of the present object.
-enum Change<'a> {
-    Replace(&'a Decoded),
-    /// In the version of the view.
-    Patch(&'a Patch, &'a View),
-    With(&'a (dyn Fn(&Json) -> Result<Json, ApiError> + Sync)),
-}
 
 impl Registry {
     /// Creates an object, whose body has its kind's defaults.
@@ -261,6 +254,45 @@ impl Registry {
             .await
     }
 
+    /// Applies a configuration to an object, as `view` shows it, or to the part of
+    /// it that a subresource is. Creates it where it is not there.
+    pub async fn apply(
+        &self,
+        target: &Target,
+        configuration: &Configuration,
+        options: WriteOptions<'_>,
+    ) -> Result<Object, ApiError> {
+        let writer = options.writer.clone();
+        let writer = writer.ok_or_else(|| ApiError::internal("nobody applies"))?;
+        let write = ownership::Written {
+            writer: &writer,
+            sub: target.sub,
+            served: self,
+        };
+        let change = Change::Apply(configuration, write);
+        match self.change(target, &change, options.clone()).await {
+            Err(error) if error.code == 404 && target.sub.is_none() => {}
+            done => return done,
+        }
+        let new = made::applied_to_nothing(target, configuration, write)?;
+        // The record comes with the object.
+        let recorded = WriteOptions {
+            writer: None,
+            ..options.clone()
+        };
+        match self.create(target, new, recorded).await {
+            Ok(object) => Ok(Object {
+                created: true,
+                ..object
+            }),
+            // Another client was faster.
+            Err(error) if error.reason == "AlreadyExists" => {
+                self.change(target, &change, options).await
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     /// Changes an object by a function of its present state.
     pub(super) async fn with(
         &self,
@@ -310,7 +342,7 @@ impl Registry {
             warnings.extend(own_once(&mut wanted));
             let record = match change {
                 // The server's own doing, or recorded there.
-                Change::With(_) => object::managed(&wanted).cloned(),
+                Change::With(_) | Change::Apply(..) => object::managed(&wanted).cloned(),
                 _ => self.record(&options, target.sub, Some(&current), &wanted),
             };
             say.admit(&mut wanted, Some(&current), &mut warnings)
@@ -385,7 +417,8 @@ impl Registry {
         wanted: &Json,
     ) -> Option<Value> {
         let Some(writer) = &options.writer else {
-            return live.and_then(object::managed).cloned();
+            let record = live.map_or_else(|| object::managed(wanted), object::managed);
+            return record.cloned();
         };
         let write = ownership::Written {
             writer,
@@ -491,104 +524,6 @@ fn may_be_unconditional(target: &Target) -> Result<(), ApiError> {
         &target.name,
         &[error],
     ))
-}
-
-/// What a change makes of an object.
-struct Made {
-    wanted: Json,
-    /// The version that it replaces, if it names one.
-    version: Option<i64>,
-    warnings: Vec<String>,
-}
-
-fn made(
-    target: &Target,
-    change: &Change<'_>,
-    current: &Json,
-    revision: i64,
-    validation: Validation,
-) -> Result<Made, ApiError> {
-    let resource = &*target.resource;
-    let (wanted, warnings) = match change {
-        Change::Replace(body) => (body.value.clone(), left_out(resource, body, validation)?),
-        Change::With(make) => (make(current)?, Vec::new()),
-        Change::Patch(patch, view) => {
-            let resource = &*view.served;
-            let unfit = |error: DecodeError| ApiError::invalid_body(resource, &error.to_string());
-            let wrong = |patched: &Value, why: &str| {
-                let shown = patch::shown(patched, patch, resource.message).into();
-                let error = FieldError::invalid("patch", &shown, why);
-                ApiError::invalid_kind("", "", "", &[error])
-            };
-            let mut shown = view.to_served(current.clone()).map_err(unfit)?;
-            object::set_meta(
-                &mut shown,
-                "resourceVersion",
-                Some(revision.to_string().into()),
-            );
-            shown.insert("kind".to_owned(), resource.kind.clone().into());
-            shown.insert("apiVersion".to_owned(), resource.api_version().into());
-            let patched = patch
-                .apply(shown, resource.message)
-                .map_err(ApiError::from)?;
-            let decoded = json::conform(patched.clone(), resource.message, Source::Store)
-                .map_err(|error| wrong(&patched, &error.to_string()))?;
-            expect_kind(resource, &decoded).map_err(|_| {
-                wrong(
-                    &patched,
-                    &not_registered(&decoded.kind, &decoded.api_version),
-                )
-            })?;
-            let warnings = match unknown(&decoded, validation) {
-                Ok(warnings) => warnings,
-                Err(why) => return Err(wrong(&patched, &why)),
-            };
-            let mut wanted = view.to_stored(decoded.value).map_err(unfit)?;
-            defaults::apply(&view.stored, &mut wanted);
-            (wanted, warnings)
-        }
-    };
-    let version = object::meta_str(&wanted, "resourceVersion");
-    if version.is_empty() || version == "0" {
-        return Ok(Made {
-            wanted,
-            version: None,
-            warnings,
-        });
-    }
-    let version = parse_version(version).map_err(ApiError::plain)?;
-    // A patch that leaves the version alone names none.
-    let named =
-        !matches!(change, Change::Patch(..)) || version != revision || names_version(change);
-    Ok(Made {
-        wanted,
-        version: named.then_some(version),
-        warnings,
-    })
-}
-
-/// Whether a patch speaks of the version.
-fn names_version(change: &Change<'_>) -> bool {
-    match change {
-        Change::Patch(Patch::Merge(value), _) => {
-            value.pointer("/metadata/resourceVersion").is_some()
-        }
-        Change::Patch(Patch::Strategic(map), _) => {
-            object::at(map, &["metadata", "resourceVersion"]).is_some()
-        }
-        _ => false,
-    }
-}
-
-impl From<PatchError> for ApiError {
-    fn from(error: PatchError) -> Self {
-        match error {
-            PatchError::Malformed(message) => Self::bad_request(message),
-            PatchError::Unfit => Self::unfit(),
-            PatchError::TooLong(message) => Self::too_large(&message),
-            PatchError::Plain(message) => Self::plain(message),
-        }
-    }
 }
 
 /// Go's words for a kind that its group version does not have.
