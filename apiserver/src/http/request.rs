@@ -146,6 +146,16 @@ impl Request<'_> {
         self.version_or(|why| ApiError::plain(format!("resourceVersion: {why}")))
     }
 
+    /// The same of one object: one that is not `cached` is read as a list is.
+    pub fn version_of_one(&self, cached: bool) -> Result<Option<i64>, ApiError> {
+        if cached {
+            return self.version();
+        }
+        self.version_or(|why| {
+            ApiError::bad_request(format!("invalid resource version: resourceVersion: {why}"))
+        })
+    }
+
     fn version_or(&self, wrong: impl Fn(String) -> ApiError) -> Result<Option<i64>, ApiError> {
         match self.context.query.get("resourceVersion") {
             "" => Ok(None),
@@ -282,18 +292,21 @@ impl Request<'_> {
     /// Decodes the body as an object of the served version and gives it in the
     /// stored one, with its kind's defaults: admission and validation see whole
     /// objects.
-    pub fn object(&self, view: &View) -> Result<Decoded, ApiError> {
+    pub fn object(&self, view: &View, namespace: &str) -> Result<Decoded, ApiError> {
         let mut body = self.decode(view.served.message)?;
         if !view.is_plain() {
-            self.to_stored(view, &mut body)?;
+            self.to_stored(view, namespace, &mut body)?;
         }
         defaults::apply(&view.stored, &mut body.value);
         Ok(body)
     }
 
-    fn to_stored(&self, view: &View, body: &mut Decoded) -> Result<(), ApiError> {
+    fn to_stored(&self, view: &View, namespace: &str, body: &mut Decoded) -> Result<(), ApiError> {
         expect_kind(&view.served, body)?;
         if self.method == Method::POST {
+            if object::meta_str(&body.value, "namespace").is_empty() && !namespace.is_empty() {
+                object::set_meta(&mut body.value, "namespace", Some(namespace.into()));
+            }
             let errors = validate::other_version(&view.served, &body.value);
             if !errors.is_empty() {
                 let name = object::meta_str(&body.value, "name");
@@ -319,16 +332,17 @@ impl Request<'_> {
     pub fn configuration(
         &self,
         validation: Validation,
-    ) -> Result<(Configuration, Option<String>), ApiError> {
+    ) -> Result<(Configuration, Vec<String>), ApiError> {
         let (object, twice) = patch::configuration(&self.body)?;
-        let twice = twice.map(|why| format!("error converting YAML to JSON: {why}"));
         let twice = twice.filter(|_| validation != Validation::Ignore);
         if let Some(why) = twice.as_ref().filter(|_| validation == Validation::Strict) {
-            let why = format!("error strict decoding patch: {why}");
-            return Err(ApiError::bad_request(why));
+            return Err(ApiError::bad_request(format!(
+                "error strict decoding patch: error converting YAML to JSON: {why}"
+            )));
         }
         let force = self.context.query.flag("force");
-        Ok((Configuration { object, force }, twice))
+        let told = twice.as_deref().map(yaml::lines).unwrap_or_default();
+        Ok((Configuration { object, force }, told))
     }
 
     pub fn patch(&self) -> Result<Patch, ApiError> {

@@ -91,18 +91,32 @@ impl<'a> Shape<'a> {
 /// It has none of them.
 pub fn step_of(item: &Value, keys: &[&'static str], inner: &Type) -> Result<String, NoKey> {
     let default = |key: &str| match inner {
-        Type::Message(id) => schema().field(*id, key).and_then(|field| field.default),
+        Type::Message(id) => schema().field(*id, key).and_then(default_of),
         _ => None,
     };
     let of = |key: &'static str| {
         let given = item.get(key).cloned();
-        Some((key, given.or_else(|| default(key).map(Value::from))?))
+        Some((key, given.or_else(|| default(key))?))
     };
     let keys: BTreeMap<&str, Value> = keys.iter().filter_map(|key| of(key)).collect();
     if keys.is_empty() {
         return Err(NoKey);
     }
     Ok(by_keys(&keys))
+}
+
+/// What stands for a key that is left out: its default, or nothing of its type
+/// where the type always has one.
+fn default_of(field: &Field) -> Option<Value> {
+    if let Some(default) = field.default {
+        return Some(default.into());
+    }
+    let always = field.always && !field.presence;
+    match field.ty {
+        Type::String if always => Some("".into()),
+        Type::Int32 | Type::Int64 if always => Some(0.into()),
+        _ => None,
+    }
 }
 
 /// The step to an item of a set.

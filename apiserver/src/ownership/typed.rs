@@ -216,6 +216,8 @@ mod tests {
         let spec = |spec: Value| wrong_of(json!({"kind": "Deployment", "spec": spec}));
         let pod = |pod: Value| spec(json!({"template": {"spec": pod}}));
         assert_eq!(spec(json!({"replicas": 1, "paused": null})), None);
+        // A name that is left out is the empty one.
+        assert_eq!(pod(json!({"containers": [{"image": "i"}]})), None);
         for (found, wanted) in [
             (
                 spec(json!({"replica": 1})),
@@ -235,8 +237,8 @@ mod tests {
                 ".spec.template.spec.containers: duplicate entries for key [name=\"c\"]",
             ),
             (
-                pod(json!({"containers": [{"image": "i"}]})),
-                ".spec.template.spec.containers: element 0: associative list with keys has an element that omits all key fields [\"name\"] (and doesn't have default values for any key fields)",
+                wrong_of(json!({"metadata": {"ownerReferences": [7]}})),
+                ".metadata.ownerReferences: element 0: associative list with keys may not have non-map elements",
             ),
             (
                 pod(json!({"containers": [{"name": "c", "x": 1}]})),

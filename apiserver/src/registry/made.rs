@@ -74,6 +74,13 @@ pub fn made(
             };
             let mut wanted = view.to_stored(decoded.value).map_err(unfit)?;
             defaults::apply(&view.stored, &mut wanted);
+            if let Some(Value::Array(record)) = patched.pointer("/metadata/managedFields")
+                && record.is_empty()
+            {
+                // A record of nobody: it is to begin anew.
+                let nobody = serde_json::json!([{}]);
+                object::set_meta(&mut wanted, "managedFields", Some(nobody));
+            }
             (wanted, warnings)
         }
         Change::Apply(configuration, write) => {
@@ -81,7 +88,10 @@ pub fn made(
             let shown = as_served(view, current.clone(), Some(revision))
                 .map_err(|error| ApiError::invalid_body(&view.served, &error.to_string()))?;
             let applied = ownership::apply(*write, Some(current), &shown, configuration);
-            (whole(view, applied.map_err(unapplied)?)?, Vec::new())
+            (
+                whole(view, applied.map_err(unapplied)?, configuration)?,
+                Vec::new(),
+            )
         }
     };
     let version = object::meta_str(&wanted, "resourceVersion");
@@ -133,16 +143,14 @@ pub fn applied_to_nothing(
         _ => Json::new(),
     };
     let applied = ownership::apply(write, None, &nothing, configuration).map_err(unapplied)?;
-    let mut value = whole(view, applied)?;
+    let mut value = whole(view, applied, configuration)?;
     if !uid.is_empty() {
         let why = format!(
             "uid mismatch: the provided object specified uid {uid}, and no existing object was found"
         );
         return Err(ApiError::conflict(&target.resource, &target.name, &why));
     }
-    for field in ["resourceVersion", "creationTimestamp"] {
-        object::set_meta(&mut value, field, None);
-    }
+    object::set_meta(&mut value, "creationTimestamp", None);
     Ok(Decoded {
         value,
         kind: view.stored.kind.clone().into_owned(),
@@ -153,11 +161,15 @@ pub fn applied_to_nothing(
 
 /// What came of an application as it is stored, with its kind's defaults and its
 /// record.
-fn whole(view: &View, applied: Applied) -> Result<Json, ApiError> {
+fn whole(view: &View, applied: Applied, configuration: &Configuration) -> Result<Json, ApiError> {
     let unfit = |error: DecodeError| {
+        let given = &configuration.object;
+        let (served, text) = (&view.served, |field| object::meta_str(given, field));
+        let kind = format!("{}/{}, Kind={}", served.group, served.version, served.kind);
         ApiError::plain(format!(
-            "failed to convert new object to proper version ({}): {error}",
-            view.served.api_version()
+            "failed to convert new object ({}/{}; {kind}) to proper version: unable to convert unstructured object to {kind}: {error}",
+            text("namespace"),
+            text("name")
         ))
     };
     let object = Value::Object(applied.object);

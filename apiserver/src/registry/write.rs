@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     catalog::Resource,
-    codec::json::Decoded,
+    codec::{json::Decoded, yaml},
     defaults,
     error::{ApiError, FieldError},
     kind::Sub,
@@ -86,7 +86,14 @@ pub(super) fn unknown(body: &Decoded, validation: Validation) -> Result<Vec<Stri
             Err(format!("strict decoding error: {}", all.join(", ")))
         }
         Validation::Ignore => Ok(Vec::new()),
-        _ => Ok(all),
+        // What was said of a text in YAML is one line a key.
+        _ => Ok(all
+            .into_iter()
+            .flat_map(|told| match told.contains('\n') {
+                true => yaml::lines(&told),
+                false => vec![told],
+            })
+            .collect()),
     }
 }
 
@@ -274,7 +281,10 @@ impl Registry {
             Err(error) if error.code == 404 && target.sub.is_none() => {}
             done => return done,
         }
-        let new = made::applied_to_nothing(target, configuration, write)?;
+        let mut new = made::applied_to_nothing(target, configuration, write)?;
+        if !options.dry_run {
+            object::set_meta(&mut new.value, "resourceVersion", None);
+        }
         // The record comes with the object.
         let recorded = WriteOptions {
             writer: None,

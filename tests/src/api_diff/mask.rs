@@ -113,6 +113,7 @@ fn string(text: &str, key: &str, known: &Literal<'_>) -> Option<String> {
 fn revisions(mut text: String) -> String {
     for before in [
         "ResourceVersion in record (",
+        "Too large resource version: 99999999, current: ",
         "ResourceVersion in object meta: ",
         "\"resourceVersion\":\"",
         "\\\"resourceVersion\\\":\\\"",
