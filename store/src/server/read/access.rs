@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use mizzen_core::auth::{By, Check, Refusal};
+use mizzen_core::auth::{Auth, By, Check, Refusal};
 use mizzen_engine::Engine;
 use mizzen_planted::sometimes;
 
@@ -99,10 +99,16 @@ impl<E: Engine> Access<E> {
         key: &[u8],
         range_end: &[u8],
     ) -> Result<By, Error> {
-        let (published, by) = self.sight(caller).await?;
+        let (mut published, mut by) = self.sight(caller).await?;
+        if !published.auth.is_enabled() && caller.credentials.token.is_some() {
+            // Tokens are given out while authentication is on: this member may
+            // not have heard of that yet.
+            self.index.wait().await?;
+            (published, by) = self.sight(caller).await?;
+        }
         let check = Check::new(&published.auth, &by);
         check.read(key, range_end).map_err(refused)?;
-        Ok(by)
+        Ok(lasting(by, caller, &published.auth))
     }
 
     /// Whether who was permitted to read a range still is.
@@ -110,6 +116,18 @@ impl<E: Engine> Access<E> {
         let published = self.published.load();
         let check = Check::new(&published.auth, by);
         check.still_reads(key, range_end).map_err(refused)
+    }
+}
+
+/// Who goes on reading. While authentication is off a caller is nobody; once it
+/// is on it is whom its certificate names.
+pub fn lasting(by: By, caller: &Caller, auth: &Auth) -> By {
+    match (&by, &caller.credentials.certificate) {
+        (By::Nobody, Some(name)) => By::User {
+            name: name.clone(),
+            revision: auth.revision(),
+        },
+        _ => by,
     }
 }
 

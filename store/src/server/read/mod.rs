@@ -154,6 +154,7 @@ impl<E: Engine> Reads<E> {
         Check::new(&published.auth, &by)
             .read(&range.key, &range.range_end)
             .map_err(access::refused)?;
+        let by = access::lasting(by, caller, &published.auth);
         Chunks::new(
             self.published.clone(),
             by,

@@ -181,3 +181,87 @@ async fn what_goes_on_ends_with_the_right_to_it() -> Result<()> {
     })
     .await
 }
+
+/// A watch of a range, and the sender that keeps it open.
+async fn watch(
+    cluster: &Cluster,
+    from: &str,
+    to: &str,
+) -> Result<(
+    Streaming<mizzen_proto::etcdserverpb::WatchResponse>,
+    mpsc::Sender<WatchRequest>,
+)> {
+    let (requests, receiver) = mpsc::channel(1);
+    let create = WatchCreateRequest {
+        key: from.to_owned().into(),
+        range_end: to.to_owned().into(),
+        ..Default::default()
+    };
+    let request_union = Some(RequestUnion::CreateRequest(create));
+    requests.send(WatchRequest { request_union }).await?;
+    let mut client = WatchClient::new(cluster.channel(0)?);
+    let mut watch = client
+        .watch(ReceiverStream::new(receiver))
+        .await?
+        .into_inner();
+    let created = watch.message().await?.context("an answer")?;
+    ensure!(created.created && !created.canceled, "{created:?}");
+    Ok((watch, requests))
+}
+
+/// What began while authentication was off goes on for whom the certificate names,
+/// as far as that user may read, and ends for who has shown none.
+async fn switched_on(cluster: &Cluster, certificates: bool) -> Result<()> {
+    let mut asked = Asked::new(cluster.channel(1)?);
+    for call in [
+        Call::UserAdd(text("root"), Some(text("p"))),
+        Call::RoleAdd(text("root")),
+        Call::GrantRole(text("root"), text("root")),
+        Call::UserAdd(text("client"), None),
+        Call::RoleAdd(text("r")),
+        Call::GrantPermission(text("r"), Some(permission())),
+        Call::GrantRole(text("client"), text("r")),
+        Call::LeaseGrant(LEASE),
+    ] {
+        let made = asked.make(None, &call).await?;
+        made.map_err(|refused| anyhow::anyhow!("{call:?}: {refused:?}"))?;
+    }
+    let (mut own, own_open) = watch(cluster, "w", "x").await?;
+    let (mut others, others_open) = watch(cluster, "a", "b").await?;
+    let made = asked.make(None, &Call::Enable).await?;
+    made.map_err(|refused| anyhow::anyhow!("{refused:?}"))?;
+    root(&mut asked, Call::Login(text("root"), text("p"))).await?;
+    let why = match certificates {
+        true => "etcdserver: permission denied",
+        false => "etcdserver: user name is empty",
+    };
+    let (_, ended) = until_ended(&mut others, &others_open).await?;
+    ensure!(ended.ends_with(why), "{ended:?}");
+    root(&mut asked, put("seen")).await?;
+    if !certificates {
+        let (events, ended) = until_ended(&mut own, &own_open).await?;
+        ensure!(events == 0 && ended.ends_with(why), "{events}, {ended:?}");
+        return Ok(());
+    }
+    let message = timeout(DEADLINE, own.message()).await;
+    let message = message.context("the watch tells nothing")??;
+    let message = message.context("the stream has ended")?;
+    ensure!(message.events.len() == 1, "{message:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_began_without_users_goes_on_for_whom_the_certificate_names() -> Result<()> {
+    for certificates in [true, false] {
+        let options = Options::new(cluster::mizzen()?).flag("--bcrypt-cost=4");
+        let options = match certificates {
+            true => options.tls(),
+            false => options,
+        };
+        Cluster::run(options, async |cluster| {
+            switched_on(cluster, certificates).await
+        })
+        .await?;
+    }
+    Ok(())
+}
