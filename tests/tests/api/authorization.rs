@@ -4,7 +4,6 @@
 mod escalation;
 mod matrix;
 mod objects;
-mod signing;
 mod tokens;
 
 use std::path::Path;
@@ -246,7 +245,6 @@ async fn authorization_is_as_upstreams() -> Result<()> {
         matrix::requests(&pair).await,
         matrix::questions(&pair).await,
         escalation::attempts(&pair).await,
-        signing::requests(&pair).await,
         tokens::accounts(&pair).await,
         tokens::bootstrap(&pair).await,
     ];
