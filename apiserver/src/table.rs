@@ -20,7 +20,7 @@ pub enum Include {
 }
 
 /// An object as it goes with its row.
-pub type Shown<'a> = &'a dyn Fn(&Json) -> Value;
+pub type RowObject<'a> = &'a dyn Fn(&Json) -> Value;
 
 /// A `Table` of objects, which go with their rows as `shown`. `definitions`: whether it says what its columns are.
 pub fn of(
@@ -28,7 +28,7 @@ pub fn of(
     objects: &[Json],
     meta: &Value,
     include: Include,
-    shown: Shown<'_>,
+    shown: RowObject<'_>,
     definitions: bool,
 ) -> Value {
     let columns = resource.rules.columns;
@@ -52,7 +52,7 @@ pub fn with(
     objects: &[Json],
     meta: &Value,
     include: Include,
-    shown: Shown<'_>,
+    shown: RowObject<'_>,
     definitions: bool,
 ) -> Value {
     // Of events the name comes last.

@@ -135,7 +135,7 @@ pub fn in_row(view: &View, value: &Json) -> Value {
 #[derive(Clone, Copy)]
 pub struct Rows<'a> {
     pub include: table::Include,
-    pub shown: table::Shown<'a>,
+    pub shown: table::RowObject<'a>,
 }
 
 /// One object in the form asked for. `id` is another message than the

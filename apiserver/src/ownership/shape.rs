@@ -15,14 +15,14 @@ pub struct NoKey;
 
 /// What is to be known of a place besides its value.
 #[derive(Clone, Copy)]
-pub enum Place<'a> {
+pub(super) enum Place<'a> {
     Field(&'a Field),
     Item(&'a Type),
 }
 
 /// How a value is owned.
 #[derive(Clone, Copy)]
-pub enum Shape<'a> {
+pub(super) enum Shape<'a> {
     /// As a whole.
     Leaf,
     Object(MessageId),

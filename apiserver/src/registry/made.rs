@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{
     Target,
-    write::{Validation, expect_kind, left_out, not_registered, parse_version, unknown},
+    body::{Validation, expect_kind, left_out, not_registered, parse_version, unknown},
 };
 use crate::{
     codec::json::{self, DecodeError, Decoded, Source, zero_of},
@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// What an update makes of the present object.
-pub enum Change<'a> {
+pub(super) enum Change<'a> {
     Replace(&'a Decoded),
     /// In the version of the view.
     Patch(&'a Patch, &'a View),

@@ -5,6 +5,7 @@
 //! is asked of the resource's `kinds::Kind`.
 
 mod addresses;
+mod body;
 mod delete;
 mod evict;
 mod gate;
@@ -23,10 +24,11 @@ use parking_lot::RwLock;
 
 pub use self::{
     addresses::API_ADDRESS,
+    body::{Validation, expect_kind, not_registered, parse_version},
     delete::{DeleteOptions, Deleted, Propagation},
     gate::{Attempt, Doing, Gate},
     list::{ListOptions, Listed, Match},
-    write::{Validation, WriteOptions, expect_kind, generated_name, not_registered, parse_version},
+    write::{WriteOptions, generated_name},
 };
 use crate::{
     cache::Cache,

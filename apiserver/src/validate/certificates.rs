@@ -257,6 +257,8 @@ pub fn bundle(value: &Json, errors: &mut Errors) {
     let (name, signer) = (object::meta_str(value, "name"), spec.text("signerName"));
     let prefix = format!("{}:", signer.replace('/', ":"));
     let wrong = match name.strip_prefix(&prefix) {
+        // That is told of every kind.
+        _ if name.is_empty() => Vec::new(),
         _ if signer.is_empty() && name.contains(':') => {
             vec![
                 "ClusterTrustBundle without signer name must not have \":\" in its name".to_owned(),

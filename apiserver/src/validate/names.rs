@@ -15,6 +15,8 @@ pub const DECLARED_SUBDOMAIN_RULE: Rule = declared_subdomain;
 pub const LABEL_RULE: Rule = label;
 pub const LABEL_1035_RULE: Rule = label_1035;
 pub const PATH_SEGMENT_RULE: Rule = path_segment;
+/// Of kinds whose names depend on what they say: they check them themselves.
+pub const OWN_RULE: Rule = |_| Vec::new();
 
 /// Upstream's limits of names, in bytes.
 const SUBDOMAIN_MAX: usize = 253;

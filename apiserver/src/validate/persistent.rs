@@ -153,6 +153,8 @@ pub fn kept(value: &Json, current: &Json, errors: &mut Errors) {
 
 /// What an attachment attaches to which node stays. Declared: it is not shown.
 pub fn attachment_kept(value: &Json, current: &Json, errors: &mut Errors) {
+    // Of a change upstream says first what is declared.
+    errors.sort_by_key(|error| error.field != "spec.attacher");
     super::declared_fixed(&["spec"], value, current, errors);
 }
 
@@ -160,7 +162,6 @@ pub fn attachment_kept(value: &Json, current: &Json, errors: &mut Errors) {
 pub fn attachment(value: &Json, errors: &mut Errors) {
     let nothing = json!({});
     let at = At::new(value.get("spec").unwrap_or(&nothing), "spec");
-    volume::driver(&at, "attacher", errors);
     let source = At::new(
         at.value.get("source").unwrap_or(&nothing),
         at.child("source"),
@@ -184,6 +185,8 @@ pub fn attachment(value: &Json, errors: &mut Errors) {
         let text = name.as_text();
         all(&name.path, text, names::subdomain(text), errors);
     }
+    // Declared: after the rest.
+    volume::driver(&at, "attacher", errors);
 }
 
 const INLINE: &str = "may not be specified in the context of inline volumes";
