@@ -51,9 +51,12 @@ impl ApiError {
             return self;
         }
         let (from, to) = (stored.qualified(), served.qualified());
-        self.message = self
-            .message
-            .replacen(&format!("{from} \""), &format!("{to} \""), 1);
+        let from = format!("{from} \"");
+        // Others name the kind, which is that of what is stored.
+        if !self.message.contains(&from) {
+            return self;
+        }
+        self.message = self.message.replacen(&from, &format!("{to} \""), 1);
         if let Some(details) = &mut self.details {
             details.insert("group".to_owned(), served.group.clone().into());
         }
@@ -89,6 +92,11 @@ impl ApiError {
             causes.push(cause);
         }
         self
+    }
+
+    /// Whether the request was turned away before anybody looked for its object.
+    pub fn is_turned_away(&self) -> bool {
+        self.code == 405 || matches!(self.code, 406 | 415) && self.details.is_some()
     }
 
     /// Lets the client go on with the rest of an expired list.
@@ -227,6 +235,12 @@ impl ApiError {
         .about(&resource.group, &resource.plural, name)
     }
 
+    /// A pod cannot be bound to a node.
+    pub fn unbound(name: &str, why: &str) -> Self {
+        let message = format!("Operation cannot be fulfilled on pods/binding {name:?}: {why}");
+        Self::new(409, "Conflict", message).about("", "pods/binding", name)
+    }
+
     /// The same in the words of a deletion, which names the kind.
     pub fn conflict_of_kind(resource: &Resource, name: &str, why: &str) -> Self {
         let kind = match &*resource.group {
@@ -243,6 +257,17 @@ impl ApiError {
             name,
             "the object has been modified; please apply your changes to the latest version and try again",
         )
+    }
+
+    /// Others own what a client applies: what it conflicts with, and where.
+    pub fn not_applied<'a>(
+        message: &str,
+        conflicts: impl Iterator<Item = (String, &'a str)>,
+    ) -> Self {
+        let error = Self::new(409, "Conflict", message);
+        conflicts.fold(error, |all, (with, field)| {
+            all.cause("FieldManagerConflict", field, &with)
+        })
     }
 
     pub fn expired(message: impl Into<String>) -> Self {
@@ -336,6 +361,12 @@ impl ApiError {
             "InternalError",
             format!("Internal error occurred: {}", message.into()),
         )
+    }
+
+    /// Nothing is behind a service.
+    pub fn unavailable_service(name: &str) -> Self {
+        let message = format!("no endpoints available for service {name:?}");
+        Self::new(503, "ServiceUnavailable", message)
     }
 
     pub fn unavailable(message: impl Into<String>) -> Self {

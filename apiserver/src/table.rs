@@ -19,15 +19,42 @@ pub enum Include {
     Object,
 }
 
-/// A `Table` of objects. `definitions`: whether it says what its columns are.
+/// An object as it goes with its row.
+pub type RowObject<'a> = &'a dyn Fn(&Json) -> Value;
+
+/// A `Table` of objects, which go with their rows as `shown`. `definitions`: whether it says what its columns are.
 pub fn of(
     resource: &Resource,
     objects: &[Json],
     meta: &Value,
     include: Include,
+    shown: RowObject<'_>,
     definitions: bool,
 ) -> Value {
     let columns = resource.rules.columns;
+    with(columns, objects, meta, include, shown, definitions)
+}
+
+/// The scale of an object.
+pub const SCALE: &[Column] = &[
+    Column("Desired", false, |value| {
+        count(value, &["spec", "replicas"])
+    }),
+    Column("Available", false, |value| {
+        count(value, &["status", "replicas"])
+    }),
+    AGE,
+];
+
+/// A `Table` with these columns.
+pub fn with(
+    columns: &[Column],
+    objects: &[Json],
+    meta: &Value,
+    include: Include,
+    shown: RowObject<'_>,
+    definitions: bool,
+) -> Value {
     // Of events the name comes last.
     let first = columns.iter().all(|Column(name, ..)| *name != "Name");
     let rows: Vec<Value> = objects
@@ -41,7 +68,7 @@ pub fn of(
             let mut row = json!({"cells": cells});
             match include {
                 Include::None => row["object"] = Value::Null,
-                Include::Object => row["object"] = Value::Object(value.clone()),
+                Include::Object => row["object"] = shown(value),
                 Include::Metadata => {
                     row["object"] = json!({
                         "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1",
@@ -395,7 +422,14 @@ mod tests {
                 .as_object()
                 .expect("an object")
                 .clone();
-            let table = of(resource, &[value], &json!({}), Include::Metadata, true);
+            let table = of(
+                resource,
+                &[value],
+                &json!({}),
+                Include::Metadata,
+                &|_| Value::Null,
+                true,
+            );
             let cells = table["rows"][0]["cells"].as_array().expect("cells").len();
             assert_eq!(
                 cells,

@@ -42,6 +42,7 @@ pub async fn answer(
         Route::Object(target) => (Ok(target), false),
         Route::Watch(target) => (Ok(target), true),
         Route::Review(review, namespace) => (Err((review, namespace)), false),
+        Route::Beyond(target) => return resource::unserved(api, &target).await,
         other => return about(api, other, parts).await,
     };
     let keeper = match &target {

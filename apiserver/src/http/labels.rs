@@ -86,7 +86,7 @@ fn path(route: &Route) -> &'static str {
         Route::OpenApiV2 => "/openapi/v2",
         Route::OpenApi | Route::OpenApiOf(_) => "/openapi/v3",
         Route::Review(..) => "/review",
-        Route::Object(_) | Route::Watch(_) => "",
+        Route::Object(_) | Route::Watch(_) | Route::Beyond(_) => "",
     }
 }
 

@@ -23,8 +23,8 @@ use crate::{
     error::{ApiError, FieldError},
     limits,
     object::{self, Json},
-    ownership::Writer,
-    patch::Patch,
+    ownership::{Configuration, Writer},
+    patch::{self, Patch},
     registry::{
         DeleteOptions, Gate, ListOptions, Match, Propagation, Validation, WriteOptions,
         expect_kind, not_registered, parse_version, sub,
@@ -99,7 +99,12 @@ impl Request<'_> {
     pub fn write(&self, view: &View) -> Result<WriteOptions<'_>, ApiError> {
         let query = &self.context.query;
         let mut errors = Vec::new();
-        if *self.method == Method::PATCH && !query.get("force").is_empty() {
+        if self.applies() {
+            if query.get("fieldManager").is_empty() {
+                let why = "is required for apply patch";
+                errors.push(FieldError::required("fieldManager", why));
+            }
+        } else if *self.method == Method::PATCH && !query.get("force").is_empty() {
             let why = "may not be specified for non-apply patch";
             errors.push(FieldError::forbidden("force", why));
         }
@@ -139,6 +144,16 @@ impl Request<'_> {
     /// The version that a read asks for, or Go's words for why it is none.
     pub fn version(&self) -> Result<Option<i64>, ApiError> {
         self.version_or(|why| ApiError::plain(format!("resourceVersion: {why}")))
+    }
+
+    /// The same of one object: one that is not `cached` is read as a list is.
+    pub fn version_of_one(&self, cached: bool) -> Result<Option<i64>, ApiError> {
+        if cached {
+            return self.version();
+        }
+        self.version_or(|why| {
+            ApiError::bad_request(format!("invalid resource version: resourceVersion: {why}"))
+        })
     }
 
     fn version_or(&self, wrong: impl Fn(String) -> ApiError) -> Result<Option<i64>, ApiError> {
@@ -295,10 +310,10 @@ impl Request<'_> {
     /// Decodes the body as an object of the served version and gives it in the
     /// stored one, with its kind's defaults: admission and validation see whole
     /// objects.
-    pub fn object(&self, view: &View) -> Result<Decoded, ApiError> {
+    pub fn object(&self, view: &View, namespace: &str) -> Result<Decoded, ApiError> {
         let mut body = self.decoded(view.served.message)?;
         if !view.is_plain() {
-            self.to_stored(view, &mut body)?;
+            self.to_stored(view, namespace, &mut body)?;
         }
         defaults::apply(&view.stored, &mut body.value);
         if let Some(record) = &self.context.record {
@@ -307,9 +322,12 @@ impl Request<'_> {
         Ok(body)
     }
 
-    fn to_stored(&self, view: &View, body: &mut Decoded) -> Result<(), ApiError> {
+    fn to_stored(&self, view: &View, namespace: &str, body: &mut Decoded) -> Result<(), ApiError> {
         expect_kind(&view.served, body)?;
         if self.method == Method::POST {
+            if object::meta_str(&body.value, "namespace").is_empty() && !namespace.is_empty() {
+                object::set_meta(&mut body.value, "namespace", Some(namespace.into()));
+            }
             let errors = validate::other_version(&view.served, &body.value);
             if !errors.is_empty() {
                 let name = object::meta_str(&body.value, "name");
@@ -323,6 +341,32 @@ impl Request<'_> {
         body.kind = view.stored.kind.clone().into_owned();
         body.api_version = view.stored.api_version();
         Ok(())
+    }
+
+    /// Whether the request is a server-side apply.
+    pub fn applies(&self) -> bool {
+        let media = accept::media_type(self.header(header::CONTENT_TYPE));
+        *self.method == Method::PATCH && media == "application/apply-patch+yaml"
+    }
+
+    /// What a server-side apply applies, and what is to be said of its text.
+    pub fn configuration(
+        &self,
+        validation: Validation,
+    ) -> Result<(Configuration, Vec<String>), ApiError> {
+        if let Some(record) = &self.context.record {
+            record.patched(&self.body);
+        }
+        let (object, twice) = patch::configuration(&self.body)?;
+        let twice = twice.filter(|_| validation != Validation::Ignore);
+        if let Some(why) = twice.as_ref().filter(|_| validation == Validation::Strict) {
+            return Err(ApiError::bad_request(format!(
+                "error strict decoding patch: error converting YAML to JSON: {why}"
+            )));
+        }
+        let force = self.context.query.flag("force");
+        let told = twice.as_deref().map(yaml::lines).unwrap_or_default();
+        Ok((Configuration { object, force }, told))
     }
 
     pub fn patch(&self) -> Result<Patch, ApiError> {

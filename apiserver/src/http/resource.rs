@@ -7,15 +7,18 @@ use super::{
     Api,
     accept::Form,
     request::{Request, deletion, valid_options},
-    respond::{self, Answer, InJson},
+    respond::{self, Answer, InJson, Rows},
     watch::{self, Hold, Start, WatchOptions},
 };
 use crate::{
     error::{ApiError, FieldError},
     kind::{Requester, Sub},
     object::Json,
-    registry::{Attempt, DeleteOptions, Deleted, Doing, Listed, Match, Object, Target, sub},
+    registry::{
+        Attempt, DeleteOptions, Deleted, Doing, Listed, Match, Object, Registry, Target, sub,
+    },
     select::{Fields, Selector},
+    table,
     versions::View,
 };
 
@@ -40,9 +43,13 @@ fn answer_object(
     request: &Request<'_>,
 ) -> Result<Answer, ApiError> {
     let form = request.form_of(&view.served, false)?;
-    let view = leaving(view, form);
-    object.json = shown(&view, &object.json)?;
-    let mut answer = respond::object(code, form, &view.served, &object, request.include()?)?;
+    let left = leaving(view, form);
+    object.json = shown(&left, &object.json)?;
+    let rows = Rows {
+        include: request.include()?,
+        shown: &|value| respond::in_row(view, value),
+    };
+    let mut answer = respond::object(code, form, &left.served, &object, rows)?;
     if form == Form::Protobuf && request.context.records_answers() {
         answer.extensions_mut().insert(InJson(object.json));
     }
@@ -51,14 +58,18 @@ fn answer_object(
 
 fn answer_list(view: &View, mut listed: Listed, request: &Request<'_>) -> Result<Answer, ApiError> {
     let form = request.form_of(&view.served, true)?;
-    let view = leaving(view, form);
-    if !view.is_plain() {
-        let items = listed.items.iter().map(|item| shown(&view, item));
+    let left = leaving(view, form);
+    if !left.is_plain() {
+        let items = listed.items.iter().map(|item| shown(&left, item));
         listed.items = items.collect::<Result<_, _>>()?;
     }
     let recorded = form == Form::Protobuf && request.context.records_answers();
-    let recorded = recorded.then(|| respond::list_in_json(&view.served, &listed));
-    let mut answer = respond::list(form, &view.served, listed, request.include()?)?;
+    let recorded = recorded.then(|| respond::list_in_json(&left.served, &listed));
+    let rows = Rows {
+        include: request.include()?,
+        shown: &|value| respond::in_row(view, value),
+    };
+    let mut answer = respond::list(form, &left.served, listed, rows)?;
     if let Some(json) = recorded {
         answer.extensions_mut().insert(InJson(json));
     }
@@ -88,14 +99,14 @@ pub async fn answer(
     if rules.deprecated.is_none() && told.is_none() {
         return answer;
     }
+    // What never came to the resource is told nothing of its version.
+    let turned_away = answer.as_ref().is_err_and(ApiError::is_turned_away);
     let mut answer = answer.unwrap_or_else(|error| respond::failure(&error));
     // What is not understood or not done at all is told nothing of it.
     let refused = matches!(answer.status().as_u16(), 400 | 405);
     if let Some(text) = told.filter(|_| !refused) {
         respond::warn(&mut answer, text);
     }
-    // What never came to the resource is told nothing of it.
-    let turned_away = matches!(answer.status().as_u16(), 405 | 406 | 415);
     if let Some(text) = rules.deprecated.filter(|_| !turned_away) {
         respond::warn_first(&mut answer, text);
     }
@@ -140,7 +151,7 @@ async fn answered(
             answer_list(&view, listed, request)
         }
         (&Method::POST, None) => {
-            let mut body = request.object(&view)?;
+            let mut body = request.object(&view, &target.namespace)?;
             if let Some(asked_by) = target.resource.rules.asked_by {
                 let who = &*request.context.identity;
                 asked_by(
@@ -182,6 +193,16 @@ async fn answered(
     }
 }
 
+/// Whose status upstream shows in no table.
+const NO_STATUS_TABLE: [&str; 2] = ["devicetaintrules", "resourceclaims"];
+
+fn refuse_table(request: &Request<'_>) -> Result<(), ApiError> {
+    match request.form()? {
+        Form::Table => Err(ApiError::not_transformed()),
+        _ => Ok(()),
+    }
+}
+
 /// Answers a request about one object.
 async fn one(
     api: &Api,
@@ -213,27 +234,36 @@ async fn one(
         (_, Some(Sub::Binding | Sub::Eviction | Sub::Token)) => {
             return Err(ApiError::method());
         }
-        (&Method::GET, Some(Sub::Scale)) => return scale(registry.scale(target).await?),
+        (&Method::GET, Some(Sub::Scale)) => {
+            return scale(&registry.scale(target).await?, request);
+        }
         (&Method::PUT, Some(Sub::Scale)) => {
             let body = request.decode(sub::message(sub::SCALE))?;
-            return scale(
-                registry
-                    .update_scale(target, &body, request.write(view)?)
-                    .await?,
-            );
+            let options = request.write(view)?;
+            let object = registry.update_scale(target, &body, options).await?;
+            return scale(&object, request);
         }
         (&Method::PATCH, Some(Sub::Scale)) => {
-            return scale(
-                registry
-                    .patch_scale(target, &request.patch()?, request.write(view)?)
-                    .await?,
-            );
+            let (patch, options) = (request.patch()?, request.write(view)?);
+            let object = registry.patch_scale(target, &patch, options).await?;
+            return scale(&object, request);
         }
         (&Method::GET, Some(Sub::Finalize)) => return Err(ApiError::method()),
-        (&Method::GET, _) => registry.get(target, request.version()?).await?,
+        (&Method::GET, sub) => {
+            if sub == Some(Sub::Status) && NO_STATUS_TABLE.contains(&&*view.served.plural) {
+                refuse_table(request)?;
+            }
+            let cached = target.resource.rules.lifetime.is_none();
+            registry
+                .get(target, request.version_of_one(cached)?)
+                .await?
+        }
         (&Method::PUT, _) => {
-            let body = request.object(view)?;
+            let body = request.object(view, &target.namespace)?;
             registry.update(target, body, request.write(view)?).await?
+        }
+        (&Method::PATCH, _) if request.applies() => {
+            applied(registry, target, view, request).await?
         }
         (&Method::PATCH, _) => {
             registry
@@ -261,6 +291,20 @@ async fn one(
     answer_object(code, view, object, request)
 }
 
+/// Applies a body to an object, or to a part of it.
+async fn applied(
+    registry: &Registry,
+    target: &Target,
+    view: &View,
+    request: &Request<'_>,
+) -> Result<Object, ApiError> {
+    let options = request.write(view)?;
+    let (configuration, told) = request.configuration(options.validation)?;
+    let mut object = registry.apply(target, &configuration, options).await?;
+    object.warnings.extend(told);
+    Ok(object)
+}
+
 /// Asks who has a say in a part of an object that is written as an object of its
 /// own.
 pub async fn admitted(
@@ -286,12 +330,28 @@ pub async fn admitted(
     gate.admit(attempt).await
 }
 
-fn scale(object: Object) -> Result<Answer, ApiError> {
-    Ok(respond::bytes(
-        StatusCode::OK,
-        "application/json",
-        object.json,
-    ))
+fn scale(object: &Object, request: &Request<'_>) -> Result<Answer, ApiError> {
+    if request.form()? != Form::Table {
+        let json = object.json.clone();
+        return Ok(respond::bytes(StatusCode::OK, "application/json", json));
+    }
+    let value: Json = serde_json::from_slice(&object.json)
+        .map_err(|error| ApiError::internal(error.to_string()))?;
+    let meta = serde_json::json!({"resourceVersion": object.revision.to_string()});
+    let whole = |value: &Json| serde_json::Value::Object(value.clone());
+    let include = request.include()?;
+    let rows = table::with(table::SCALE, &[value], &meta, include, &whole, true);
+    Ok(respond::json(StatusCode::OK, &rows))
+}
+
+/// What is asked of a node, a pod or a service by way of this server, which
+/// speaks to none of them: it can say no more than whether the object is there.
+pub async fn unserved(api: &Api, target: &Target) -> Result<Answer, ApiError> {
+    if target.resource.plural == "services" {
+        return Err(ApiError::unavailable_service(&target.name));
+    }
+    api.registry.get(target, None).await?;
+    Err(ApiError::no_page())
 }
 
 fn success(code: StatusCode) -> Answer {
@@ -329,6 +389,7 @@ async fn watched(
         scope: target.scope(),
         form,
         include: request.include()?,
+        row: view.clone(),
         bookmarks: request.context.query.flag("allowWatchBookmarks"),
         timeout: request
             .number("timeoutSeconds")?

@@ -22,6 +22,7 @@ use crate::{
     registry::{Listed, Object},
     schema::{MessageId, schema},
     table,
+    versions::View,
 };
 
 pub type Body = UnsyncBoxBody<Bytes, Infallible>;
@@ -133,6 +134,24 @@ pub fn protobuf_status(json: &[u8]) -> Result<Vec<u8>, ApiError> {
     sealed("v1", "Status", id, json)
 }
 
+/// An object as it goes with its row: in the version asked for.
+pub fn in_row(view: &View, value: &Json) -> Value {
+    let whole = Value::Object(value.clone());
+    if view.is_plain() {
+        return whole;
+    }
+    let shown = view.shown(&Bytes::from(whole.to_string())).ok();
+    let shown = shown.and_then(|json| serde_json::from_slice(&json).ok());
+    shown.unwrap_or(whole)
+}
+
+/// What goes with the rows of a table.
+#[derive(Clone, Copy)]
+pub struct Rows<'a> {
+    pub include: table::Include,
+    pub shown: table::RowObject<'a>,
+}
+
 /// One object in the form asked for. `id` is another message than the
 /// resource's for a subresource of another kind.
 pub fn object(
@@ -140,7 +159,7 @@ pub fn object(
     form: Form,
     resource: &Resource,
     object: &Object,
-    include: table::Include,
+    rows: Rows<'_>,
 ) -> Result<Answer, ApiError> {
     let mut answer = match form {
         Form::Json | Form::Yaml => bytes(code, JSON, object.json.clone()),
@@ -149,7 +168,10 @@ pub fn object(
         Form::Table => {
             let value: Json = serde_json::from_slice(&object.json).map_err(broken)?;
             let meta = json!({"resourceVersion": object.revision.to_string()});
-            json(code, &table::of(resource, &[value], &meta, include, true))
+            json(
+                code,
+                &table::of(resource, &[value], &meta, rows.include, rows.shown, true),
+            )
         }
     };
     for warning in &object.warnings {
@@ -238,7 +260,7 @@ pub fn list(
     form: Form,
     resource: &Resource,
     listed: Listed,
-    include: table::Include,
+    rows: Rows<'_>,
 ) -> Result<Answer, ApiError> {
     let meta = list_meta(&listed);
     match form {
@@ -280,7 +302,14 @@ pub fn list(
                 .collect();
             Ok(json(
                 StatusCode::OK,
-                &table::of(resource, &values.map_err(broken)?, &meta, include, true),
+                &table::of(
+                    resource,
+                    &values.map_err(broken)?,
+                    &meta,
+                    rows.include,
+                    rows.shown,
+                    true,
+                ),
             ))
         }
         Form::Protobuf => {

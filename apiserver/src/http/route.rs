@@ -41,6 +41,8 @@ pub enum Route {
     Object(Target),
     /// An object or a collection, to be watched by its path.
     Watch(Target),
+    /// What is behind an object: its log, a command in it, what it serves.
+    Beyond(Target),
 }
 
 /// A path without its escapes; as it is when they are malformed.
@@ -165,6 +167,12 @@ fn resource(catalog: &Catalog, group: &str, version: &str, parts: &[&str]) -> Op
         return Some(Route::Review(review, namespace.to_owned()));
     }
     let find = |plural: &str| catalog.find(group, version, plural).cloned();
+    if let Some((namespace, plural, name)) = beyond(parts).filter(|_| group.is_empty()) {
+        return match target(find(plural)?, namespace, name, None)? {
+            Route::Object(target) => Some(Route::Beyond(target)),
+            other => Some(other),
+        };
+    }
     match parts {
         // A namespace is an object and a place for others.
         ["namespaces", name] => target(find("namespaces")?, "", name, None),
@@ -202,6 +210,22 @@ fn resource(catalog: &Catalog, group: &str, version: &str, parts: &[&str]) -> Op
             name,
             Some(sub),
         ),
+        _ => None,
+    }
+}
+
+/// The namespace, kind and name of what is to be spoken to through this server.
+fn beyond<'a>(parts: &[&'a str]) -> Option<(&'a str, &'a str, &'a str)> {
+    match parts {
+        ["namespaces", namespace, "pods", name, sub, ..]
+            if matches!(*sub, "log" | "exec" | "attach" | "portforward" | "proxy") =>
+        {
+            Some((*namespace, "pods", *name))
+        }
+        ["namespaces", namespace, "services", name, "proxy", ..] => {
+            Some((*namespace, "services", *name))
+        }
+        ["nodes", name, "proxy", ..] => Some(("", "nodes", *name)),
         _ => None,
     }
 }
@@ -264,6 +288,7 @@ mod tests {
                     target.name
                 )
             }
+            Some(Route::Beyond(target)) => format!("beyond {}", target.name),
             Some(Route::Review(review, _)) => {
                 format!("Review({}, {})", review.group, review.plural)
             }
@@ -292,6 +317,9 @@ mod tests {
             ),
             ("/api/v1/nodes/n/status", "nodes  n status"),
             ("/api/v1/nodes/n/fly", "nothing"),
+            ("/api/v1/nodes/n/proxy/a/b", "beyond n"),
+            ("/api/v1/namespaces/a/pods/b/log", "beyond b"),
+            ("/apis/apps/v1/namespaces/a/pods/b/log", "nothing"),
             ("/api/v1/pods/b", "nothing"),
             ("/api/v1/namespaces/a/nodes", "nothing"),
             ("/api/v1/namespaces/a/pods/b%2fc", "nothing"),

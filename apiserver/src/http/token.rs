@@ -63,6 +63,7 @@ pub async fn answer(api: &Api, target: &Target, request: &Request<'_>) -> Result
         .sign(&claims, &object::uid())
         .map_err(|error| ApiError::internal(error.to_string()))?;
     object::set_meta(&mut value, "creationTimestamp", Some(object::now()));
+    object::set_meta(&mut value, "uid", Some(object::uid().into()));
     value.insert("kind".to_owned(), "TokenRequest".into());
     value.insert("apiVersion".to_owned(), "authentication.k8s.io/v1".into());
     if let Some(Value::Object(spec)) = value.get_mut("spec") {

@@ -43,6 +43,8 @@ pub struct WatchOptions {
     pub scope: String,
     pub form: Form,
     pub include: Include,
+    /// The version in which objects go with the rows of a table.
+    pub row: View,
     pub bookmarks: bool,
     /// Seconds; `None`: the server chooses.
     pub timeout: Option<u64>,
@@ -368,6 +370,7 @@ impl Chunks {
                         &[value],
                         &meta,
                         self.options.include,
+                        &|value| respond::in_row(&self.options.row, value),
                         !self.columns,
                     );
                     self.columns = true;

@@ -179,7 +179,7 @@ const REPLICA_SET: Kind = Kind {
     categories: ALL,
     deprecated: None,
     subs: SCALED,
-    selectable: &[field("status.replicas", &["status", "replicas"], "0")],
+    selectable: &[],
     indexed: None,
     also: &[],
     names: names::SUBDOMAIN_RULE,
@@ -274,7 +274,7 @@ const STATEFUL_SET: Kind = Kind {
         )
     }),
     validate_sub: None,
-    warnings: Some(warnings::template_owner),
+    warnings: Some(warnings::stateful_set),
     columns: &[
         Column("Ready", false, |value| ready_of(value, "readyReplicas")),
         AGE,

@@ -63,7 +63,8 @@ const CLUSTER_TRUST_BUNDLE: Kind = Kind {
     selectable: &[field("spec.signerName", &["spec", "signerName"], "")],
     indexed: None,
     also: &[],
-    names: names::SUBDOMAIN_RULE,
+    // By the signer: `validate::certificates::bundle`.
+    names: names::OWN_RULE,
     standard_finalizers: true,
     put: Put {
         creates: false,

@@ -403,7 +403,7 @@ const REPLICATION_CONTROLLER: Kind = Kind {
     selectable: &[field("status.replicas", &["status", "replicas"], "0")],
     indexed: None,
     also: &[],
-    names: names::SUBDOMAIN_RULE,
+    names: names::DECLARED_SUBDOMAIN_RULE,
     standard_finalizers: true,
     put: Put {
         creates: false,

@@ -106,7 +106,7 @@ const DEVICE_CLASS: Kind = Kind {
     selectable: &[],
     indexed: None,
     also: &[],
-    names: names::SUBDOMAIN_RULE,
+    names: names::DECLARED_SUBDOMAIN_RULE,
     standard_finalizers: true,
     put: Put {
         creates: false,

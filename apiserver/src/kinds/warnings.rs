@@ -57,6 +57,16 @@ pub fn template_owner(value: &Json) -> Vec<String> {
     warnings
 }
 
+/// The same, and what of its revisions.
+pub fn stateful_set(value: &Json) -> Vec<String> {
+    let mut warnings = template_owner(value);
+    let kept = object::at(value, &["spec", "revisionHistoryLimit"]).and_then(Value::as_i64);
+    if kept.is_some_and(|kept| kept < 0) {
+        warnings.push("spec.revisionHistoryLimit: a negative value retains all historical revisions; a value >= 0 is recommended".to_owned());
+    }
+    warnings
+}
+
 pub fn pod_template(value: &Json) -> Vec<String> {
     let mut warnings = Vec::new();
     if let Some(spec) = object::at(value, &["template", "spec"]) {

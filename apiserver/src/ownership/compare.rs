@@ -5,8 +5,11 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-use super::set::{Set, by_keys};
-use crate::schema::{Field, MessageId, Type, schema};
+use super::{
+    set::Set,
+    shape::{NoKey, Place, Shape, step_of, step_of_value},
+};
+use crate::schema::{MessageId, Type, schema};
 
 /// The fields of a place that came, changed and went.
 #[derive(Clone, Debug, Default)]
@@ -14,51 +17,6 @@ pub struct Changes {
     pub added: Set,
     pub modified: Set,
     pub removed: Set,
-}
-
-/// An item of a list has none of the list's keys: there is no name for it.
-#[derive(Debug, thiserror::Error)]
-#[error("an item of a list has none of its keys")]
-pub struct NoKey;
-
-/// What is to be known of a place besides its type.
-#[derive(Clone, Copy)]
-enum Place<'a> {
-    Field(&'a Field),
-    Item(&'a Type),
-}
-
-/// How a value is compared.
-enum Shape<'a> {
-    /// As a whole.
-    Leaf,
-    Object(MessageId),
-    Map(&'a Type),
-    Keyed(&'a [&'static str], &'a Type),
-    Set(&'a Type),
-}
-
-impl<'a> Place<'a> {
-    fn shape(self) -> Shape<'a> {
-        let (ty, field) = match self {
-            Self::Field(field) => (&field.ty, Some(field)),
-            Self::Item(ty) => (ty, None),
-        };
-        if field.is_some_and(|field| field.atomic) {
-            return Shape::Leaf;
-        }
-        match ty {
-            Type::Message(id) if schema().message(*id).atomic => Shape::Leaf,
-            Type::Message(id) => Shape::Object(*id),
-            Type::Map(inner) => Shape::Map(inner),
-            Type::List(inner) => match field {
-                Some(field) if !field.list_keys.is_empty() => Shape::Keyed(&field.list_keys, inner),
-                Some(field) if field.set => Shape::Set(inner),
-                _ => Shape::Leaf,
-            },
-            _ => Shape::Leaf,
-        }
-    }
 }
 
 /// What became of an object of message `id`.
@@ -98,21 +56,13 @@ fn walk(place: Place<'_>, live: Option<&Value>, new: Option<&Value>) -> Result<C
                 Some(Place::Item(inner))
             })?;
         }
-        Shape::Keyed(keys, inner) if lists => items(live, new, inner, &mut changes, |item| {
-            let keys: BTreeMap<&str, Value> = keys
-                .iter()
-                .filter_map(|key| Some((*key, item.get(*key)?.clone())))
-                .collect();
-            if keys.is_empty() {
-                Err(NoKey)
-            } else {
-                Ok(by_keys(&keys))
-            }
-        })?,
+        Shape::Keyed(keys, inner) if lists => {
+            let name = |item: &Value| step_of(item, keys, inner);
+            items(live, new, inner, &mut changes, name)?;
+        }
         Shape::Set(inner) if lists => {
-            items(live, new, inner, &mut changes, |item| {
-                Ok(format!("v:{item}"))
-            })?;
+            let name = |item: &Value| Ok(step_of_value(item));
+            items(live, new, inner, &mut changes, name)?;
         }
         _ => {
             changes.modified.own = live.is_some() && new.is_some() && live != new;

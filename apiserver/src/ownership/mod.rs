@@ -1,21 +1,25 @@
 //! Who owns which fields of an object: the record in `metadata.managedFields`,
-//! which every write keeps by upstream's rules (those of updates: what is
-//! applied comes with server-side apply).
+//! which every write keeps by upstream's rules, and server-side apply, which
+//! goes by it.
 //!
 //! Knows objects, their types and the names of writers. Must not know requests
 //! or the store.
 
+mod apply;
 mod compare;
+mod fields;
+mod merge;
 mod set;
+mod shape;
+mod typed;
+
+pub use self::apply::{Applied, Configuration, Unapplied, apply, told};
 
 use std::{collections::HashMap, sync::Arc};
 
 use serde_json::{Map, Value, json};
 
-use self::{
-    compare::{Changes, NoKey},
-    set::Set,
-};
+use self::{compare::Changes, set::Set, shape::NoKey};
 use crate::{
     catalog::Resource,
     codec::json::zero_of,

@@ -4,7 +4,7 @@
 //! A path is a row of steps as `FieldsV1` writes them: `f:NAME` of a field,
 //! `k:{...}` of an item of a list by its keys, `v:VALUE` of an item of a set.
 
-use std::collections::BTreeMap;
+use std::{cmp::Ordering, collections::BTreeMap, fmt};
 
 use serde_json::{Map, Value};
 
@@ -49,6 +49,11 @@ impl Set {
         }
     }
 
+    /// Puts what is below a step there, whatever was.
+    pub fn replace(&mut self, step: &str, below: Self) {
+        self.inner.insert(step.to_owned(), below);
+    }
+
     /// Adds what another set has.
     pub fn add(&mut self, other: &Self) {
         self.own |= other.own;
@@ -67,6 +72,61 @@ impl Set {
                     self.inner.remove(step);
                 }
             }
+        }
+    }
+
+    /// Keeps what another set has, too, path by path.
+    pub fn intersect(&mut self, other: &Self) {
+        self.own &= other.own;
+        let mine = std::mem::take(&mut self.inner);
+        for (step, mut below) in mine {
+            if let Some(theirs) = other.inner.get(&step) {
+                below.intersect(theirs);
+                self.put(&step, below);
+            }
+        }
+    }
+
+    /// What is below a step, if anything.
+    pub fn below(&self, step: &str) -> Option<&Self> {
+        self.inner.get(step)
+    }
+
+    /// The steps from here, with what is below them.
+    pub fn steps(&self) -> impl Iterator<Item = (&str, &Self)> {
+        self.inner
+            .iter()
+            .map(|(step, below)| (step.as_str(), below))
+    }
+
+    /// Whether anything is below the place itself.
+    pub fn has_below(&self) -> bool {
+        !self.inner.is_empty()
+    }
+
+    /// Every path, as upstream's errors name them, in upstream's order: what is
+    /// at a place stands before what is below it.
+    pub fn paths(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        self.paths_below("", &mut found);
+        found
+    }
+
+    fn paths_below(&self, at: &str, found: &mut Vec<String>) {
+        let mut steps: Vec<(Step, &Self)> = self
+            .inner
+            .iter()
+            .map(|(step, below)| (Step::of(step), below))
+            .collect();
+        steps.sort_by(|(one, _), (other, _)| one.order(other));
+        let named = steps
+            .iter()
+            .map(|(step, below)| (format!("{at}{step}"), below));
+        let named: Vec<(String, &&Self)> = named.collect();
+        let own = named.iter().filter(|(_, below)| below.own);
+        found.extend(own.map(|(path, _)| path.clone()));
+        for (path, below) in &named {
+            below.paths_below(path, found);
         }
     }
 
@@ -158,6 +218,82 @@ fn canonical(step: &str) -> Option<String> {
     }
 }
 
+/// A step, read.
+enum Step {
+    Field(String),
+    Keys(BTreeMap<String, Value>),
+    Value(Value),
+}
+
+impl Step {
+    fn of(step: &str) -> Self {
+        match step.split_once(':') {
+            Some(("k", keys)) => Self::Keys(serde_json::from_str(keys).unwrap_or_default()),
+            Some(("v", value)) => Self::Value(serde_json::from_str(value).unwrap_or_default()),
+            Some((_, name)) => Self::Field(name.to_owned()),
+            None => Self::Field(step.to_owned()),
+        }
+    }
+
+    fn order(&self, other: &Self) -> Ordering {
+        let rank = |step: &Self| match step {
+            Self::Field(_) => 0,
+            Self::Keys(_) => 1,
+            Self::Value(_) => 2,
+        };
+        match (self, other) {
+            (Self::Field(one), Self::Field(other)) => one.cmp(other),
+            (Self::Keys(one), Self::Keys(other)) => {
+                let (mut one, mut other) = (one.iter(), other.iter());
+                loop {
+                    match (one.next(), other.next()) {
+                        (Some((a, x)), Some((b, y))) => {
+                            let order = a.cmp(b).then_with(|| by_value(x, y));
+                            if order != Ordering::Equal {
+                                return order;
+                            }
+                        }
+                        (one, other) => return one.is_some().cmp(&other.is_some()),
+                    }
+                }
+            }
+            (Self::Value(one), Self::Value(other)) => by_value(one, other),
+            _ => rank(self).cmp(&rank(other)),
+        }
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Field(name) => write!(f, ".{name}"),
+            Self::Keys(keys) => {
+                let keys: Vec<String> = keys.iter().map(|(k, v)| format!("{k}={v}")).collect();
+                write!(f, "[{}]", keys.join(","))
+            }
+            Self::Value(value) => write!(f, "[={value}]"),
+        }
+    }
+}
+
+/// Numbers by their size, texts letter by letter, numbers first.
+fn by_value(one: &Value, other: &Value) -> Ordering {
+    match (one.as_f64(), other.as_f64()) {
+        (Some(one), Some(other)) => one.total_cmp(&other),
+        (Some(_), None) => Ordering::Less,
+        (None, Some(_)) => Ordering::Greater,
+        (None, None) => match (one.as_str(), other.as_str()) {
+            (Some(one), Some(other)) => one.cmp(other),
+            _ => one.to_string().cmp(&other.to_string()),
+        },
+    }
+}
+
+/// A step as upstream's errors name it.
+pub fn shown_step(step: &str) -> String {
+    Step::of(step).to_string()
+}
+
 /// The step to an item of a list by its keys.
 pub fn by_keys<K: AsRef<str>>(keys: &BTreeMap<K, Value>) -> String {
     let keys: Vec<String> = keys
@@ -212,6 +348,32 @@ mod tests {
         );
         one.subtract(&one.clone());
         assert!(one.is_empty());
+    }
+
+    #[test]
+    fn paths_are_named_in_order() {
+        let all = set(&json!({
+            "f:s": {".": {}, "f:p": {"k:{\"n\":443}": {}, "k:{\"n\":80}": {".": {}, "f:x": {}}}},
+            "f:l": {"v:\"b\"": {}, "v:\"a\"": {}}, "f:t": {}
+        }));
+        let named = [
+            ".s",
+            ".t",
+            ".l[=\"a\"]",
+            ".l[=\"b\"]",
+            ".s.p[n=80]",
+            ".s.p[n=443]",
+            ".s.p[n=80].x",
+        ];
+        assert_eq!(all.paths(), named);
+        let mut both = all.clone();
+        both.intersect(&set(
+            &json!({"f:s": {"f:p": {"k:{\"n\":80}": {}}}, "f:t": {}}),
+        ));
+        assert_eq!(
+            both.written(),
+            json!({"f:s": {"f:p": {"k:{\"n\":80}": {}}}, "f:t": {}})
+        );
     }
 
     #[test]

@@ -182,3 +182,122 @@ fn replicas_are_owned_by_their_scale() {
             .contains("f:replicas")
     );
 }
+
+impl History {
+    /// Applies a configuration; gives the object and its record without times.
+    fn apply(&mut self, manager: &str, object: &Value, force: bool) -> Result<Value, String> {
+        let view = View::of(&self.resource);
+        let writer = Writer::new(manager, "", &view);
+        let write = Written {
+            writer: &writer,
+            sub: None,
+            served: &self.catalog,
+        };
+        let configuration = Configuration {
+            object: object.as_object().cloned().expect("an object"),
+            force,
+        };
+        let zero = zero_of(&Type::Message(self.resource.message));
+        let mut shown = match &self.live {
+            Some(live) => live.clone(),
+            None => zero.as_object().cloned().expect("an object"),
+        };
+        shown.insert("kind".to_owned(), self.resource.kind.clone().into());
+        shown.insert("apiVersion".to_owned(), self.resource.api_version().into());
+        let applied = apply(write, self.live.as_ref(), &shown, &configuration);
+        let applied = applied.map_err(|why| match why {
+            Unapplied::Conflicts(conflicts) => told(&conflicts),
+            other => other.to_string(),
+        })?;
+        let object = Value::Object(applied.object);
+        let decoded = codec::conform(object, self.resource.message, Source::Client);
+        let mut new = decoded.expect("an object").value;
+        object::set_meta(&mut new, "managedFields", applied.record);
+        self.live = Some(new.clone());
+        let managed = new["metadata"]["managedFields"].as_array_mut();
+        for entry in managed.into_iter().flatten() {
+            entry.as_object_mut().expect("an entry").remove("time");
+        }
+        Ok(Value::Object(new))
+    }
+}
+
+fn map(data: &Value) -> Value {
+    json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "m"}, "data": data})
+}
+
+#[test]
+fn what_is_not_applied_any_more_goes() {
+    let mut maps = History::of("", "v1", "configmaps");
+    let new = maps.apply("one", &map(&json!({"a": "1", "b": "2"})), false);
+    let new = new.expect("nobody owns it");
+    assert_eq!(new["data"], json!({"a": "1", "b": "2"}));
+    let record = &new["metadata"]["managedFields"];
+    assert_eq!(record[0]["operation"], "Apply");
+    assert_eq!(
+        record[0]["fieldsV1"],
+        json!({"f:data": {"f:a": {}, "f:b": {}}})
+    );
+    let new = maps.apply("two", &map(&json!({"b": "2", "c": "3"})), false);
+    assert_eq!(
+        new.expect("they agree")["data"],
+        json!({"a": "1", "b": "2", "c": "3"})
+    );
+    let new = maps
+        .apply("one", &map(&json!({})), false)
+        .expect("it owns them");
+    assert_eq!(new["data"], json!({"b": "2", "c": "3"}));
+    let new = maps
+        .apply("two", &map(&json!({})), false)
+        .expect("it owns them");
+    assert_eq!(new["data"], Value::Null, "{new}");
+    // An empty map is something that both speak of.
+    let record = new["metadata"]["managedFields"].as_array();
+    for entry in record.expect("a record") {
+        assert_eq!(entry["fieldsV1"], json!({"f:data": {}}));
+    }
+}
+
+#[test]
+fn others_changes_are_conflicts() {
+    let mut maps = History::of("", "v1", "configmaps");
+    maps.write(
+        "maker",
+        None,
+        &json!({"metadata": {"name": "m"}, "data": {"a": "1", "b": "2"}}),
+    );
+    let told = maps.apply("one", &map(&json!({"a": "2", "b": "2"})), false);
+    let wanted = "Apply failed with 1 conflict: conflict with \"maker\" using v1: .data.a";
+    assert_eq!(told, Err(wanted.to_owned()));
+    let told = maps.apply("one", &map(&json!({"a": "2", "b": "3"})), false);
+    let wanted =
+        "Apply failed with 2 conflicts: conflicts with \"maker\" using v1:\n- .data.a\n- .data.b";
+    assert_eq!(told, Err(wanted.to_owned()));
+    let new = maps
+        .apply("one", &map(&json!({"a": "2", "b": "2"})), true)
+        .expect("by force");
+    let record = new["metadata"]["managedFields"]
+        .as_array()
+        .expect("a record")
+        .clone();
+    let of = |manager: &str| record.iter().find(|entry| entry["manager"] == manager);
+    let left = &of("maker").expect("it owns b")["fieldsV1"];
+    assert_eq!(left, &json!({"f:data": {".": {}, "f:b": {}}}));
+    assert!(of("one").is_some());
+}
+
+#[test]
+fn whoever_came_before_the_first_apply_owns_what_is_there() {
+    let mut maps = History::of("", "v1", "configmaps");
+    maps.apply("one", &map(&json!({"a": "1"})), false)
+        .expect("nobody owns it");
+    if let Some(live) = &mut maps.live {
+        object::set_meta(live, "managedFields", None);
+    }
+    let told = maps.apply("one", &map(&json!({"a": "2"})), false);
+    let wanted =
+        "Apply failed with 1 conflict: conflict with \"before-first-apply\" using v1: .data.a";
+    assert_eq!(told, Err(wanted.to_owned()));
+    let told = maps.apply("one", &json!({"apiVersion": "v1", "kind": "Pod"}), false);
+    assert_eq!(told, Err("invalid object type: /v1, Kind=Pod".to_owned()));
+}

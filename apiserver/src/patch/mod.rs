@@ -9,7 +9,11 @@ pub use show::shown;
 
 use serde_json::{Map, Value};
 
-use crate::{codec::json::UNKNOWN, limits, schema::MessageId};
+use crate::{
+    codec::{json::UNKNOWN, yaml},
+    limits,
+    schema::MessageId,
+};
 
 /// Why a patch cannot be applied.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -78,26 +82,57 @@ fn value(body: &[u8]) -> Result<Value, PatchError> {
     let value: Value = serde_json::from_slice(body)
         .map_err(|_| PatchError::Malformed("invalid JSON patch".to_owned()))?;
     if hides(&value, 0) {
-        return Err(PatchError::Malformed(
-            "a field name with a zero byte, or too deep a nesting".to_owned(),
-        ));
+        return Err(too_deep());
     }
     Ok(value)
 }
 
+/// What a server-side apply applies: an object in YAML, or JSON, which is YAML.
+/// And what a strict reader would say of keys that stand twice.
+///
+/// # Errors
+/// It is no text of an object.
+pub fn configuration(body: &[u8]) -> Result<(Map<String, Value>, Option<String>), PatchError> {
+    let text = std::str::from_utf8(body)
+        .map_err(|_| "yaml: invalid leading UTF-8 octet".to_owned())
+        .and_then(|text| yaml::read(text).map_err(|error| error.to_string()));
+    let (value, twice) =
+        text.map_err(|why| PatchError::Malformed(format!("error encoding patch: {why}")))?;
+    if hides(&value, 0) {
+        return Err(too_deep());
+    }
+    match value {
+        Value::Object(map) => Ok((map, twice)),
+        Value::Null => Ok((Map::new(), twice)),
+        other => Err(PatchError::Malformed(format!(
+            "error decoding patch: error unmarshaling JSON: while decoding JSON: json: cannot unmarshal {} into Go value of type map[string]interface {{}}",
+            type_of(&other)
+        ))),
+    }
+}
+
+fn too_deep() -> PatchError {
+    PatchError::Malformed("a field name with a zero byte, or too deep a nesting".to_owned())
+}
+
 /// A patch that is JSON of another type than Go wants.
 fn not_a(value: &Value, wanted: &str) -> PatchError {
-    let found = match value {
+    let found = type_of(value);
+    PatchError::Malformed(format!(
+        "error decoding patch: json: cannot unmarshal {found} into Go value of type {wanted}"
+    ))
+}
+
+/// Go's word for the type of a JSON value.
+fn type_of(value: &Value) -> &'static str {
+    match value {
         Value::Null => "null",
         Value::Bool(_) => "bool",
         Value::Number(_) => "number",
         Value::String(_) => "string",
         Value::Array(_) => "array",
         Value::Object(_) => "object",
-    };
-    PatchError::Malformed(format!(
-        "error decoding patch: json: cannot unmarshal {found} into Go value of type {wanted}"
-    ))
+    }
 }
 
 /// A value as Go prints its own, for upstream's texts.

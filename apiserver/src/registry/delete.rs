@@ -1,5 +1,6 @@
 //! Deletion: preconditions, grace, finalizers, and what becomes of dependents.
 
+use bytes::Bytes;
 use serde_json::Value;
 
 use super::{ListOptions, Listed, Object, Registry, Target, opened, shown};
@@ -46,7 +47,8 @@ pub enum Deleted {
 
 /// The next step of a deletion.
 enum Step {
-    Remove,
+    /// As the client is told of it, where that is not as it is stored.
+    Remove(Option<Json>),
     Mark(Json),
     /// Already marked so.
     Nothing,
@@ -76,13 +78,14 @@ impl Registry {
                         let bytes = object::to_store(resource, &mut marked);
                         return Ok(Deleted::Pending(shown(resource, &bytes, pair.revision)?));
                     }
-                    Step::Nothing | Step::Remove => &pair.value,
+                    Step::Remove(last) => {
+                        let bytes = last_seen(resource, last, &pair.value);
+                        return Ok(Deleted::Gone(shown(resource, &bytes, pair.revision)?));
+                    }
+                    Step::Nothing => &pair.value,
                 };
                 let object = shown(resource, bytes, pair.revision)?;
-                return Ok(match step {
-                    Step::Remove => Deleted::Gone(object),
-                    Step::Nothing | Step::Mark(_) => Deleted::Pending(object),
-                });
+                return Ok(Deleted::Pending(object));
             }
             let (outcome, object) = match step {
                 Step::Nothing => {
@@ -92,11 +95,11 @@ impl Registry {
                         pair.revision,
                     )?));
                 }
-                Step::Remove => {
+                Step::Remove(last) => {
                     let claims = self.claims(resource, Some(&current), None).await?;
                     let write = Write::delete(target.key(), pair.revision);
                     let outcome = self.store.commit(&write, &claims).await?;
-                    (outcome, Err(pair.value.clone()))
+                    (outcome, Err(last_seen(resource, last, &pair.value)))
                 }
                 Step::Mark(mut marked) => {
                     let bytes = object::to_store(resource, &mut marked);
@@ -202,16 +205,18 @@ fn step(resource: &Resource, options: &DeleteOptions, current: &Json) -> Step {
         (None, _) => (0, codec::now().0),
     };
     if !held && grace == 0 {
-        return Step::Remove;
+        // What has a grace is told to have none left.
+        return Step::Remove(rules.grace.map(|_| {
+            let mut last = current.clone();
+            begin(&mut last, grace, time);
+            last
+        }));
     }
     let mut marked = current.clone();
     let list = (!finalizers.is_empty()).then(|| finalizers.into());
     object::set_meta(&mut marked, "finalizers", list);
     if !object::is_deleting(current) || running.is_some() {
-        mark(&mut marked, grace, time);
-        if !object::is_deleting(current) {
-            next_generation(&mut marked);
-        }
+        begin(&mut marked, grace, time);
         if let Some(mark) = rules.mark {
             mark(&mut marked);
         }
@@ -220,6 +225,23 @@ fn step(resource: &Resource, options: &DeleteOptions, current: &Json) -> Step {
         Step::Nothing
     } else {
         Step::Mark(marked)
+    }
+}
+
+/// The value of an object that is gone, as the client is told of it.
+fn last_seen(resource: &Resource, last: Option<Json>, stored: &Bytes) -> Bytes {
+    last.map_or_else(
+        || stored.clone(),
+        |mut last| object::to_store(resource, &mut last),
+    )
+}
+
+/// Marks an object as being deleted; the first time that is a change of it.
+fn begin(marked: &mut Json, grace: i64, time: i64) {
+    let first = !object::is_deleting(marked);
+    mark(marked, grace, time);
+    if first {
+        next_generation(marked);
     }
 }
 
@@ -333,7 +355,7 @@ mod tests {
             panic!("it is shortened")
         };
         assert_eq!(marked["metadata"]["deletionGracePeriodSeconds"], 1);
-        assert!(matches!(step_of(&running, Some(0)), Step::Remove));
+        assert!(matches!(step_of(&running, Some(0)), Step::Remove(Some(_))));
     }
 
     #[test]

@@ -5,11 +5,13 @@
 //! is asked of the resource's `kinds::Kind`.
 
 mod addresses;
+mod body;
 mod delete;
 mod evict;
 mod gate;
 mod gated;
 mod list;
+mod made;
 mod strategy;
 pub mod sub;
 mod write;
@@ -22,10 +24,11 @@ use parking_lot::RwLock;
 
 pub use self::{
     addresses::API_ADDRESS,
+    body::{Validation, expect_kind, not_registered, parse_version},
     delete::{DeleteOptions, Deleted, Propagation},
     gate::{Attempt, Doing, Gate},
     list::{ListOptions, Listed, Match},
-    write::{Validation, WriteOptions, expect_kind, generated_name, not_registered, parse_version},
+    write::{WriteOptions, generated_name},
 };
 use crate::{
     cache::Cache,
@@ -84,7 +87,7 @@ pub struct Object {
     pub revision: i64,
     /// What the client should know of its request.
     pub warnings: Vec<String>,
-    /// A PUT made it.
+    /// A PUT or an apply made it.
     pub created: bool,
 }
 

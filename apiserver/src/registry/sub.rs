@@ -246,12 +246,14 @@ fn bound(
     uid: &str,
     annotations: Option<&Value>,
 ) -> Result<Json, ApiError> {
-    let conflict = |why: &str| ApiError::conflict(&target.resource, &target.name, why);
+    let conflict = |why: &str| ApiError::unbound(&target.name, why);
     if !uid.is_empty() && uid != object::meta_str(current, "uid") {
-        return Err(conflict(&format!(
-            "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
+        let why = format!(
+            "StorageError: invalid object, Code: 4, Key: {}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
+            target.key(),
             object::meta_str(current, "uid")
-        )));
+        );
+        return Err(ApiError::conflict(&target.resource, &target.name, &why));
     }
     if object::is_deleting(current) {
         return Err(conflict(&format!(

@@ -12,20 +12,21 @@ use serde_json::Value;
 
 use super::{
     Object, Registry, Target,
+    body::{Validation, expect_kind, left_out},
     gate::{Gate, Say},
+    made::{self, Change, Made, made},
     opened, shown, strategy,
 };
 use crate::{
     catalog::Resource,
-    codec::json::{self, DecodeError, Decoded, Source},
+    codec::json::Decoded,
     defaults,
     error::{ApiError, FieldError},
     kind::Sub,
     limits,
     object::{self, Json},
-    ownership::{self, Writer},
-    patch::{self, Patch, PatchError},
-    schema::schema,
+    ownership::{self, Configuration, Writer},
+    patch::Patch,
     store::{Outcome, Write},
     validate,
     versions::View,
@@ -44,51 +45,6 @@ pub struct WriteOptions<'a> {
     pub writer: Option<Arc<Writer>>,
 }
 
-/// What becomes of fields that the kind does not have or that stand twice;
-/// they are never stored.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum Validation {
-    Ignore,
-    #[default]
-    Warn,
-    Strict,
-}
-
-/// Refuses or reports what was left out of an object.
-fn left_out(
-    resource: &Resource,
-    body: &Decoded,
-    validation: Validation,
-) -> Result<Vec<String>, ApiError> {
-    unknown(body, validation).map_err(|why| ApiError::invalid_body(resource, &why))
-}
-
-/// What was left out of an object; an error when nothing may be.
-fn unknown(body: &Decoded, validation: Validation) -> Result<Vec<String>, String> {
-    let unknown = body
-        .unknown
-        .iter()
-        .map(|path| format!("unknown field {path:?}"));
-    let twice = body
-        .duplicate
-        .iter()
-        .map(|path| format!("duplicate field {path:?}"));
-    let all: Vec<String> = body
-        .irregular
-        .iter()
-        .cloned()
-        .chain(unknown)
-        .chain(twice)
-        .collect();
-    match validation {
-        Validation::Strict if !all.is_empty() => {
-            Err(format!("strict decoding error: {}", all.join(", ")))
-        }
-        Validation::Ignore => Ok(Vec::new()),
-        _ => Ok(all),
-    }
-}
-
 /// A lease that many objects of a lifetime share.
 pub(super) struct SharedLease {
     id: i64,
@@ -105,14 +61,6 @@ const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
 const GENERATED_BASE: usize = 58;
 /// Tries to find a generated name that is free.
 const GENERATED_TRIES: usize = 8;
-
-/// What an update makes of the present object.
-enum Change<'a> {
-    Replace(&'a Decoded),
-    /// In the version of the view.
-    Patch(&'a Patch, &'a View),
-    With(&'a (dyn Fn(&Json) -> Result<Json, ApiError> + Sync)),
-}
 
 impl Registry {
     /// Creates an object, whose body has its kind's defaults.
@@ -261,6 +209,48 @@ impl Registry {
             .await
     }
 
+    /// Applies a configuration to an object, as `view` shows it, or to the part of
+    /// it that a subresource is. Creates it where it is not there.
+    pub async fn apply(
+        &self,
+        target: &Target,
+        configuration: &Configuration,
+        options: WriteOptions<'_>,
+    ) -> Result<Object, ApiError> {
+        let writer = options.writer.clone();
+        let writer = writer.ok_or_else(|| ApiError::internal("nobody applies"))?;
+        let write = ownership::Written {
+            writer: &writer,
+            sub: target.sub,
+            served: self,
+        };
+        let change = Change::Apply(configuration, write);
+        match self.change(target, &change, options.clone()).await {
+            Err(error) if error.code == 404 && target.sub.is_none() => {}
+            done => return done,
+        }
+        let mut new = made::applied_to_nothing(target, configuration, write)?;
+        if !options.dry_run {
+            object::set_meta(&mut new.value, "resourceVersion", None);
+        }
+        // The record comes with the object.
+        let recorded = WriteOptions {
+            writer: None,
+            ..options.clone()
+        };
+        match self.create(target, new, recorded).await {
+            Ok(object) => Ok(Object {
+                created: true,
+                ..object
+            }),
+            // Another client was faster.
+            Err(error) if error.reason == "AlreadyExists" => {
+                self.change(target, &change, options).await
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     /// Changes an object by a function of its present state.
     pub(super) async fn with(
         &self,
@@ -310,7 +300,7 @@ impl Registry {
             warnings.extend(own_once(&mut wanted));
             let record = match change {
                 // The server's own doing, or recorded there.
-                Change::With(_) => object::managed(&wanted).cloned(),
+                Change::With(_) | Change::Apply(..) => object::managed(&wanted).cloned(),
                 _ => self.record(&options, target.sub, Some(&current), &wanted),
             };
             say.admit(&mut wanted, Some(&current), &mut warnings)
@@ -385,7 +375,8 @@ impl Registry {
         wanted: &Json,
     ) -> Option<Value> {
         let Some(writer) = &options.writer else {
-            return live.and_then(object::managed).cloned();
+            let record = live.map_or_else(|| object::managed(wanted), object::managed);
+            return record.cloned();
         };
         let write = ownership::Written {
             writer,
@@ -493,181 +484,11 @@ fn may_be_unconditional(target: &Target) -> Result<(), ApiError> {
     ))
 }
 
-/// What a change makes of an object.
-struct Made {
-    wanted: Json,
-    /// The version that it replaces, if it names one.
-    version: Option<i64>,
-    warnings: Vec<String>,
-}
-
-fn made(
-    target: &Target,
-    change: &Change<'_>,
-    current: &Json,
-    revision: i64,
-    validation: Validation,
-) -> Result<Made, ApiError> {
-    let resource = &*target.resource;
-    let (wanted, warnings) = match change {
-        Change::Replace(body) => (body.value.clone(), left_out(resource, body, validation)?),
-        Change::With(make) => (make(current)?, Vec::new()),
-        Change::Patch(patch, view) => {
-            let resource = &*view.served;
-            let unfit = |error: DecodeError| ApiError::invalid_body(resource, &error.to_string());
-            let wrong = |patched: &Value, why: &str| {
-                let shown = patch::shown(patched, patch, resource.message).into();
-                let error = FieldError::invalid("patch", &shown, why);
-                ApiError::invalid_kind("", "", "", &[error])
-            };
-            let mut shown = view.to_served(current.clone()).map_err(unfit)?;
-            object::set_meta(
-                &mut shown,
-                "resourceVersion",
-                Some(revision.to_string().into()),
-            );
-            shown.insert("kind".to_owned(), resource.kind.clone().into());
-            shown.insert("apiVersion".to_owned(), resource.api_version().into());
-            let patched = patch
-                .apply(shown, resource.message)
-                .map_err(ApiError::from)?;
-            let decoded = json::conform(patched.clone(), resource.message, Source::Store)
-                .map_err(|error| wrong(&patched, &error.to_string()))?;
-            expect_kind(resource, &decoded).map_err(|_| {
-                wrong(
-                    &patched,
-                    &not_registered(&decoded.kind, &decoded.api_version),
-                )
-            })?;
-            let warnings = match unknown(&decoded, validation) {
-                Ok(warnings) => warnings,
-                Err(why) => return Err(wrong(&patched, &why)),
-            };
-            let mut wanted = view.to_stored(decoded.value).map_err(unfit)?;
-            defaults::apply(&view.stored, &mut wanted);
-            (wanted, warnings)
-        }
-    };
-    let version = object::meta_str(&wanted, "resourceVersion");
-    if version.is_empty() || version == "0" {
-        return Ok(Made {
-            wanted,
-            version: None,
-            warnings,
-        });
-    }
-    let version = parse_version(version).map_err(ApiError::plain)?;
-    // A patch that leaves the version alone names none.
-    let named =
-        !matches!(change, Change::Patch(..)) || version != revision || names_version(change);
-    Ok(Made {
-        wanted,
-        version: named.then_some(version),
-        warnings,
-    })
-}
-
-/// Whether a patch speaks of the version.
-fn names_version(change: &Change<'_>) -> bool {
-    match change {
-        Change::Patch(Patch::Merge(value), _) => {
-            value.pointer("/metadata/resourceVersion").is_some()
-        }
-        Change::Patch(Patch::Strategic(map), _) => {
-            object::at(map, &["metadata", "resourceVersion"]).is_some()
-        }
-        _ => false,
-    }
-}
-
-impl From<PatchError> for ApiError {
-    fn from(error: PatchError) -> Self {
-        match error {
-            PatchError::Malformed(message) => Self::bad_request(message),
-            PatchError::Unfit => Self::unfit(),
-            PatchError::TooLong(message) => Self::too_large(&message),
-            PatchError::Plain(message) => Self::plain(message),
-        }
-    }
-}
-
-/// Go's words for a kind that its group version does not have.
-pub fn not_registered(kind: &str, version: &str) -> String {
-    format!(
-        "no kind {kind:?} is registered for version {version:?} in scheme \"pkg/runtime/scheme.go:111\""
-    )
-}
-
-/// A version of objects, or Go's words for why a text is none.
-pub fn parse_version(text: &str) -> Result<i64, String> {
-    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    text.parse::<i64>().ok().filter(|_| digits).ok_or_else(|| {
-        let why = if digits {
-            "value out of range"
-        } else {
-            "invalid syntax"
-        };
-        format!("strconv.ParseUint: parsing {text:?}: {why}")
-    })
-}
-
 impl Object {
     fn warned(mut self, warnings: Vec<String>) -> Self {
         self.warnings = warnings;
         self
     }
-}
-
-impl ApiError {
-    /// A body that is not of its type.
-    pub fn invalid_body(resource: &Resource, why: &str) -> Self {
-        Self::bad_request(format!(
-            "{kind} in version {version:?} cannot be handled as a {kind}: {why}",
-            kind = resource.kind,
-            version = resource.version
-        ))
-    }
-}
-
-/// Checks that a body is what the URL is about; what it does not say is taken
-/// from there.
-pub fn expect_kind(resource: &Resource, body: &Decoded) -> Result<(), ApiError> {
-    let expected = resource.api_version();
-    let (kind, version) = (&*body.kind, &*body.api_version);
-    if !kind.is_empty() && !version.is_empty() && !is_registered(kind, version) {
-        let short = version.rsplit('/').next().unwrap_or(version);
-        let why = not_registered(kind, version);
-        return Err(ApiError::bad_request(format!(
-            "{kind} in version {short:?} cannot be handled as a {}: {why}",
-            resource.kind
-        )));
-    }
-    if !body.api_version.is_empty() && body.api_version != expected {
-        return Err(ApiError::bad_request(format!(
-            "the API version in the data ({}) does not match the expected API version ({expected})",
-            body.api_version
-        )));
-    }
-    if !body.kind.is_empty() && body.kind != resource.kind {
-        return Err(ApiError::bad_request(format!(
-            "the kind in the data ({}) does not match the expected kind ({})",
-            body.kind, resource.kind
-        )));
-    }
-    Ok(())
-}
-
-/// Whether a group version has a kind.
-fn is_registered(kind: &str, version: &str) -> bool {
-    let (group, version) = version.split_once('/').unwrap_or(("core", version));
-    let group = group.split('.').next().unwrap_or(group);
-    let has = |name: &str| {
-        schema()
-            .find(name)
-            .is_some_and(|id| schema().message(id).object)
-    };
-    has(&format!("io.k8s.api.{group}.{version}.{kind}"))
-        || has(&format!("io.k8s.apimachinery.pkg.apis.meta.v1.{kind}"))
 }
 
 /// Puts the object into the namespace of the URL; kinds without namespaces are

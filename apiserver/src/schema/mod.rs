@@ -71,6 +71,9 @@ pub struct Field {
     pub set: bool,
     /// Replaced as a whole.
     pub atomic: bool,
+    /// What stands for it where it is left out, when that is a text. The values
+    /// themselves are set by `defaults`, which knows their conditions.
+    pub default: Option<&'static str>,
     /// Go's name of the type, where the type here does not tell it.
     pub go: Option<&'static str>,
 }
@@ -218,6 +221,7 @@ fn parse_field(
         list_keys: Vec::new(),
         set: false,
         atomic: false,
+        default: None,
         go: None,
     };
     for flag in words {
@@ -242,8 +246,10 @@ fn parse_field(
             "patchkey" => field.patch_key = Some(value),
             "go" => field.go = Some(value),
             "keys" => field.list_keys = value.split(',').collect(),
-            // Read by hand into `defaults`, where they have their conditions.
-            "default" => {}
+            "default" => {
+                let text = value.strip_prefix('"');
+                field.default = text.and_then(|text| text.strip_suffix('"'));
+            }
             _ => return Err(format!("flag {flag} in: {line}")),
         }
     }

@@ -187,6 +187,21 @@ fn label_value(text: &str) -> Option<String> {
     .then(|| text.to_owned())
 }
 
+/// Upstream's words for a field that no selector may name.
+fn unknown_field(field: &str, resource: &Resource) -> String {
+    let of = match &*resource.kind {
+        _ if resource.selectable.is_empty() => {
+            return format!(
+                "{field:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\""
+            );
+        }
+        "Job" => return format!("field label {field:?} not supported for Job"),
+        "ResourceSlice" => format!(" for {}, Kind=ResourceSlice", resource.api_version()),
+        _ => String::new(),
+    };
+    format!("field label not supported{of}: {field}")
+}
+
 impl Fields {
     /// Reads `a=b,c!=d`; a backslash takes the next character as it is.
     pub fn parse(text: &str, resource: &Resource) -> Result<Self, String> {
@@ -210,16 +225,11 @@ impl Fields {
             let field = field.trim();
             let known = field == "metadata.name"
                 || (field == "metadata.namespace"
-                    && (resource.namespaced || resource.selectable.is_empty()))
+                    && (resource.namespaced || resource.selectable.is_empty())
+                    && resource.kind != "PodCertificateRequest")
                 || resource.selectable.iter().any(|one| one.name == field);
             if !known {
-                return Err(if resource.selectable.is_empty() {
-                    format!(
-                        "{field:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\""
-                    )
-                } else {
-                    format!("field label not supported: {field}")
-                });
+                return Err(unknown_field(field, resource));
             }
             requirements.push(Requirement {
                 field: field.to_owned(),

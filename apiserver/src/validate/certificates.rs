@@ -255,19 +255,23 @@ pub fn pod_request_kept(value: &Json, current: &Json, errors: &mut Errors) {
 pub fn bundle(value: &Json, errors: &mut Errors) {
     let spec = spec(value);
     let (name, signer) = (object::meta_str(value, "name"), spec.text("signerName"));
-    if signer.is_empty() {
-        if name.contains(':') {
-            let why = "ClusterTrustBundle without signer name must not have \":\" in its name";
-            errors.push(FieldError::invalid("metadata.name", &name.into(), why));
+    let prefix = format!("{}:", signer.replace('/', ":"));
+    let wrong = match name.strip_prefix(&prefix) {
+        // That is told of every kind.
+        _ if name.is_empty() => Vec::new(),
+        _ if signer.is_empty() && name.contains(':') => {
+            vec![
+                "ClusterTrustBundle without signer name must not have \":\" in its name".to_owned(),
+            ]
         }
-    } else {
-        let prefix = format!("{}:", signer.replace('/', ":"));
-        if !name.starts_with(&prefix) {
-            let why = format!(
-                "ClusterTrustBundle for signerName {signer} must be named with prefix {prefix}"
-            );
-            errors.push(FieldError::invalid("metadata.name", &name.into(), &why));
-        }
+        _ if signer.is_empty() => names::subdomain(name),
+        Some(rest) => names::subdomain(rest),
+        None => vec![format!(
+            "ClusterTrustBundle for signerName {signer} must be named with prefix {prefix}"
+        )],
+    };
+    all("metadata.name", name, wrong, errors);
+    if !signer.is_empty() {
         trust::signer(&spec, errors);
     }
     if !spec

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::{
     Errors,
     check::{self, all},
-    names,
+    meta, names,
 };
 use crate::{
     field::FieldError,
@@ -43,6 +43,10 @@ const EVENTS: Words = Words {
 pub fn event(value: &Json, errors: &mut Errors) {
     let mut first = Errors::new();
     both(value, &CORE, &mut first);
+    if !first.is_empty() {
+        // Of what upstream says of metadata it says nothing of a name then.
+        errors.retain(|error| error.field != "metadata.name");
+    }
     // Before what is wrong with its metadata.
     errors.splice(..0, first);
 }
@@ -60,6 +64,7 @@ pub fn new_event(value: &Json) -> Errors {
     } else {
         all("metadata.name", name, names::subdomain(name), &mut errors);
     }
+    meta::standard_finalizers(value, &mut errors);
     if let Some(series) = value.get("series").filter(|series| !series.is_null()) {
         self::series(series, &mut errors);
     }

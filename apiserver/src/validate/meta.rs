@@ -65,8 +65,14 @@ pub fn created(resource: &Resource, value: &Json, errors: &mut Errors) {
         all("metadata.generateName", generate, wrong, &mut before);
         errors.splice(..0, before);
     }
-    let finalizers = object::finalizers(value).into_iter().enumerate();
-    for (index, finalizer) in finalizers.filter(|_| resource.rules.standard_finalizers) {
+    if resource.rules.standard_finalizers {
+        standard_finalizers(value, errors);
+    }
+}
+
+/// Checks that finalizers are upstream's own or have a domain.
+pub fn standard_finalizers(value: &Json, errors: &mut Errors) {
+    for (index, finalizer) in object::finalizers(value).into_iter().enumerate() {
         let known = STANDARD_FINALIZERS.contains(&finalizer.as_str());
         if !finalizer.contains('/') && !known {
             errors.push(FieldError::invalid(

@@ -183,6 +183,7 @@ pub fn revision(value: &Json, errors: &mut Errors) {
 
 /// What a revision keeps stays.
 pub fn revision_kept(value: &Json, current: &Json, errors: &mut Errors) {
+    errors.retain(|error| error.field != "data");
     declared_fixed(&["data"], value, current, errors);
 }
 

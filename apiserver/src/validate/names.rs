@@ -10,9 +10,13 @@ pub const LABEL_VALUE: &str = "a valid label must be an empty string or consist 
 use crate::kind::NameRule as Rule;
 
 pub const SUBDOMAIN_RULE: Rule = subdomain;
+/// The same where upstream declares it, in other words for the length.
+pub const DECLARED_SUBDOMAIN_RULE: Rule = declared_subdomain;
 pub const LABEL_RULE: Rule = label;
 pub const LABEL_1035_RULE: Rule = label_1035;
 pub const PATH_SEGMENT_RULE: Rule = path_segment;
+/// Of kinds whose names depend on what they say: they check them themselves.
+pub const OWN_RULE: Rule = |_| Vec::new();
 
 /// Upstream's limits of names, in bytes.
 const SUBDOMAIN_MAX: usize = 253;
@@ -34,6 +38,14 @@ fn complaints(text: &str, max: usize, good: fn(&str) -> bool, form: &str) -> Vec
 /// What is wrong with a subdomain of RFC 1123.
 pub fn subdomain(text: &str) -> Vec<String> {
     complaints(text, SUBDOMAIN_MAX, has_labels, SUBDOMAIN)
+}
+
+fn declared_subdomain(text: &str) -> Vec<String> {
+    let mut wrong = subdomain(text);
+    if text.len() > SUBDOMAIN_MAX {
+        wrong[0] = format!("must be no more than {SUBDOMAIN_MAX} bytes");
+    }
+    wrong
 }
 
 /// What is wrong with a label of RFC 1123.

@@ -447,6 +447,8 @@ fn strict_range(path: &str, text: &str, errors: &mut Errors) -> Option<IpAddr> {
 /// What of a range of cluster addresses an update may change: one of the other
 /// family may be added.
 pub fn service_ranges_kept(value: &Json, current: &Json, errors: &mut Errors) {
+    // Nothing else is looked at.
+    errors.retain(|error| error.field.starts_with("metadata"));
     let (new, old) = (spec(value), spec(current));
     let (ranges, before) = (new.items("cidrs"), old.items("cidrs"));
     let why = "field is immutable";

@@ -153,6 +153,8 @@ pub fn kept(value: &Json, current: &Json, errors: &mut Errors) {
 
 /// What an attachment attaches to which node stays. Declared: it is not shown.
 pub fn attachment_kept(value: &Json, current: &Json, errors: &mut Errors) {
+    // Of a change upstream says first what is declared.
+    errors.sort_by_key(|error| error.field != "spec.attacher");
     super::declared_fixed(&["spec"], value, current, errors);
 }
 

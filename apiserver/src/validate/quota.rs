@@ -324,8 +324,15 @@ fn amounts(limit: &At<'_>, errors: &mut Errors) {
 
 /// The ranges of addresses of a node's pods.
 pub fn pod_ranges(spec: &Value, errors: &mut Errors) {
-    for one in At::new(spec, "spec").items("podCIDRs") {
+    let spec = At::new(spec, "spec");
+    let ranges = spec.items("podCIDRs");
+    for one in &ranges {
         super::network::legacy_range(&one.path, one.as_text(), errors);
+    }
+    // What stood for the first one before there were several.
+    let first = spec.text("podCIDR");
+    if ranges.is_empty() && !first.is_empty() {
+        super::network::legacy_range("spec.podCIDRs[0]", first, errors);
     }
 }
 

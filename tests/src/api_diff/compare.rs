@@ -147,11 +147,35 @@ fn leaf(path: &str, upstream: Option<&Value>, ours: Option<&Value>, found: &mut 
     if upstream == ours {
         return;
     }
+    let mut path = if path.is_empty() { "body" } else { path }.to_owned();
+    if let (Some(Value::String(theirs)), Some(Value::String(own))) = (upstream, ours)
+        && theirs.contains("\n@@ ")
+        && without_hunks(theirs) == own.replace('\n', "")
+    {
+        path.push_str(HUNKS);
+    }
     found.push(Mismatch {
-        path: if path.is_empty() { "body" } else { path }.to_owned(),
+        path,
         upstream: shown(upstream),
         ours: shown(ours),
     });
+}
+
+/// After the path of a text that differs in nothing but hunks of a diff.
+const HUNKS: &str = " but for a diff";
+
+/// A text without the hunks of a diff that upstream puts into it, in one line.
+fn without_hunks(text: &str) -> String {
+    let mut left = String::new();
+    let mut inside = false;
+    for line in text.split_inclusive('\n') {
+        inside = line.starts_with("@@ ") || inside && line.starts_with([' ', '+', '-']);
+        if inside {
+            continue;
+        }
+        left.push_str(line);
+    }
+    left.replace('\n', "")
 }
 
 fn join(path: &str, key: &str) -> String {
@@ -174,4 +198,27 @@ fn shorten(mut text: String) -> String {
         text.push('…');
     }
     text.replace('\n', "\\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_diff_is_told_apart_from_the_text_around_it() {
+        let with = Value::from(
+            "spec: Forbidden\n@@ -1,2 +1,2 @@\n {\n- \"A\": 1,\n+ \"A\": 2,\n, spec.b: Required",
+        );
+        for (ours, path) in [
+            (
+                "spec: Forbidden, spec.b: Required",
+                "message but for a diff",
+            ),
+            ("spec: Forbidden, spec.c: Required", "message"),
+        ] {
+            let mut found = Vec::new();
+            leaf("message", Some(&with), Some(&ours.into()), &mut found);
+            assert_eq!(found[0].path, path);
+        }
+    }
 }

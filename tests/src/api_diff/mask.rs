@@ -21,9 +21,18 @@ pub fn answer(value: &mut Value, known: &Literal<'_>, managed: bool) {
     walk(value, "", known, managed);
 }
 
+/// Whose entry of a record it is.
+fn writer(entry: &Value) -> [String; 4] {
+    ["operation", "manager", "apiVersion", "subresource"].map(|field| entry[field].to_string())
+}
+
 fn walk(value: &mut Value, key: &str, known: &Literal<'_>, managed: bool) {
     match value {
         Value::Object(fields) => {
+            if let Some(Value::Array(entries)) = fields.get_mut("managedFields") {
+                // Upstream sorts them by their times, in seconds.
+                entries.sort_by_key(writer);
+            }
             if !managed {
                 fields.remove("managedFields");
             }
@@ -104,6 +113,7 @@ fn string(text: &str, key: &str, known: &Literal<'_>) -> Option<String> {
 fn revisions(mut text: String) -> String {
     for before in [
         "ResourceVersion in record (",
+        "Too large resource version: 99999999, current: ",
         "ResourceVersion in object meta: ",
         "\"resourceVersion\":\"",
         "\\\"resourceVersion\\\":\\\"",
@@ -129,10 +139,14 @@ fn is_age(text: &str) -> bool {
 fn random_parts(text: &str, known: &Literal<'_>) -> String {
     let bytes = text.as_bytes();
     let mut masked = String::new();
+    let bases = bases(known.written);
     let mut at = 0;
     while at < bytes.len() {
         let rest = &bytes[at..];
+        let named = bases.iter().any(|base| masked.ends_with(base));
         let found = [
+            (random_letters(rest).filter(|_| named), "<random>"),
+            (address(&bytes[..at], rest), "<address>"),
             (matches(rest, UID), "<uid>"),
             (matches(rest, MICRO_TIME), "<micro time>"),
             (matches(rest, TIME), "<time>"),
@@ -152,6 +166,38 @@ fn random_parts(text: &str, known: &Literal<'_>) -> String {
         }
     }
     masked
+}
+
+/// What generated names begin with in a case, as long as a server leaves it.
+fn bases(written: &str) -> Vec<&str> {
+    let after = written.split("\"generateName\":\"").skip(1);
+    let named = after.filter_map(|rest| rest.split('"').next());
+    named
+        .filter(|base| !base.is_empty())
+        .map(|base| base.get(..BASE).unwrap_or(base))
+        .collect()
+}
+
+/// Bytes of a base that a generated name keeps.
+const BASE: usize = 58;
+
+/// The end of a generated name.
+fn random_letters(bytes: &[u8]) -> Option<usize> {
+    const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
+    let letters = bytes.iter().take_while(|byte| LETTERS.contains(byte));
+    (letters.count() == 5).then_some(5)
+}
+
+/// An address of a service, 10.96.0.0/12, that does not go on a number.
+fn address(before: &[u8], bytes: &[u8]) -> Option<usize> {
+    let part = |byte: &u8| byte.is_ascii_digit() || *byte == b'.';
+    if before.last().is_some_and(part) {
+        return None;
+    }
+    let length = bytes.iter().take_while(|byte| part(byte)).count();
+    let text = std::str::from_utf8(&bytes[..length]).ok()?;
+    let [a, b, ..] = text.parse::<std::net::Ipv4Addr>().ok()?.octets();
+    (a == 10 && (96..112).contains(&b)).then_some(length)
 }
 
 /// `h` stands for a hexadecimal digit, `0` for a digit.

@@ -88,6 +88,7 @@ groups! {
     forms: make::forms, 16;
     tokens: make::tokens, 9;
     applying: change::applying, 5;
+    applying_on_the_server: change::applying_on_the_server, 9;
     patching: change::patching, 11;
     replacing: change::replacing, 4;
     rolling_out: change::rolling_out, 19;

@@ -13,6 +13,12 @@ pub use self::{
     write::{item, write},
 };
 
+/// What a strict reader says, line by line, without what it says first.
+pub fn lines(told: &str) -> Vec<String> {
+    let lines = told.lines().skip(1);
+    lines.map(|line| line.trim().to_owned()).collect()
+}
+
 /// What a plain word stands for.
 #[derive(Clone, PartialEq, Debug)]
 enum Plain {

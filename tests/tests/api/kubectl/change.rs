@@ -49,6 +49,39 @@ fn patch(kubectl: &Kubectl<'_>, kind: &str, patch: &str) -> Result<()> {
     kubectl.words(&arguments, &["patched"]).map(drop)
 }
 
+/// A map as it is applied on the server.
+fn map(data: &str) -> String {
+    format!(
+        r#"{{"kind": "ConfigMap", "apiVersion": "v1", "metadata": {{"name": "shared"}}, "data": {{{data}}}}}"#
+    )
+}
+
+pub fn applying_on_the_server(kubectl: &Kubectl<'_>) -> Result<()> {
+    let apply = "apply --server-side -f -";
+    let done = kubectl.fed(apply, &map(r#""a": "1", "b": "1""#))?;
+    kubectl.check(done.contains("serverside-applied"), "it is applied");
+    let other = "apply --server-side --field-manager=other -f -";
+    kubectl.fails(
+        other,
+        &map(r#""a": "2", "c": "2""#),
+        &["conflict with \"kubectl\": .data.a"],
+    )?;
+    let forced = "apply --server-side --force-conflicts --field-manager=other -f -";
+    kubectl.fed(forced, &map(r#""a": "2", "c": "2""#))?;
+    // Its own field goes, the other's stay.
+    kubectl.fed(apply, &map(""))?;
+    let left = kubectl.json("get configmap shared -o json")?;
+    let wanted = json!({"a": "2", "c": "2"});
+    kubectl.check(left["data"] == wanted, "what others own stays");
+    let dry = "apply --server-side --dry-run=server -f - -o name";
+    kubectl.fed(dry, &map(r#""d": "3""#))?;
+    let still = kubectl.json("get configmap shared -o json")?;
+    kubectl.check(still["data"] == wanted, "a dry run writes nothing");
+    kubectl.fails(apply, &map(r#""a": 3"#), &["expected string"])?;
+    kubectl.prints("delete configmap shared", &["deleted"])?;
+    Ok(())
+}
+
 pub fn patching(kubectl: &Kubectl<'_>) -> Result<()> {
     kubectl.fed("apply -f -", &applied("nginx:2", 4))?;
     let second =
