@@ -2,7 +2,7 @@
 
 use std::{num::NonZeroU64, time::Duration};
 
-use super::{bootstrap, refusal, run};
+use super::{bootstrap, read, refusal, run};
 use crate::config::{AutoCompaction, Config, Notice, Url, peers::advertised_match};
 
 #[test]
