@@ -4,10 +4,12 @@
 //! Knows the configuration and what other members say. Must not know how a
 //! member runs.
 
+mod discovery;
+
 use std::{collections::BTreeMap, io, time::Duration};
 
 use crate::{
-    config::{Bootstrap, Config, InitialClusterState},
+    config::{Bootstrap, Config, Discovery, FirstStart, InitialClusterState},
     member_dir::Identity,
     raft::{Dial, PeerNode},
     server::{self, Description, Member},
@@ -39,6 +41,20 @@ pub fn first_identity(bootstrap: &Bootstrap) -> Identity {
         member_id: bootstrap.identity.member_id,
         cluster_id: bootstrap.identity.cluster_id,
     }
+}
+
+/// Finds the other first members, if the flags only say where.
+pub async fn discover(
+    first_start: &mut FirstStart,
+    dial: impl FnOnce(&Discovery) -> io::Result<Box<dyn Dial>>,
+) -> io::Result<()> {
+    let Some((discovery, own, alone)) = first_start.discovery().map_err(io::Error::other)? else {
+        return Ok(());
+    };
+    let dial = dial(discovery)?;
+    let cluster = discovery::join(discovery, &*dial, own, &alone).await?;
+    first_start.found(cluster);
+    Ok(())
 }
 
 /// Decides who this member is; asks the others where the flags do not tell.

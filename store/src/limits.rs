@@ -391,6 +391,22 @@ pub const PING_INTERVAL: Duration = Duration::from_millis(500);
 /// The same while a member is missing.
 pub const PING_INTERVAL_MISSING: Duration = Duration::from_millis(100);
 
+/// And at least this, whatever news there is of members: they are asked all together.
+pub const PING_INTERVAL_LEAST: Duration = Duration::from_millis(10);
+
+/// How long a new member waits for the version of its cluster before it serves
+/// clients. Members that are there agree at once; where one is missing, clients are
+/// not kept waiting for it.
+pub const VERSION_WAIT: Duration = Duration::from_secs(1);
+
+/// Keys that are counted one by one for whoever wants their number; of more an estimate
+/// is told. So many rows take less than a millisecond.
+pub const KEYS_COUNTED: u64 = 1_000;
+
+/// How often the pause between attempts to reach a discovery service is doubled, from
+/// two seconds on (etcd's value): a new cluster waits for it for ever.
+pub const DISCOVERY_DOUBLINGS: usize = 8;
+
 /// How long a member that takes pings and does not answer them still counts as
 /// connected: etcd's time limit of a read from a peer.
 pub const PEER_SILENCE: Duration = Duration::from_secs(5);

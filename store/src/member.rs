@@ -18,7 +18,7 @@ use tokio::{
 
 use crate::{
     auth::{self, TokenOptions},
-    config::{self, AutoCompaction, Config, InitialClusterState},
+    config::{self, AutoCompaction, Config, Discovery, InitialClusterState},
     descriptors::Descriptors,
     first_start,
     grpc::{Backend, Calls, Front, NoPages, OnlyPages, Pages, Remote},
@@ -26,10 +26,10 @@ use crate::{
     limits, listen, logging,
     member_dir::{self, Identity, MemberDir},
     memory,
-    raft::{GroupConfig, PeerNode, PeerService, Peers, Retention},
+    raft::{Dial, GroupConfig, PeerNode, PeerService, Peers, Retention},
     server::{self, Attributes, DiskSpace, Kept, LookAtDisk, Rules, Server, ServerConfig, Storage},
     snapshot,
-    tls::{self, Credentials, PeerDial},
+    tls::{self, ClientDial, Credentials, PeerDial},
     url, version,
     workers::{self, Owner, Workers},
 };
@@ -130,7 +130,7 @@ fn run_apart(config: Config, descriptors: Descriptors) -> io::Result<()> {
 const REMOVED: &str = "removed from the cluster";
 
 /// Runs the member until a signal or a failure ends it.
-async fn serve(config: Config, descriptors: Descriptors, clients: &Handle) -> io::Result<()> {
+async fn serve(mut config: Config, descriptors: Descriptors, clients: &Handle) -> io::Result<()> {
     for notice in &config.notices {
         notice.log();
     }
@@ -188,7 +188,7 @@ async fn serve(config: Config, descriptors: Descriptors, clients: &Handle) -> io
     };
     let memory = memory::available();
     let rows = row_options(memory::rows(memory), descriptors.rows);
-    let (identity, mut storage) = open(&config, &dial, &rows, fail.clone()).await?;
+    let (identity, mut storage) = open(&mut config, &dial, &rows, fail.clone()).await?;
     if config.force_new_cluster && storage.recovered.last.is_some() {
         let urls = config.initial_advertise_peer_urls.clone();
         server::force_new_cluster(&mut storage, identity.member_id, urls).await?;
@@ -424,6 +424,13 @@ async fn ready<E: Engine>(server: &Server<E>, config: &Config) -> io::Result<()>
         tracing::warn!(%error, "the cluster was not told this member's name and client URLs");
     }
     server.voting().await;
+    // Some ask for it at once, to decide what the cluster can do.
+    if tokio::time::timeout(limits::VERSION_WAIT, server.version_decided())
+        .await
+        .is_err()
+    {
+        tracing::warn!("the cluster has no version yet: not all members are there");
+    }
     Ok(())
 }
 
@@ -513,7 +520,7 @@ fn private_files(config: &Config) -> io::Result<()> {
 
 /// Opens log and rows, or says why they cannot be trusted.
 async fn open(
-    config: &Config,
+    config: &mut Config,
     dial: &PeerDial,
     rows: &EngineOptions,
     fail: impl Fn(&io::Error) + Send + Sync + 'static,
@@ -523,9 +530,23 @@ async fn open(
         config::check_wal_dir(wal_dir).map_err(io::Error::other)?;
     }
     let dir = MemberDir::open(&config.data_dir)?;
+    if dir.is_half_restored()? {
+        return Err(io::Error::other(format!(
+            "{} holds what a restore or a migration that was interrupted, or still runs, has put there so far: \
+             remove the directory and begin again",
+            config.data_dir.display()
+        )));
+    }
     let identity = match dir.identity()? {
         Some(identity) => identity,
-        None => first_start::identify(config, dial).await?,
+        None => {
+            let dial_service = |discovery: &Discovery| -> io::Result<Box<dyn Dial>> {
+                let service = ClientDial::load(&discovery.tls, discovery.any_server)?;
+                Ok(Box::new(service))
+            };
+            first_start::discover(&mut config.first_start, dial_service).await?;
+            first_start::identify(config, dial).await?
+        }
     };
     let log_dir = config.wal_dir.clone().unwrap_or_else(|| dir.raft_log());
     let parts = Parts {

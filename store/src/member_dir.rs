@@ -27,6 +27,7 @@ pub struct MemberDir {
 
 const MEMBER: &str = "member";
 const IDENTITY: &str = "identity";
+const RESTORING: &str = "restoring";
 
 impl MemberDir {
     /// Opens the directory below `data_dir`, or makes it.
@@ -63,6 +64,28 @@ impl MemberDir {
         }
         let file = self.identity_file();
         write_durably(&self.path, &file, &identity).map_err(|error| named(error, &file))
+    }
+
+    /// Says that rows are being put here from elsewhere, until the member has an
+    /// identity: without this, a start would take what an interrupted attempt has left
+    /// for a member's own.
+    pub fn begin_restoring(&self) -> io::Result<()> {
+        let file = self.path.join(RESTORING);
+        let made = File::create(&file).and_then(|made| made.sync_all());
+        made.and_then(|()| sync_names(&self.path))
+            .map_err(|error| named(error, &file))
+    }
+
+    /// The end of [`MemberDir::begin_restoring`], once there is an identity, with which
+    /// the file means nothing any more.
+    pub fn end_restoring(&self) -> io::Result<()> {
+        let file = self.path.join(RESTORING);
+        fs::remove_file(&file).map_err(|error| named(error, &file))
+    }
+
+    /// Whether an attempt to put rows here has not come to its end.
+    pub fn is_half_restored(&self) -> io::Result<bool> {
+        Ok(self.identity()?.is_none() && self.path.join(RESTORING).try_exists()?)
     }
 
     /// The file with the identity, for messages.
@@ -159,6 +182,23 @@ mod tests {
         dir.settle(first, &[]).unwrap();
         let later = MemberDir::open(data.path()).unwrap();
         assert_eq!(later.identity().unwrap(), Some(first));
+    }
+
+    #[test]
+    fn what_is_restored_is_nobodys_until_there_is_an_identity() {
+        let data = tempfile::tempdir().unwrap();
+        let dir = MemberDir::open(data.path()).unwrap();
+        assert!(!dir.is_half_restored().unwrap());
+        dir.begin_restoring().unwrap();
+        assert!(dir.is_half_restored().unwrap());
+        let identity = Identity {
+            member_id: 1,
+            cluster_id: 2,
+        };
+        dir.settle(identity, &[]).unwrap();
+        assert!(!dir.is_half_restored().unwrap());
+        dir.end_restoring().unwrap();
+        assert!(!data.path().join("member/restoring").exists());
     }
 
     #[test]

@@ -33,6 +33,7 @@ pub struct Authority {
 /// What a certificate is to say.
 #[derive(Clone, Debug, Default)]
 pub struct Subject {
+    /// Empty: it says none.
     pub common_name: String,
     /// What Kubernetes takes for a group.
     pub organization: Option<String>,
@@ -57,9 +58,11 @@ impl Subject {
         }
         params.serial_number = self.serial.map(SerialNumber::from);
         params.distinguished_name = DistinguishedName::new();
-        params
-            .distinguished_name
-            .push(DnType::CommonName, self.common_name.clone());
+        if !self.common_name.is_empty() {
+            params
+                .distinguished_name
+                .push(DnType::CommonName, self.common_name.clone());
+        }
         if let Some(organization) = &self.organization {
             params
                 .distinguished_name

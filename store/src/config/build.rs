@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    Config, DEFAULT_NAME, DEFAULT_PEER_URL, InitialClusterState, auto_compaction,
+    Config, DEFAULT_NAME, DEFAULT_PEER_URL, InitialClusterState, auto_compaction, discovery,
     error::Error,
     first_start::FirstStart,
     gates::GATES,
@@ -51,7 +51,14 @@ pub(super) fn config(settings: &Settings, mut notices: Vec<Notice>) -> Result<Co
         "existing" => InitialClusterState::Existing,
         _ => InitialClusterState::New,
     };
-    let first_start = FirstStart::new(settings, &name, &initial_advertise_peer_urls, state);
+    let discovery = discovery::read(settings)?;
+    let first_start = FirstStart::new(
+        settings,
+        &name,
+        &initial_advertise_peer_urls,
+        state,
+        discovery,
+    );
 
     let (client_tls, peer_tls) = security::read(settings, &mut notices)?;
     let data_dir = match settings.text("data-dir") {
@@ -92,7 +99,7 @@ pub(super) fn config(settings: &Settings, mut notices: Vec<Notice>) -> Result<Co
         keepalive_interval: never_if_zero(settings, "grpc-keepalive-interval")
             .max(limits::KEEPALIVE_INTERVAL_MIN),
         keepalive_timeout: never_if_zero(settings, "grpc-keepalive-timeout"),
-        slow_call: duration(settings, "warning-unary-request-duration"),
+        slow_call: settings.duration("warning-unary-request-duration"),
         watch_progress_interval: progress_interval(settings),
         cors: settings.words("cors").to_vec(),
         host_whitelist: settings.words("host-whitelist").to_vec(),
@@ -100,7 +107,7 @@ pub(super) fn config(settings: &Settings, mut notices: Vec<Notice>) -> Result<Co
         extensive_metrics: settings.text("metrics") == "extensive",
         auto_compaction,
         initial_corrupt_check: settings.gate("InitialCorruptCheck"),
-        corrupt_check_interval: Some(duration(settings, "corrupt-check-time"))
+        corrupt_check_interval: Some(settings.duration("corrupt-check-time"))
             .filter(|interval| !interval.is_zero()),
         auth_token: settings.text("auth-token").to_owned(),
         auth_token_ttl: Duration::from_secs(settings.uint("auth-token-ttl")),
@@ -359,14 +366,9 @@ fn streams(settings: &Settings) -> u32 {
     }
 }
 
-/// Nothing if it is negative, as in etcd.
-fn duration(settings: &Settings, name: &str) -> Duration {
-    u64::try_from(settings.int(name)).map_or(Duration::ZERO, Duration::from_nanos)
-}
-
 /// A time after which something happens, which is never if it is 0.
 fn never_if_zero(settings: &Settings, name: &str) -> Duration {
-    match duration(settings, name) {
+    match settings.duration(name) {
         Duration::ZERO => limits::NEVER,
         time => time,
     }

@@ -143,7 +143,7 @@ fn set(
             Error::invalid(format!("unexpected error setting up {path}: {reason}"))
         });
     }
-    if let Kind::OneOf(words) = kind {
+    if let Kind::OneOf(words) | Kind::SomeOf(words) = kind {
         let word = scalar_text(value).ok_or_else(|| mismatch(path, "a text"))?;
         // Only --initial-cluster-state has an effect among the flags of this
         // kind, hence the text. As in etcd, an empty word leaves the default, and words of older

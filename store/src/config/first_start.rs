@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use super::{
     DEFAULT_NAME, DEFAULT_PEER_URL, InitialClusterState,
+    discovery::Discovery,
     error::Error,
     identity::{self, Identity},
     peers,
@@ -22,6 +23,8 @@ pub struct FirstStart {
     initial_cluster: String,
     state: InitialClusterState,
     token: String,
+    /// How to find the others, until they are found.
+    discovery: Option<Discovery>,
     /// What was most likely forgotten if the rest does not fit.
     unset: Vec<&'static str>,
 }
@@ -43,18 +46,49 @@ impl FirstStart {
         name: &str,
         advertised: &[Url],
         state: InitialClusterState,
+        discovery: Option<Discovery>,
     ) -> Self {
+        let token = match &discovery {
+            Some(discovery) => &discovery.token,
+            None => settings.text("initial-cluster-token"),
+        };
         Self {
             name: name.to_owned(),
             advertised: advertised.to_vec(),
             initial_cluster: settings.text("initial-cluster").to_owned(),
             state,
-            token: settings.text("initial-cluster-token").to_owned(),
+            token: token.to_owned(),
+            discovery,
             unset: ["initial-cluster", "initial-advertise-peer-urls"]
                 .into_iter()
                 .filter(|flag| !settings.is_set(flag))
                 .collect(),
         }
+    }
+
+    /// How to find the other first members, if that has to be done, and what to tell
+    /// them: the id of this member and an --initial-cluster of it alone.
+    ///
+    /// # Errors
+    /// This member is not a first one.
+    pub fn discovery(&self) -> Result<Option<(&Discovery, u64, String)>, Error> {
+        let Some(discovery) = &self.discovery else {
+            return Ok(None);
+        };
+        if self.state == InitialClusterState::Existing {
+            return Err(Error::invalid(
+                "discovery URL should not be set when joining existing initial cluster",
+            ));
+        }
+        let own = self.bootstrap()?.identity.member_id;
+        let alone = url::print_cluster(&self.cluster()?);
+        Ok(Some((discovery, own, alone)))
+    }
+
+    /// The first members have been found, in the form of --initial-cluster.
+    pub fn found(&mut self, cluster: String) {
+        self.initial_cluster = cluster;
+        self.discovery = None;
     }
 
     /// Checks the flags and computes the ids. May look names up, and so wait.
@@ -75,6 +109,9 @@ impl FirstStart {
     /// URL, so that other advertised URLs are found not to match.
     fn cluster(&self) -> Result<BTreeMap<String, Vec<Url>>, Error> {
         match (self.initial_cluster.as_str(), self.name.as_str()) {
+            (_, name) if self.discovery.is_some() => {
+                Ok(BTreeMap::from([(name.to_owned(), self.advertised.clone())]))
+            }
             ("", "" | DEFAULT_NAME) => {
                 url::parse_cluster(&format!("{DEFAULT_NAME}={DEFAULT_PEER_URL}"))
             }

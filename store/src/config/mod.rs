@@ -9,6 +9,7 @@
 mod auto_compaction;
 mod build;
 mod data_dir;
+mod discovery;
 mod error;
 mod experimental;
 mod file;
@@ -35,6 +36,7 @@ use self::settings::{Request, Settings, variable};
 pub use self::{
     auto_compaction::AutoCompaction,
     data_dir::{check_data_dir, check_wal_dir},
+    discovery::Discovery,
     error::Error,
     first_start::{Bootstrap, FirstStart},
     identity::{Identity, InitialMember},

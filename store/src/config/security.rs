@@ -86,7 +86,7 @@ fn versions(settings: &Settings) -> Result<TlsVersions, Error> {
     Ok(TlsVersions { tls12, tls13 })
 }
 
-fn path(settings: &Settings, name: &str) -> Option<PathBuf> {
+pub(super) fn path(settings: &Settings, name: &str) -> Option<PathBuf> {
     Some(settings.text(name))
         .filter(|path| !path.is_empty())
         .map(PathBuf::from)

@@ -1,7 +1,7 @@
 //! The value of every flag and where it came from: the command line by Go's
 //! rules, then the environment.
 
-use std::{collections::HashSet, ffi::OsString};
+use std::{collections::HashSet, ffi::OsString, time::Duration};
 
 use super::{
     error::Error,
@@ -189,6 +189,11 @@ impl Settings {
             Value::Int(number) | Value::Duration(number) => number,
             _ => unreachable!("{name} holds a number"),
         }
+    }
+
+    /// Nothing if it is negative, as in etcd.
+    pub fn duration(&self, name: &str) -> Duration {
+        u64::try_from(self.int(name)).map_or(Duration::ZERO, Duration::from_nanos)
     }
 
     pub fn text(&self, name: &str) -> &str {

@@ -90,7 +90,7 @@ const fn legacy(name: &'static str) -> Flag {
     .not_in_file()
 }
 
-const DISCOVERY: &str = "discovery is not implemented; give every member in --initial-cluster";
+const DNS: &str = "records are not asked for; use --discovery-endpoints, or give every member in --initial-cluster";
 const TRACING: &str = "it means nothing without --enable-distributed-tracing, which is refused";
 const BBOLT: &str = "it tunes bbolt, which is not the storage engine here";
 const RAFTHTTP: &str = "it tunes etcd's peer transport, which is not the one used here";
@@ -105,7 +105,9 @@ const V2_STAGES: &[&str] = &[
     "gone",
 ];
 
-use Kind::{Bool, Duration, Gates, Int, Names, OneOf, Origins, Text, Uint, Uint32, Urls, Words};
+use Kind::{
+    Bool, Duration, Gates, Int, Names, OneOf, Origins, SomeOf, Text, Uint, Uint32, Urls, Words,
+};
 
 #[rustfmt::skip]
 pub const FLAGS: &[Flag] = &[
@@ -146,27 +148,27 @@ pub const FLAGS: &[Flag] = &[
     used("initial-cluster-state", OneOf(CLUSTER_STATES), "new", "new, or existing to join a running cluster."),
     used("initial-cluster-token", Text, "etcd-cluster", "Text that keeps clusters with equal URLs apart."),
     used("advertise-client-urls", Urls, "http://localhost:2379", "URLs clients are told to reach this member at."),
-    refused("discovery-token", Text, "", DISCOVERY).at("discovery-config.token"),
-    refused("discovery-endpoints", Words, "", DISCOVERY).at("discovery-config.client.endpoints"),
-    refused("discovery-dial-timeout", Duration, "2s", DISCOVERY).at("discovery-config.client.dial-timeout"),
-    refused("discovery-request-timeout", Duration, "5s", DISCOVERY).at("discovery-config.client.request-timeout"),
-    refused("discovery-keepalive-time", Duration, "2s", DISCOVERY).at("discovery-config.client.keepalive-time"),
-    refused("discovery-keepalive-timeout", Duration, "6s", DISCOVERY).at("discovery-config.client.keepalive-timeout"),
-    refused("discovery-insecure-transport", Bool, "true", DISCOVERY).at("discovery-config.client.secure.insecure-transport"),
-    refused("discovery-insecure-skip-tls-verify", Bool, "false", DISCOVERY).at("discovery-config.client.secure.insecure-skip-tls-verify"),
-    refused("discovery-cert", Text, "", DISCOVERY).at("discovery-config.client.secure.cert"),
-    refused("discovery-key", Text, "", DISCOVERY).at("discovery-config.client.secure.key"),
-    refused("discovery-cacert", Text, "", DISCOVERY).at("discovery-config.client.secure.cacert"),
-    refused("discovery-user", Text, "", DISCOVERY).at("discovery-config.client.auth.username"),
-    refused("discovery-password", Text, "", DISCOVERY).at("discovery-config.client.auth.password"),
+    used("discovery-token", Text, "", "Which cluster of those put together at --discovery-endpoints the first members form.").at("discovery-config.token"),
+    used("discovery-endpoints", Words, "", "URLs of an etcd at which the first members of a new cluster find each other.").at("discovery-config.client.endpoints"),
+    used("discovery-dial-timeout", Duration, "2s", "How long connecting to it may take, together with --discovery-request-timeout,").at("discovery-config.client.dial-timeout"),
+    used("discovery-request-timeout", Duration, "5s", "and how long an answer may take after that.").at("discovery-config.client.request-timeout"),
+    used("discovery-keepalive-time", Duration, "2s", "When nothing has been heard of others for this time and").at("discovery-config.client.keepalive-time"),
+    used("discovery-keepalive-timeout", Duration, "6s", "this one, it is asked again.").at("discovery-config.client.keepalive-timeout"),
+    used("discovery-insecure-transport", Bool, "true", "false: TLS also without any of the files below, if the URLs have no scheme.").at("discovery-config.client.secure.insecure-transport"),
+    used("discovery-insecure-skip-tls-verify", Bool, "false", "Believe whoever answers by TLS. For tests alone.").at("discovery-config.client.secure.insecure-skip-tls-verify"),
+    used("discovery-cert", Text, "", "PEM file of the certificate to show there.").at("discovery-config.client.secure.cert"),
+    used("discovery-key", Text, "", "PEM file of the key of --discovery-cert.").at("discovery-config.client.secure.key"),
+    used("discovery-cacert", Text, "", "PEM file of the authorities of that etcd's certificates.").at("discovery-config.client.secure.cacert"),
+    used("discovery-user", Text, "", "Name and password, as name:password, to log in there with.").at("discovery-config.client.auth.username"),
+    used("discovery-password", Text, "", "The password, if it is not in --discovery-user.").at("discovery-config.client.auth.password"),
     refused("discovery-fallback", OneOf(&["exit", "proxy"]), "exit", "v2 proxy is deprecated, and --discovery-fallback can't be configured as \"proxy\"").not_in_file(),
-    refused("discovery-srv", Text, "", DISCOVERY),
-    refused("discovery-srv-name", Text, "", DISCOVERY),
+    refused("discovery-srv", Text, "", DNS),
+    refused("discovery-srv-name", Text, "", DNS),
     used("strict-reconfig-check", Bool, "true", "Refuse changes of the membership that would endanger the quorum."),
     accepted("pre-vote", Bool, "true", "a member that returns never disrupts a leader its peers still hear"),
     used("auto-compaction-retention", Text, "0", "What stays readable of the past: a duration, in hours without a unit, or a number of revisions. 0 compacts nothing."),
     used("auto-compaction-mode", Text, "periodic", "What --auto-compaction-retention counts: periodic for time, revision for revisions."),
-    accepted("v2-deprecation", OneOf(V2_STAGES), "write-only", "etcd ignores it as well")
+    accepted("v2-deprecation", SomeOf(V2_STAGES), "write-only", "etcd ignores it as well")
         .deprecated("--v2-deprecation is deprecated and scheduled for removal in v3.8. The default value is enforced, ignoring user input."),
     // Security.
     used("cert-file", Text, "", "PEM file of the certificate shown to clients.").at("client-transport-security.cert-file"),

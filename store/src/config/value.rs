@@ -23,6 +23,8 @@ pub enum Kind {
     Text,
     /// One of the words listed.
     OneOf(&'static [&'static str]),
+    /// One or more of the words listed, separated by commas.
+    SomeOf(&'static [&'static str]),
     /// URLs separated by commas, or `*`, which an empty text means as well.
     Origins,
     /// URLs separated by commas. An empty text leaves the flag as it was.
@@ -74,6 +76,10 @@ impl Kind {
             Kind::Text | Kind::Legacy => Ok(Value::Text(text.to_owned())),
             Kind::OneOf(words) if words.contains(&text) => Ok(Value::Text(text.to_owned())),
             Kind::OneOf(_) => Err("invalid value".to_owned()),
+            Kind::SomeOf(words) => match text.split(',').find(|word| !words.contains(word)) {
+                Some(word) => Err(format!("invalid value {word:?}")),
+                None => Ok(Value::Text(text.to_owned())),
+            },
             Kind::Origins if text.is_empty() || text == "*" => {
                 Ok(Value::Words(vec!["*".to_owned()]))
             }

@@ -21,11 +21,13 @@ mod users;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeMap, future::Future, io, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, future::Future, io, ops::ControlFlow, sync::Arc, time::Duration};
 
 use mizzen_core::{
     Alarm, Command, Compaction, Family, KvHash, Limits, Range, RangeReply, Reply, SetAlarm,
+    View as _,
     auth::{AuthChange, By, Name, Permission},
+    rows::head::HeadRow,
 };
 use mizzen_engine::{Engine, Transfer};
 use mizzen_proto::peer::{leases_server::LeasesServer, membership_server::MembershipServer};
@@ -312,6 +314,7 @@ impl<E: Engine> Server<E> {
             group: self.group.clone(),
             reads: self.reads.clone(),
             space: self.proposer.space.clone(),
+            liveness: self.cluster.contact.liveness.clone(),
         }
         .server()
     }
@@ -467,6 +470,30 @@ impl<E: Engine> Server<E> {
         self.reads.copy(caller).await
     }
 
+    /// How many keys there are, looked at where they are few, or else
+    /// [`Figures::keys`]. May wait for the disk.
+    pub fn keys(&self, about: u64) -> u64 {
+        if about > limits::KEYS_COUNTED {
+            return about;
+        }
+        let (mut rows, mut keys) = (0, 0);
+        let looked = self
+            .published()
+            .rows
+            .scan(Family::Head, &[], None, &mut |_, row| {
+                rows += 1;
+                keys += u64::from(!HeadRow::is_tombstone(row));
+                match rows > limits::KEYS_COUNTED {
+                    true => ControlFlow::Break(()),
+                    false => ControlFlow::Continue(()),
+                }
+            });
+        match looked {
+            Ok(()) if rows <= limits::KEYS_COUNTED => keys,
+            _ => about,
+        }
+    }
+
     pub fn figures(&self) -> Figures {
         let status = self.group.status();
         let published = self.published.load();
@@ -559,6 +586,12 @@ impl<E: Engine> Server<E> {
     /// Returns when this member votes, if it is to.
     pub async fn voting(&self) {
         self.cluster.requests.voting().await;
+    }
+
+    /// Returns when the members have agreed on a version.
+    pub async fn version_decided(&self) {
+        let mut changed = self.cluster.requests.cluster_changed.clone();
+        while self.cluster_version().is_none() && changed.changed().await.is_ok() {}
     }
 
     /// Resolves when this member is no member any more.

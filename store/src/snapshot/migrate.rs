@@ -20,7 +20,7 @@ use super::{
     new_member::{Begun, NewMember},
     source::{History, Moment, RunningEtcd, failed},
 };
-use crate::{etcd_file, raft::Dial as _, server::Restore, tls};
+use crate::{etcd_file, raft::Dial as _, server::Restore, tls::ClientDial};
 
 /// How long the next change is waited for that has to come.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -37,9 +37,8 @@ pub fn migrate(flags: &MigrateFlags) -> Result<(), Failure> {
 
 async fn run(flags: &MigrateFlags) -> Result<(), Failure> {
     let new = NewMember::prepare(&flags.member)?;
-    let credentials =
-        tls::Credentials::load(tls::PEER, new.config.peer_tls.clone(), &new.config.data_dir)?;
-    let channel = tls::PeerDial { credentials }.dial(&flags.from)?;
+    // With a certificate or without, as that etcd wants it.
+    let channel = ClientDial::load(&new.config.peer_tls, false)?.dial(&flags.from)?;
     let source = RunningEtcd::connect(channel, flags.user.as_ref()).await?;
     let auth = source.auth_revision().await?;
     let backup = new.config.data_dir.with_extension("snapshot");

@@ -42,6 +42,7 @@ impl NewMember {
     pub fn begin(&self) -> Result<Begun<'_>, Failure> {
         rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
         let dir = MemberDir::open(&self.config.data_dir)?;
+        dir.begin_restoring()?;
         let rows =
             RocksRows::open(&dir.rows(), &EngineOptions::default()).map_err(io::Error::other)?;
         let log_dir = self.config.wal_dir.clone();
@@ -101,9 +102,9 @@ impl Begun<'_> {
     /// Makes it a member.
     pub fn settle(self) -> Result<(), Failure> {
         let identity = first_start::first_identity(&self.new.bootstrap);
-        Ok(self
-            .dir
-            .settle(identity, &[&self.log_dir, &self.dir.rows()])?)
+        self.dir
+            .settle(identity, &[&self.log_dir, &self.dir.rows()])?;
+        Ok(self.dir.end_restoring()?)
     }
 }
 

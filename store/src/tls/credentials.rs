@@ -232,7 +232,7 @@ fn build(
         client: match kind {
             PEER => {
                 let own = contents.client.as_ref().unwrap_or(pair);
-                Some(Arc::new(parts.client(own)?))
+                Some(Arc::new(parts.client(Some(own), info.auto.is_some())?))
             }
             _ => None,
         },
@@ -280,20 +280,40 @@ impl Parts<'_> {
         Ok(server)
     }
 
-    fn client(&self, pair: &Pair) -> io::Result<ClientConfig> {
-        let any = self.info.auto.is_some();
+    /// `any`: whoever answers is believed.
+    fn client(&self, pair: Option<&Pair>, any: bool) -> io::Result<ClientConfig> {
         let servers = Servers::new(self.checks()?, self.provider.clone(), any)?;
-        let mut client = ClientConfig::builder_with_provider(self.provider.clone())
+        let client = ClientConfig::builder_with_provider(self.provider.clone())
             .with_protocol_versions(&provider::versions(self.info.versions))
             .map_err(io::Error::other)?
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(servers))
-            .with_client_auth_cert(pair.certificate.certificates()?, pair.key.key()?)
-            .map_err(|error| unusable(pair, &error))?;
+            .with_custom_certificate_verifier(Arc::new(servers));
+        let mut client = match pair {
+            Some(pair) => client
+                .with_client_auth_cert(pair.certificate.certificates()?, pair.key.key()?)
+                .map_err(|error| unusable(pair, &error))?,
+            None => client.with_no_client_auth(),
+        };
         client.alpn_protocols = vec![PROTOCOLS[0].to_vec()];
         client.resumption = Resumption::disabled();
         Ok(client)
     }
+}
+
+/// For connecting alone, with a certificate if one is given. `any`: whoever answers is
+/// believed.
+///
+/// # Errors
+/// A file that cannot be read or used, in etcd's words.
+pub(super) fn of_client(info: &TlsInfo, any: bool) -> io::Result<ClientConfig> {
+    let contents = Contents::read(info)?;
+    let parts = Parts {
+        info,
+        contents: &contents,
+        revoked: &Arc::new(revoked(&contents)?),
+        provider: provider::provider(info)?,
+    };
+    parts.client(contents.server.as_ref(), any)
 }
 
 fn unusable(pair: &Pair, error: &rustls::Error) -> io::Error {

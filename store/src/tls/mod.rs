@@ -21,7 +21,7 @@ mod verify;
 mod tests;
 
 pub use credentials::{CLIENT, Credentials, PEER};
-pub use dial::PeerDial;
+pub use dial::{ClientDial, PeerDial};
 pub use ports::{Connection, Door, PeerCertificates};
 pub use socket::{Bound, Socket};
 #[cfg(feature = "fuzzing")]

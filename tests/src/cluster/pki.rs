@@ -56,6 +56,15 @@ impl Pki {
         self.write(&format!("{list}.der"), &made.revoke(&[])?)
     }
 
+    /// A client's certificate that names nobody, in the place of the one before.
+    ///
+    /// # Errors
+    /// Files cannot be read or written.
+    pub fn name_no_client(&self) -> Result<()> {
+        let client = self.authority("ca")?.sign(&local(""))?;
+        Ok(client.write(&self.dir, "client")?)
+    }
+
     /// Puts a file in the place of the one before.
     ///
     /// # Errors

@@ -96,6 +96,23 @@ fn node_modules() -> Result<PathBuf, Why> {
     Ok(place.join("node_modules"))
 }
 
+/// Where Java finds the libraries.
+fn java_libraries() -> Result<PathBuf, Why> {
+    let list = folder().join("java/pom.xml");
+    let place = made("java", &list)?;
+    if !place.join("done").exists() {
+        step(
+            Command::new("mvn")
+                .args(["--quiet", "--batch-mode", "--file"])
+                .arg(&list)
+                .arg("dependency:copy-dependencies")
+                .arg(format!("-DoutputDirectory={}", place.display())),
+        )?;
+        finish(&place)?;
+    }
+    Ok(place.join("*"))
+}
+
 fn refused(error: std::io::Error) -> Why {
     Why::Refused(error.to_string())
 }
@@ -152,6 +169,25 @@ async fn python_s_etcd3gw_by_json() -> Result<()> {
     .await
 }
 
+/// Not a client's library: a program that elects by etcd, by its own code.
+#[tokio::test]
+async fn patroni_by_json_with_users() -> Result<()> {
+    let python = match python() {
+        Ok(python) => python,
+        Err(why) => return Ok(skip::test(&why)?),
+    };
+    let options = Options::new(cluster::mizzen()?)
+        .tls()
+        .flag("--bcrypt-cost=4");
+    Cluster::run(options, async |cluster| {
+        // As in etcd, who has both a name by certificate and one in the request is
+        // refused by the gateway.
+        cluster.pki().context("certificates")?.name_no_client()?;
+        run(script(&python, "calls_patroni.py"), cluster).await
+    })
+    .await
+}
+
 /// It knows no TLS.
 #[tokio::test]
 async fn python_s_aetcd() -> Result<()> {
@@ -175,6 +211,25 @@ async fn node_s_etcd3() -> Result<()> {
         let mut script = script("node", "calls_etcd3.js");
         script.env("NODE_PATH", &modules);
         run(script, cluster).await
+    })
+    .await
+}
+
+#[tokio::test]
+async fn java_s_jetcd() -> Result<()> {
+    let libraries = match java_libraries() {
+        Ok(libraries) => libraries,
+        Err(why) => return Ok(skip::test(&why)?),
+    };
+    let options = Options::new(cluster::mizzen()?)
+        .tls()
+        .flag("--bcrypt-cost=4");
+    Cluster::run(options, async |cluster| {
+        let mut java = Command::new("java");
+        java.arg("-cp")
+            .arg(&libraries)
+            .arg(folder().join("CallsJetcd.java"));
+        run(java, cluster).await
     })
     .await
 }

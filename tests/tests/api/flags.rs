@@ -87,6 +87,58 @@ async fn debug_vars_tell_of_the_member() -> Result<()> {
     .await
 }
 
+/// Where the first members are to meet, who comes too late is refused, and where
+/// nothing is prepared everybody. As by etcd, in etcd's words; `etcd_suite` has clusters
+/// that come together.
+#[tokio::test]
+async fn discovery_refuses_as_etcd_does() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let meeting = Options::new(cluster::reference()?).members(1);
+    Cluster::run(meeting, async |etcd| {
+        let mut client = Client::connect(etcd.endpoints(), None).await?;
+        let key = |token: &str, rest: &str| format!("/_etcd/registry/{token}/{rest}");
+        client.put(key("full", "_config/size"), "1", None).await?;
+        client.put(key("bad", "_config/size"), "none", None).await?;
+        client
+            .put(key("full", "members/1"), "a=http://127.0.0.1:1", None)
+            .await?;
+        for token in ["none", "bad", "full"] {
+            let reason = match token {
+                "none" => "discovery: size key not found",
+                "bad" => "discovery: size key is bad",
+                _ => "discovery: cluster is full",
+            };
+            let ports = free_ports(2)?;
+            for (index, program) in [cluster::mizzen()?, cluster::reference()?]
+                .iter()
+                .enumerate()
+            {
+                let dir = folder.path().join(format!("{token}-{index}"));
+                let peer = format!("http://127.0.0.1:{}", ports[0]);
+                let clients = format!("http://127.0.0.1:{}", ports[1]);
+                let output = tokio::process::Command::new(program)
+                    .arg(format!("--data-dir={}", dir.display()))
+                    .arg(format!("--listen-peer-urls={peer}"))
+                    .arg(format!("--initial-advertise-peer-urls={peer}"))
+                    .arg(format!("--listen-client-urls={clients}"))
+                    .arg(format!("--advertise-client-urls={clients}"))
+                    .arg(format!("--discovery-token={token}"))
+                    .arg(format!("--discovery-endpoints={}", etcd.endpoint(0)))
+                    .kill_on_drop(true)
+                    .output();
+                let output = tokio::time::timeout(PATIENCE, output).await??;
+                let said = String::from_utf8_lossy(&output.stderr).into_owned();
+                ensure!(
+                    !output.status.success() && said.contains(reason),
+                    "{program:?} {token}: {said}"
+                );
+            }
+        }
+        Ok(())
+    })
+    .await
+}
+
 /// Names of flags up to 3.6 do what they did, and are warned of.
 #[tokio::test]
 async fn experimental_names_of_flags_go_on() -> Result<()> {

@@ -76,7 +76,7 @@ async fn a_data_directory_of_etcd_becomes_a_cluster() -> Result<()> {
 }
 
 /// Debian's etcd, which `tests/etcd-3.4.sh` puts beside the reference.
-fn etcd_3_4() -> Result<Option<PathBuf>> {
+pub fn etcd_3_4() -> Result<Option<PathBuf>> {
     let names = ["etcd-3.4", "etcd"];
     for program in names.iter().flat_map(|name| cluster::find_tool(name)) {
         let version = Command::new(&program).arg("--version").output()?;

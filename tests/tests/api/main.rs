@@ -32,4 +32,5 @@ mod resource_api;
 mod restore;
 mod snapshot;
 mod status_page;
+mod takeover;
 mod tls;

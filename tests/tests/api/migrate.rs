@@ -16,13 +16,13 @@ use super::restore::same_everywhere;
 use super::snapshot::{fill, run, see, tool};
 
 /// A `mizzen migrate` under way.
-struct Following {
+pub struct Following {
     child: Child,
     lines: BufReader<std::process::ChildStdout>,
 }
 
 impl Following {
-    fn start(ours: &Cluster, index: usize, from: &[String]) -> Result<Self> {
+    pub fn start(ours: &Cluster, index: usize, from: &[String]) -> Result<Self> {
         let members: Vec<String> = (0..ours.len())
             .map(|index| format!("{}={}", ours.name(index), ours.peer_url(index)))
             .collect();
@@ -44,7 +44,7 @@ impl Following {
     }
 
     /// Reads up to the line that begins so.
-    fn says(&mut self, begin: &str) -> Result<String> {
+    pub fn says(&mut self, begin: &str) -> Result<String> {
         loop {
             let mut line = String::new();
             let read = self.lines.read_line(&mut line)?;
@@ -55,8 +55,13 @@ impl Following {
         }
     }
 
-    fn finish(mut self) -> Result<String> {
-        kill_process(Pid::from_child(&self.child), Signal::TERM)?;
+    /// Tells it that writes have ended.
+    pub fn stop(&self) -> Result<()> {
+        Ok(kill_process(Pid::from_child(&self.child), Signal::TERM)?)
+    }
+
+    /// What it says in the end, once it was told.
+    pub fn finish(mut self) -> Result<String> {
         let said = self.says("migrated up to revision ");
         let status = self.child.wait()?;
         ensure!(
@@ -149,6 +154,9 @@ async fn a_running_etcd_is_taken_over_under_writes() -> Result<()> {
     ensure!(their_leases.len() > 2, "{their_leases:?}");
     let paused = Instant::now();
     let mut said = Vec::new();
+    for one in &following {
+        one.stop()?;
+    }
     for one in following {
         said.push(one.finish()?);
     }
@@ -247,6 +255,7 @@ async fn an_etcd_with_tls_and_users_is_taken_over() -> Result<()> {
     let mut one = Following::start(&ours, 0, &from)?;
     one.says("following")?;
     etcdctl(&["--user=root:p", "put", "k", "w"])?;
+    one.stop()?;
     one.finish()?;
     let mut ours = ours;
     ours.spawn(0)?;

@@ -235,6 +235,9 @@ pub fn said(program: &Path, arguments: &[&str]) -> Result<(Option<i32>, String)>
     Ok((output.status.code(), text.collect::<Vec<_>>().join("\n")))
 }
 
+/// The first two pages of a database say where everything is.
+const PAGE: usize = 4096;
+
 /// Beside etcdutl: what a backup holds, and files that are none.
 #[tokio::test]
 async fn backups_are_judged_as_by_etcdutl() -> Result<()> {
@@ -305,5 +308,28 @@ async fn backups_are_judged_as_by_etcdutl() -> Result<()> {
     ];
     run(&mizzen, &arguments)?;
     ensure!(Path::new(&a).join("member/identity").exists());
+    // One that breaks off leaves a directory that no member begins on.
+    let mut damaged = whole[..whole.len() - 32].to_vec();
+    damaged[2 * PAGE..].fill(0);
+    std::fs::write(path("damaged.db"), &damaged)?;
+    let half = path("half");
+    let arguments = [
+        "snapshot",
+        "restore",
+        &path("damaged.db"),
+        "--skip-hash-check",
+        "--data-dir",
+        &half,
+    ];
+    let (code, text) = said(&mizzen, &arguments)?;
+    ensure!(code == Some(1), "{arguments:?} ended with {code:?}: {text}");
+    for _ in 0..2 {
+        let ended = Command::new(&mizzen).args(["--data-dir", &half]).output()?;
+        let text = String::from_utf8_lossy(&ended.stderr);
+        ensure!(
+            !ended.status.success() && text.contains("that was interrupted"),
+            "a member on half of a backup ended with {ended:?}"
+        );
+    }
     Ok(())
 }

@@ -276,7 +276,10 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
         ("descriptors", &["limits"]),
         // TLS between members is a way to dial them.
         ("tls", &["config", "limits", "raft", "url", "workers"]),
-        ("first_start", &["config", "member_dir", "raft", "server"]),
+        (
+            "first_start",
+            &["config", "limits", "member_dir", "raft", "server"],
+        ),
         ("logging", &["config"]),
         ("member_dir", &[]),
         ("memory", &["limits", "server"]),
@@ -664,6 +667,8 @@ fn outside_crates_stay_where_they_belong() {
                 "server",
                 "concurrency",
                 "etcd_file",
+                // A running etcd at which first members meet.
+                "first_start",
                 "fuzzing",
                 "grpc",
                 "http",

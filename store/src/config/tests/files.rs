@@ -153,7 +153,11 @@ fn files_that_are_refused() {
         ),
         (
             "discovery-config:\n  token: x",
-            "--discovery-token (set by discovery-config.token in the configuration file) is not supported",
+            "both --discovery-token and --discovery-endpoints must be set",
+        ),
+        (
+            "discovery-srv: example.com",
+            "--discovery-srv (set by discovery-srv in the configuration file) is not supported",
         ),
     ] {
         let error = from_file(text).map(|_| ()).expect_err(text);

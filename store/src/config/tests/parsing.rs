@@ -115,6 +115,11 @@ fn command_lines_that_are_not_understood() {
             r#"invalid value "foo" for flag -initial-cluster-state: invalid value"#,
             2,
         ),
+        (
+            &["--v2-deprecation=gone,not-yet"],
+            r#"invalid value "gone,not-yet" for flag -v2-deprecation: invalid value "not-yet""#,
+            2,
+        ),
         (&["---x"], "bad flag syntax: ---x", 2),
         (&["--=x"], "bad flag syntax: --=x", 2),
         (&["-=x"], "bad flag syntax: -=x", 2),

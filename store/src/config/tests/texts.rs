@@ -2,7 +2,7 @@
 
 use std::{num::NonZeroU64, time::Duration};
 
-use super::{bootstrap, refusal, run};
+use super::{bootstrap, read, refusal, run};
 use crate::config::{AutoCompaction, Config, Notice, Url, peers::advertised_match};
 
 #[test]
@@ -87,6 +87,30 @@ fn urls_that_are_none() {
             "{url}"
         );
     }
+}
+
+#[test]
+fn discovery_is_asked_for_whole_and_alone() {
+    let cluster = "--initial-cluster=default=http://localhost:2380";
+    let both = "both --discovery-token and --discovery-endpoints must be set";
+    let one = r#"multiple discovery or bootstrap flags are set. Choose one of "initial-cluster", "discovery-endpoints" or "discovery-srv""#;
+    let (token, endpoints) = ("--discovery-token=t", "--discovery-endpoints=a:1");
+    for (arguments, text) in [
+        (&[endpoints][..], both),
+        (&[token], both),
+        (&[token, endpoints, cluster], one),
+    ] {
+        assert_eq!(
+            refusal(arguments, &[]),
+            (text.to_owned(), 1),
+            "{arguments:?}"
+        );
+    }
+    let config = read(&[token, endpoints], &[]).expect("valid");
+    let found = config.first_start.discovery().expect("a first member");
+    let (discovery, _, alone) = found.expect("discovery");
+    assert_eq!(discovery.endpoints, ["http://a:1"]);
+    assert_eq!(alone, "default=http://localhost:2380");
 }
 
 #[test]

@@ -29,7 +29,11 @@ pub async fn page<E: Engine>(
     shared: &std::sync::Arc<Shared>,
 ) -> Response<Bytes> {
     let (server, shared) = (server.clone(), shared.clone());
-    let text = Workers::Threads.run(move || text(&server.figures(), &shared));
+    let text = Workers::Threads.run(move || {
+        let mut figures = server.figures();
+        figures.keys = server.keys(figures.keys);
+        text(&figures, &shared)
+    });
     match text.await {
         Ok(Ok(text)) => content(FORMAT, text),
         Ok(Err(reason)) => error(StatusCode::INTERNAL_SERVER_ERROR, &reason.to_string()),
@@ -170,7 +174,7 @@ fn store(families: &mut Families, figures: &Figures) {
     );
     families.gauge(
         "etcd_debugging_mvcc_keys_total",
-        "About how many keys there are: one that was written again and again may be counted several times for a while.",
+        "How many keys there are; beyond a thousand about, for one that was written again and again may be counted several times for a while.",
         figures.keys as f64,
     );
     families.gauge(

@@ -11,7 +11,10 @@ use std::{
 use futures::future;
 use mizzen_proto::peer::{PingRequest, PingResponse, membership_client::MembershipClient};
 use parking_lot::Mutex;
-use tokio::{sync::watch, time::Instant};
+use tokio::{
+    sync::{Notify, watch},
+    time::Instant,
+};
 
 use crate::{limits, raft::Group, server::propose::space::Space, workers};
 
@@ -36,8 +39,12 @@ enum Ping {
     Failed,
 }
 
+#[derive(Default)]
 pub struct Liveness {
     contacts: Mutex<BTreeMap<u64, Contact>>,
+    changed: watch::Sender<()>,
+    /// Somebody asks who was not there in the last round.
+    knocked: Notify,
     removed: watch::Sender<bool>,
     cut_off: watch::Sender<Option<Instant>>,
 }
@@ -45,13 +52,22 @@ pub struct Liveness {
 impl Liveness {
     /// Starts pinging the others; `space` is told what they say of their disks.
     pub fn start(group: Arc<Group>, space: Arc<Space>) -> Arc<Self> {
-        let liveness = Arc::new(Self {
-            contacts: Mutex::default(),
-            removed: watch::channel(false).0,
-            cut_off: watch::channel(None).0,
-        });
+        let liveness = Arc::new(Self::default());
         workers::spawn("liveness", watch_peers(group, liveness.clone(), space));
         liveness
+    }
+
+    /// Another member has asked whether this one is there, so it is there itself: if
+    /// that is news, it is asked at once.
+    pub fn heard_from(&self, member: u64) {
+        if !self.contacts.lock().contains_key(&member) {
+            self.knocked.notify_one();
+        }
+    }
+
+    /// Changes of who is there, and of what they can use.
+    pub fn watch_contacts(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
     }
 
     pub fn contact(&self, member: u64) -> Option<Contact> {
@@ -123,6 +139,13 @@ impl Liveness {
             })
             .collect();
         tell(&before, &now);
+        let levels = |contacts: &BTreeMap<u64, Contact>| -> Vec<(u64, u32)> {
+            let all = contacts.iter();
+            all.map(|(id, contact)| (*id, contact.level)).collect()
+        };
+        if levels(&before) != levels(&now) {
+            self.changed.send_replace(());
+        }
         *contacts = now;
         low
     }
@@ -142,17 +165,13 @@ async fn watch_peers(group: Arc<Group>, liveness: Arc<Liveness>, space: Arc<Spac
     loop {
         let sent = Instant::now();
         let configuration = group.configuration();
-        let others: Vec<u64> = configuration
-            .nodes
-            .into_keys()
-            .filter(|id| *id != group.id())
-            .collect();
+        let nodes: BTreeSet<u64> = configuration.nodes.into_keys().collect();
         let group = &group;
-        let pings = others
-            .into_iter()
-            .map(async |id| (id, ping(group, id).await));
+        let others = nodes.iter().filter(|id| **id != group.id());
+        let pings = others.map(async |id| (*id, ping(group, *id).await));
         let pings: BTreeMap<u64, Ping> = future::join_all(pings).await.into_iter().collect();
-        let all = in_touch(&pings);
+        // Before it has begun, a member does not know whom it misses.
+        let all = in_touch(&pings) && !nodes.is_empty();
         space.see_others(liveness.record(sent, &pings));
         liveness.count(sent, group.id(), &configuration.voters);
         // Since when a member is there decides over changes of the membership:
@@ -161,7 +180,13 @@ async fn watch_peers(group: Arc<Group>, liveness: Arc<Liveness>, space: Arc<Spac
             true => limits::PING_INTERVAL,
             false => limits::PING_INTERVAL_MISSING,
         };
-        tokio::time::sleep_until(sent + pause).await;
+        let least = tokio::time::sleep_until(sent + limits::PING_INTERVAL_LEAST);
+        tokio::select! {
+            biased;
+            () = tokio::time::sleep_until(sent + pause) => {}
+            () = liveness.knocked.notified() => least.await,
+            true = group.wait_configuration(|now| !now.nodes.keys().eq(&nodes)) => least.await,
+        }
     }
 }
 
@@ -190,6 +215,8 @@ async fn ping(group: &Group, member: u64) -> Ping {
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt as _;
+
     use super::*;
 
     const A: u64 = 2;
@@ -203,17 +230,9 @@ mod tests {
         })
     }
 
-    fn liveness() -> Liveness {
-        Liveness {
-            contacts: Mutex::default(),
-            removed: watch::channel(false).0,
-            cut_off: watch::channel(None).0,
-        }
-    }
-
     #[test]
     fn a_member_is_cut_off_from_the_first_round_in_which_it_reaches_too_few() {
-        let liveness = liveness();
+        let liveness = Liveness::default();
         let start = Instant::now();
         let own = 1;
         let voters = BTreeSet::from([own, A, B]);
@@ -234,7 +253,7 @@ mod tests {
 
     #[test]
     fn a_member_that_is_not_there_starts_the_contact_anew() {
-        let liveness = liveness();
+        let liveness = Liveness::default();
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         let round = |sent, a, b| liveness.record(sent, &BTreeMap::from([(A, a), (B, b)]));
@@ -251,8 +270,32 @@ mod tests {
     }
 
     #[test]
+    fn who_comes_and_goes_and_knocks_is_told() {
+        let liveness = Liveness::default();
+        let mut changed = liveness.watch_contacts();
+        let start = Instant::now();
+        let mut round = |a, told| {
+            liveness.record(start, &BTreeMap::from([(A, a)]));
+            assert_eq!(changed.has_changed().expect("it is there"), told);
+            changed.mark_unchanged();
+        };
+        round(Ping::Failed, false);
+        round(answer(1), true);
+        round(answer(1), false);
+        round(answer(2), true);
+        let knocked = || liveness.knocked.notified().now_or_never().is_some();
+        liveness.heard_from(A);
+        assert!(!knocked());
+        liveness.heard_from(B);
+        assert!(knocked());
+        round(Ping::Failed, true);
+        liveness.heard_from(A);
+        assert!(knocked());
+    }
+
+    #[test]
     fn a_late_answer_does_not_and_a_long_silence_does() {
-        let liveness = liveness();
+        let liveness = Liveness::default();
         let start = Instant::now();
         let round = |sent, ping| liveness.record(sent, &BTreeMap::from([(A, ping)]));
         let since = || liveness.contact(A).map(|contact| contact.since);

@@ -6,7 +6,7 @@ use mizzen_engine::Engine;
 use mizzen_proto::peer::{self as wire, membership_server};
 use tonic::{Request, Response, Status};
 
-use super::{corruption, requests::is_out};
+use super::{corruption, liveness::Liveness, requests::is_out};
 use crate::{
     raft::Group,
     server::{model::level, propose::space::Space, read::Reads},
@@ -17,6 +17,7 @@ pub struct MembershipService<E: Engine> {
     pub group: Arc<Group>,
     pub reads: Arc<Reads<E>>,
     pub space: Arc<Space>,
+    pub liveness: Arc<Liveness>,
 }
 
 impl<E: Engine> MembershipService<E> {
@@ -61,8 +62,12 @@ impl<E: Engine> membership_server::Membership for MembershipService<E> {
         request: Request<wire::PingRequest>,
     ) -> Result<Response<wire::PingResponse>, Status> {
         self.group.check_addressee(request.metadata())?;
+        let from = request.get_ref().from;
+        if self.group.configuration().nodes.contains_key(&from) {
+            self.liveness.heard_from(from);
+        }
         Ok(Response::new(wire::PingResponse {
-            removed: is_out(&self.reads.published.load(), request.get_ref().from),
+            removed: is_out(&self.reads.published.load(), from),
             level: level::own(),
             low_on_space: self.space.is_low(),
         }))

@@ -123,9 +123,16 @@ impl<E: Engine> Reconciler<E> {
     pub async fn run(mut self) {
         let mut ticks = tokio::time::interval(limits::RECONCILE_INTERVAL);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let (mut contacts, mut leader) =
+            (self.liveness.watch_contacts(), self.group.watch_leader());
         let mut known = None;
         loop {
-            ticks.tick().await;
+            tokio::select! {
+                biased;
+                _ = ticks.tick() => {}
+                Ok(()) = contacts.changed() => {}
+                Ok(()) = leader.changed() => {}
+            }
             let members = self.published.load().members.clone();
             if known.as_ref() != Some(&members) {
                 self.group.set_addresses(
