@@ -21,6 +21,8 @@ pub struct ApiError {
     details: Option<Map<String, Value>>,
     /// Where an expired list can go on.
     continue_token: Option<String>,
+    /// The reason, if it is another program's.
+    given_reason: Option<Box<str>>,
 }
 
 impl ApiError {
@@ -31,6 +33,7 @@ impl ApiError {
             message: message.into(),
             details: None,
             continue_token: None,
+            given_reason: None,
         }
     }
 
@@ -80,9 +83,11 @@ impl ApiError {
     }
 
     fn cause(mut self, reason: &str, field: &str, message: &str) -> Self {
-        let mut cause = json!({"reason": reason, "message": message});
-        if !field.is_empty() {
-            cause["field"] = field.into();
+        let mut cause = json!({"message": message});
+        for (key, value) in [("reason", reason), ("field", field)] {
+            if !value.is_empty() {
+                cause[key] = value.into();
+            }
         }
         let causes = self
             .details()
@@ -355,12 +360,30 @@ impl ApiError {
         }
     }
 
+    /// A webhook says no, with a `Status` of its own or without.
+    pub fn by_webhook(name: &str, status: Option<Map<String, Value>>) -> Self {
+        let status = status.unwrap_or_default();
+        let text = |field: &str| status.get(field).and_then(Value::as_str).unwrap_or("");
+        let denied = format!("admission webhook {name:?} denied the request");
+        let message = match (text("message"), text("reason")) {
+            ("", "") => format!("{denied} without explanation"),
+            ("", why) | (why, _) => format!("{denied}: {why}"),
+        };
+        let code = status.get("code").and_then(Value::as_u64);
+        let code = code.and_then(|code| u16::try_from(code).ok());
+        // No refusal looks like a success.
+        let code = code.filter(|code| (400..600).contains(code)).unwrap_or(400);
+        let mut error = Self::new(code, "", message);
+        error.details = status.get("details").and_then(Value::as_object).cloned();
+        let reason = text("reason");
+        error.given_reason = (!reason.is_empty()).then(|| reason.into());
+        error
+    }
+
     pub fn internal(message: impl Into<String>) -> Self {
-        Self::new(
-            500,
-            "InternalError",
-            format!("Internal error occurred: {}", message.into()),
-        )
+        let why = message.into();
+        let message = format!("Internal error occurred: {why}");
+        Self::new(500, "InternalError", message).cause("", "", &why)
     }
 
     /// Nothing is behind a service.
@@ -403,8 +426,10 @@ impl ApiError {
             "kind": "Status", "apiVersion": "v1", "metadata": metadata, "status": "Failure",
             "message": self.message, "code": self.code,
         });
-        if !self.reason.is_empty() {
-            status["reason"] = self.reason.into();
+        let given = self.given_reason.as_deref();
+        let reason = given.unwrap_or(self.reason);
+        if !reason.is_empty() {
+            status["reason"] = reason.into();
         }
         if let Some(details) = &self.details {
             status["details"] = Value::Object(details.clone());

@@ -9,6 +9,29 @@ pub const YAML_DEPTH_MAX: usize = 128;
 /// Values that the aliases of a body in YAML may make, or a few lines would
 /// stand for any number of them.
 pub const YAML_ALIASED_MAX: usize = 100_000;
+/// Others whose connections are kept, upstream's number for webhooks.
+pub const CALL_CLIENTS: usize = 200;
+/// Idle connections to one of them, and how long they are kept.
+pub const CALL_IDLE_CONNECTIONS: usize = 25;
+pub const CALL_IDLE: Duration = Duration::from_secs(90);
+/// A webhook's answer: a patch may replace a whole object, in base64.
+pub const CALL_ANSWER_BYTES_MAX: usize = 2 * BODY_BYTES_MAX;
+/// What is told of an answer that is no success.
+pub const CALL_TOLD_BYTES: usize = 2 << 10;
+/// How often an issuer of tokens may be asked for its keys because a token names one
+/// that is not known, and how long such a token waits for them.
+pub const OIDC_ASKED: Duration = Duration::from_secs(1);
+pub const OIDC_WAIT: Duration = Duration::from_secs(5);
+/// How often an issuer that did not answer is asked again, as upstream.
+pub const OIDC_RETRY: Duration = Duration::from_secs(10);
+/// Upstream's deadline of a call to an issuer.
+pub const OIDC_CALL: Duration = Duration::from_secs(30);
+/// Upstream's limit on issuers.
+pub const OIDC_ISSUERS_MAX: usize = 64;
+/// Upstream believes a checked token for so long without looking at it.
+pub const OIDC_BELIEVED: Duration = Duration::from_secs(10);
+/// One expression in CEL.
+pub const EXPRESSION_BYTES_MAX: usize = 10 << 10;
 /// Upstream's limit on the name of a writer.
 pub const MANAGER_BYTES_MAX: usize = 128;
 /// Upstream's limit on all annotations of an object, 256 KiB.

@@ -13,7 +13,7 @@ use futures::FutureExt as _;
 use mizzen_apiserver::{
     admission::{Admission, Name as Plugin},
     audit::{self, Audit},
-    authn::{Accounts, Anonymous, Authenticators, Tokens},
+    authn::{Accounts, Anonymous, Authenticators, Oidc, OidcFlags, Tokens},
     authz::{Authorizer, Mode},
     bootstrap::{self, endpoints::Reconciler},
     encryption::Encryption,
@@ -99,6 +99,8 @@ struct Flags {
     /// those for /healthz, /livez and /readyz.
     #[arg(long, action = clap::ArgAction::Set)]
     anonymous_auth: Option<bool>,
+    #[command(flatten)]
+    oidc: OidcFlags,
     /// Who decides what somebody may do: Node, RBAC, or AlwaysAllow.
     #[arg(long, value_delimiter = ',', default_value = "RBAC")]
     authorization_mode: Vec<Mode>,
@@ -478,7 +480,11 @@ fn authenticators(
     credentials: &Credentials,
     signer: &Signer,
 ) -> anyhow::Result<Authenticators> {
+    let configured = flags.oidc.read()?;
+    let oidc = Oidc::new(&configured);
+    oidc.start();
     Ok(Authenticators {
+        oidc,
         trust: credentials.trust(),
         tokens: match &flags.token_auth_file {
             Some(path) => Tokens::read(path)?,
@@ -487,7 +493,7 @@ fn authenticators(
         accounts: Accounts::new(Keys::new(signer, &flags.service_account_key_file)?),
         bootstrap: flags.enable_bootstrap_token_auth,
         anonymous: match flags.anonymous_auth {
-            None => Anonymous::Health,
+            None => configured.anonymous.unwrap_or(Anonymous::Health),
             Some(true) => Anonymous::All,
             Some(false) => Anonymous::None,
         },

@@ -34,6 +34,7 @@ const PLUGINS: &[&str] = &[
     "DefaultStorageClass",
     "DefaultTolerationSeconds",
     "LimitRanger",
+    "MutatingAdmissionWebhook",
     "PodSecurity",
     "Priority",
     "ResourceQuota",
@@ -41,6 +42,7 @@ const PLUGINS: &[&str] = &[
     "ServiceAccount",
     "StorageObjectInUseProtection",
     "TaintNodesByCondition",
+    "ValidatingAdmissionWebhook",
 ];
 
 /// Those of upstream's that the resource API does not have yet: each line goes
@@ -48,14 +50,12 @@ const PLUGINS: &[&str] = &[
 pub const MISSING_PLUGINS: &[&str] = &[
     "ClusterTrustBundleAttest",
     "MutatingAdmissionPolicy",
-    "MutatingAdmissionWebhook",
     "NodeDeclaredFeatureValidator",
     "PersistentVolumeClaimResize",
     "PodGroupProtection",
     "PodResizeValidator",
     "PodTopologyLabels",
     "ValidatingAdmissionPolicy",
-    "ValidatingAdmissionWebhook",
 ];
 
 /// Turns off all plugins, unless these flags say which. What is compared or

@@ -24,6 +24,7 @@ pub mod shared;
 pub mod skip;
 pub mod snapshot;
 pub mod untyped;
+pub mod webhook;
 
 /// A number that the environment may set, for longer runs of a test.
 ///

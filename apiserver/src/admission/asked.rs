@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use super::round::Round;
 use crate::{
     authn::Identity,
     authz::{Attributes, Authorizer},
     cache::Entry,
+    catalog::Resource,
     error::ApiError,
     kind::Sub,
     object::{self, Json},
@@ -19,6 +21,20 @@ pub struct Asked<'a> {
     pub identity: &'a Identity,
     pub authorizer: &'a Authorizer,
     pub attempt: Attempt<'a>,
+    /// The resource in the version in which the client asked for it.
+    pub served: &'a Arc<Resource>,
+    /// How the client asked for it.
+    pub options: Options<'a>,
+    /// What webhooks have been asked.
+    pub round: Round,
+}
+
+/// What a client says of a write beside the object.
+#[derive(Clone, Copy, Default)]
+pub struct Options<'a> {
+    /// As the parameters of these names.
+    pub field_manager: &'a str,
+    pub field_validation: &'a str,
 }
 
 impl Asked<'_> {
@@ -40,6 +56,52 @@ impl Asked<'_> {
 
     pub fn target(&self) -> &Target {
         self.attempt.target
+    }
+
+    /// The options of the operation as an object.
+    pub fn options(&self) -> Value {
+        let mut options = Json::new();
+        let mut set = |field: &str, value: Value| options.insert(field.to_owned(), value);
+        set("apiVersion", "meta.k8s.io/v1".into());
+        let kind = match self.attempt.operation {
+            Doing::Create => "CreateOptions",
+            Doing::Update => "UpdateOptions",
+            Doing::Delete => "DeleteOptions",
+        };
+        set("kind", kind.into());
+        if self.attempt.dry_run {
+            set("dryRun", json!(["All"]));
+        }
+        if let Some(deletion) = self.attempt.deletion {
+            let mut preconditions = Json::new();
+            for (field, value) in [
+                ("uid", &deletion.uid),
+                ("resourceVersion", &deletion.version),
+            ] {
+                if let Some(value) = value {
+                    preconditions.insert(field.to_owned(), value.clone().into());
+                }
+            }
+            if !preconditions.is_empty() {
+                set("preconditions", preconditions.into());
+            }
+            if let Some(grace) = deletion.grace {
+                set("gracePeriodSeconds", grace.into());
+            }
+            if let Some(propagation) = deletion.propagation {
+                set("propagationPolicy", format!("{propagation:?}").into());
+            }
+            return options.into();
+        }
+        for (field, value) in [
+            ("fieldManager", self.options.field_manager),
+            ("fieldValidation", self.options.field_validation),
+        ] {
+            if !value.is_empty() {
+                set(field, value.into());
+            }
+        }
+        options.into()
     }
 
     pub fn namespace(&self) -> &str {

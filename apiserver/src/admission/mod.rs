@@ -16,17 +16,22 @@ mod pod_security;
 mod priority;
 mod quota;
 mod resources;
+mod round;
 mod runtime_class;
 mod service_account;
 mod taint;
 mod tolerations;
+mod webhook;
 
 use std::{collections::HashMap, str::FromStr};
 
 use futures::future::BoxFuture;
 
-pub use self::{asked::Asked, gate::Gatekeeper};
-use crate::{catalog::Resource, error::ApiError};
+pub use self::{
+    asked::{Asked, Options},
+    gate::Gatekeeper,
+};
+use crate::{authn::Identity, catalog::Resource, error::ApiError, registry::Registry};
 
 /// What a plugin says; an error is what the client is told.
 pub type Verdict = Result<(), ApiError>;
@@ -45,6 +50,11 @@ pub trait Plugin: Send + Sync {
         false
     }
 
+    /// It has a say in who deletes what.
+    fn sees_deletions(&self, _registry: &Registry, _identity: &Identity) -> bool {
+        false
+    }
+
     /// Changes the object, or refuses it.
     fn admit<'a>(&'a self, _asked: &'a mut Asked<'_>) -> BoxFuture<'a, Verdict> {
         Box::pin(async { Ok(()) })
@@ -58,6 +68,7 @@ pub trait Plugin: Send + Sync {
 
 /// All of them, in upstream's order.
 fn all() -> Vec<Box<dyn Plugin>> {
+    let (mutating, validating) = webhook::plugins();
     vec![
         Box::new(limits::LimitRanger),
         Box::new(service_account::ServiceAccount),
@@ -73,6 +84,8 @@ fn all() -> Vec<Box<dyn Plugin>> {
         Box::new(certificates::CertificateSigning),
         Box::new(certificates::CertificateSubjectRestriction),
         Box::new(classes::DefaultIngressClass),
+        Box::new(mutating),
+        Box::new(validating),
         Box::new(quota::ResourceQuota),
     ]
 }

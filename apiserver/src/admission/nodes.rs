@@ -11,10 +11,12 @@ use super::{
     certificates::common_name,
 };
 use crate::{
+    authn::Identity,
     authz::{Attributes, node},
     error::ApiError,
     kind::Sub,
     object::{self, Json},
+    registry::Registry,
 };
 
 const LEASES: &str = "kube-node-lease";
@@ -54,6 +56,10 @@ impl Plugin for NodeRestriction {
             ("certificates.k8s.io", "certificatesigningrequests"),
             ("certificates.k8s.io", "podcertificaterequests"),
         ]
+    }
+
+    fn sees_deletions(&self, _: &Registry, identity: &Identity) -> bool {
+        node::name(identity).is_some()
     }
 
     fn admit<'a>(&'a self, asked: &'a mut Asked<'_>) -> BoxFuture<'a, Verdict> {

@@ -9,6 +9,7 @@ mod bootstrap;
 mod certificate;
 mod file;
 mod known;
+mod oidc;
 
 use std::{
     collections::BTreeMap,
@@ -17,12 +18,14 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 pub use self::{
     account::Accounts,
     certificate::{Peer, Shown, Trust},
     file::Tokens,
+    oidc::{Oidc, OidcFlags},
 };
 use crate::registry::Registry;
 
@@ -85,6 +88,21 @@ impl Identity {
         self.authenticated()
     }
 
+    /// Upstream's `UserInfo`, less what is empty.
+    pub fn info(&self) -> Value {
+        let mut user = json!({"username": self.user});
+        if !self.uid.is_empty() {
+            user["uid"] = self.uid.clone().into();
+        }
+        if !self.groups.is_empty() {
+            user["groups"] = json!(self.groups);
+        }
+        if !self.extra.is_empty() {
+            user["extra"] = json!(self.extra);
+        }
+        user
+    }
+
     pub fn is_in(&self, group: &str) -> bool {
         self.groups.iter().any(|one| one == group)
     }
@@ -108,20 +126,23 @@ fn groups_of_account(namespace: &str) -> Vec<String> {
 }
 
 /// Which requests may show nothing.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Anonymous {
     /// All, as upstream lets them by default.
     All,
     /// Those for the server's health.
     Health,
+    /// Those for these paths.
+    Paths(Vec<String>),
     None,
 }
 
 impl Anonymous {
-    fn may_ask_for(self, path: &str) -> bool {
+    fn may_ask_for(&self, path: &str) -> bool {
         match self {
             Self::All => true,
             Self::Health => HEALTH.contains(&path),
+            Self::Paths(paths) => paths.iter().any(|one| one == path),
             Self::None => false,
         }
     }
@@ -149,6 +170,7 @@ pub struct Authenticators {
     pub accounts: Accounts,
     /// Tokens in secrets, by which nodes join.
     pub bootstrap: bool,
+    pub oidc: Oidc,
     pub anonymous: Anonymous,
 }
 
@@ -216,6 +238,12 @@ impl Authenticators {
             && let Some(identity) = bootstrap::token(registry, token).await
         {
             return Ok(of_all(Arc::new(identity.authenticated())));
+        }
+        if !own.is_empty() {
+            let found = self.oidc.token(token, digest).await;
+            if let Some(identity) = found.map_err(|why| format!("[{INVALID}, {why}]"))? {
+                return Ok(of_all(identity));
+            }
         }
         Err(INVALID.to_owned())
     }

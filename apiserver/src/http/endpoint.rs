@@ -19,7 +19,7 @@ use super::{
     route::Route,
 };
 use crate::{
-    admission::Gatekeeper,
+    admission::{Gatekeeper, Options},
     authz::Granted,
     catalog::Catalog,
     discovery,
@@ -87,6 +87,11 @@ async fn keeper<'a>(
         admission: &api.admission,
         authorizer: &api.authorizer,
         identity: &context.identity,
+        served: target.resource.clone(),
+        options: Options {
+            field_manager: context.query.get("fieldManager"),
+            field_validation: context.query.get("fieldValidation"),
+        },
         granted,
     }))
 }

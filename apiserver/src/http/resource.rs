@@ -14,9 +14,7 @@ use crate::{
     error::{ApiError, FieldError},
     kind::{Requester, Sub},
     object::Json,
-    registry::{
-        Attempt, DeleteOptions, Deleted, Doing, Listed, Match, Object, Registry, Target, sub,
-    },
+    registry::{DeleteOptions, Deleted, Listed, Match, Object, Registry, Target, sub},
     select::{Fields, Selector},
     table,
     versions::View,
@@ -184,7 +182,7 @@ async fn answered(
             let options = request.deletion()?;
             let listed = api
                 .registry
-                .delete_collection(&target, &selector, &options)
+                .delete_collection(&target, &selector, &options, request.gate)
                 .await?;
             answer_list(&view, listed, request)
         }
@@ -211,22 +209,24 @@ async fn one(
     request: &Request<'_>,
 ) -> Result<Answer, ApiError> {
     let registry = &api.registry;
-    let object = match (request.method, target.sub) {
+    let mut warnings = Vec::new();
+    let mut object = match (request.method, target.sub) {
         (&Method::POST, Some(Sub::Binding)) => {
-            let body = request.decode(sub::message(sub::BINDING))?;
+            let mut body = request.decode(sub::message(sub::BINDING))?;
+            let warnings = admitted(api, target, request, &mut body.value).await?;
             registry.bind(target, &body, request.write(view)?).await?;
-            return Ok(success(StatusCode::CREATED));
+            return Ok(respond::warned(success(StatusCode::CREATED), &warnings));
         }
         (&Method::POST, Some(Sub::Eviction)) => {
-            let body = request.decode(sub::message(sub::EVICTION))?;
+            let mut body = request.decode(sub::message(sub::EVICTION))?;
             let mut options = match body.value.get("deleteOptions") {
                 Some(serde_json::Value::Object(given)) => deletion(given)?,
                 _ => DeleteOptions::default(),
             };
             options.dry_run |= request.write(view)?.dry_run;
-            admitted(api, target, request, &body.value).await?;
+            let warnings = admitted(api, target, request, &mut body.value).await?;
             registry.evict(target, &body, options).await?;
-            return Ok(success(StatusCode::CREATED));
+            return Ok(respond::warned(success(StatusCode::CREATED), &warnings));
         }
         (&Method::POST, Some(Sub::Token)) => {
             return super::token::answer(api, target, request).await;
@@ -273,16 +273,20 @@ async fn one(
         (&Method::DELETE, None) => {
             let options = request.deletion()?;
             if let Some(gate) = request.gate {
-                gate.may_delete(registry, target).await?;
+                warnings = gate.may_delete(registry, target, &options).await?;
             }
             match registry.delete(target, &options).await? {
                 Deleted::Pending(object) => object,
                 Deleted::Gone(object) if target.resource.rules.deletion.object => object,
-                Deleted::Gone(object) => return deleted(target, view, &object.json),
+                Deleted::Gone(object) => {
+                    let answer = deleted(target, view, &object.json)?;
+                    return Ok(respond::warned(answer, &warnings));
+                }
             }
         }
         _ => return Err(ApiError::method()),
     };
+    object.warnings.extend(warnings);
     let code = if object.created {
         StatusCode::CREATED
     } else {
@@ -305,29 +309,19 @@ async fn applied(
     Ok(object)
 }
 
-/// Asks who has a say in a part of an object that is written as an object of its
-/// own.
+/// Asks who has a say in a part of an object that is created as an object of its
+/// own, and may change it; gives what the client is warned of.
 pub async fn admitted(
     api: &Api,
     target: &Target,
     request: &Request<'_>,
-    body: &Json,
-) -> Result<(), ApiError> {
-    let Some(gate) = request.gate else {
-        return Ok(());
-    };
-    let attempt = Attempt {
-        operation: Doing::Create,
-        registry: &api.registry,
-        target,
-        object: &mut body.clone(),
-        old: None,
-        dry_run: false,
-        contended: false,
-        warnings: &mut Vec::new(),
-        with: &mut Vec::new(),
-    };
-    gate.admit(attempt).await
+    body: &mut Json,
+) -> Result<Vec<String>, ApiError> {
+    let dry_run = request.context.query.all("dryRun").next().is_some();
+    let registry = &api.registry;
+    registry
+        .admit_part(target, body, request.gate, dry_run)
+        .await
 }
 
 fn scale(object: &Object, request: &Request<'_>) -> Result<Answer, ApiError> {

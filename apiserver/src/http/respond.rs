@@ -161,7 +161,7 @@ pub fn object(
     object: &Object,
     rows: Rows<'_>,
 ) -> Result<Answer, ApiError> {
-    let mut answer = match form {
+    let answer = match form {
         Form::Json | Form::Yaml => bytes(code, JSON, object.json.clone()),
         Form::Protobuf => bytes(code, PROTOBUF, protobuf(resource, &object.json)?),
         Form::Partial | Form::PartialList => bytes(code, JSON, partial(&object.json)?.to_string()),
@@ -174,10 +174,15 @@ pub fn object(
             )
         }
     };
-    for warning in &object.warnings {
+    Ok(warned(answer, &object.warnings))
+}
+
+/// The same answer with warnings.
+pub fn warned(mut answer: Answer, warnings: &[String]) -> Answer {
+    for warning in warnings {
         warn(&mut answer, warning);
     }
-    Ok(answer)
+    answer
 }
 
 /// Adds a `Warning` header.

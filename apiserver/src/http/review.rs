@@ -42,7 +42,10 @@ pub async fn answer(
     let mut value = body.value;
     let identity = &*request.context.identity;
     let status = match kind {
-        "SelfSubjectReview" => json!({"userInfo": user(identity)}),
+        "SelfSubjectReview" => {
+            object::set_meta(&mut value, "creationTimestamp", Some(object::now()));
+            json!({"userInfo": identity.info()})
+        }
         "TokenReview" => token(api, &value).await?,
         "SelfSubjectRulesReview" => {
             let status = rules(
@@ -69,21 +72,6 @@ pub async fn answer(
     Ok(respond::json(StatusCode::CREATED, &Value::Object(value)))
 }
 
-/// Somebody, less what is empty.
-fn user(identity: &Identity) -> Value {
-    let mut user = json!({"username": identity.user});
-    if !identity.uid.is_empty() {
-        user["uid"] = identity.uid.clone().into();
-    }
-    if !identity.groups.is_empty() {
-        user["groups"] = json!(identity.groups);
-    }
-    if !identity.extra.is_empty() {
-        user["extra"] = json!(identity.extra);
-    }
-    user
-}
-
 fn texts(value: &Json, path: &[&str]) -> Vec<String> {
     let list = object::at(value, path).and_then(Value::as_array);
     let list = list.into_iter().flatten().filter_map(Value::as_str);
@@ -107,7 +95,7 @@ async fn token(api: &Api, value: &Json) -> Result<Value, ApiError> {
         match authenticators.token(&api.registry, token, &wanted).await {
             Ok(reviewed) => json!({
                 "authenticated": true,
-                "user": user(&reviewed.identity),
+                "user": reviewed.identity.info(),
                 "audiences": reviewed.audiences,
             }),
             Err(why) => json!({"user": {}, "error": why}),

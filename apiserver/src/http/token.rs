@@ -18,7 +18,6 @@ use crate::{
     token::{Bound, Claims, ISSUER},
 };
 
-const REQUEST: &str = "io.k8s.api.authentication.v1.TokenRequest";
 /// Upstream's lifetime of a token that asks for none, in seconds.
 const LIFETIME: i64 = 3_600;
 const LIFETIME_MIN: i64 = 600;
@@ -26,7 +25,7 @@ const LIFETIME_MAX: i64 = 1 << 32;
 
 /// Answers a request for a token of the account that `target` names.
 pub async fn answer(api: &Api, target: &Target, request: &Request<'_>) -> Result<Answer, ApiError> {
-    let body = request.decode(sub::message(REQUEST))?;
+    let body = request.decode(sub::message(sub::TOKEN_REQUEST))?;
     if body.kind != "TokenRequest" || body.api_version != "authentication.k8s.io/v1" {
         return Err(ApiError::bad_request(format!(
             "the kind in the data ({}, {}) does not match the expected kind (TokenRequest, authentication.k8s.io/v1)",
@@ -43,7 +42,7 @@ pub async fn answer(api: &Api, target: &Target, request: &Request<'_>) -> Result
         }
         object::set_meta(&mut value, field, Some(of.as_str().into()));
     }
-    admitted(api, target, request, &value).await?;
+    let warnings = admitted(api, target, request, &mut value).await?;
     let account = read(api, target).await?;
     let lifetime = lifetime(&value)?;
     let audiences = audiences(&value);
@@ -75,7 +74,8 @@ pub async fn answer(api: &Api, target: &Target, request: &Request<'_>) -> Result
         "status".to_owned(),
         json!({"token": token, "expirationTimestamp": expires}),
     );
-    Ok(respond::json(StatusCode::CREATED, &Value::Object(value)))
+    let answer = respond::json(StatusCode::CREATED, &Value::Object(value));
+    Ok(respond::warned(answer, &warnings))
 }
 
 async fn read(api: &Api, target: &Target) -> Result<Json, ApiError> {

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use serde_json::Value;
 
-use super::{ListOptions, Listed, Object, Registry, Target, opened, shown};
+use super::{Gate, ListOptions, Listed, Object, Registry, Target, opened, shown};
 use crate::{
     catalog::Resource,
     codec::{self, Precision},
@@ -131,6 +131,7 @@ impl Registry {
         target: &Target,
         selector: &Selector,
         options: &DeleteOptions,
+        gate: Option<&dyn Gate>,
     ) -> Result<Listed, ApiError> {
         let selected = ListOptions {
             selector: selector.clone(),
@@ -145,6 +146,12 @@ impl Registry {
                 name: object::meta_str(&object, "name").to_owned(),
                 ..target.clone()
             };
+            if let Some(gate) = gate {
+                match gate.may_delete(self, &one, options).await {
+                    Err(error) if error.code != 404 => return Err(error),
+                    _ => {}
+                }
+            }
             match self.delete(&one, options).await {
                 // Or somebody else was faster.
                 Err(error) if error.code != 404 => return Err(error),

@@ -178,49 +178,13 @@ fn covers(budget: &Json, pod: &Target, value: &Json) -> bool {
     let Some(selector) = object::at(budget, &["spec", "selector"]) else {
         return false;
     };
-    label_selector(selector).is_some_and(|labels| {
+    Labels::of(selector).is_some_and(|labels| {
         let selector = Selector {
             labels,
             ..Selector::default()
         };
         selects(&pod.resource, &selector, value)
     })
-}
-
-/// A `LabelSelector` object as a selector; `None` when it is absent or wrong.
-fn label_selector(selector: &Value) -> Option<Labels> {
-    let mut parts = Vec::new();
-    for (key, value) in selector
-        .get("matchLabels")
-        .and_then(Value::as_object)
-        .into_iter()
-        .flatten()
-    {
-        parts.push(format!("{key}={}", value.as_str()?));
-    }
-    for expression in selector
-        .get("matchExpressions")
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten()
-    {
-        let key = expression.get("key")?.as_str()?;
-        let values: Vec<_> = expression
-            .get("values")
-            .and_then(Value::as_array)
-            .into_iter()
-            .flatten()
-            .filter_map(Value::as_str)
-            .collect();
-        parts.push(match expression.get("operator")?.as_str()? {
-            "In" => format!("{key} in ({})", values.join(",")),
-            "NotIn" => format!("{key} notin ({})", values.join(",")),
-            "Exists" => key.to_owned(),
-            "DoesNotExist" => format!("!{key}"),
-            _ => return None,
-        });
-    }
-    Labels::parse(&parts.join(",")).ok()
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 
 use futures::future::BoxFuture;
 
-use super::{Registry, Target};
+use super::{DeleteOptions, Registry, Target};
 use crate::{error::ApiError, object::Json, store::Write};
 
 /// What is about to happen to an object.
@@ -25,6 +25,10 @@ pub struct Attempt<'a> {
     pub object: &'a mut Json,
     /// What is replaced by an update.
     pub old: Option<&'a Json>,
+    /// That of what is replaced or deleted.
+    pub revision: i64,
+    /// How it is deleted, for a deletion.
+    pub deletion: Option<&'a DeleteOptions>,
     pub dry_run: bool,
     /// Another write came between: what the caches show may be old.
     pub contended: bool,
@@ -55,7 +59,7 @@ pub trait Gate: Send + Sync {
     /// What the client is told.
     fn check(&self, target: &Target, new: &Json, old: Option<&Json>) -> Result<(), ApiError>;
 
-    /// Asked of who deletes an object.
+    /// Asked of who deletes an object; gives what the client is warned of.
     ///
     /// # Errors
     /// What the client is told.
@@ -63,7 +67,8 @@ pub trait Gate: Send + Sync {
         &'a self,
         registry: &'a Registry,
         target: &'a Target,
-    ) -> BoxFuture<'a, Result<(), ApiError>>;
+        options: &'a DeleteOptions,
+    ) -> BoxFuture<'a, Result<Vec<String>, ApiError>>;
 
     /// # Errors
     /// What the client is told.
@@ -82,11 +87,44 @@ pub(super) struct Say<'a> {
     pub dry_run: bool,
 }
 
+impl Registry {
+    /// Asks who has a say in a part of an object that is created as an object of its
+    /// own, and may change it; gives what the client is warned of.
+    ///
+    /// # Errors
+    /// What the client is told.
+    pub async fn admit_part(
+        &self,
+        target: &Target,
+        part: &mut Json,
+        gate: Option<&dyn Gate>,
+        dry_run: bool,
+    ) -> Result<Vec<String>, ApiError> {
+        let mut warnings = Vec::new();
+        let say = Say {
+            registry: self,
+            gate,
+            target,
+            dry_run,
+        };
+        say.admit(part, None, &mut warnings).await?;
+        say.validate(part, None, false, &mut warnings).await?;
+        Ok(warnings)
+    }
+}
+
+/// What is replaced.
+#[derive(Clone, Copy)]
+pub(super) struct Old<'a> {
+    pub object: &'a Json,
+    pub revision: i64,
+}
+
 impl Say<'_> {
     pub async fn admit(
         &self,
         object: &mut Json,
-        old: Option<&Json>,
+        old: Option<Old<'_>>,
         warnings: &mut Vec<String>,
     ) -> Result<(), ApiError> {
         let with = &mut Vec::new();
@@ -103,7 +141,7 @@ impl Say<'_> {
     pub async fn validate(
         &self,
         object: &mut Json,
-        old: Option<&Json>,
+        old: Option<Old<'_>>,
         contended: bool,
         warnings: &mut Vec<String>,
     ) -> Result<Vec<Write>, ApiError> {
@@ -118,7 +156,7 @@ impl Say<'_> {
     fn attempt<'b>(
         &'b self,
         object: &'b mut Json,
-        old: Option<&'b Json>,
+        old: Option<Old<'b>>,
         contended: bool,
         warnings: &'b mut Vec<String>,
         with: &'b mut Vec<Write>,
@@ -131,7 +169,9 @@ impl Say<'_> {
             registry: self.registry,
             target: self.target,
             object,
-            old,
+            old: old.map(|old| old.object),
+            revision: old.map_or(0, |old| old.revision),
+            deletion: None,
             dry_run: self.dry_run,
             contended,
             warnings,

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use super::{Object, Registry, Target, WriteOptions, write::check_name};
+use super::{Object, Registry, Target, WriteOptions, gate::Old, write::check_name};
 use crate::{
     codec::json::{self as codec_json, Decoded, Source},
     error::{ApiError, FieldError},
@@ -22,6 +22,7 @@ pub fn message(name: &str) -> MessageId {
 
 pub const SCALE: &str = "io.k8s.api.autoscaling.v1.Scale";
 pub const BINDING: &str = "io.k8s.api.core.v1.Binding";
+pub const TOKEN_REQUEST: &str = "io.k8s.api.authentication.v1.TokenRequest";
 pub const EVICTION: &str = "io.k8s.api.policy.v1.Eviction";
 
 impl Registry {
@@ -71,6 +72,8 @@ impl Registry {
         scale: &Json,
         options: WriteOptions<'_>,
     ) -> Result<Object, ApiError> {
+        let (admitted, warnings) = self.admit_scale(target, scale, &options).await?;
+        let scale = &admitted;
         let replicas = object::at(scale, &["spec", "replicas"])
             .and_then(Value::as_i64)
             .unwrap_or(0);
@@ -107,8 +110,33 @@ impl Registry {
             }
             Ok(wanted)
         };
-        let object = self.with(target, &make, options).await?;
+        let mut object = self.with(target, &make, options).await?;
+        object.warnings.extend(warnings);
         scale_of(&object)
+    }
+
+    /// A scale as those leave it who have a say.
+    async fn admit_scale(
+        &self,
+        target: &Target,
+        scale: &Json,
+        options: &WriteOptions<'_>,
+    ) -> Result<(Json, Vec<String>), ApiError> {
+        let (mut scale, mut warnings) = (scale.clone(), Vec::new());
+        if options.gate.is_none() {
+            return Ok((scale, warnings));
+        }
+        let present = self.scale(target).await?;
+        let old: Json = serde_json::from_slice(&present.json)
+            .map_err(|error| ApiError::internal(error.to_string()))?;
+        let say = self.say(options, target);
+        let old = Some(Old {
+            object: &old,
+            revision: present.revision,
+        });
+        say.admit(&mut scale, old, &mut warnings).await?;
+        say.validate(&mut scale, old, false, &mut warnings).await?;
+        Ok((scale, warnings))
     }
 
     /// Binds a pod to a node.

@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::{
     Object, Registry, Target,
     body::{Validation, expect_kind, left_out},
-    gate::{Gate, Say},
+    gate::{Gate, Old, Say},
     made::{self, Change, Made, made},
     opened, shown, strategy,
 };
@@ -303,8 +303,14 @@ impl Registry {
                 Change::With(_) | Change::Apply(..) => object::managed(&wanted).cloned(),
                 _ => self.record(&options, target.sub, Some(&current), &wanted),
             };
-            say.admit(&mut wanted, Some(&current), &mut warnings)
-                .await?;
+            object::set_meta(&mut wanted, "managedFields", record);
+            let old = Some(Old {
+                object: &current,
+                revision: pair.revision,
+            });
+            say.admit(&mut wanted, old, &mut warnings).await?;
+            let record =
+                object::meta_mut(&mut wanted).and_then(|meta| meta.remove("managedFields"));
             strategy::prepare_update(target, &mut wanted, &current);
             object::set_meta(&mut wanted, "managedFields", record);
             let served = options.writer.as_ref().map(|writer| &*writer.view.served);
@@ -316,7 +322,7 @@ impl Registry {
                 warnings.extend(told(resource, &wanted));
             }
             let mut with = say
-                .validate(&mut wanted, Some(&current), contended > 0, &mut warnings)
+                .validate(&mut wanted, old, contended > 0, &mut warnings)
                 .await?;
             let ends = strategy::ends(resource, &wanted, &current);
             let claims = match target.sub {
@@ -356,7 +362,7 @@ impl Registry {
         Err(ApiError::modified(resource, &target.name))
     }
 
-    fn say<'a>(&'a self, options: &WriteOptions<'a>, target: &'a Target) -> Say<'a> {
+    pub(super) fn say<'a>(&'a self, options: &WriteOptions<'a>, target: &'a Target) -> Say<'a> {
         Say {
             registry: self,
             gate: options.gate,

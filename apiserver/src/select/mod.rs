@@ -1,5 +1,7 @@
 //! Label and field selectors. Knows texts and maps; knows no object's form.
 
+use serde_json::Value;
+
 use crate::catalog::Resource;
 
 /// What one label must be.
@@ -46,10 +48,7 @@ impl Selector {
         label: impl Fn(&str) -> Option<&'a str>,
         field: impl Fn(&str) -> Option<&'a str>,
     ) -> bool {
-        self.labels
-            .0
-            .iter()
-            .all(|(key, need)| holds(need, label(key)))
+        self.labels.match_labels(label)
             && self.fields.0.iter().all(|requirement| {
                 (field(&requirement.field).unwrap_or("") == requirement.value) == requirement.equal
             })
@@ -86,6 +85,51 @@ impl Labels {
             }
         }
         Ok(Self(needs))
+    }
+
+    /// A `LabelSelector` as a selector; `None` when it is none.
+    pub fn of(selector: &Value) -> Option<Self> {
+        let mut parts = Vec::new();
+        for (key, value) in selector
+            .get("matchLabels")
+            .and_then(Value::as_object)
+            .into_iter()
+            .flatten()
+        {
+            parts.push(format!("{key}={}", value.as_str()?));
+        }
+        for expression in selector
+            .get("matchExpressions")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+        {
+            let key = expression.get("key")?.as_str()?;
+            let values: Vec<_> = expression
+                .get("values")
+                .and_then(Value::as_array)
+                .into_iter()
+                .flatten()
+                .filter_map(Value::as_str)
+                .collect();
+            parts.push(match expression.get("operator")?.as_str()? {
+                "In" => format!("{key} in ({})", values.join(",")),
+                "NotIn" => format!("{key} notin ({})", values.join(",")),
+                "Exists" => key.to_owned(),
+                "DoesNotExist" => format!("!{key}"),
+                _ => return None,
+            });
+        }
+        Self::parse(&parts.join(",")).ok()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether labels are selected: `label` looks their values up.
+    pub fn match_labels<'a>(&self, label: impl Fn(&str) -> Option<&'a str>) -> bool {
+        self.0.iter().all(|(key, need)| holds(need, label(key)))
     }
 }
 

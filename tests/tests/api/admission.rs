@@ -7,6 +7,7 @@ mod pods;
 mod quotas;
 mod security;
 mod storage;
+mod webhooks;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -52,7 +53,13 @@ pub struct Pair {
 
 impl Pair {
     async fn start() -> Result<Self> {
+        Self::start_with(&[]).await
+    }
+
+    /// Both with these flags, too.
+    pub async fn start_with(more: &[String]) -> Result<Self> {
         let (keys, mut flags) = identities("admission-", TOKENS)?;
+        flags.extend_from_slice(more);
         flags.extend([
             "--authorization-mode=Node,RBAC".to_owned(),
             "--enable-admission-plugins=NodeRestriction".to_owned(),
@@ -67,7 +74,9 @@ impl Pair {
         let ours = ApiServer::start_secured(&store.endpoints(), &flags)?;
         let endpoints = reference.endpoints();
         let endpoint = endpoints.first().context("an endpoint")?;
-        let upstream = Upstream::start_with(endpoint, &flags).await?;
+        // Or it would close a connection after each request of nobody.
+        let stays = "--feature-gates=UnauthenticatedHTTP2DOSMitigation=false";
+        let upstream = Upstream::start_with(endpoint, &[&flags[..], &[stays]].concat()).await?;
         Ok(Self {
             upstream: upstream.connect().await?,
             ours: Https::connect(&ours).await?,
@@ -148,6 +157,11 @@ impl Pair {
         }
     }
 
+    /// Places that differ so far, and how many questions were asked.
+    pub fn found(&self) -> (&[String], usize) {
+        (&self.found, self.asked)
+    }
+
     /// What an administrator sees of an object on each side.
     pub async fn shown(&self, path: &str) -> Result<(Value, Value)> {
         let get = |side| raw(side, ADMINISTRATOR, &Method::GET, path, &Value::Null);
@@ -155,7 +169,8 @@ impl Pair {
         Ok((upstream.body, ours.body))
     }
 
-    async fn both(
+    /// What each side answers.
+    pub async fn both(
         &self,
         user: &str,
         method: &Method,
@@ -168,7 +183,8 @@ impl Pair {
         )
     }
 
-    fn judge(&mut self, method: &Method, path: &str, body: &Value, found: &[Mismatch]) {
+    /// Remembers what differs.
+    pub fn judge(&mut self, method: &Method, path: &str, body: &Value, found: &[Mismatch]) {
         self.asked += 1;
         for one in found {
             self.found.push(format!(
@@ -179,7 +195,7 @@ impl Pair {
     }
 }
 
-fn differing(upstream: &Answered, ours: &Answered) -> Vec<Mismatch> {
+pub fn differing(upstream: &Answered, ours: &Answered) -> Vec<Mismatch> {
     differences(upstream, ours, &Compared::Whole)
 }
 
@@ -283,6 +299,7 @@ async fn admission_is_as_upstreams() -> Result<()> {
     security::all(&mut pair).await.context(REPRODUCE)?;
     quotas::all(&mut pair).await.context(REPRODUCE)?;
     nodes::all(&mut pair).await.context(REPRODUCE)?;
+    webhooks::all(&mut pair).await.context(REPRODUCE)?;
     println!("{} questions, {} differ", pair.asked, pair.found.len());
     ensure!(pair.asked >= 100, "only {} questions", pair.asked);
     ensure!(

@@ -26,6 +26,7 @@ mod kubectl;
 mod malformed;
 mod metrics;
 mod migrate;
+mod oidc;
 mod pages;
 mod requests;
 mod resource_api;

@@ -1,12 +1,15 @@
 //! The boundaries of the design, held against the dependency graph and the
 //! sources.
 
+mod resource_api;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::Path,
     process::Command,
 };
 
+use self::resource_api::ALLOWED_IN_THE_RESOURCE_API;
 use super::{
     sources::{code_lines, names, product, read, root},
     tidy::imported,
@@ -357,137 +360,6 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
         ),
     ])
 }
-
-/// The same for the resource API: apiserver/ARCHITECTURE.md.
-const ALLOWED_IN_THE_RESOURCE_API: [(&str, &[&str]); 33] = [
-    ("limits", &[]),
-    ("schema", &[]),
-    ("codec", &["limits", "schema"]),
-    ("encryption", &["codec", "limits"]),
-    ("store", &["encryption", "limits", "tasks"]),
-    ("field", &[]),
-    ("kind", &["field"]),
-    ("catalog", &["kind", "schema"]),
-    ("error", &["catalog", "field", "store"]),
-    ("object", &["catalog", "codec", "schema", "store"]),
-    ("select", &["catalog"]),
-    ("patch", &["codec", "limits", "schema"]),
-    ("service", &["object"]),
-    ("defaults", &["catalog", "object", "service"]),
-    (
-        "validate",
-        &[
-            "catalog", "codec", "field", "kind", "limits", "object", "service",
-        ],
-    ),
-    ("table", &["catalog", "codec", "kind", "object"]),
-    ("versions", &["catalog", "codec", "object"]),
-    (
-        "ownership",
-        &[
-            "catalog", "codec", "kind", "limits", "object", "schema", "versions",
-        ],
-    ),
-    (
-        "kinds",
-        &[
-            "catalog", "codec", "defaults", "kind", "object", "service", "table", "validate",
-            "versions",
-        ],
-    ),
-    (
-        "cache",
-        &[
-            "catalog", "error", "kind", "limits", "object", "select", "store", "tasks",
-        ],
-    ),
-    ("tasks", &[]),
-    (
-        "registry",
-        &[
-            "cache",
-            "catalog",
-            "codec",
-            "defaults",
-            "encryption",
-            "error",
-            "kind",
-            "kinds",
-            "limits",
-            "object",
-            "ownership",
-            "patch",
-            "schema",
-            "select",
-            "service",
-            "store",
-            "validate",
-            "versions",
-        ],
-    ),
-    ("authn", &["codec", "limits", "registry", "token"]),
-    (
-        "authz",
-        &[
-            "authn", "cache", "error", "limits", "object", "registry", "tasks",
-        ],
-    ),
-    (
-        "admission",
-        &[
-            "authn", "authz", "cache", "catalog", "codec", "error", "kind", "limits", "object",
-            "registry",
-        ],
-    ),
-    ("audit", &["authn", "authz", "codec", "limits", "object"]),
-    (
-        "fairness",
-        &[
-            "authn", "authz", "cache", "error", "limits", "object", "registry", "tasks",
-        ],
-    ),
-    (
-        "bootstrap",
-        &[
-            "authz", "codec", "defaults", "error", "fairness", "limits", "object", "registry",
-            "store",
-        ],
-    ),
-    ("discovery", &["catalog", "kind"]),
-    ("metrics", &["discovery"]),
-    ("openapi", &["catalog", "codec", "discovery", "schema"]),
-    ("token", &[]),
-    (
-        "http",
-        &[
-            "admission",
-            "audit",
-            "authn",
-            "authz",
-            "cache",
-            "catalog",
-            "codec",
-            "defaults",
-            "discovery",
-            "error",
-            "fairness",
-            "kind",
-            "limits",
-            "metrics",
-            "object",
-            "openapi",
-            "ownership",
-            "patch",
-            "registry",
-            "schema",
-            "select",
-            "table",
-            "token",
-            "validate",
-            "versions",
-        ],
-    ),
-];
 
 /// The same for the harness: jepsen/src/lib.rs. A run drives the cluster, the
 /// workloads and the nemesis, which write a history; checks read nothing else.
